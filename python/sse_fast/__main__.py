@@ -1,0 +1,7 @@
+"""`python -m sse_fast`: the command `sse-fast`."""
+
+import sys
+
+from ._cli import main
+
+sys.exit(main())

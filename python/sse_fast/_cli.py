@@ -1,0 +1,112 @@
+"""The command `sse-fast`: starts the demos.
+
+Owns: arguments, what is printed, exit codes. Must not know: what a demo does. Nothing in the package imports this file.
+Exit codes: 0 as asked, 1 it failed, 2 the arguments were wrong, 130 Ctrl-C before anything ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sse_fast
+
+from . import demos
+from .demos.benchmarks.client import submit_and_print
+from .demos.benchmarks.settings import Settings, user_data_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPILOG = """\
+examples:
+  sse-fast demo                 serve the demos on http://127.0.0.1:8080
+  sse-fast demo --once          submit one benchmark over HTTP, print its events and its row, and exit
+  sse-fast demo --speed 1       real life: six minutes of provisioning, with a heartbeat every 15 s
+
+Each wait of the demos can also be set by itself, in seconds: SSE_FAST_DEMO_QUEUE, _PROVISIONING, _POLL, _WARM,
+_HEARTBEAT, _KERNEL_TIMEOUT, _RUN_TIMEOUT. Settings of the server itself: SSE_FAST_<NAME>.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].setLevel(logging.INFO if options.verbose else logging.WARNING)
+    try:
+        return _demo(options)
+    except (sse_fast.SseFastError, OSError, ValueError) as error:
+        print(f"sse-fast: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _demo(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment(options.data, options.speed)
+    port = options.port if options.port is not None else 0 if options.once else 8080
+    with demos.serve(settings, host=options.host, port=port) as server:
+        if not options.once:
+            print(f"sse_fast demos: {server.url}/  (data in {settings.data}; Ctrl-C ends)", flush=True)
+        if options.once or options.push:
+            row = submit_and_print(server.url)
+            _print_row(row)
+            if options.once:
+                return 0 if row["status"] == "ACCEPTED" else 1
+            print(f"See it at {server.url}/benchmarks#{row['id']}", flush=True)
+        server.wait()
+    return 0
+
+
+def _print_row(row: dict[str, object]) -> None:
+    print("\nThe row in SQLite:")
+    for name in ("id", "kernel", "gpu", "size", "status", "message", "runtime_ms", "gflops", "exit_code"):
+        print(f"  {name:<12}{'NULL' if row[name] is None else row[name]}")
+    for name in ("created_at", "updated_at", "finished_at"):
+        print(f"  {name:<12}{row[name]}")
+    print(flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sse-fast", description="Server-Sent Events with a Rust engine: demos.")
+    parser.add_argument("--version", action="version", version=f"sse-fast {sse_fast.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="serve the demo applications",
+        description="Serves the demo applications, each with a page, until Ctrl-C.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.add_argument("--port", type=int, metavar="N", help="where to listen (default 8080; with --once, a free port)")
+    demo.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (default %(default)s); on any but a loopback address only built-in kernels run",
+    )
+    demo.add_argument(
+        "--speed",
+        type=_factor,
+        default=60.0,
+        metavar="N",
+        help="how much faster than real life the simulated machines are (default 60: six minutes take six seconds)",
+    )
+    demo.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"where the databases are kept (default {user_data_folder()})"
+    )
+    demo.add_argument("--verbose", action="store_true", help="log what the runners print")
+    mode = demo.add_mutually_exclusive_group()
+    mode.add_argument("--once", action="store_true", help="submit one benchmark, print its events and row, and exit")
+    mode.add_argument("--push", action="store_true", help="submit one benchmark, print its events, and go on serving")
+    return parser
+
+
+def _factor(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value

@@ -1,0 +1,345 @@
+"""The engine as Python sees it: what `rust/sse-fast-py` exports, name by name.
+
+Owns: types and documentation of the native classes. Of them only `Stream` is public; the others are what the package's
+private modules are built on. Changes together with `rust/sse-fast-py/src`; mypy's stubtest holds the two together.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias, final
+
+from ._run import RunSpec
+from ._stream import Event, Events
+
+__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "__version__", "json_dumps"]
+
+__version__: Final[str]
+
+_Row: TypeAlias = tuple[str, str | None, str | None, float | None]
+_Reason: TypeAlias = Literal["timeout", "ended", "closed"]
+
+def json_dumps(value: object, /) -> bytes:
+    """Compact JSON, encoded as `Stream.publish` would.
+
+    Raises:
+        EventTypeError: the value is not JSON-able; the text names the type.
+    """
+
+@final
+class Stream:
+    """A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
+
+    Every method may be called from any thread and never waits for a subscriber. Handles are cheap; two handles on one
+    name are the same stream.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscribers it has now; readers in this process are not counted."""
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the newest event; None before the first."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event was published."""
+
+    def publish(
+        self,
+        data: object,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+        snapshot: object = None,
+    ) -> str:
+        """Publishes one event and returns its id.
+
+        Under load: it appends and returns, whatever subscribers do; only in a flood, before the log would overwrite
+        what a healthy subscriber has not been offered, it waits for the engine, at most ``publish_wait`` seconds and
+        without holding the interpreter. At shutdown it raises `ServerClosed`.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example", start="all")
+        >>> stream.publish({"n": 1}, event="progress") == stream.last_id
+        True
+
+        Args:
+            data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
+                UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
+            event: the event's name; None is what readers call ``message``.
+            id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
+            retry: seconds that readers shall wait before they reconnect.
+            snapshot: data that stands for everything up to and with this event, set in the same atomic step; a new
+                subscriber gets it first. None leaves the snapshot as it is.
+
+        Raises:
+            EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
+                1 MiB or not UTF-8, a negative `retry`. Nothing was published.
+            EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able.
+            StreamEnded: the stream has ended.
+            ServerClosed: the server was closed.
+        """
+
+    def publish_many(self, events: Iterable[Event | tuple[object, str | None] | Mapping[str, object]]) -> list[str]:
+        """Publishes several events, in order, crossing into the engine once; returns their ids.
+
+        Each is an `Event`, a ``(data, event)`` tuple, or a mapping with the names of `publish`'s arguments. All are
+        converted before the first is published, so that a wrong type publishes nothing; other readers may see other
+        publishers' events in between.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> len(stream.publish_many([("a", "line"), {"data": {"n": 1}, "retry": 2.0}, sse_fast.Event("b")]))
+        3
+
+        Raises:
+            EventError: as for `publish`; events before the wrong one may have been published.
+            EventTypeError: as for `publish`; the text says which item.
+            StreamEnded: the stream has ended.
+            ServerClosed: the server was closed.
+        """
+
+    def snapshot(self, data: object, *, event: str = "snapshot") -> None:
+        """Sets what stands for everything published so far: a new subscriber gets it first, then what follows.
+
+        Nothing is sent to present subscribers.
+
+        Args:
+            data: as for `publish`.
+            event: the name of the event that carries it.
+
+        Raises:
+            EventError: as for `publish`.
+            EventTypeError: as for `publish`.
+            StreamEnded: the stream has ended.
+            ServerClosed: the server was closed.
+        """
+
+    def end(self, data: object = None, *, event: str = "end") -> str:
+        """Publishes the terminal event and returns its id; the stream takes no more.
+
+        Every subscriber gets it, however slow; then its connection is closed. For ``linger`` seconds a late reader
+        still gets what it lacks; a reader that has the terminal event gets 204, which tells a browser not to return.
+
+        Args:
+            data: as for `publish`; None is ``null``.
+            event: its name.
+
+        Raises:
+            EventError: as for `publish`.
+            EventTypeError: as for `publish`.
+            StreamEnded: the stream has ended already.
+            ServerClosed: the server was closed.
+        """
+
+    def heartbeat(self, every: float = 5.0, comment: str = "prefill") -> Heartbeat:
+        """Overrides the heartbeat inside a ``with`` block, by the engine's clock, whatever Python does meanwhile.
+
+        Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+        ...     stream.name
+        'completion'
+
+        Args:
+            every: seconds since the last write to a subscriber after which it gets a heartbeat.
+            comment: the text of the heartbeat.
+
+        Raises:
+            SettingError: `every` is not allowed.
+            EventError: the comment has a CR, LF or NUL; raised on entering.
+        """
+
+    def events(
+        self,
+        *,
+        start: Literal["new", "last", "all"] | None = None,
+        last_event_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Events:
+        """Iterates over the events in this process, with ``for`` or ``async for``, until the terminal event.
+
+        A reader that falls out of the stream's history gets a ``gap`` event; it never slows a publisher. When the
+        server closes the iteration ends.
+
+        Args:
+            start: what comes first: ``"new"``, ``"last"`` or ``"all"``; by default the stream's own ``start``.
+            last_event_id: goes on right after this event instead, as a reconnecting client does.
+            timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever.
+
+        Raises:
+            SettingError: `start` and `last_event_id` were both given, or a value is not allowed.
+            WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
+        """
+
+    def stats(self) -> dict[str, Any]:
+        """The stream's counters and present numbers, as a dict."""
+
+    def remove(self) -> None:
+        """Forgets the name at once: subscribers are closed, and its next life has a new epoch."""
+
+    def _reader(self, start: str | None = None, last_event_id: str | None = None) -> Reader: ...
+
+@final
+class Heartbeat:
+    """The ``with stream.heartbeat(...)`` block."""
+
+    def __enter__(self) -> Stream:
+        """The stream, with the heartbeat overridden."""
+
+    def __exit__(
+        self,
+        *_exception: object,
+    ) -> Literal[False]:
+        """Restores the heartbeat that was in force outside."""
+
+@final
+class Reader:
+    """A stream read in this process: an event as ``(data, event, id, retry)``, or the reason why there is none."""
+
+    def next(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
+        """Waits for an event; signals are seen meanwhile."""
+
+    def next_parked(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
+        """The same in one piece, for threads that serve nothing else."""
+
+    def try_next(self) -> tuple[_Row, None] | tuple[None, _Reason]:
+        """The next event if there is one already."""
+
+    def wake_fd(self) -> int:
+        """A new descriptor of a socket that becomes readable when there may be something; the caller closes it."""
+
+@final
+class Run:
+    """A child process of the engine; `sse_fast.Run` is made from it."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def status(self) -> str | None:
+        """The name of the last event."""
+
+    @property
+    def result(self) -> str | None:
+        """The data of the last event that carried any."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+
+    def wait_ended(self, timeout: float | None = None) -> bool:
+        """Waits until the terminal event is published; False if `timeout` seconds passed before."""
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+
+    def signal(self, number: int, /) -> None:
+        """Sends a signal."""
+
+@final
+class Call:
+    """A request of the engine to Python, a handler's or an ``exists`` check, to be answered once."""
+
+    @property
+    def key(self) -> int:
+        """Which callable is meant."""
+
+    @property
+    def stream(self) -> str | None:
+        """The name an ``exists`` check asks for; None for a handler's call."""
+
+    def request(
+        self,
+    ) -> (
+        tuple[
+            str,
+            str,
+            list[tuple[str, str]],
+            list[tuple[str, str]],
+            list[tuple[str, str]],
+            bytes,
+            tuple[str, int] | None,
+        ]
+        | None
+    ):
+        """``(method, path, params, query, headers, body, client)``; None for an ``exists`` check."""
+
+    def answer_stream(self, stream: Stream) -> None:
+        """Answers with a stream: the response then is that stream."""
+
+    def answer_response(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answers with a whole response."""
+
+    def answer_exists(self, exists: bool) -> None:
+        """Answers an ``exists`` check."""
+
+@final
+class Server:
+    """An engine; `sse_fast.Server` is made from it."""
+
+    def __new__(cls, settings: dict[str, Any], stream: dict[str, Any]) -> Server:
+        """Starts it; `stream` holds the defaults of its streams' options."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether closing has begun; also true in a process that did not start it."""
+
+    def stream(self, name: str, options: dict[str, Any] | None = None) -> Stream:
+        """The stream of that name, made if there is none."""
+
+    def streams(self) -> list[Stream]:
+        """Every stream there is now."""
+
+    def stats(self) -> dict[str, Any]:
+        """What it has counted so far."""
+
+    def route(
+        self,
+        template: str,
+        stream: str,
+        *,
+        wait: float,
+        retry_delay: float,
+        exists: int | None,
+        create: bool,
+        options: dict[str, Any],
+    ) -> None:
+        """Maps a URL template to a stream's name; `exists` is the key of a callable."""
+
+    def handler(self, method: str, template: str, key: int, *, early_head: bool, options: dict[str, Any]) -> None:
+        """Maps a method and a URL template to the callable with that key."""
+
+    def asset(self, path: str, content_type: str, body: bytes) -> None:
+        """Serves fixed bytes at `path`."""
+
+    def run(self, stream: Stream, spec: RunSpec) -> Run:
+        """Starts a child process whose events go to that stream."""
+
+    def next_call(self) -> Call | None:
+        """Waits for the next call; None once the engine has stopped."""
+
+    def next_logs(self) -> list[tuple[int, str, str]] | None:
+        """Waits for ``(level, logger, text)`` records; None once the engine has stopped and all were given."""
+
+    def close(self, drain: float) -> None:
+        """Drains for at most `drain` seconds and stops; an exception of a signal handler leaves only the wait."""
+
+    def wait_stopped(self, timeout: float) -> bool:
+        """Waits at most `timeout` seconds; True once the engine has stopped."""

@@ -1,0 +1,131 @@
+"""Every exception of the package.
+
+SseFastError
+├── EventError           (ValueError)       an event's field has a value the wire cannot carry
+├── EventTypeError       (TypeError)        an event's field has a type that events do not have
+├── SettingError         (ValueError)       a setting or stream option is unknown or out of range
+├── RouteError           (ValueError)       a path template cannot be routed, or is routed already
+├── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
+├── StartError           (OSError)          the server could not start
+├── AddressInUse         (OSError)          its address is taken
+├── PermissionDenied     (PermissionError)  its port needs privileges
+├── RunError             (OSError)          the child process could not be started or signalled
+├── StreamEnded          (RuntimeError)     the stream has had its terminal event, or was removed
+├── ServerClosed         (RuntimeError)     the server was closed
+├── ForkError            (RuntimeError)     the server belongs to the parent of this process
+├── WaitTimeout          (TimeoutError)     nothing came within the time given
+└── HttpError                               raised by a handler: becomes that HTTP response
+
+Owns: the classes, so that docstrings and double bases are ordinary Python. Must not know: when they are raised; the
+engine's errors are mapped to them in one file, `rust/sse-fast-py/src/errors.rs`, which changes together with this one.
+Invariant: one root, so that `except SseFastError` catches the library; each leaf is also the builtin it resembles.
+"""
+
+from __future__ import annotations
+
+import http
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SseFastError(Exception):
+    """The root of every exception that sse_fast raises."""
+
+
+class EventError(SseFastError, ValueError):
+    """An event was refused before anything was written: the text names the field and the position."""
+
+
+class EventTypeError(SseFastError, TypeError):
+    """An argument of a publish has a type that events do not have, or data that is not JSON: the text names it."""
+
+
+class SettingError(SseFastError, ValueError):
+    """A setting or stream option is unknown, or its value is out of range: the text says what is allowed."""
+
+
+class RouteError(SseFastError, ValueError):
+    """A path template cannot be routed: it is malformed, or in conflict with one that is routed already."""
+
+
+class RunArgumentError(SseFastError, ValueError):
+    """An argument of `Server.run` cannot be used, such as an empty command."""
+
+
+class StartError(SseFastError, OSError):
+    """The server could not start, for a reason of the operating system."""
+
+
+class AddressInUse(SseFastError, OSError):  # noqa: N818 - the name says it, as FileExistsError's siblings do
+    """The address the server was to listen on is in use."""
+
+
+class PermissionDenied(SseFastError, PermissionError):  # noqa: N818 - as above
+    """The server may not listen on that port, usually one below 1024."""
+
+
+class RunError(SseFastError, OSError):
+    """The child process could not be started or signalled: no such command, not executable, no such directory."""
+
+
+class StreamEnded(SseFastError, RuntimeError):  # noqa: N818 - as above
+    """The stream has had its terminal event, or was removed: it takes no more events."""
+
+
+class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above
+    """The server was closed: it takes no more events, streams, routes or runs."""
+
+
+class ForkError(SseFastError, RuntimeError):
+    """The server belongs to the parent of this process; its threads did not survive the fork."""
+
+
+class WaitTimeout(SseFastError, TimeoutError):  # noqa: N818 - as above
+    """Nothing came within the time given."""
+
+
+class HttpError(SseFastError):
+    """Raised by a handler: the response then is this error, as JSON ``{"error", "detail"}``.
+
+    Args:
+        status: the HTTP status, 400 to 599.
+        detail: what was wrong, for the person who reads the response; keep secrets out of it.
+        error: a short word for programs; by default the status in words, such as ``"not_found"``.
+        headers: further response headers.
+
+    Raises:
+        ValueError: the status is not that of an error.
+
+    >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
+    Traceback (most recent call last):
+    sse_fast.HttpError: 400 bad_field: gpu: must be one of A100, H100
+    """
+
+    status: int
+    detail: str
+    error: str
+    headers: dict[str, str]
+
+    def __init__(
+        self, status: int, detail: str, *, error: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """See the class."""
+        if not 400 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's error statuses
+            message = f"the status of an HttpError is 400 to 599, not {status}"
+            raise ValueError(message)
+        self.status = status
+        self.detail = detail
+        self.error = error if error is not None else _in_words(status)
+        self.headers = dict(headers or {})
+        super().__init__(f"{status} {self.error}: {detail}")
+
+
+def _in_words(status: int) -> str:
+    """``404`` as ``"not_found"``."""
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        return "error"
+    return phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")

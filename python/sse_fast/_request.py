@@ -1,0 +1,243 @@
+"""Requests that Python answers: what a handler gets, what it may return, and the threads that run it.
+
+Owns: `Request`, `Response`, and `Callbacks`, the table of handlers and `exists` checks with its threads. Must not know:
+routes and URLs (the engine matches them), nor sockets.
+
+Invariants: every call is answered exactly once, whatever the callable does (the engine answers 500 for one that is
+dropped); what went wrong inside a handler reaches the log, never the client; a handler thread holds no interpreter
+while it waits. At shutdown idle threads end by themselves; one that is inside a handler is a daemon and delays nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ._core import Stream, json_dumps
+from ._exceptions import HttpError
+
+if TYPE_CHECKING:
+    from ._core import Call
+    from ._core import Server as Engine
+
+_LOG = logging.getLogger("sse_fast.handler")
+
+Handler = Callable[["Request"], Any]
+Exists = Callable[[str], object]
+
+
+class Headers(Mapping[str, str]):
+    """A request's headers; names in any case. Several of one name are joined with a comma, as HTTP allows."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        """Takes the pairs in the order of the request."""
+        self._values: dict[str, str] = {}
+        for name, value in pairs:
+            key = name.lower()
+            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+
+    def __getitem__(self, name: str) -> str:
+        """The value of the header `name`."""
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in lower case."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        """The names only: values may be secrets."""
+        return f"<Headers {', '.join(self._values)}>"
+
+
+class Request:
+    """What a handler is called with.
+
+    Attributes:
+        method: the method, such as ``"POST"``.
+        path: the path, decoded.
+        params: the values of the path's placeholders.
+        query: the query string's parameters; the first value of each name, all of them in `query_list`.
+        headers: the headers; names in any case.
+        body: the body as bytes; at most ``max_body_bytes`` long.
+        client: the address and port of the other end, or None.
+    """
+
+    __slots__ = ("body", "client", "headers", "method", "params", "path", "query", "query_list")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request, in the order of the wire
+        self,
+        method: str,
+        path: str,
+        params: list[tuple[str, str]],
+        query: list[tuple[str, str]],
+        headers: list[tuple[str, str]],
+        body: bytes,
+        client: tuple[str, int] | None,
+    ) -> None:
+        """Takes what the engine parsed."""
+        self.method = method
+        self.path = path
+        self.params: dict[str, str] = dict(params)
+        self.query_list: list[tuple[str, str]] = query
+        self.query: dict[str, str] = dict(reversed(query))
+        self.headers = Headers(headers)
+        self.body = body
+        self.client = client
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON is any of its types
+        """The body, parsed as JSON.
+
+        Raises:
+            HttpError: 400 ``bad_json``, when the body is not JSON; a handler need not catch it.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise HttpError(400, f"the body is not JSON: {error}", error="bad_json") from error
+
+    def __repr__(self) -> str:
+        """Method and path; no query, which may hold a secret."""
+        return f"<Request {self.method} {self.path}>"
+
+
+class Response:
+    """A whole response, for handlers that need more than a JSON body with status 200.
+
+    Args:
+        body: bytes as they are, str as UTF-8, anything else as JSON.
+        status: the HTTP status.
+        headers: further headers.
+        content_type: by default what the body's type says: ``application/octet-stream``, ``text/plain; charset=utf-8``
+            or ``application/json``.
+
+    Raises:
+        EventTypeError: the body is not JSON-able.
+        ValueError: the status is not from 200 to 599.
+
+    >>> Response({"id": 7}, status=201).body
+    b'{"id":7}'
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        body: object = b"",
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> None:
+        """See the class."""
+        if not 200 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's final statuses
+            message = f"the status of a Response is 200 to 599, not {status}"
+            raise ValueError(message)
+        self.body, by_type = _encoded(body)
+        self.status = status
+        self.headers = {"content-type": content_type if content_type is not None else by_type, **(headers or {})}
+
+
+def _encoded(body: object) -> tuple[bytes, str]:
+    """The body's bytes and the content type that its Python type says."""
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body), "application/octet-stream"
+    if isinstance(body, str):
+        return body.encode(), "text/plain; charset=utf-8"
+    return json_dumps(body), "application/json"
+
+
+def _json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as JSON whatever its type; a str is a JSON string."""
+    return Response(json_dumps(value), status, headers, "application/json")
+
+
+class Callbacks:
+    """The callables that the engine may call, by key, and the threads that call them.
+
+    The threads start with the first callable, so that a server without handlers has none.
+    """
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        """Takes the engine whose calls are answered and how many threads may do so."""
+        self._engine = engine
+        self._threads = threads
+        self._keys = itertools.count(1)
+        self._callables: dict[int, Callable[[Any], Any]] = {}
+        self._starting = threading.Lock()  # Protects `_started`; no callable runs under it.
+        self._started = False
+
+    def add(self, function: Callable[[Any], Any]) -> int:
+        """The key under which the engine may call `function` from now on."""
+        key = next(self._keys)
+        self._callables[key] = function
+        with self._starting:
+            if not self._started:
+                self._started = True
+                for number in range(self._threads):
+                    name = f"sse_fast handler {number + 1}"
+                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+        return key
+
+    def _serve(self) -> None:
+        """One handler thread: waits, answers, until the engine stops."""
+        while (call := self._engine.next_call()) is not None:
+            try:
+                self._answer(call)
+            except Exception:  # A client that has gone, or an answer the engine refused.
+                _LOG.exception("answering a request failed")
+            del call  # Not kept while waiting: a call that could not be answered becomes a 500 when it is dropped.
+
+    def _answer(self, call: Call) -> None:
+        function = self._callables[call.key]
+        parts = call.request()
+        if parts is None:
+            call.answer_exists(_exists(function, call.stream or ""))
+            return
+        answer = _handled(function, Request(*parts))
+        if isinstance(answer, Stream):
+            call.answer_stream(answer)
+        else:
+            call.answer_response(answer.status, [(str(k), str(v)) for k, v in answer.headers.items()], answer.body)
+
+
+def _handled(function: Handler, request: Request) -> Stream | Response:
+    """What the handler returned, as an answer; its exceptions too."""
+    try:
+        value = _finished(function(request))
+        if isinstance(value, (Stream, Response)):
+            return value
+        return Response(status=204) if value is None else _json_response(value)
+    except HttpError as error:
+        return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
+    except Exception:
+        _LOG.exception("the handler of %s %s failed", request.method, request.path)
+        return _json_response({"error": "internal", "detail": "the handler failed; see the server's log"}, 500)
+
+
+def _exists(function: Exists, stream: str) -> bool:
+    """Whether the stream is to exist; a check that fails says no, and the engine asks again."""
+    try:
+        return bool(_finished(function(stream)))
+    except Exception:
+        _LOG.exception("the exists check for stream %r failed", stream)
+        return False
+
+
+def _finished(value: object) -> object:
+    """The result of a callable; one written with ``async def`` is run on an event loop of its own."""
+    if not inspect.isawaitable(value):
+        return value
+    import asyncio  # noqa: PLC0415 - only those who use it pay for it
+
+    async def awaited() -> object:
+        return await value
+
+    return asyncio.run(awaited())

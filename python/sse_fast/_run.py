@@ -1,0 +1,189 @@
+"""`Run`: a child process whose marked output lines are a stream, with `subprocess.Popen`'s manners.
+
+Owns: the checking of `Server.run`'s arguments, waiting, and the thread that calls `on_event`. Must not know: pipes,
+markers, how output becomes events; the engine does that without Python.
+
+Invariants: the process, its pipes and its terminal event go on whatever happens here; `on_event` is called in order, by
+one thread, and an exception in it stops nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ._exceptions import ServerClosed, WaitTimeout
+from ._settings import checked_seconds
+from ._stream import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ._core import Reader, Stream
+    from ._core import Run as EngineRun
+
+_LOG = logging.getLogger("sse_fast.run")
+
+
+class RunSpec(TypedDict):
+    """What the engine is told of a run; durations in seconds."""
+
+    argv: list[str]
+    cwd: str | None
+    env: list[tuple[str, str]]
+    marker: str | None
+    timeout: float | None
+    grace: float
+    drain: float
+
+
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class Run:
+    r"""A child process; made by `Server.run`.
+
+    The engine reads its output and publishes its events whether or not Python runs. When it has exited and its pipes
+    are drained the stream ends with an ``end`` event. The server's `close` ends it as a timeout would.
+
+    Attributes:
+        args: the command.
+        stream: where its events are.
+        on_event_failures: how often `on_event` has raised.
+
+    >>> import sse_fast, sys
+    >>> with sse_fast.serve(0) as server:
+    ...     run = server.run([sys.executable, "-c", "print('SSE_EVENT:data: {\"n\": 1}')"], stream="example")
+    ...     run.wait(timeout=30.0), run.result
+    (0, {'n': 1})
+    """
+
+    def __init__(self, engine: EngineRun, args: Sequence[str], stream: Stream) -> None:
+        """Takes what `Server.run` started."""
+        self._engine = engine
+        self.args = list(args)
+        self.stream = stream
+        self.on_event_failures = 0
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._engine.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._engine.poll()
+
+    @property
+    def status(self) -> str | None:
+        """The name of the child's last event, heartbeats aside; None before the first, or where it had none."""
+        return self._engine.status
+
+    @property
+    def result(self) -> Any:  # noqa: ANN401 - JSON is any of its types
+        """The data of the last event that had any: parsed where it is JSON, else as text; None before the first."""
+        text = self._engine.result
+        if text is None:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._engine.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until the process has exited and its terminal event is published; Ctrl-C interrupts the wait alone.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            the exit code, negative for a signal.
+
+        Raises:
+            WaitTimeout: it took longer than `timeout`.
+            ServerClosed: the server stopped before the process was seen to exit.
+        """
+        seconds = None if timeout is None else checked_seconds("timeout", timeout)
+        if not self._engine.wait_ended(seconds):
+            raise WaitTimeout(f"{self.args[0]!r} (pid {self.pid}) was not over within {timeout} s")
+        code = self._engine.poll()
+        if code is None:
+            raise ServerClosed(f"the server stopped before {self.args[0]!r} (pid {self.pid}) was seen to exit")
+        return code
+
+    def terminate(self) -> None:
+        """Sends SIGTERM; does nothing when it is over."""
+        self._engine.terminate()
+
+    def kill(self) -> None:
+        """Sends SIGKILL; does nothing when it is over."""
+        self._engine.kill()
+
+    def send_signal(self, signal: int) -> None:
+        """Sends a signal; does nothing when it is over."""
+        self._engine.signal(int(signal))
+
+    def __repr__(self) -> str:
+        """Command, process id, exit code."""
+        code = self.poll()
+        return f"<Run {self.args[0]!r} pid {self.pid} {'running' if code is None else f'returncode {code}'}>"
+
+    def call_on_event(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
+        """Has `on_event` called with each event of `reader`, on a thread of the run's own."""
+        name = f"sse_fast on_event {self.stream.name}"
+        threading.Thread(target=self._on_events, args=(reader, on_event), name=name, daemon=True).start()
+
+    def _on_events(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
+        while (row := reader.next_parked()[0]) is not None:
+            data, name, id_, retry = row
+            try:
+                on_event(Event(data, name if name is not None else "message", id_, retry))
+            except Exception:
+                self.on_event_failures += 1
+                _LOG.exception("on_event of %r failed", self.stream.name)
+
+
+def arguments(argv: Iterable[Argument]) -> list[str]:
+    """The command as text, as the operating system takes it.
+
+    Raises:
+        TypeError: `argv` is one str, or has an item that is no str, bytes or path.
+    """
+    if isinstance(argv, (str, bytes, os.PathLike)):
+        message = f'argv must be a sequence such as ["python", "job.py"], not {type(argv).__name__}: no shell splits it'
+        raise TypeError(message)
+    return [os.fsdecode(argument) for argument in argv]
+
+
+def specification(  # noqa: PLR0913 - the arguments of Server.run
+    args: Sequence[str],
+    *,
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str] | None,
+    marker: str | None,
+    timeout: float | None,
+    grace: float,
+    drain: float,
+) -> RunSpec:
+    """The engine's specification of a run, its durations checked; the engine checks the rest.
+
+    The environment is always given, from Python's copy: the process's own may be written by another thread meanwhile.
+    """
+    environment = os.environ if env is None else env
+    return RunSpec(
+        argv=list(args),
+        cwd=None if cwd is None else os.fsdecode(cwd),
+        env=[(os.fsdecode(name), os.fsdecode(value)) for name, value in environment.items()],
+        marker=marker,
+        timeout=None if timeout is None else checked_seconds("timeout", timeout, low=0.001),
+        grace=checked_seconds("grace", grace),
+        drain=checked_seconds("drain", drain),
+    )

@@ -1,0 +1,418 @@
+"""`serve` and `Server`: the life of one engine, and everything that hangs on it.
+
+Owns: starting and closing, the wait for signals, the threads of a server (log records; handlers through `Callbacks`),
+the hook that closes every server before the interpreter ends. Must not know: sockets, HTTP, delivery.
+
+Invariants: a server lives until `close`, whether or not anyone holds it; every Python thread it starts is a daemon that
+waits without holding the interpreter and ends with the engine; the engine stops while Python is still whole.
+
+Longer than its neighbours because every method of `Server` carries its documentation.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _run, _settings
+from ._core import Server as Engine
+from ._core import Stream
+from ._exceptions import SettingError, StartError, StreamEnded
+from ._request import Callbacks, Exists, Handler
+from ._watch import Until, Watch
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+    from types import FrameType, TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from ._settings import ServeSettings, StreamOptions
+    from ._stream import Event
+
+    Function = TypeVar("Function", bound=Handler)
+
+_STATIC = Path(__file__).parent / "static"
+_ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
+_SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a SIGTERM; Ctrl-C is as fast.
+_EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit: a script that just ends should end.
+_LOG_FLUSH = 1.0  # Seconds that `close` waits for the last log records to be written.
+
+_live: set[Server] = set()  # Every server that is not closed: they outlive their last reference.
+
+
+def serve(port: int | None = None, *, host: str | None = None, **settings: Unpack[ServeSettings]) -> Server:
+    """Starts a server; it listens when this returns, and its engine's threads run from here on.
+
+    It serves until `Server.close`, `Server.wait` returns, or the interpreter exits. The soft limit on open files is
+    raised to the hard limit, because every subscriber is one; child processes inherit that.
+
+    Args:
+        port: where to listen; 0 picks a free port. Default: ``SSE_FAST_PORT``, else 8080.
+        host: the address to listen on. Default: ``SSE_FAST_HOST``, else ``127.0.0.1``.
+        **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
+            ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
+
+    Raises:
+        SettingError: a setting is unknown or not allowed.
+        AddressInUse: something listens there already.
+        PermissionDenied: the port needs privileges.
+        StartError: the operating system refused for another reason.
+
+    >>> import sse_fast
+    >>> with sse_fast.serve(0, heartbeat=5.0) as server:
+    ...     server.stream("runs/42").publish({"status": "COMPILING"}, event="COMPILING").endswith("-1")
+    True
+    """
+    given: dict[str, object] = dict(settings)
+    given.update({name: value for name, value in (("port", port), ("host", host)) if value is not None})
+    resolved = _settings.serve_settings(given)
+    _raise_open_files_limit()
+    return Server(resolved)
+
+
+class Server:
+    """A running server; made by `serve`. As a context manager it is closed at the end of the block.
+
+    Every method may be called from any thread; none waits for a subscriber.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Starts the engine; use `serve`."""
+        self._host: str = settings["host"]
+        threads = settings.pop("handler_threads")
+        stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
+        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
+        self._callbacks = Callbacks(self._engine, threads)
+        self._logs = threading.Thread(target=_write_logs, args=(self._engine,), name="sse_fast logs", daemon=True)
+        self._logs.start()
+        _live.add(self)
+        try:
+            self._serve_assets()
+        except BaseException:
+            self.close(drain=0.0)
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._engine.port
+
+    @property
+    def url(self) -> str:
+        """Its address for a client on this machine, such as ``http://127.0.0.1:8080``."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def closed(self) -> bool:
+        """Whether closing has begun."""
+        return self._engine.closed
+
+    def stream(self, name: str, **options: Unpack[StreamOptions]) -> Stream:
+        """The stream of that name; it is made if there is none. Cheap.
+
+        Args:
+            name: any text a URL path can carry; it may hold slashes.
+            **options: the options to set on it, whether it is new or not; what is not given stays as it is.
+
+        Raises:
+            SettingError: an option is unknown or not allowed, or the name cannot be used.
+            ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     server.stream("runs/42", history=1000, start="all").name
+        'runs/42'
+        """
+        return self._engine.stream(name, _settings.stream_options(options) if options else None)
+
+    def streams(self) -> list[Stream]:
+        """Every stream there is now, in no particular order."""
+        return self._engine.streams()
+
+    def run(  # noqa: PLR0913 - as Popen's are
+        self,
+        argv: Iterable[_run.Argument],
+        *,
+        stream: str | Stream,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        marker: str | None = "SSE_EVENT:",
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        grace: float = 5.0,
+        drain: float = 2.0,
+        **options: Unpack[StreamOptions],
+    ) -> _run.Run:
+        """Starts a child process whose marked output lines become the events of a stream.
+
+        The engine reads both its pipes whatever Python does; other lines go to the logger ``sse_fast.run``, never to
+        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it.
+
+        Args:
+            argv: the command and its arguments; no shell is involved.
+            stream: the stream, or its name.
+            cwd: the working directory.
+            env: the whole environment; None passes this process's. ``SSE_FAST_MARKER`` is always added.
+            marker: what a line that is an event starts with; None accepts only the run's own random marker, which
+                `sse_fast.runner.emit` uses.
+            timeout: seconds after which the process gets SIGTERM.
+            on_event: called with every event of the run, the terminal one too, in order, on a thread of the run's own.
+                An exception in it is logged and counted, and stops nothing. It must keep up with ``history``: beyond
+                it gets a ``gap`` event, as any reader.
+            grace: seconds from SIGTERM to SIGKILL.
+            drain: seconds a grandchild may keep the pipes open after the process has exited.
+            **options: the stream's options; ``start`` is ``"all"`` unless given.
+
+        Raises:
+            TypeError: `argv` is one str.
+            RunArgumentError: an argument cannot be used.
+            RunError: the process could not be started.
+            StreamEnded: the stream has ended already.
+            ServerClosed: the server was closed.
+        """
+        args = _run.arguments(argv)
+        spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
+        options.setdefault("start", "all")
+        target = self.stream(stream if isinstance(stream, str) else stream.name, **options)
+        if target.ended:
+            raise StreamEnded(f"stream {target.name!r} has ended: give the run another one, or remove it first")
+        last_id = target.last_id
+        # Before the start, so that not even the first event is missed.
+        reader = target._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
+        run = _run.Run(self._engine.run(target, spec), args, target)
+        if reader is not None and on_event is not None:
+            run.call_on_event(reader, on_event)
+        return run
+
+    def watch(  # noqa: PLR0913 - each is a decision of the caller
+        self,
+        poll: Callable[[], Any],
+        *,
+        stream: str | Stream,
+        until: Until,
+        every: float = 5.0,
+        event: str | None = None,
+        max_failures: int = 10,
+    ) -> Watch:
+        """Polls a callable on a thread of its own and publishes what changes.
+
+        Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
+
+        Args:
+            poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able.
+            stream: the stream, or its name.
+            until: which state is the last: a callable that is given it, or the terminal statuses.
+            every: seconds from the end of one poll to the next.
+            event: the name of every event; by default the state's ``"status"``, else ``"status"``.
+            max_failures: after so many exceptions in a row the stream ends with an ``error`` event. Each is logged,
+                and doubles the wait for the next poll, up to a minute.
+
+        Raises:
+            SettingError: `every` or `max_failures` is not allowed.
+
+        >>> import sse_fast
+        >>> states = iter(["IN_QUEUE", "IN_QUEUE", "DONE"])
+        >>> with sse_fast.serve(0) as server:
+        ...     watch = server.watch(lambda: next(states), every=0.01, stream="job", until={"DONE"})
+        ...     watch.wait(timeout=5.0)
+        ...     watch.value, watch.stream.ended
+        ('DONE', True)
+        """
+        if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
+            raise SettingError(f"max_failures={max_failures!r} is not allowed: it must be a whole number from 1 up")
+        return Watch(
+            poll,
+            every=_settings.checked_seconds("every", every, low=0.001),
+            stream=self.stream(stream) if isinstance(stream, str) else stream,
+            until=(until,) if isinstance(until, str) else until,
+            event=event,
+            max_failures=max_failures,
+            closed=lambda: self.closed,
+        )
+
+    def route(  # noqa: PLR0913 - each is a decision of the caller
+        self,
+        path: str,
+        stream: str,
+        *,
+        wait: float = 0.0,
+        exists: Exists | None = None,
+        retry_delay: float = 0.2,
+        create: bool = False,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        """Maps a URL template to a stream's name; the engine answers such requests without Python.
+
+        Args:
+            path: the template, such as ``"/api/streams/{id}"``.
+            stream: the stream's name, such as ``"workflow/{id}"``; placeholders come from the path or the query string.
+            wait: seconds that a request for a stream that does not exist is held before it gets 404.
+            exists: called with the stream's name, at most once per `retry_delay` however many requests wait for it;
+                once it returns something true the stream is made.
+            retry_delay: seconds between two calls of `exists`.
+            create: makes the stream at the first request.
+            **options: the options of streams the route makes.
+
+        Raises:
+            RouteError: the template is malformed, or routed already.
+            SettingError: an option is unknown or not allowed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     server.route("/api/streams/{id}", "workflow/{id}", wait=6.0)
+        """
+        self._engine.route(
+            path,
+            stream,
+            wait=_settings.checked_seconds("wait", wait),
+            retry_delay=_settings.checked_seconds("retry_delay", retry_delay, low=0.001),
+            exists=None if exists is None else self._callbacks.add(exists),
+            create=create,
+            options=_settings.stream_options(options),
+        )
+
+    def get(
+        self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that answers ``GET path``; see `post`."""
+        return self._handler("GET", path, early_head=early_head, options=options)
+
+    def post(
+        self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that answers ``POST path``.
+
+        It is called with a `Request`, on one of ``handler_threads`` threads, and returns a `Stream` (the response then
+        is that stream), a `Response`, None (204) or anything JSON-able. An ``async def`` function runs on an event loop
+        of its own in that thread. `HttpError` becomes that response; any other exception is logged and becomes a 500.
+        While every thread is busy requests wait; streams do not.
+
+        Args:
+            path: the path, or a template such as ``"/jobs/{id}"``.
+            early_head: sends an event stream's head, and heartbeats, while the function still works; it must then
+                return a stream.
+            **options: the heartbeat while it works.
+
+        Raises:
+            RouteError: the path is malformed, or routed already.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...
+        ...     @server.post("/jobs")
+        ...     def submit(request):
+        ...         return {"id": request.json()["id"]}
+        """
+        return self._handler("POST", path, early_head=early_head, options=options)
+
+    def stats(self) -> dict[str, Any]:
+        """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
+        return self._engine.stats()
+
+    def wait(self) -> None:
+        """Serves until Ctrl-C, SIGTERM or `close` from another thread; then drains and returns.
+
+        SIGTERM is only seen when called in the main thread; its handler is restored before draining, so that a second
+        signal ends the process at once.
+        """
+        terminated = threading.Event()
+        previous = None
+        in_main_thread = threading.current_thread() is threading.main_thread()
+
+        def terminate(_number: int, _frame: FrameType | None) -> None:
+            terminated.set()
+
+        try:
+            if in_main_thread:
+                previous = signal.signal(signal.SIGTERM, terminate)
+            while not terminated.is_set() and not self._engine.wait_stopped(_SIGNAL_CHECK):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if in_main_thread and previous is not None:
+                signal.signal(signal.SIGTERM, previous)
+        self.close()
+
+    def close(self, drain: float = 5.0) -> None:
+        """Stops listening, gives subscribers what they lack, ends runs, and stops the engine. Idempotent.
+
+        Args:
+            drain: the most seconds to take for it; whoever is too slow is cut off.
+
+        In a process that did not start the server, a child after a fork, it does nothing.
+        """
+        self._engine.close(_settings.checked_seconds("drain", drain))
+        _live.discard(self)
+        if self._logs is not threading.current_thread():
+            self._logs.join(_LOG_FLUSH)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Address and state."""
+        return f"<sse_fast.Server {'closed' if self.closed else self.url}>"
+
+    def _handler(
+        self, method: str, path: str, *, early_head: bool, options: StreamOptions
+    ) -> Callable[[Function], Function]:
+        checked = _settings.stream_options(options)
+
+        def decorate(function: Function) -> Function:
+            key = self._callbacks.add(function)
+            self._engine.handler(method, path, key, early_head=early_head, options=checked)
+            return function
+
+        return decorate
+
+    def _serve_assets(self) -> None:
+        for path, content_type in _ASSETS.items():
+            file = _STATIC / path.removeprefix("/")
+            try:
+                body = file.read_bytes()
+            except FileNotFoundError as error:
+                raise StartError(f"the package lacks its file {file}: install it again") from error
+            self._engine.asset(path, content_type, body)
+
+
+def _write_logs(engine: Engine) -> None:
+    """Hands the engine's log records to `logging` until the engine has stopped."""
+    while (batch := engine.next_logs()) is not None:
+        for level, logger, text in batch:
+            logging.getLogger(logger).log(level, "%s", text)
+
+
+def _raise_open_files_limit() -> None:
+    """Sets the soft limit on open files to the hard limit, where there is one."""
+    try:
+        import resource  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            logging.getLogger("sse_fast").debug("the limit on open files stays at %d", soft)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Stops every engine while Python is still whole."""
+    for server in list(_live):
+        server.close(drain=_EXIT_DRAIN)

@@ -1,0 +1,297 @@
+"""The one table of settings: names, types, defaults, units, help.
+
+Keywords of `serve`, environment variables ``SSE_FAST_<NAME>``, stream options, their validation and the tables in the
+documentation all come from `SETTINGS`; nothing else in the package knows a default. Rule 1: a keyword beats the
+environment, the environment beats the default. Rule 2: what leaves this file is complete, typed and in range; the
+engine checks only what one option says about another (``max_lag`` and ``history``). Must not know: the engine.
+
+Changes together with: `rust/sse-fast-py/src/options.rs` (the same names as the engine's fields) and the two TypedDicts
+at the end, which say the same to type checkers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, cast
+
+from ._exceptions import SettingError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_YEAR = 366 * 24 * 3600.0  # Beyond it a number was meant as something else, milliseconds perhaps.
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value: what is allowed, in words; how it is read from text; how a value is checked.
+
+    `parse` and `check` raise ValueError or TypeError for what is not allowed; `_accept` words the refusal.
+    """
+
+    allowed: str
+    parse: Callable[[str], object]
+    check: Callable[[object], object]
+
+    def or_none(self) -> Kind:
+        """The same kind, or None (``none`` or ``off`` in the environment)."""
+        return Kind(
+            f"{self.allowed}, or None",
+            lambda text: None if text.strip().lower() in {"none", "off", ""} else self.parse(text),
+            lambda value: None if value is None else self.check(value),
+        )
+
+
+def _seconds_of(text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _size_of(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def _integer(low: int, high: int | None = None) -> Kind:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        if value < low or (high is not None and value > high):
+            raise ValueError
+        return value
+
+    allowed = f"a whole number from {low} up" if high is None else f"a whole number from {low} to {high}"
+    return Kind(allowed, int, check)
+
+
+def _size(low: int) -> Kind:
+    whole = _integer(low, 1 << 62)
+    return Kind(f"a size in bytes from {low} up (in the environment also 64KiB, 1MiB)", _size_of, whole.check)
+
+
+def _seconds(low: float) -> Kind:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not low <= value <= _YEAR:  # Also false for NaN.
+            raise ValueError
+        return float(value)
+
+    return Kind(f"seconds from {low:g} to a year (in the environment also 500ms, 15s, 2m, 1h)", _seconds_of, check)
+
+
+def _choice(*words: str) -> Kind:
+    def check(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind("one of " + ", ".join(f'"{word}"' for word in words), str.strip, check)
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    if not value:
+        raise ValueError
+    return value
+
+
+def _names(value: object) -> list[str]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError
+    return [_name(name) for name in value]
+
+
+NAME = Kind("a str that is not empty", str.strip, _name)
+NAMES = Kind(
+    "a sequence of str (in the environment separated by commas)",
+    lambda text: [name.strip() for name in text.split(",") if name.strip()],
+    _names,
+)
+BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table; `stream` says that it is an option of single streams too."""
+
+    name: str
+    kind: Kind
+    default: object
+    unit: str
+    help: str
+    stream: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"SSE_FAST_{self.name.upper()}"
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("port", _integer(0, 65535), 8080, "", "Where to listen; 0 picks a free port."),
+    Setting("host", NAME, "127.0.0.1", "", "The address to listen on; `0.0.0.0` for all of IPv4."),
+    Setting(
+        "allowed_hosts", NAMES, (), "", "Names accepted in `Host` besides loopback's; on other addresses none is any."
+    ),
+    Setting("cors", NAMES, (), "", "Origins that may read from browsers; none means no CORS header at all."),
+    Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
+    Setting("max_body_bytes", _size(0), 1 << 20, "bytes", "The largest request body a handler is given."),
+    Setting("header_timeout", _seconds(0.001), 10.0, "s", "How long a request may take to arrive."),
+    Setting("stall_timeout", _seconds(0.001), 30.0, "s", "How long a reader may take nothing."),
+    Setting("publish_wait", _seconds(0.0), 1.0, "s", "How long a publish may wait for the engine in a flood."),
+    Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
+    Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
+    Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
+    Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
+    Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
+    Setting("start", _choice("new", "last", "all"), "new", "", "What a new subscriber gets first.", stream=True),
+    Setting("max_lag", _integer(1, 1 << 32), 256, "events", "The most a reader may lag; up to `history`.", stream=True),
+    Setting(
+        "on_lag",
+        _choice("skip", "latest", "disconnect"),
+        "skip",
+        "",
+        "Beyond it: skip to what is retained, to the newest event, or close the connection.",
+        stream=True,
+    ),
+    Setting("heartbeat", _seconds(0.05).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
+    Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
+    Setting("retry", _seconds(0.0).or_none(), None, "s", "How long a client waits to reconnect.", stream=True),
+    Setting("ids", BOOLEAN, True, "", "Events carry ids, so that readers can resume.", stream=True),
+    Setting("linger", _seconds(0.0), 900.0, "s", "How long an ended stream answers late readers.", stream=True),
+    Setting(
+        "expire",
+        _seconds(0.001).or_none(),
+        None,
+        "s",
+        "Idle time after which an open stream is forgotten; 300 for streams that a route creates.",
+        stream=True,
+    ),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def _accept(setting: Setting, value: object, source: str) -> object:
+    """`value` if the setting allows it; `source` is how the user named it."""
+    try:
+        return setting.kind.check(value)
+    except (TypeError, ValueError):
+        allowed = f"{setting.name} must be {setting.kind.allowed}"
+        raise SettingError(f"{source}={value!r} is not allowed: {allowed}") from None
+
+
+def _from_environment(setting: Setting, environ: Mapping[str, str]) -> object:
+    text = environ.get(setting.variable)
+    if text is None:
+        return setting.kind.check(setting.default)
+    try:
+        value = setting.kind.parse(text)
+    except (KeyError, ValueError):
+        value = text
+    return _accept(setting, value, setting.variable)
+
+
+def _check_names(given: Mapping[str, object], allowed: Iterable[str], what: str) -> None:
+    names = list(allowed)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
+            raise SettingError(f"there is no {what} {name!r}: {hint}")
+
+
+def serve_settings(given: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Every setting, resolved from what `serve` was given, the environment and the defaults."""
+    _check_names(given, _BY_NAME, "setting")
+    resolved = {
+        setting.name: _accept(setting, given[setting.name], setting.name)
+        if setting.name in given
+        else _from_environment(setting, environ)
+        for setting in SETTINGS
+    }
+    if "max_lag" not in given and _BY_NAME["max_lag"].variable not in environ:
+        del resolved["max_lag"]  # It follows history, where that is smaller than its default.
+    return resolved
+
+
+def stream_options(given: Mapping[str, object]) -> dict[str, Any]:
+    """The stream options that were given, checked; those that were not are the server's."""
+    options = {setting.name: setting for setting in SETTINGS if setting.stream}
+    _check_names(given, options, "stream option")
+    return {name: _accept(options[name], value, name) for name, value in given.items()}
+
+
+def is_stream_option(name: str) -> bool:
+    """Whether the setting of that name is an option of streams."""
+    return _BY_NAME[name].stream
+
+
+def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
+    """A duration that is an argument of a method, checked as a setting would be."""
+    kind = _seconds(low)
+    _accept(Setting(name, kind, None, "s", ""), value, name)
+    return float(cast("float", value))
+
+
+def options_table(*, stream: bool) -> str:
+    """The settings as a Markdown table: those of `serve` alone, or the stream options."""
+    rows = [setting for setting in SETTINGS if setting.stream is stream]
+    head = "| name | default | environment | meaning |\n|---|---|---|---|\n"
+    return head + "".join(f"| `{row.name}` | {_shown(row)} | `{row.variable}` | {row.help} |\n" for row in rows)
+
+
+def _shown(setting: Setting) -> str:
+    """The default with its unit; sizes in the unit a person would write."""
+    default = setting.default
+    if setting.unit == "bytes" and isinstance(default, int) and default and default % (1 << 20) == 0:
+        return f"`{default}` ({default >> 20} MiB)"
+    return f"`{default!r}` {setting.unit}".rstrip() if default is not None else "`None`"
+
+
+class StreamOptions(TypedDict, total=False):
+    """The stream options as type checkers see them; see `SETTINGS` for their meaning."""
+
+    history: int
+    history_bytes: int
+    start: Literal["new", "last", "all"]
+    max_lag: int
+    on_lag: Literal["skip", "latest", "disconnect"]
+    heartbeat: float | None
+    heartbeat_event: str | None
+    retry: float | None
+    ids: bool
+    linger: float
+    expire: float | None
+
+
+class ServeSettings(StreamOptions, total=False):
+    """The settings of `serve` besides port and host, as type checkers see them."""
+
+    allowed_hosts: Iterable[str]
+    cors: Iterable[str]
+    max_connections: int | None
+    max_body_bytes: int
+    header_timeout: float
+    stall_timeout: float
+    publish_wait: float
+    shards: int | None
+    chunked: bool
+    handler_threads: int

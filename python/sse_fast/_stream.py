@@ -1,0 +1,183 @@
+"""Events as readers in this process see them: `Event`, and the iterator that `Stream.events` returns.
+
+Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
+because publishing is the hot path. Must not know: logs, subscribers, threads.
+
+Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; asyncio
+is imported only by those who use it; nothing is registered with an event loop between two events.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._exceptions import WaitTimeout
+from ._settings import checked_seconds
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import AsyncIterator, Iterator
+
+    from ._core import Reader
+
+_SLICE = 0.5  # How late the thread that stands in where a loop cannot watch sockets notices that nobody waits any more.
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as a reader sees it; `Stream.publish_many` takes them too.
+
+    Args:
+        data: its data, lines joined by LF.
+        event: its name.
+        id: its id; None for gaps and heartbeats, and where the stream sends no ids.
+        retry: the reconnection time it told readers, in seconds.
+
+    >>> Event('{"status": "COMPILING"}', event="COMPILING").json()
+    {'status': 'COMPILING'}
+    """
+
+    data: str
+    event: str = "message"
+    id: str | None = None
+    retry: float | None = None
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON is any of its types
+        """The data, parsed as JSON.
+
+        Raises:
+            ValueError: the data is not JSON.
+        """
+        return json.loads(self.data)
+
+
+class Events:
+    """The events of a stream, one after another: an iterator and an asynchronous iterator.
+
+    It ends after the terminal event, or when the server closes or the stream is removed. A reader that is slower than
+    the publisher and falls out of the stream's history gets a ``gap`` event that says how many it missed; it never
+    slows a publisher.
+
+    Args:
+        reader: the engine's reader.
+        name: the stream's name, for messages.
+        timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever. Iteration may go on then.
+
+    >>> import sse_fast
+    >>> with sse_fast.serve(0) as server:
+    ...     stream = server.stream("example", start="all")
+    ...     _ = stream.publish({"n": 1})
+    ...     _ = stream.end()
+    ...     [(event.event, event.data) for event in stream.events(timeout=5.0)]
+    [('message', '{"n":1}'), ('end', 'null')]
+    """
+
+    def __init__(self, reader: Reader, name: str, timeout: float | None = None) -> None:
+        """See the class."""
+        self._reader = reader
+        self._name = name
+        self._timeout = None if timeout is None else checked_seconds("timeout", timeout)
+        self._socket: socket.socket | None = None
+        self._over = False
+
+    def __iter__(self) -> Iterator[Event]:
+        """Itself."""
+        return self
+
+    def __next__(self) -> Event:
+        """The next event; waits without holding the interpreter, and Ctrl-C interrupts it."""
+        event = None if self._over else self._taken(*self._reader.next(self._timeout))
+        if event is not None:
+            return event
+        if self._over:
+            raise StopIteration
+        raise self._silent()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event; costs no thread where the loop can watch sockets."""
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while not self._over:
+            event = self._taken(*self._reader.try_next())
+            if event is not None:
+                return event
+            if self._over:
+                break
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise self._silent()
+            await self._readable(left)
+        self.close()
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """Ends the iteration and frees what asynchronous waiting needed; iterating to the end does it too."""
+        self._over = True
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __del__(self) -> None:
+        """Frees the socket of an iteration that was abandoned."""
+        if getattr(self, "_socket", None) is not None:
+            self.close()
+
+    def _taken(self, row: tuple[str, str | None, str | None, float | None] | None, reason: str | None) -> Event | None:
+        """The engine's answer as an event, or None; notes the end."""
+        if row is not None:
+            data, event, id_, retry = row
+            return Event(data, event if event is not None else "message", id_, retry)
+        self._over = reason != "timeout"
+        return None
+
+    def _silent(self) -> WaitTimeout:
+        return WaitTimeout(f"stream {self._name!r} was silent for {self._timeout} s")
+
+    async def _readable(self, timeout: float | None) -> None:
+        """Waits until there may be something to read, or `timeout` seconds have passed."""
+        import asyncio  # noqa: PLC0415 - only those who use it pay for it
+
+        loop = asyncio.get_running_loop()
+        wake = self._wake_socket()
+        arrived: asyncio.Future[None] = loop.create_future()
+        try:
+            loop.add_reader(wake, _settle, arrived)
+        except NotImplementedError:  # A loop that cannot watch sockets: a thread waits instead, and takes nothing.
+            await asyncio.to_thread(select.select, [wake], [], [], _SLICE if timeout is None else min(_SLICE, timeout))
+        else:
+            try:
+                await asyncio.wait([arrived], timeout=timeout)
+            finally:
+                loop.remove_reader(wake)
+                arrived.cancel()
+        _drain(wake)
+
+    def _wake_socket(self) -> socket.socket:
+        if self._socket is None:
+            import socket  # noqa: PLC0415 - as above
+
+            self._socket = socket.socket(fileno=self._reader.wake_fd())
+            self._socket.setblocking(False)
+        return self._socket
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _drain(wake: socket.socket) -> None:
+    """Reads the wake-ups away before the next look, so that one that comes after it is seen."""
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        pass

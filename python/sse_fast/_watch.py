@@ -1,0 +1,161 @@
+"""`Watch`: a Python callable that is polled, and whose changes are a stream.
+
+Owns: one thread per watch; what counts as a change, as terminal, as a failure. Must not know: the engine beyond a
+stream's `publish` and `end`.
+
+Invariants: the same value is never published twice in a row; a failing poll never ends the thread silently: it is
+logged, counted, retried with back-off, and after `max_failures` in a row ends the stream with an ``error`` event.
+At shutdown the thread ends at its next publish or wake-up; it is a daemon and delays nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from ._exceptions import ServerClosed, StreamEnded, WaitTimeout
+
+if TYPE_CHECKING:
+    from ._core import Stream
+
+_LOG = logging.getLogger("sse_fast.watch")
+_MAX_BACK_OFF = 60.0  # Seconds: a service that is down is asked once a minute, so that its return is soon seen.
+_CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed or its stream was ended by someone else.
+_UNSEEN = object()  # Differs from every value that a poll may return.
+
+Until = Callable[[Any], bool] | Collection[str]
+
+
+class Watch:
+    """A handle on a watch that runs; made by `Server.watch`.
+
+    Attributes:
+        stream: where changes are published.
+        value: the last value polled; None before the first.
+        failures: how often `poll` has raised since its last success.
+        done: whether the watch is over: terminal value, too many failures, `stop`, or the end of stream or server.
+    """
+
+    def __init__(  # noqa: PLR0913 - the arguments of Server.watch
+        self,
+        poll: Callable[[], Any],
+        *,
+        every: float,
+        stream: Stream,
+        until: Until,
+        event: str | None,
+        max_failures: int,
+        closed: Callable[[], bool],
+    ) -> None:
+        """Starts the thread; see `Server.watch`."""
+        self.stream = stream
+        self.value: Any = None
+        self.failures = 0
+        self._poll = poll
+        self._every = every
+        self._until = until
+        self._event = event
+        self._max_failures = max_failures
+        self._closed = closed
+        self._stopping = threading.Event()
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, name=f"sse_fast watch {stream.name}", daemon=True).start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the watch is over."""
+        return self._over.is_set()
+
+    def stop(self) -> None:
+        """Ends the watch soon; the stream stays open, someone else may go on with it. A poll is not cut short."""
+        self._stopping.set()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until the watch is over.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            WaitTimeout: it was not over within `timeout`.
+        """
+        if not self._over.wait(timeout):
+            raise WaitTimeout(f"the watch of {self.stream.name!r} was not over within {timeout} s")
+
+    def __repr__(self) -> str:
+        """The stream's name and the state."""
+        return f"<Watch {self.stream.name!r} {'done' if self.done else 'running'}>"
+
+    def _watch(self) -> None:
+        try:
+            self._until_over()
+        except (ServerClosed, StreamEnded):
+            _LOG.debug("the watch of %r is over: its stream takes no more events", self.stream.name)
+        except Exception:
+            _LOG.exception("the watch of %r failed", self.stream.name)
+        finally:
+            self._over.set()
+
+    def _until_over(self) -> None:
+        published: object = _UNSEEN
+        while not self._stopping.is_set():
+            try:
+                value = self._poll()
+                terminal = self._is_terminal(value)
+            except Exception as error:
+                if self._failed(error):
+                    return
+            else:
+                self.failures = 0
+                self.value = value
+                if terminal:
+                    self.stream.end(value, event=self._name_of(value))
+                    return
+                if published is _UNSEEN or value != published:
+                    self.stream.publish(value, event=self._name_of(value))
+                    published = value
+            if not self._pause():
+                return
+
+    def _failed(self, error: Exception) -> bool:
+        """Counts a failure; True when it was one too many, and the stream has been ended."""
+        self.failures += 1
+        _LOG.warning(
+            "polling for %r failed (%d of %d)", self.stream.name, self.failures, self._max_failures, exc_info=error
+        )
+        if self.failures < self._max_failures:
+            return False
+        report = {"error": "watch_failed", "failures": self.failures, "detail": type(error).__name__}
+        self.stream.end(report, event="error")
+        return True
+
+    def _pause(self) -> bool:
+        """Waits for the next poll; False when there is none to be."""
+        back_off = 2.0 ** min(max(self.failures - 1, 0), 16)
+        due = time.monotonic() + min(self._every * back_off, max(_MAX_BACK_OFF, self._every))
+        while (left := due - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, _CHECK_INTERVAL)) or self._closed() or self.stream.ended:
+                return False
+        return True
+
+    def _is_terminal(self, value: Any) -> bool:  # noqa: ANN401 - what the user's poll returns
+        if callable(self._until):
+            return bool(self._until(value))
+        return _status_of(value) in self._until
+
+    def _name_of(self, value: object) -> str:
+        """The event's name: as given, or the value's own status."""
+        if self._event is not None:
+            return self._event
+        status = value.get("status") if isinstance(value, dict) else None
+        return status if isinstance(status, str) and status else "status"
+
+
+def _status_of(value: object) -> object:
+    """What is looked up among terminal statuses: a dict's ``"status"``, or the value itself where it is a str."""
+    if isinstance(value, dict):
+        value = value.get("status")
+    return value if isinstance(value, str) else None

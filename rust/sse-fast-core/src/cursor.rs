@@ -1,0 +1,119 @@
+//! Where a subscriber starts or resumes, and what it must be told before it gets anything newer.
+//!
+//! Rule 1: whatever the reader sent, the answer is an [`Opening`], never an error.
+//! Rule 2: events received + events skipped in gaps = events published since its place.
+//! Rule 3: an ended stream gives what the reader lacks, the terminal event included; a reader that
+//! has it gets nothing ([`Opening::Finished`], HTTP 204).
+//! An id within history continues right after it, snapshot or not. An older one gets a gap, then
+//! the snapshot where there is one, then the tail. One of another epoch, or one nobody can read,
+//! gets a gap of unknown size, then what a new subscriber gets.
+
+use crate::frame::Frame;
+use crate::id::Position;
+use crate::options::Start;
+use crate::stream::StreamState;
+
+/// Events a subscriber could not be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The positions `from..=to`.
+    Known {
+        /// The first that is missing.
+        from: Position,
+        /// The last that is missing.
+        to: Position,
+    },
+    /// The reader's place belongs to another life, so nobody knows how many.
+    Unknown,
+}
+
+impl Gap {
+    /// The gap over `from..until`, where it is not empty.
+    pub fn between(from: Position, until: Position) -> Option<Self> {
+        (from < until).then(|| Self::Known { from, to: until - 1 })
+    }
+
+    /// How many events are missing, where that is known.
+    pub fn skipped(self) -> Option<u64> {
+        match self {
+            Self::Known { from, to } => Some(to + 1 - from),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// How a stream begins for one subscriber, in the order it is sent.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    /// First this, then the log from `cursor` on.
+    Live {
+        /// Announced first.
+        before: Option<Gap>,
+        /// Then the snapshot.
+        snapshot: Option<Frame>,
+        /// Then what the snapshot does not cover and the log no longer holds.
+        after: Option<Gap>,
+        /// The first position to be sent from the log.
+        cursor: Position,
+    },
+    /// The reader already has the terminal event.
+    Finished,
+}
+
+/// Opens a stream for a reader that sent `last_event_id`, or nothing. `start` overrides the
+/// stream's option for readers in the same process.
+pub fn open(stream: &StreamState, last_event_id: Option<&str>, start: Option<Start>) -> Opening {
+    let start = start.unwrap_or(stream.options().start);
+    match last_event_id {
+        None | Some("") => fresh(stream, start),
+        Some(id) => match stream.position_of(id) {
+            Some(position) => resumed(stream, position),
+            None => match fresh(stream, start) {
+                Opening::Live { snapshot, cursor, .. } => {
+                    Opening::Live { before: Some(Gap::Unknown), snapshot, after: None, cursor }
+                }
+                Opening::Finished => Opening::Finished,
+            },
+        },
+    }
+}
+
+fn fresh(stream: &StreamState, start: Start) -> Opening {
+    let (first, newest) = (stream.log().first(), stream.newest());
+    if let Some(snapshot) = stream.snapshot() {
+        let cursor = (snapshot.position + 1).max(first);
+        return Opening::Live {
+            before: None,
+            snapshot: Some(snapshot.frame.clone()),
+            after: Gap::between(snapshot.position + 1, cursor),
+            cursor,
+        };
+    }
+    let cursor = match start {
+        Start::All => first,
+        Start::Last => newest.max(1),
+        Start::New if stream.ended() => newest,
+        Start::New => newest + 1,
+    };
+    // Asking for everything and getting less is a gap; asking for what comes is not.
+    let before = if start == Start::All { Gap::between(1, first) } else { None };
+    Opening::Live { before, snapshot: None, after: None, cursor }
+}
+
+fn resumed(stream: &StreamState, position: Position) -> Opening {
+    let (first, next) = (stream.log().first(), position + 1);
+    if stream.ended() && position == stream.newest() {
+        return Opening::Finished;
+    }
+    if next >= first {
+        return Opening::Live { before: None, snapshot: None, after: None, cursor: next };
+    }
+    let snapshot = stream.snapshot();
+    let cursor = snapshot.map_or(first, |snapshot| (snapshot.position + 1).max(first));
+    Opening::Live {
+        before: Gap::between(next, cursor),
+        snapshot: snapshot.map(|snapshot| snapshot.frame.clone()),
+        after: None,
+        cursor,
+    }
+}

@@ -1,0 +1,85 @@
+//! One event's immutable wire bytes, encoded once, shared by every subscriber.
+//!
+//! A frame includes its HTTP chunk framing, one chunk a frame, so that any run of frames is a
+//! valid chunked body and a partial write needs only a byte position. Where a body is delimited by
+//! the connection's close, the same frame is sent without its chunk framing.
+
+use std::sync::Arc;
+
+use crate::wire;
+
+/// Shared wire bytes; cloning costs a count, not a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame(Arc<[u8]>);
+
+impl Frame {
+    /// Wraps an encoded block (its blank line included) into its chunk; `scratch` is cleared and
+    /// reused, so that a publish costs one allocation: the frame's own.
+    pub fn new(scratch: &mut Vec<u8>, block: &[u8]) -> Self {
+        scratch.clear();
+        wire::chunk(scratch, block);
+        Self(Arc::from(scratch.as_slice()))
+    }
+
+    /// The bytes with their chunk framing.
+    pub fn chunked(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes without their chunk framing.
+    pub fn plain(&self) -> &[u8] {
+        // A chunk is "<hex>\r\n<block>\r\n"; the first LF ends its size line.
+        let start = memchr::memchr(b'\n', &self.0).map_or(0, |at| at + 1);
+        &self.0[start..self.0.len() - 2]
+    }
+
+    /// The bytes a subscriber of this framing is sent.
+    pub fn bytes(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => self.chunked(),
+            Framing::Plain => self.plain(),
+        }
+    }
+
+    /// What the frame counts against a log's bound in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A frame always has bytes; clippy wants the question anyway.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How a subscriber's response body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// HTTP/1.1 chunks.
+    Chunked,
+    /// Until the connection closes: HTTP/1.0, or by setting.
+    Plain,
+}
+
+impl Framing {
+    /// Appends `block` the way a subscriber of this framing is sent it.
+    pub fn put(self, out: &mut Vec<u8>, block: &[u8]) {
+        match self {
+            Self::Chunked => wire::chunk(out, block),
+            Self::Plain => out.extend_from_slice(block),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_framings_carry_the_same_block() {
+        let block = b"data: x\n\n";
+        let frame = Frame::new(&mut Vec::new(), block);
+        assert_eq!(frame.plain(), block);
+        assert_eq!(frame.chunked(), b"9\r\ndata: x\n\n\r\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! The wheel that knows which subscriber is due for a heartbeat, spread over time.
+//!
+//! A ring of slots of 16 ms; each holds the subscribers to look at then. Writing to a subscriber
+//! costs nothing here: its slot stays, and when the slot comes up the caller sees that it was not
+//! idle and places it anew (lazy re-placing). An interval longer than the ring is served by
+//! looking at it once a turn.
+//!
+//! # Spread
+//! One subscriber, or a few, get their heartbeat exactly when they were idle for the interval.
+//! Thousands that were written to in one instant would all be due in one instant: a slot that
+//! already holds its fair share sends the rest to earlier slots, at most half an interval early.
+//! So nobody is ever idle longer than the interval, and no instant carries everybody.
+//!
+//! The wheel knows keys and ticks, no clock and no socket. A key may be stale: the caller must
+//! compare what it gets with the slot it remembers for that key.
+
+/// How long a tick is, in milliseconds: fine enough for a 50 ms heartbeat, coarse enough that
+/// 15,000 idle subscribers wake a shard 60 times a second and not 1,000 times.
+pub const TICK_MS: u64 = 16;
+
+/// A moment, in ticks since the wheel's start; 32 bits are two years.
+pub type Tick = u32;
+
+/// Slots of the ring: 4096 ticks are 65 s, more than any usual interval.
+const SLOTS_IN_TICKS: Tick = 4096;
+const SLOTS: usize = SLOTS_IN_TICKS as usize;
+
+/// A slot takes this many before the fair share matters: below it, spreading would gain nothing.
+const ALWAYS_FITS: usize = 8;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Vec<u32>>,
+    /// Every slot before this tick was taken.
+    now: Tick,
+    /// How many keys all slots hold, stale ones included.
+    held: usize,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self { slots: vec![Vec::new(); SLOTS], now: 0, held: 0 }
+    }
+}
+
+impl Wheel {
+    /// Places `key`, due at `due` at the latest, `interval` ticks after it was last written to;
+    /// returns the tick it will come up, which the caller remembers.
+    pub fn place(&mut self, key: u32, due: Tick, interval: Tick) -> Tick {
+        let horizon = self.now + SLOTS_IN_TICKS - 1;
+        let latest = due.clamp(self.now, horizon);
+        let earliest = due.saturating_sub(interval / 2).clamp(self.now, latest);
+        let share = self.share(interval);
+        let tick = (earliest..=latest)
+            .rev()
+            .find(|&tick| self.slots[slot_of(tick)].len() < share)
+            .unwrap_or(latest);
+        self.slots[slot_of(tick)].push(key);
+        self.held += 1;
+        tick
+    }
+
+    /// Whether the slot of `due` is not crowded: a subscriber of this interval need not be early.
+    pub fn has_room(&self, due: Tick, interval: Tick) -> bool {
+        due >= self.now + SLOTS_IN_TICKS || self.slots[slot_of(due)].len() < self.share(interval)
+    }
+
+    /// How many keys a slot takes before it counts as crowded: twice its fair share.
+    fn share(&self, interval: Tick) -> usize {
+        ALWAYS_FITS.max(2 * self.held / (interval.max(1) as usize))
+    }
+
+    /// Takes every key whose tick is not after `now`, into `due`.
+    pub fn take_due(&mut self, now: Tick, due: &mut Vec<(u32, Tick)>) {
+        while self.now <= now {
+            let tick = self.now;
+            let slot = &mut self.slots[slot_of(tick)];
+            self.held -= slot.len();
+            due.extend(slot.drain(..).map(|key| (key, tick)));
+            if slot.capacity() > 64 {
+                slot.shrink_to(16);
+            }
+            self.now += 1;
+        }
+    }
+
+    /// The next tick at which a key comes up; looked for no further than `limit` ticks.
+    pub fn next(&self, limit: Tick) -> Option<Tick> {
+        if self.held == 0 {
+            return None;
+        }
+        let limit = limit.min(SLOTS_IN_TICKS);
+        (self.now..self.now + limit).find(|&tick| !self.slots[slot_of(tick)].is_empty())
+    }
+
+    /// How many keys the wheel holds, stale ones included.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+}
+
+fn slot_of(tick: Tick) -> usize {
+    tick as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIFTEEN_SECONDS: Tick = 937;
+
+    /// Runs subscribers that are never written to but by heartbeats; gives each its beats.
+    fn beats(count: u32, until: Tick) -> Vec<Vec<Tick>> {
+        let mut wheel = Wheel::default();
+        for key in 0..count {
+            wheel.place(key, FIFTEEN_SECONDS, FIFTEEN_SECONDS);
+        }
+        let (mut beats, mut due) = (vec![Vec::new(); count as usize], Vec::new());
+        for now in 0..until {
+            wheel.take_due(now, &mut due);
+            for (key, _) in due.drain(..) {
+                beats[key as usize].push(now);
+                wheel.place(key, now + FIFTEEN_SECONDS, FIFTEEN_SECONDS);
+            }
+        }
+        beats
+    }
+
+    #[test]
+    fn a_lone_subscriber_beats_exactly_at_its_interval() {
+        assert_eq!(beats(1, 4 * FIFTEEN_SECONDS)[0], vec![937, 1874, 2811]);
+    }
+
+    #[test]
+    fn nobody_is_ever_idle_longer_than_the_interval() {
+        for beats in beats(20_000, 5 * FIFTEEN_SECONDS) {
+            let mut last = 0;
+            for beat in beats {
+                assert!(beat - last <= FIFTEEN_SECONDS && beat - last >= FIFTEEN_SECONDS / 2);
+                last = beat;
+            }
+            assert!(5 * FIFTEEN_SECONDS - last <= FIFTEEN_SECONDS);
+        }
+    }
+
+    #[test]
+    fn a_crowd_written_to_in_one_instant_is_spread() {
+        let count = 15_000;
+        let beats = beats(count, 3 * FIFTEEN_SECONDS);
+        let mut seconds = vec![0u32; 60];
+        for beat in beats.iter().flatten() {
+            seconds[(beat / 62) as usize] += 1;
+        }
+        let share = count / 15;
+        assert!(seconds.iter().all(|&beats| beats <= 3 * share), "{seconds:?}");
+    }
+
+    #[test]
+    fn intervals_beyond_the_ring_are_looked_at_in_time() {
+        let mut wheel = Wheel::default();
+        let tick = wheel.place(1, 10_000, 10_000);
+        assert!(tick < 4096);
+        assert_eq!(wheel.next(Tick::MAX), Some(tick));
+        let mut due = Vec::new();
+        wheel.take_due(tick, &mut due);
+        assert_eq!(due, vec![(1, tick)]);
+        assert_eq!((wheel.held(), wheel.next(Tick::MAX)), (0, None));
+    }
+}

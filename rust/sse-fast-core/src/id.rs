@@ -1,0 +1,112 @@
+//! Event ids: `<epoch>-<n>`.
+//!
+//! `n` counts a stream's events from 1, the epoch tells its lives apart (a restart, a removed and
+//! recreated name). The epoch is a number written in base 36, so that an id stays short, printable
+//! ASCII and safe in a header: a browser sends such a Last-Event-ID without a CORS preflight.
+
+use std::fmt;
+
+/// A place in a stream: the `n` of an event; 0 is the place before the first.
+pub type Position = u64;
+
+/// One life of a stream. Later lives of a name have greater epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// The longest id there can be: 13 base-36 digits, a hyphen, 20 decimal digits.
+const MAX_LENGTH: usize = 34;
+
+/// An id's text, held inline: making one costs no allocation.
+#[derive(Clone, Copy)]
+pub struct IdText {
+    bytes: [u8; MAX_LENGTH],
+    length: u8,
+}
+
+impl IdText {
+    /// The id of `position` in the life `epoch`.
+    pub fn new(epoch: Epoch, position: Position) -> Self {
+        let mut text = Self { bytes: [0; MAX_LENGTH], length: 0 };
+        let mut digits = [0u8; 13];
+        let (mut rest, mut at) = (epoch.0, digits.len());
+        loop {
+            at -= 1;
+            digits[at] = DIGITS[(rest % 36) as usize];
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        text.push(&digits[at..]);
+        text.push(b"-");
+        text.push(itoa::Buffer::new().format(position).as_bytes());
+        text
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII digits, letters and a hyphen were pushed.
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let start = usize::from(self.length);
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        self.length += u8::try_from(bytes.len()).unwrap_or(0);
+    }
+}
+
+impl fmt::Debug for IdText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads an id of ours; anything else is `None`, never an error: the text came from a stranger.
+pub fn parse(text: &str) -> Option<(Epoch, Position)> {
+    if text.len() > MAX_LENGTH {
+        return None;
+    }
+    let (epoch, position) = text.split_once('-')?;
+    let canonical = |part: &str| {
+        !part.is_empty()
+            && (part == "0" || !part.starts_with('0'))
+            && part.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+    };
+    if !canonical(epoch) || !canonical(position) {
+        return None;
+    }
+    let epoch = u64::from_str_radix(epoch, 36).ok()?;
+    Some((Epoch(epoch), position.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(epoch: u64, position: u64) {
+            let text = IdText::new(Epoch(epoch), position);
+            prop_assert_eq!(parse(text.as_str()), Some((Epoch(epoch), position)));
+        }
+
+        #[test]
+        fn no_text_is_an_error_and_every_id_has_one_spelling(text in "\\PC{0,40}") {
+            if let Some((epoch, position)) = parse(&text) {
+                let written = IdText::new(epoch, position);
+                prop_assert_eq!(written.as_str(), text.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn strange_ids_are_not_ours() {
+        for text in ["", "-", "a-", "-1", "A-1", "a-01", "a--1", "a-1-1", "a-+1", "a-99999999999999999999"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+}

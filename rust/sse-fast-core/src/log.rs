@@ -1,0 +1,121 @@
+//! The retained frames of a stream: a ring bounded by events and by bytes.
+//!
+//! Invariants: positions are consecutive, the newest frame is always retained (so a terminal event
+//! survives any bound), and `first..=newest` are exactly the positions that can still be given.
+//! The log knows neither its subscribers nor why it is bounded.
+
+use std::collections::VecDeque;
+
+use crate::frame::Frame;
+use crate::id::Position;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// The frames of `first..=newest`, oldest first.
+    frames: VecDeque<Frame>,
+    /// How many frames were evicted: the oldest retained position is one more.
+    evicted: Position,
+    /// The sum of the frames' lengths.
+    bytes: usize,
+}
+
+impl Log {
+    /// The oldest position retained; one beyond the newest where nothing is.
+    pub fn first(&self) -> Position {
+        self.evicted + 1
+    }
+
+    /// The newest position; 0 where nothing was ever appended.
+    pub fn newest(&self) -> Position {
+        self.evicted + self.frames.len() as Position
+    }
+
+    /// The frame at `position`, where it is retained.
+    pub fn get(&self, position: Position) -> Option<&Frame> {
+        let index = position.checked_sub(self.first())?;
+        self.frames.get(usize::try_from(index).ok()?)
+    }
+
+    /// The frames from `position` on, oldest first.
+    pub fn from(&self, position: Position) -> impl Iterator<Item = &Frame> {
+        let skip = position.saturating_sub(self.first());
+        self.frames.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
+    /// The oldest position that would remain if `length` more bytes were appended.
+    pub fn first_after(&self, length: usize, history: usize, history_bytes: usize) -> Position {
+        let (mut events, mut bytes, mut first) = (self.frames.len() + 1, self.bytes + length, self.first());
+        for frame in &self.frames {
+            if events <= history && bytes <= history_bytes {
+                break;
+            }
+            events -= 1;
+            bytes -= frame.len();
+            first += 1;
+        }
+        first
+    }
+
+    /// Appends a frame and evicts what no longer fits; returns its position.
+    pub fn push(&mut self, frame: Frame, history: usize, history_bytes: usize) -> Position {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        self.trim(history, history_bytes);
+        self.newest()
+    }
+
+    /// Evicts what does not fit the bounds; the newest frame stays whatever they say.
+    pub fn trim(&mut self, history: usize, history_bytes: usize) {
+        while self.frames.len() > 1 && (self.frames.len() > history || self.bytes > history_bytes) {
+            if let Some(frame) = self.frames.pop_front() {
+                self.bytes -= frame.len();
+                self.evicted += 1;
+            }
+        }
+    }
+
+    /// The bytes retained.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The oracle keeps every frame for ever and counts from the end.
+        #[test]
+        fn a_log_is_the_longest_tail_that_fits(
+            lengths in prop::collection::vec(1usize..40, 1..60), history in 1usize..12, history_bytes in 1usize..200,
+        ) {
+            let mut log = Log::default();
+            let mut all = Vec::new();
+            for length in lengths {
+                let frame = Frame::new(&mut Vec::new(), &vec![b'x'; length]);
+                let foreseen = log.first_after(frame.len(), history, history_bytes);
+                all.push(frame.clone());
+                let position = log.push(frame, history, history_bytes);
+                prop_assert_eq!(position, all.len() as u64);
+                let mut keep = 1;
+                let mut bytes = all[all.len() - 1].len();
+                while keep < history && keep < all.len() && bytes + all[all.len() - keep - 1].len() <= history_bytes {
+                    bytes += all[all.len() - keep - 1].len();
+                    keep += 1;
+                }
+                prop_assert_eq!(log.first(), (all.len() - keep + 1) as u64);
+                prop_assert_eq!(log.first(), foreseen);
+                prop_assert_eq!(log.bytes(), bytes);
+                let from = log.first() + (keep as u64) / 2;
+                let got: Vec<_> = log.from(from).cloned().collect();
+                prop_assert_eq!(&got[..], &all[usize::try_from(from).unwrap() - 1..]);
+                prop_assert_eq!(log.get(position), all.last());
+                prop_assert_eq!(log.get(log.first() - 1), None);
+                prop_assert_eq!(log.get(position + 1), None);
+            }
+        }
+    }
+}

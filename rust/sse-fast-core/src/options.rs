@@ -1,0 +1,248 @@
+//! What a stream can be told: the options, their defaults and limits.
+//!
+//! Given (`StreamPatch`, every field optional) becomes resolved (`StreamOptions`) in one function,
+//! [`StreamOptions::patched`]; nothing else in the engine can see a value out of range. The
+//! defaults here are the ones users read about; the Python settings table repeats them and a test
+//! holds the two together.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::OptionError;
+use crate::event::one_line;
+
+/// What a subscriber without Last-Event-ID gets first, where no snapshot is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Only what is published from now on.
+    #[default]
+    New,
+    /// The newest event, then what follows.
+    Last,
+    /// Everything retained, then what follows.
+    All,
+}
+
+/// What happens to a subscriber that lags beyond `max_lag`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLag {
+    /// It is told what it missed and goes on with the newest `max_lag` events.
+    #[default]
+    Skip,
+    /// It is told what it missed and goes on with the newest event alone.
+    Latest,
+    /// Its connection is closed; it may resume.
+    Disconnect,
+}
+
+/// A stream's options, resolved: every value is in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamOptions {
+    /// The most events the log retains; at least 1.
+    pub history: usize,
+    /// The most bytes the log retains (the newest event stays whatever its size).
+    pub history_bytes: usize,
+    /// What a new subscriber gets first.
+    pub start: Start,
+    /// The most events a blocked subscriber may be behind; 1 to `history`.
+    pub max_lag: u64,
+    /// What happens beyond it.
+    pub on_lag: OnLag,
+    /// How long a subscriber may be idle before it gets a heartbeat; none switches them off.
+    pub heartbeat: Option<Duration>,
+    /// A name makes heartbeats events of that name instead of comments.
+    pub heartbeat_event: Option<String>,
+    /// The `retry:` a subscriber is told first.
+    pub retry: Option<Duration>,
+    /// Whether events carry ids.
+    pub ids: bool,
+    /// How long an ended stream still answers late readers.
+    pub linger: Duration,
+    /// How long an open stream may be without subscribers and events before it is forgotten.
+    pub expire: Option<Duration>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            history: 256,
+            history_bytes: 1 << 20,
+            start: Start::New,
+            max_lag: 256,
+            on_lag: OnLag::Skip,
+            heartbeat: Some(Duration::from_secs(15)),
+            heartbeat_event: None,
+            retry: None,
+            ids: true,
+            linger: Duration::from_secs(900),
+            expire: None,
+        }
+    }
+}
+
+/// Options as given: only what the caller said.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs, reason = "each field is StreamOptions' field of the same name, where given")]
+pub struct StreamPatch {
+    pub history: Option<usize>,
+    pub history_bytes: Option<usize>,
+    pub start: Option<Start>,
+    pub max_lag: Option<u64>,
+    pub on_lag: Option<OnLag>,
+    pub heartbeat: Option<Option<Duration>>,
+    pub heartbeat_event: Option<Option<String>>,
+    pub retry: Option<Option<Duration>>,
+    pub ids: Option<bool>,
+    pub linger: Option<Duration>,
+    pub expire: Option<Option<Duration>>,
+}
+
+/// The longest interval an option may name: a year; beyond it a number was meant as something else.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The shortest heartbeat: the wheel's tick is 16 ms, and more than 20 a second is no heartbeat.
+pub const MIN_HEARTBEAT: Duration = Duration::from_millis(50);
+
+impl StreamOptions {
+    /// These options with what `patch` gives, checked. A history given without a lag lowers the
+    /// lag with it; a lag given above the history is an error.
+    pub fn patched(&self, patch: &StreamPatch) -> Result<Self, OptionError> {
+        let history = patch.history.unwrap_or(self.history);
+        let options = Self {
+            history,
+            history_bytes: patch.history_bytes.unwrap_or(self.history_bytes),
+            start: patch.start.unwrap_or(self.start),
+            max_lag: patch.max_lag.unwrap_or_else(|| self.max_lag.min(history as u64)),
+            on_lag: patch.on_lag.unwrap_or(self.on_lag),
+            heartbeat: patch.heartbeat.unwrap_or(self.heartbeat),
+            heartbeat_event: patch.heartbeat_event.clone().unwrap_or_else(|| self.heartbeat_event.clone()),
+            retry: patch.retry.unwrap_or(self.retry),
+            ids: patch.ids.unwrap_or(self.ids),
+            linger: patch.linger.unwrap_or(self.linger),
+            expire: patch.expire.unwrap_or(self.expire),
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<(), OptionError> {
+        let out_of_range = |option, allowed, value: String| Err(OptionError::OutOfRange { option, allowed, value });
+        if self.history == 0 {
+            return out_of_range("history", "at least 1 event", self.history.to_string());
+        }
+        if self.history_bytes == 0 {
+            return out_of_range("history_bytes", "at least 1 byte", self.history_bytes.to_string());
+        }
+        if self.max_lag == 0 {
+            return out_of_range("max_lag", "at least 1 event", self.max_lag.to_string());
+        }
+        if self.max_lag > self.history as u64 {
+            return Err(OptionError::LagBeyondHistory { max_lag: self.max_lag, history: self.history });
+        }
+        if self.heartbeat.is_some_and(|every| every < MIN_HEARTBEAT || every > MAX_INTERVAL) {
+            return out_of_range("heartbeat", "0 (off) or 0.05 s to a year", seconds(self.heartbeat));
+        }
+        for (option, value) in [("retry", self.retry), ("linger", Some(self.linger)), ("expire", self.expire)] {
+            if value.is_some_and(|value| value > MAX_INTERVAL) {
+                return out_of_range(option, "at most a year", seconds(value));
+            }
+        }
+        if let Some(name) = &self.heartbeat_event {
+            if name.is_empty() {
+                return out_of_range("heartbeat_event", "a name or None", "\"\"".to_owned());
+            }
+            one_line("heartbeat_event", name)
+                .map_err(|source| OptionError::Text { option: "heartbeat_event", source })?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds(value: Option<Duration>) -> String {
+    value.map_or_else(|| "None".to_owned(), |value| format!("{} s", value.as_secs_f64()))
+}
+
+impl FromStr for Start {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        match text {
+            "new" => Ok(Self::New),
+            "last" => Ok(Self::Last),
+            "all" => Ok(Self::All),
+            _ => Err(OptionError::NotAChoice {
+                option: "start",
+                choices: "\"new\", \"last\", \"all\"",
+                value: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Last => "last",
+            Self::All => "all",
+        })
+    }
+}
+
+impl FromStr for OnLag {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        match text {
+            "skip" => Ok(Self::Skip),
+            "latest" => Ok(Self::Latest),
+            "disconnect" => Ok(Self::Disconnect),
+            _ => Err(OptionError::NotAChoice {
+                option: "on_lag",
+                choices: "\"skip\", \"latest\", \"disconnect\"",
+                value: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for OnLag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Skip => "skip",
+            Self::Latest => "latest",
+            Self::Disconnect => "disconnect",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_beyond_history_is_refused_only_where_it_was_asked_for() {
+        let base = StreamOptions::default();
+        let patch = StreamPatch { history: Some(10), ..StreamPatch::default() };
+        assert_eq!(base.patched(&patch).map(|options| options.max_lag), Ok(10));
+        let patch = StreamPatch { history: Some(10), max_lag: Some(11), ..StreamPatch::default() };
+        assert_eq!(base.patched(&patch), Err(OptionError::LagBeyondHistory { max_lag: 11, history: 10 }));
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let base = StreamOptions::default();
+        for (patch, name) in [
+            (StreamPatch { history: Some(0), ..StreamPatch::default() }, "history"),
+            (StreamPatch { history_bytes: Some(0), ..StreamPatch::default() }, "history_bytes"),
+            (StreamPatch { max_lag: Some(0), ..StreamPatch::default() }, "max_lag"),
+            (StreamPatch { heartbeat: Some(Some(Duration::from_millis(1))), ..StreamPatch::default() }, "heartbeat"),
+            (StreamPatch { heartbeat_event: Some(Some("a\nb".into())), ..StreamPatch::default() }, "heartbeat_event"),
+            (StreamPatch { linger: Some(MAX_INTERVAL * 2), ..StreamPatch::default() }, "linger"),
+        ] {
+            let error = base.patched(&patch).expect_err("must be refused");
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The bytes of Server-Sent Events: the only place that knows `data:`.
+//!
+//! WHATWG HTML 9.2: UTF-8, LF, no BOM. Field order `event`, `id`, `retry`, `data`. Data is split
+//! at CR, LF and CRLF, since a reader treats each as a line end. Gap and heartbeat carry no id.
+//! A heartbeat is one comment line *without* a blank line wherever the stream sends ids: several
+//! clients in use report an empty event for a blank line after an id. `retry:` ahead of a first
+//! frame has no blank line either, so that it becomes a line of that event.
+
+use std::time::Duration;
+
+use crate::id::{Epoch, IdText, Position};
+
+/// The last chunk of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends one whole event with its blank line.
+pub fn event(out: &mut Vec<u8>, event: Option<&str>, id: Option<&str>, retry: Option<Duration>, data: &str) {
+    if let Some(name) = event {
+        line(out, b"event: ", name.as_bytes());
+    }
+    if let Some(id) = id {
+        line(out, b"id: ", id.as_bytes());
+    }
+    if let Some(wait) = retry {
+        self::retry(out, wait);
+    }
+    data_lines(out, data.as_bytes());
+    out.push(b'\n');
+}
+
+/// Appends a `retry:` line alone; it joins the event that follows.
+pub fn retry(out: &mut Vec<u8>, wait: Duration) {
+    line(out, b"retry: ", itoa::Buffer::new().format(wait.as_millis()).as_bytes());
+}
+
+/// Appends a gap: the events `from..=to` could not be given; `None` where the number is unknown.
+pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>) {
+    out.extend_from_slice(b"event: gap\ndata: {\"skipped\":");
+    if let Some((from, to)) = range {
+        out.extend_from_slice(itoa::Buffer::new().format(to + 1 - from).as_bytes());
+        for (key, position) in [(",\"from\":\"", from), ("\",\"to\":\"", to)] {
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(IdText::new(epoch, position).as_str().as_bytes());
+        }
+        out.extend_from_slice(b"\"}\n\n");
+    } else {
+        out.extend_from_slice(b"null,\"from\":null,\"to\":null}\n\n");
+    }
+}
+
+/// Appends a heartbeat comment, with its blank line only where the stream sends no ids.
+pub fn heartbeat(out: &mut Vec<u8>, comment: &str, ids: bool) {
+    line(out, b": ", comment.as_bytes());
+    if !ids {
+        out.push(b'\n');
+    }
+}
+
+/// Appends a heartbeat that is a named event: `data: {"timestamp":<ms>}`, without id.
+pub fn heartbeat_event(out: &mut Vec<u8>, name: &str, timestamp_ms: u64) {
+    line(out, b"event: ", name.as_bytes());
+    out.extend_from_slice(b"data: {\"timestamp\":");
+    out.extend_from_slice(itoa::Buffer::new().format(timestamp_ms).as_bytes());
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends `payload` as one HTTP chunk (RFC 9112, 7.1).
+pub fn chunk(out: &mut Vec<u8>, payload: &[u8]) {
+    let mut digits = [0u8; 16];
+    let (mut rest, mut at) = (payload.len(), digits.len());
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[rest & 15];
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One event as a reader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The event's name, where it has one.
+    pub event: Option<String>,
+    /// Its id, where it has one.
+    pub id: Option<String>,
+    /// Its retry in milliseconds, where it has one.
+    pub retry: Option<u64>,
+    /// Its data, lines joined by LF.
+    pub data: String,
+}
+
+/// Reads back a block that [`event`] wrote, for readers in the same process and for JSON.
+pub fn decode(block: &[u8]) -> Decoded {
+    let mut decoded = Decoded::default();
+    let mut first = true;
+    for line in String::from_utf8_lossy(block).split('\n') {
+        if let Some(data) = line.strip_prefix("data: ") {
+            if !first {
+                decoded.data.push('\n');
+            }
+            first = false;
+            decoded.data.push_str(data);
+        } else if let Some(name) = line.strip_prefix("event: ") {
+            decoded.event = Some(name.to_owned());
+        } else if let Some(id) = line.strip_prefix("id: ") {
+            decoded.id = Some(id.to_owned());
+        } else if let Some(wait) = line.strip_prefix("retry: ") {
+            decoded.retry = wait.parse().ok();
+        }
+    }
+    decoded
+}
+
+/// The id line's value of a block, without decoding the rest.
+pub fn id_of(block: &[u8]) -> Option<&[u8]> {
+    block
+        .split(|&byte| byte == b'\n')
+        .take_while(|line| !line.starts_with(b"data: "))
+        .find_map(|line| line.strip_prefix(b"id: "))
+}
+
+fn data_lines(out: &mut Vec<u8>, data: &[u8]) {
+    let mut rest = data;
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
+        line(out, b"data: ", &rest[..end]);
+        let crlf = rest[end] == b'\r' && rest.get(end + 1) == Some(&b'\n');
+        rest = &rest[end + 1 + usize::from(crlf)..];
+    }
+    line(out, b"data: ", rest);
+}
+
+fn line(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
+    out.extend_from_slice(field);
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn fields_stand_in_order() {
+        let text = written(|out| event(out, Some("e"), Some("i"), Some(Duration::from_millis(1500)), "a\r\nb\rc\n"));
+        assert_eq!(text, "event: e\nid: i\nretry: 1500\ndata: a\ndata: b\ndata: c\ndata: \n\n");
+        assert_eq!(written(|out| event(out, None, None, None, " x")), "data:  x\n\n");
+    }
+
+    #[test]
+    fn gaps_heartbeats_and_chunks_have_their_exact_bytes() {
+        assert_eq!(
+            written(|out| gap(out, Epoch(10), Some((3, 7)))),
+            "event: gap\ndata: {\"skipped\":5,\"from\":\"a-3\",\"to\":\"a-7\"}\n\n"
+        );
+        assert_eq!(
+            written(|out| gap(out, Epoch(10), None)),
+            "event: gap\ndata: {\"skipped\":null,\"from\":null,\"to\":null}\n\n"
+        );
+        assert_eq!(written(|out| heartbeat(out, "heartbeat", true)), ": heartbeat\n");
+        assert_eq!(written(|out| heartbeat(out, "prefill", false)), ": prefill\n\n");
+        assert_eq!(
+            written(|out| heartbeat_event(out, "heartbeat", 12)),
+            "event: heartbeat\ndata: {\"timestamp\":12}\n\n"
+        );
+        assert_eq!(written(|out| chunk(out, b"0123456789abcdef!")), "11\r\n0123456789abcdef!\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(name in "[^\r\n\0]{1,8}", id in "[^\r\n\0]{1,8}", data in "[a\r\n \u{2028}é]{0,20}") {
+            let mut out = Vec::new();
+            event(&mut out, Some(&name), Some(&id), None, &data);
+            let decoded = decode(&out);
+            prop_assert_eq!(decoded.data, data.replace("\r\n", "\n").replace('\r', "\n"));
+            prop_assert_eq!(decoded.event, Some(name));
+            prop_assert_eq!(id_of(&out), Some(id.as_bytes()));
+            prop_assert_eq!(decoded.id, Some(id));
+            prop_assert!(out.ends_with(b"\n\n") && !out.contains(&b'\r'));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What `Stream.publish_many` takes, item by item.
+//!
+//! Owns: the shapes of an item. Must not know: how it is published.
+//!
+//! Invariant: everything is converted before anything is published, so that a wrong item leaves nothing behind; a
+//! refusal says which item it was.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use sse_fast_server::NewEvent;
+
+use crate::convert::{self, Data};
+use crate::errors::{EventError, EventTypeError, event_type_error, event_value_error};
+
+static EVENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// One event with the Python objects its texts are borrowed from.
+pub(crate) struct Item<'py> {
+    data: Data<'py>,
+    event: Option<Bound<'py, PyAny>>,
+    id: Option<Bound<'py, PyAny>>,
+    retry: Option<Bound<'py, PyAny>>,
+    snapshot: Option<Data<'py>>,
+}
+
+impl<'py> Item<'py> {
+    fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Self { data: Data::of(data)?, event: None, id: None, retry: None, snapshot: None })
+    }
+
+    /// An `Event`, a `(data, event)` tuple, or a mapping with the names of `publish`'s arguments.
+    fn of(item: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = item.py();
+        if let Ok(pair) = item.cast::<PyTuple>() {
+            if pair.len() != 2 {
+                return Err(event_type_error("item", &format!("a tuple is (data, event), not {} items", pair.len())));
+            }
+            let event = Some(pair.get_item(1)?).filter(|event| !event.is_none());
+            return Ok(Self { event, ..Self::new(&pair.get_item(0)?)? });
+        }
+        if item.is_instance(EVENT.import(py, "sse_fast._stream", "Event")?)? {
+            let field = |name| item.getattr(name).map(|value| Some(value).filter(|value| !value.is_none()));
+            // "message" is what a reader calls an event without a name.
+            let event = field("event")?.filter(|event| event.cast::<PyString>().map_or(true, |name| name != "message"));
+            return Ok(Self { event, id: field("id")?, retry: field("retry")?, ..Self::new(&item.getattr("data")?)? });
+        }
+        match item.cast::<PyMapping>() {
+            Ok(fields) => Self::of_mapping(fields),
+            Err(_) => Err(event_type_error(
+                "item",
+                &format!("must be an Event, a (data, event) tuple or a mapping, not {}", convert::type_name(item)),
+            )),
+        }
+    }
+
+    fn of_mapping(fields: &Bound<'py, PyMapping>) -> PyResult<Self> {
+        let given = PyDict::new(fields.py());
+        given.update(fields)?;
+        let Some(data) = given.get_item("data")? else {
+            return Err(event_type_error("item", "a mapping needs the key 'data'"));
+        };
+        let mut item = Self::new(&data)?;
+        for (name, value) in given {
+            let value = Some(value).filter(|value| !value.is_none());
+            match name.to_string().as_str() {
+                "data" => {}
+                "event" => item.event = value,
+                "id" => item.id = value,
+                "retry" => item.retry = value,
+                "snapshot" => item.snapshot = value.as_ref().map(Data::of).transpose()?,
+                other => {
+                    let allowed = "data, event, id, retry, snapshot";
+                    return Err(event_type_error("item", &format!("a mapping may have {allowed}, not {other:?}")));
+                }
+            }
+        }
+        Ok(item)
+    }
+
+    pub(crate) fn as_event(&self) -> PyResult<NewEvent<'_>> {
+        Ok(NewEvent {
+            data: self.data.as_bytes()?,
+            event: convert::text("event", self.event.as_ref())?,
+            id: convert::text("id", self.id.as_ref())?,
+            retry: convert::retry(self.retry.as_ref())?,
+            snapshot: self.snapshot.as_ref().map(Data::as_bytes).transpose()?,
+        })
+    }
+}
+
+/// Every item of the iterable `events`.
+pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<Item<'py>>> {
+    if events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
+        let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
+        return Err(event_type_error("events", &refused));
+    }
+    let mut items = Vec::with_capacity(events.len().unwrap_or(0));
+    for (position, item) in events.try_iter()?.enumerate() {
+        items.push(Item::of(&item?).map_err(|error| placed(events.py(), position, error))?);
+    }
+    Ok(items)
+}
+
+/// The same refusal, said of the item at `position`; what is not ours stays as it came.
+fn placed(py: Python<'_>, position: usize, error: PyErr) -> PyErr {
+    let text = error.value(py).to_string();
+    let field = format!("events[{position}]");
+    if error.is_instance_of::<EventTypeError>(py) {
+        return event_type_error(&field, &text);
+    }
+    if error.is_instance_of::<EventError>(py) {
+        return event_value_error(&field, &text);
+    }
+    error
+}

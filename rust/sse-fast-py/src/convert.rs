@@ -1,0 +1,103 @@
+//! From Python values to what the engine takes: data, names, durations.
+//!
+//! Owns: which Python types are accepted for an event's fields and what they mean. Must not know: which texts are legal
+//! in a field (the engine says so), nor any setting's default.
+//!
+//! Invariant: `str` and bytes go out as given; everything else as JSON. Nothing is guessed from a type's name.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+
+use crate::errors::{event_type_error, event_value_error};
+use crate::json::{self, Json};
+
+/// The data of an event, borrowed from Python where that is possible without a copy.
+pub(crate) enum Data<'py> {
+    Text(Bound<'py, PyString>),
+    Bytes(Bound<'py, PyBytes>),
+    /// Copied, because a `bytearray` can change, or because JSON had to be escaped.
+    Owned(Vec<u8>),
+}
+
+impl<'py> Data<'py> {
+    pub(crate) fn of(value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = value.cast::<PyString>() {
+            return Ok(Self::Text(text.clone()));
+        }
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        if let Ok(bytes) = value.cast::<PyByteArray>() {
+            return Ok(Self::Owned(bytes.to_vec()));
+        }
+        if value.is_instance_of::<PyMemoryView>() {
+            let bytes = value.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
+            return Ok(Self::Bytes(bytes.cast_into::<PyBytes>()?));
+        }
+        Ok(match json::encode(value)? {
+            Json::Plain(encoded) => Self::Bytes(encoded),
+            Json::Escaped(escaped) => Self::Owned(escaped),
+        })
+    }
+
+    /// The bytes; fails for a `str` with a lone surrogate, which has no UTF-8.
+    pub(crate) fn as_bytes(&self) -> PyResult<&[u8]> {
+        match self {
+            Self::Text(text) => utf8("data", text).map(str::as_bytes),
+            Self::Bytes(bytes) => Ok(bytes.as_bytes()),
+            Self::Owned(bytes) => Ok(bytes),
+        }
+    }
+}
+
+fn utf8<'a>(field: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|error| {
+        let refusal = event_value_error(field, "has a lone surrogate, which UTF-8 cannot express");
+        refusal.set_cause(text.py(), Some(error));
+        refusal
+    })
+}
+
+/// A field that is `str` or absent: `event`, `id`.
+pub(crate) fn text<'a>(field: &str, value: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a str>> {
+    let Some(value) = value else { return Ok(None) };
+    match value.cast::<PyString>() {
+        Ok(text) => utf8(field, text).map(Some),
+        Err(_) => Err(event_type_error(field, &format!("must be str or None, not {}", type_name(value)))),
+    }
+}
+
+/// `retry`: seconds, finite and not negative.
+pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    let Some(value) = value else { return Ok(None) };
+    let seconds = value.extract::<f64>().map_err(|error| {
+        if error.is_instance_of::<PyTypeError>(value.py()) {
+            event_type_error("retry", &format!("must be seconds as a number or None, not {}", type_name(value)))
+        } else {
+            event_value_error("retry", &format!("{} is too large", shown(value)))
+        }
+    })?;
+    Duration::try_from_secs_f64(seconds)
+        .map(Some)
+        .map_err(|_| event_value_error("retry", &format!("{seconds} is not a finite number of seconds from 0 up")))
+}
+
+/// Seconds that Python has already checked, as a timeout; what is negative has passed, what is infinite never does.
+pub(crate) fn timeout(seconds: Option<f64>) -> Option<Duration> {
+    let seconds = seconds?;
+    if seconds <= 0.0 {
+        return Some(Duration::ZERO);
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "an unnamed type".to_owned(), |name| name.to_string())
+}
+
+fn shown(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map_or_else(|_| type_name(value), |text| text.to_string())
+}

@@ -1,0 +1,96 @@
+//! JSON for events and responses: orjson encodes, this file makes its bytes safe for every client.
+//!
+//! Owns: the call of orjson, the hook for what orjson does not know, the escaping of U+0085, U+2028 and U+2029 (legal in
+//! JSON strings, but clients built on `str.splitlines` break lines there). Must not know: events, frames, `data:`.
+//!
+//! orjson is imported at the first encoding, not at `import sse_fast`.
+
+use std::borrow::Cow;
+
+use memchr::memchr2_iter;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::errors::{EventTypeError, event_type_error};
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static DEFAULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// A value as compact JSON: orjson's own bytes, or a copy where something had to be escaped.
+pub(crate) enum Json<'py> {
+    Plain(Bound<'py, PyBytes>),
+    Escaped(Vec<u8>),
+}
+
+/// Encodes `value`; `EventTypeError` names a type that cannot be encoded.
+pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
+    let py = value.py();
+    let dumps = DUMPS.import(py, "orjson", "dumps")?;
+    let default = DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
+    let encoded = dumps.call1((value, default)).map_err(|error| refused(py, error))?;
+    let encoded = encoded.cast_into::<PyBytes>()?;
+    match escape(encoded.as_bytes()) {
+        Cow::Borrowed(_) => Ok(Json::Plain(encoded)),
+        Cow::Owned(escaped) => Ok(Json::Escaped(escaped)),
+    }
+}
+
+/// Compact JSON of `value` as bytes, encoded as `Stream.publish` would.
+#[pyfunction]
+pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(match encode(value)? {
+        Json::Plain(encoded) => encoded,
+        Json::Escaped(escaped) => PyBytes::new(value.py(), &escaped),
+    })
+}
+
+/// orjson's `default` hook: pydantic models, by what they say of themselves; nothing is guessed for anything else.
+#[pyfunction]
+fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    match value.getattr_opt(pyo3::intern!(py, "model_dump"))? {
+        Some(model_dump) => {
+            let arguments = PyDict::new(py);
+            arguments.set_item("mode", "json")?;
+            model_dump.call((), Some(&arguments))
+        }
+        None => Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?))),
+    }
+}
+
+/// orjson's refusal as ours; anything else (`KeyboardInterrupt`, `MemoryError`) as it came.
+fn refused(py: Python<'_>, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyTypeError>(py) && !error.is_instance_of::<EventTypeError>(py) {
+        let refusal = event_type_error("data", &error.value(py).to_string());
+        refusal.set_cause(py, Some(error));
+        return refusal;
+    }
+    error
+}
+
+/// Escapes the three characters; copies only where one is found.
+///
+/// Outside of strings JSON is ASCII, so each of them stands inside a string, where `\uXXXX` means the same.
+fn escape(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut escaped: Vec<u8> = Vec::new();
+    let mut copied = 0;
+    // The lead bytes of U+0085 and of U+2028 and U+2029; ASCII text and most others have neither.
+    for at in memchr2_iter(0xC2, 0xE2, json) {
+        let (length, text) = match json.get(at..) {
+            Some([0xC2, 0x85, ..]) => (2, b"\\u0085"),
+            Some([0xE2, 0x80, 0xA8, ..]) => (3, b"\\u2028"),
+            Some([0xE2, 0x80, 0xA9, ..]) => (3, b"\\u2029"),
+            _ => continue,
+        };
+        escaped.extend_from_slice(&json[copied..at]);
+        escaped.extend_from_slice(text);
+        copied = at + length;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    escaped.extend_from_slice(&json[copied..]);
+    Cow::Owned(escaped)
+}

@@ -1,0 +1,52 @@
+//! The Python module `sse_fast._core`: Python objects over the engine of `sse-fast-server`.
+//!
+//! Owns: conversion of arguments, the policy for the GIL, and the mapping of errors; one file each (`convert`, `gil`,
+//! `errors`). Must not know: sockets, HTTP, framing, timers; and no default of any setting (`_settings.py` has them).
+//!
+//! Invariants:
+//! 1. No engine thread ever attaches to the interpreter, and no `Py<T>` is ever handed to one.
+//! 2. Whatever can block runs detached (`gil`); whatever can panic is caught there, so that no `PanicException` leaves.
+//! 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
+//!
+//! Changes together with `python/sse_fast/_core.pyi`, which mirrors it name by name.
+
+mod batch;
+mod calls;
+mod convert;
+mod errors;
+mod fork;
+mod gil;
+mod json;
+mod options;
+mod reader;
+mod run;
+mod server;
+mod stats;
+mod stream;
+
+use pyo3::prelude::*;
+
+/// The engine of `sse_fast`; private to the package.
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::calls::PyCall;
+    #[pymodule_export]
+    use crate::json::json_dumps;
+    #[pymodule_export]
+    use crate::reader::PyReader;
+    #[pymodule_export]
+    use crate::run::PyRun;
+    #[pymodule_export]
+    use crate::server::PyServer;
+    #[pymodule_export]
+    use crate::stream::{PyHeartbeat, PyStream};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::fork::watch(module.py())
+    }
+}

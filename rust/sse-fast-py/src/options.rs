@@ -1,0 +1,89 @@
+//! From the dicts that `_settings.py` has checked and completed to the engine's typed options.
+//!
+//! Owns: the names of settings as the engine's fields. Must not know: defaults, limits, environment; those are in the
+//! table of `_settings.py`, which is the only author of these dicts. An unknown name here is a defect of that table.
+//!
+//! Changes together with `_settings.py` and the engine's `Config` and `StreamPatch`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use sse_fast_server::{Config, StreamPatch};
+
+use crate::errors::{option_error, setting_error};
+
+/// A server's configuration; `stream` are the defaults of its streams.
+pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Config> {
+    let mut config = Config::default();
+    for (name, value) in settings {
+        let name: String = name.extract()?;
+        match name.as_str() {
+            "host" => config.host = value.extract()?,
+            "port" => config.port = value.extract()?,
+            "allowed_hosts" => config.allowed_hosts = value.extract()?,
+            "cors" => config.cors = value.extract()?,
+            // 0 has the engine choose, from the limit on open files.
+            "max_connections" => config.max_connections = value.extract::<Option<usize>>()?.unwrap_or(0),
+            "max_body_bytes" => config.max_body_bytes = value.extract()?,
+            "header_timeout" => config.header_timeout = seconds(&value)?,
+            "stall_timeout" => config.stall_timeout = seconds(&value)?,
+            "publish_wait" => config.publish_wait = seconds(&value)?,
+            // 0 has the engine choose: one for each core.
+            "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
+            "chunked" => config.chunked = value.extract()?,
+            other => return Err(unknown(other)),
+        }
+    }
+    config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
+    Ok(config)
+}
+
+/// The stream options that were given; without a dict, none.
+pub(crate) fn patch(options: Option<&Bound<'_, PyDict>>) -> PyResult<StreamPatch> {
+    let mut patch = StreamPatch::default();
+    let Some(options) = options else { return Ok(patch) };
+    for (name, value) in options {
+        let name: String = name.extract()?;
+        match name.as_str() {
+            "history" => patch.history = Some(value.extract()?),
+            "history_bytes" => patch.history_bytes = Some(value.extract()?),
+            "start" => patch.start = Some(choice("start", &value)?),
+            "max_lag" => patch.max_lag = Some(value.extract()?),
+            "on_lag" => patch.on_lag = Some(choice("on_lag", &value)?),
+            "heartbeat" => patch.heartbeat = Some(optional_seconds(&value)?),
+            "heartbeat_event" => patch.heartbeat_event = Some(value.extract()?),
+            "retry" => patch.retry = Some(optional_seconds(&value)?),
+            "ids" => patch.ids = Some(value.extract()?),
+            "linger" => patch.linger = Some(seconds(&value)?),
+            "expire" => patch.expire = Some(optional_seconds(&value)?),
+            other => return Err(unknown(other)),
+        }
+    }
+    Ok(patch)
+}
+
+/// One of an option's words, such as `start="all"`.
+pub(crate) fn choice<T>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let word = value.cast::<PyString>()?;
+    word.to_str()?.parse().map_err(|error: T::Err| setting_error(&format!("{name}: {error}")))
+}
+
+fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: f64 = value.extract()?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| setting_error(&format!("{seconds} is not a finite number of seconds from 0 up")))
+}
+
+fn optional_seconds(value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    if value.is_none() { Ok(None) } else { seconds(value).map(Some) }
+}
+
+fn unknown(name: &str) -> PyErr {
+    setting_error(&format!("the engine has no setting {name}"))
+}

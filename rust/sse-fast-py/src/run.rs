@@ -1,0 +1,113 @@
+//! `Run`: a child process of the engine, as `_run.py` needs it below the public class.
+//!
+//! Owns: conversion and waiting. Must not know: pipes, markers, signals' meaning; the engine has them.
+//!
+//! Invariant: whatever waits is sliced, so that Ctrl-C interrupts `run.wait()`; the process goes on then.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use sse_fast_server::{Run, RunSpec};
+
+use crate::convert;
+use crate::errors::run_error;
+use crate::fork::Guarded;
+use crate::gil::Detached;
+
+/// The arguments of `Server.run`, checked by `_run.py`; durations in seconds.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Spec {
+    argv: Vec<OsString>,
+    cwd: Option<PathBuf>,
+    env: Vec<(OsString, OsString)>,
+    marker: Option<String>,
+    timeout: Option<f64>,
+    grace: f64,
+    drain: f64,
+}
+
+impl Spec {
+    pub(crate) fn of_stream(self, name: &str) -> RunSpec {
+        let bounded = |seconds| convert::timeout(Some(seconds)).unwrap_or(Duration::MAX);
+        RunSpec {
+            argv: self.argv,
+            cwd: self.cwd,
+            env: Some(self.env),
+            marker: self.marker,
+            timeout: convert::timeout(self.timeout),
+            grace: bounded(self.grace),
+            drain: bounded(self.drain),
+            stream_name: name.to_owned(),
+        }
+    }
+}
+
+/// A child process whose marked lines are a stream.
+#[pyclass(frozen, module = "sse_fast._core", name = "Run")]
+pub(crate) struct PyRun {
+    engine: Guarded<Run>,
+}
+
+impl PyRun {
+    pub(crate) fn new(run: Run) -> Self {
+        Self { engine: Guarded::new(run) }
+    }
+}
+
+#[pymethods]
+impl PyRun {
+    /// The process id.
+    #[getter]
+    fn pid(&self) -> PyResult<u32> {
+        Ok(self.engine.get()?.pid())
+    }
+
+    /// The exit code, negative for a signal; None while the process runs.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
+        let run = self.engine.get()?;
+        py.aside(|| run.poll())
+    }
+
+    /// Waits until the terminal event is published; False if `timeout` seconds passed before.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_ended(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let run = self.engine.get()?;
+        let ended = py.wait(convert::timeout(timeout), |slice| run.wait_ended(Some(slice)).then_some(()))?;
+        Ok(ended.is_some())
+    }
+
+    /// Asks the process to end; after the grace it is killed.
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        let run = self.engine.get()?;
+        py.aside(|| run.terminate())?.map_err(run_error)
+    }
+
+    /// Kills the process.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        let run = self.engine.get()?;
+        py.aside(|| run.kill())?.map_err(run_error)
+    }
+
+    /// Sends the process a signal.
+    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
+        let run = self.engine.get()?;
+        py.aside(|| run.signal(number))?.map_err(run_error)
+    }
+
+    /// The name of the last event.
+    #[getter]
+    fn status(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let run = self.engine.get()?;
+        py.aside(|| run.status())
+    }
+
+    /// The JSON text of the last event that carried data.
+    #[getter]
+    fn result(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let run = self.engine.get()?;
+        py.aside(|| run.result())
+    }
+}

@@ -1,0 +1,227 @@
+//! `Server`: the engine as `_server.py` needs it below the public class.
+//!
+//! Owns: one engine's life as Python sees it: start, close, the wait for its end, the two queues that Python threads
+//! wait on (calls and log records). Must not know: signals, threads, settings' defaults, callables.
+//!
+//! Invariants: closing runs on a thread of its own, so that Ctrl-C can leave it and it still completes; it is idempotent.
+//!
+//! Changes together with `_server.py` and the engine's `Server`.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
+
+use crate::calls::PyCall;
+use crate::convert;
+use crate::errors::{internal, route_error, run_error, start_error, stream_error};
+use crate::fork::Guarded;
+use crate::gil::Detached;
+use crate::options;
+use crate::run::{PyRun, Spec};
+use crate::stats;
+use crate::stream::PyStream;
+
+/// How long a thread that serves nothing else waits in one piece: any time will do, the end of the engine wakes it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
+type Record = (u8, &'static str, String);
+
+/// Whether the engine has wholly stopped, and how to wait for it.
+#[derive(Default)]
+struct Stopped {
+    /// Set once, by the thread that closed the engine; nothing else happens under this lock.
+    done: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stopped {
+    fn set(&self) {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits at most `timeout`; true once stopped.
+    fn wait(&self, timeout: Duration) -> bool {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(done, timeout, |done| !*done);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+struct Engine {
+    server: Server,
+    calls: Calls,
+    logs: Logs,
+    stopped: Arc<Stopped>,
+}
+
+/// One engine: its threads run from here on, until `close`.
+#[pyclass(frozen, module = "sse_fast._core", name = "Server")]
+pub(crate) struct PyServer {
+    engine: Guarded<Engine>,
+}
+
+#[pymethods]
+impl PyServer {
+    #[new]
+    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let config = options::config(settings, stream)?;
+        let calls = Calls::default();
+        let server = py.aside(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
+        let logs = server.logs();
+        Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
+    }
+
+    /// The port the engine listens on.
+    #[getter]
+    fn port(&self) -> PyResult<u16> {
+        Ok(self.engine.get()?.server.port())
+    }
+
+    /// The stream of that name, made if there is none; `options` are applied to it.
+    #[pyo3(signature = (name, options=None))]
+    fn stream(&self, py: Python<'_>, name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<PyStream> {
+        let server = &self.engine.get()?.server;
+        let patch = options::patch(options)?;
+        let stream = py.aside(|| server.stream(name, &patch))?.map_err(stream_error)?;
+        Ok(PyStream::new(stream))
+    }
+
+    /// Every stream there is now.
+    fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
+        let server = &self.engine.get()?.server;
+        Ok(py.aside(|| server.streams())?.into_iter().map(PyStream::new).collect())
+    }
+
+    /// What the engine has counted so far.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let server = &self.engine.get()?.server;
+        stats::of_server(py, py.aside(|| server.stats())?)
+    }
+
+    /// Maps a URL template to a stream's name; `exists` is the key of a callback.
+    #[pyo3(signature = (template, stream, *, wait, retry_delay, exists, create, options))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Server.route, by name")]
+    fn route(
+        &self,
+        py: Python<'_>,
+        template: String,
+        stream: String,
+        wait: f64,
+        retry_delay: f64,
+        exists: Option<u64>,
+        create: bool,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let server = &self.engine.get()?.server;
+        let seconds = |seconds| convert::timeout(Some(seconds)).unwrap_or(Duration::MAX);
+        let spec = RouteSpec {
+            template,
+            stream,
+            wait: seconds(wait),
+            retry_delay: seconds(retry_delay),
+            exists,
+            create,
+            options: options::patch(Some(options))?,
+        };
+        py.aside(|| server.route(spec))?.map_err(|error| route_error(&error))
+    }
+
+    /// Maps a method and a URL template to the callback with that key.
+    #[pyo3(signature = (method, template, key, *, early_head, options))]
+    fn handler(
+        &self,
+        py: Python<'_>,
+        method: String,
+        template: String,
+        key: u64,
+        early_head: bool,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let server = &self.engine.get()?.server;
+        let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
+        py.aside(|| server.handler(spec))?.map_err(|error| route_error(&error))
+    }
+
+    /// Serves fixed bytes at `path`.
+    fn asset(&self, py: Python<'_>, path: &str, content_type: &str, body: Vec<u8>) -> PyResult<()> {
+        let server = &self.engine.get()?.server;
+        py.aside(|| server.asset(path, content_type, body))?.map_err(|error| route_error(&error))
+    }
+
+    /// Starts a child process whose events go to that stream.
+    fn run(&self, py: Python<'_>, stream: &Bound<'_, PyStream>, spec: Spec) -> PyResult<PyRun> {
+        let server = &self.engine.get()?.server;
+        let stream = stream.get().engine()?;
+        let spec = spec.of_stream(stream.name());
+        Ok(PyRun::new(py.aside(|| server.run(&spec, stream))?.map_err(run_error)?))
+    }
+
+    /// Waits, in one piece, for the next call; None once the engine has stopped. For threads that serve nothing else.
+    fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
+        let calls = &self.engine.get()?.calls;
+        py.aside(|| {
+            loop {
+                match calls.receive(PATIENCE) {
+                    Received::Call(call) => return Some(PyCall::new(call)),
+                    Received::Timeout => {}
+                    Received::Closed => return None,
+                }
+            }
+        })
+    }
+
+    /// Waits, in one piece, for log records; None once the engine has stopped and all were given.
+    fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
+        let logs = &self.engine.get()?.logs;
+        let batch = py.aside(|| logs.take(PATIENCE))?;
+        Ok(batch.map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
+    }
+
+    /// Drains for at most `drain` seconds and stops the engine. A raising signal handler leaves the wait, not the closing.
+    fn close(&self, py: Python<'_>, drain: f64) -> PyResult<()> {
+        // A process that did not start the engine has nothing to close: leaving a `with` block there is no error.
+        let Some(engine) = self.engine.own() else { return Ok(()) };
+        let drain = convert::timeout(Some(drain)).unwrap_or(Duration::MAX);
+        let (server, stopped) = (engine.server.clone(), Arc::clone(&engine.stopped));
+        thread::Builder::new()
+            .name("sse-fast-close".to_owned())
+            .spawn(move || {
+                server.close(drain);
+                stopped.set();
+            })
+            .map_err(|error| internal(&format!("no thread to close the engine on: {error}")))?;
+        py.wait(None, |slice| engine.stopped.wait(slice).then_some(()))?;
+        Ok(())
+    }
+
+    /// Waits at most `timeout` seconds; True once the engine has stopped.
+    fn wait_stopped(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let stopped = &self.engine.get()?.stopped;
+        Ok(py.wait(convert::timeout(Some(timeout)), |slice| stopped.wait(slice).then_some(()))?.is_some())
+    }
+
+    /// Whether closing has begun; also true in a process that did not start the engine.
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.engine.own() {
+            Some(engine) => py.aside(|| engine.server.closed()),
+            None => Ok(true),
+        }
+    }
+}
+
+/// The engine's level as a number of Python's `logging`.
+fn level(level: Level) -> u8 {
+    match level {
+        Level::Debug => 10,
+        Level::Info => 20,
+        Level::Warning => 30,
+        Level::Error => 40,
+    }
+}

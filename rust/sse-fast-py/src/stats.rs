@@ -1,0 +1,71 @@
+//! The engine's counters as Python dicts, key by key.
+//!
+//! Owns: nothing but the copying; keys are the names of the engine's fields. Must not know: what is counted when.
+//!
+//! Invariant: the structs are taken apart without `..`, so that a new counter does not compile until it is shown.
+//!
+//! Changes together with the engine's `Stats` and `StreamStats`.
+
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
+use sse_fast_server::{Stats, StreamStats};
+
+/// A dict of the fields named, each under its own name.
+macro_rules! dict {
+    ($py:expr, $($field:ident),+ $(,)?) => {{
+        let dict = PyDict::new($py);
+        $(dict.set_item(stringify!($field), $field)?;)+
+        dict
+    }};
+}
+
+pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDict>> {
+    let Stats {
+        streams,
+        subscribers,
+        connections,
+        accepted,
+        requests,
+        refused,
+        published,
+        delivered,
+        bytes,
+        writes,
+        heartbeats,
+        gaps,
+        skipped,
+        blocked,
+        publish_waits,
+        publish_wait_timeouts,
+        publish_wait_us,
+        closed,
+    } = stats;
+    let closed = closed.into_py_dict(py)?;
+    let dict = dict!(
+        py,
+        streams,
+        subscribers,
+        connections,
+        accepted,
+        requests,
+        refused,
+        published,
+        delivered,
+        bytes,
+        writes,
+        heartbeats,
+        gaps,
+        skipped,
+        blocked,
+        publish_waits,
+        publish_wait_timeouts,
+        publish_wait_us,
+        closed,
+    );
+    Ok(dict)
+}
+
+pub(crate) fn of_stream(py: Python<'_>, stats: StreamStats) -> PyResult<Bound<'_, PyDict>> {
+    let StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s } = stats;
+    Ok(dict!(py, subscribers, published, retained, retained_bytes, ended, silent_s))
+}

@@ -1,0 +1,92 @@
+//! What a server is told: [`Config`], with every default; and why it could not start.
+//!
+//! Memory consequences: a stream retains at most `history_bytes`, a stalled reader costs what
+//! `listener` bounds in the kernel plus one frame, a request in parsing about 10 KB.
+
+use std::io;
+use std::time::Duration;
+
+use sse_fast_core::options::StreamOptions;
+use thiserror::Error;
+
+/// Everything a server is told. Values are checked by whoever made it, ranges by `Server::start`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address or name to bind.
+    pub host: String,
+    /// The port; 0 picks a free one.
+    pub port: u16,
+    /// Host names a request may carry besides the loopback's own; without a loopback address and
+    /// without names given, every name is allowed.
+    pub allowed_hosts: Vec<String>,
+    /// Origins (`https://example.org`, or `*`) that may read from another site's page.
+    pub cors: Vec<String>,
+    /// The most connections at a time; 0 takes what the limit of open files leaves.
+    pub max_connections: usize,
+    /// The most bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a reader may take nothing, or not acknowledge, before its connection is closed.
+    pub stall_timeout: Duration,
+    /// How long one publish may wait until shards have offered what it would overwrite.
+    pub publish_wait: Duration,
+    /// Shard threads; 0 is one for each core.
+    pub shards: usize,
+    /// Whether HTTP/1.1 bodies are chunked; otherwise they end with the connection.
+    pub chunked: bool,
+    /// The options of streams that are told nothing else.
+    pub stream: StreamOptions,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+            allowed_hosts: Vec::new(),
+            cors: Vec::new(),
+            max_connections: 0,
+            max_body_bytes: 1 << 20,
+            header_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+            publish_wait: Duration::from_secs(1),
+            shards: 0,
+            chunked: true,
+            stream: StreamOptions::default(),
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Somebody listens there already.
+    #[error("cannot listen on {address}: the address is in use; choose another port, or 0 for a free one")]
+    AddressInUse {
+        /// The address asked for.
+        address: String,
+    },
+    /// The system does not allow it.
+    #[error("cannot listen on {address}: no permission; ports below 1024 need privileges")]
+    NoPermission {
+        /// The address asked for.
+        address: String,
+    },
+    /// The host is not an address of this machine.
+    #[error("cannot listen on {address}: {reason}")]
+    BadAddress {
+        /// The address asked for.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Anything else the system refused.
+    #[error("cannot start: {attempt}: {source}")]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}

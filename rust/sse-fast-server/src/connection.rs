@@ -1,0 +1,136 @@
+//! One accepted connection, as long as HTTP has it.
+//!
+//! hyper parses. When a request is a subscription, the service notes so in a cell and stays
+//! pending; whoever polls the connection sees the note, takes the socket out of hyper and hands it
+//! to a shard, which writes the response head itself. Bytes the reader sent beyond its request are
+//! dropped with hyper's buffer: on a connection that is a subscription it has nothing to say, and
+//! a pipelined request on it is ignored. A response still unflushed cannot be lost: hyper flushes
+//! it before it reads the next head.
+
+use std::future::{pending, poll_fn};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sse_fast_core::event::NewEvent;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::calls::Answer;
+use crate::hub::Hub;
+use crate::respond::{Context, Outcome, Subscription};
+use crate::shard::Arrival;
+use crate::stream::Stream;
+use crate::sync::lock;
+
+/// The most bytes of a request's head; hyper answers 431 beyond it.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// What the service noted instead of answering.
+enum Note {
+    Subscribe(Subscription),
+    Shed,
+}
+
+/// A connection counts as parsing until this is dropped.
+struct Parsing(Arc<Hub>);
+
+impl Drop for Parsing {
+    fn drop(&mut self) {
+        self.0.totals.parsing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves a connection until it closes or a shard has it.
+pub(crate) async fn serve(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
+    context.hub.totals.parsing.fetch_add(1, Ordering::Relaxed);
+    let parsing = Parsing(Arc::clone(&context.hub));
+    let note = Arc::new(Mutex::new(None));
+    let service = service_fn(|request| {
+        let (context, note) = (Arc::clone(&context), Arc::clone(&note));
+        Box::pin(async move {
+            let noted = match context.respond(request, peer).await {
+                Outcome::Respond(reply) => return Ok::<_, std::convert::Infallible>(reply),
+                Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
+                Outcome::Shed => Note::Shed,
+            };
+            *lock(&note) = Some(noted);
+            pending().await
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(context.hub.config.header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(socket), service);
+    let noted = poll_fn(|cx| {
+        let polled = connection.poll_without_shutdown(cx);
+        match lock(&note).take() {
+            Some(noted) => Poll::Ready(Some(noted)),
+            None => polled.map(|_| None),
+        }
+    })
+    .await;
+    let mut socket = connection.into_parts().io.into_inner();
+    match noted {
+        Some(Note::Subscribe(subscription)) => hand_over(&context, socket, subscription),
+        Some(Note::Shed) => {}
+        // The reader closed, or hyper refused the request and wrote why.
+        None => drop(socket.shutdown().await),
+    }
+    drop(parsing);
+}
+
+/// Gives the socket to a shard.
+fn hand_over(context: &Arc<Context>, socket: TcpStream, subscription: Subscription) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let Ok(socket) = socket.into_std() else { return };
+    let Subscription { stream, last_event_id, framing, head, later } = subscription;
+    let shards = context.hub.shards();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % shards.len();
+    if let Some(answer) = later {
+        tokio::spawn(follow_up(Arc::clone(context), number, stream.clone(), last_event_id.clone(), answer));
+    }
+    shards[number].subscribe(Arrival { socket, stream, last_event_id, framing, head });
+}
+
+/// A handler whose head went out early has answered: its stream, or an error in the stream's form.
+async fn follow_up(
+    context: Arc<Context>,
+    shard: usize,
+    waiting: Stream,
+    last_event_id: Option<Box<str>>,
+    mut answer: oneshot::Receiver<Answer>,
+) {
+    let gone = async {
+        // The shard has the connection by now or will have it soon; then it must stay.
+        let mut seen = false;
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let here = waiting.subscribers() > 0;
+            if seen && !here {
+                return;
+            }
+            seen |= here;
+        }
+    };
+    tokio::select! {
+        answer = &mut answer => match answer {
+            Ok(Answer::Stream(stream)) => context.hub.shards()[shard].move_subscribers(&waiting, &stream, last_event_id),
+            Ok(Answer::Response { status, body, .. }) => {
+                let data = String::from_utf8_lossy(&body).into_owned();
+                let _ = waiting.publish(&NewEvent { data: data.as_bytes(), event: Some(if status < 400 { "message" } else { "error" }), ..NewEvent::default() });
+                let _ = waiting.end(b"null", "end");
+            }
+            Err(_) => {
+                let _ = waiting.end(br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#, "error");
+            }
+        },
+        () = gone => {}
+    }
+}

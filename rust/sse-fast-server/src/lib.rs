@@ -1,0 +1,55 @@
+//! The shell of `sse_fast`: sockets, threads, HTTP and child processes around the pure core.
+//!
+//! Knows no Python. One control thread (tokio) accepts, parses with hyper, waits for streams and
+//! handlers, and reads children; a connection that turns out to be a subscription goes to a shard,
+//! a thread with its own poll, which keeps it until it ends.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`server`] | threads from start to close |
+//! | `hub` | what they share: streams by name, shards, counters |
+//! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
+//! | `shard` | subscribers: writing, catching up, heartbeats |
+//! | `listener`, `connection` | sockets before a shard has them |
+//! | `request`, `access`, [`route`], `respond`, `response` | from a request to what answers it |
+//! | `waiting` | readers that came before their stream |
+//! | [`run`] | child processes |
+//! | [`calls`], [`logs`] | what the application's threads take from the engine |
+//! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
+
+mod access;
+pub mod calls;
+mod clock;
+pub mod config;
+mod connection;
+mod hub;
+mod listener;
+pub mod logs;
+pub mod reader;
+mod request;
+mod respond;
+mod response;
+pub mod route;
+pub mod run;
+pub mod server;
+mod shard;
+mod sink;
+pub mod stats;
+pub mod stream;
+mod sync;
+mod waiting;
+
+pub use calls::{Call, Calls, ExistsReply, Received, Reply, RequestParts};
+pub use config::{Config, StartError};
+pub use hub::StreamError;
+pub use logs::{Level, LogRecord, Logs};
+pub use reader::{ReadFrom, ReadOutcome, Reader};
+pub use route::{HandlerSpec, RouteError, RouteSpec};
+pub use run::{Run, RunError, RunSpec};
+pub use server::Server;
+pub use sse_fast_core::error::{EventError, OptionError};
+pub use sse_fast_core::event::NewEvent;
+pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
+pub use sse_fast_core::wire::Decoded;
+pub use stats::{Stats, StreamStats};
+pub use stream::{HeartbeatError, PublishError, Published, Stream};

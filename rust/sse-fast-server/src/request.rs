@@ -1,0 +1,181 @@
+//! A request made whole: parsed once, checked once, before anything else sees it.
+//!
+//! Parse, don't validate: [`Asked`] has a decoded path and query, an allowed host, and knows which
+//! form of a stream is wanted. Everything in it came from a stranger: what cannot be read is a
+//! [`Refusal`] with a status, never a panic. Query strings are never logged: tokens travel in them.
+
+use std::net::SocketAddr;
+
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method, Version};
+use percent_encoding::percent_decode_str;
+
+use crate::access::{Access, Denied};
+use crate::response::Refusal;
+
+/// The form of a stream a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// `text/event-stream`, or anything.
+    Events,
+    /// `application/json`: the same stream, once.
+    Json,
+    /// Neither.
+    Neither,
+}
+
+/// A request, parsed.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    /// As it was sent, for templates: an encoded slash is no separator.
+    pub(crate) raw_path: String,
+    /// Decoded.
+    pub(crate) path: String,
+    /// Decoded pairs, in order.
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) wanted: Wanted,
+    /// From the header, or else from the query.
+    pub(crate) last_event_id: Option<Box<str>>,
+    /// HTTP/1.0 knows no chunks.
+    pub(crate) old: bool,
+    pub(crate) peer: SocketAddr,
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+impl Asked {
+    /// Parses and checks a request's head.
+    pub(crate) fn parse(head: &hyper::http::request::Parts, peer: SocketAddr, access: &Access) -> Result<Self, Refusal> {
+        match access.host(&head.headers, head.version) {
+            Ok(()) => {}
+            Err(Denied::NoHost) => return Err(Refusal::new(400, "bad_request", "one Host header is required")),
+            Err(Denied::Host) => {
+                let detail = "this server does not answer to that Host; see the setting allowed_hosts";
+                return Err(Refusal::new(403, "host_not_allowed", detail));
+            }
+        }
+        let raw_path = head.uri.path().to_owned();
+        let path = decode(&raw_path).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
+        let query = pairs(head.uri.query().unwrap_or_default());
+        let from_query = || query.iter().find(|(name, _)| name == "last_event_id").map(|(_, value)| value.as_str());
+        let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let last_event_id = match &from_header {
+            Some(id) => Some(id.as_ref()),
+            None => from_query(),
+        };
+        Ok(Self {
+            method: head.method.clone(),
+            last_event_id: last_event_id.filter(|id| !id.is_empty()).map(Box::from),
+            raw_path,
+            path,
+            query,
+            wanted: wanted(&head.headers),
+            headers: head.headers.clone(),
+            old: head.version == Version::HTTP_10,
+            peer,
+        })
+    }
+
+    /// Whether the method reads.
+    pub(crate) fn reads(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+}
+
+/// Decodes a path or a part of one; `None` where it is not UTF-8.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// A query's pairs; `+` is a space, what is not UTF-8 is replaced.
+fn pairs(query: &str) -> Vec<(String, String)> {
+    let plain = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            (plain(name), plain(value))
+        })
+        .collect()
+}
+
+/// What `Accept` prefers (RFC 9110, 12.5.1): the more specific range decides a type's weight; of
+/// equal weights the one that was named wins, and events if both were.
+fn wanted(headers: &HeaderMap) -> Wanted {
+    let mut any = false;
+    // Weight in thousandths and specificity, of events and of JSON.
+    let (mut events, mut json) = ((0, 0), (0, 0));
+    for value in headers.get_all(header::ACCEPT) {
+        for range in value.to_str().unwrap_or("*/*").split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            if kind.is_empty() {
+                continue;
+            }
+            any = true;
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1000, thousandths);
+            for (best, exact, group) in
+                [(&mut events, "text/event-stream", "text/*"), (&mut json, "application/json", "application/*")]
+            {
+                let specificity = match kind.as_str() {
+                    kind if kind == exact => 3,
+                    kind if kind == group => 2,
+                    "*/*" => 1,
+                    _ => 0,
+                };
+                if specificity > best.1 {
+                    *best = (weight, specificity);
+                }
+            }
+        }
+    }
+    match (events.0, json.0) {
+        _ if !any => Wanted::Events,
+        (0, 0) => Wanted::Neither,
+        (e, j) if e > j || (e == j && events.1 >= json.1) => Wanted::Events,
+        _ => Wanted::Json,
+    }
+}
+
+fn thousandths(text: &str) -> u32 {
+    let value: f64 = text.parse().unwrap_or(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
+    let value = (value * 1000.0).clamp(0.0, 1000.0) as u32;
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_decides_the_form() {
+        for (accept, form) in [
+            ("", Wanted::Events),
+            ("text/event-stream", Wanted::Events),
+            ("*/*", Wanted::Events),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Wanted::Events),
+            ("application/json", Wanted::Json),
+            ("application/json, text/plain, */*", Wanted::Json),
+            ("application/json;q=0.5, text/event-stream", Wanted::Events),
+            ("application/json, text/event-stream", Wanted::Events),
+            ("image/png", Wanted::Neither),
+            ("text/event-stream;q=0", Wanted::Neither),
+            (",,;;q=x", Wanted::Events),
+        ] {
+            let mut headers = HeaderMap::new();
+            if !accept.is_empty() {
+                headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+            }
+            assert_eq!(wanted(&headers), form, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(pairs("a=1&b=%20x+y&&c&=d"), [pair("a", "1"), pair("b", " x y"), pair("c", ""), pair("", "d")]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Why a run could not be started, or not be sent a signal: one variant per thing the caller can mend, naming the value.
+//!
+//! Owns: the words of these errors. Must not know: Python's exceptions, which the binding maps them to.
+//! Changes together with: `spec`, which finds most of them before a process exists.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a run could not be started (nothing was, then), or not be sent a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// `argv` is empty, or its first element is.
+    #[error("cannot start a run: argv names no program")]
+    EmptyArgv,
+    /// An argument holds a NUL byte, which no process can be given.
+    #[error("cannot start a run: argv[{index}] holds a NUL byte: {value:?}")]
+    NulInArgument {
+        /// Its place in `argv`.
+        index: usize,
+        /// The argument.
+        value: OsString,
+    },
+    /// A variable's name is empty or holds `=` or NUL, or its value holds NUL.
+    #[error("cannot start a run: not a name and value for an environment: {name:?}")]
+    BadVariable {
+        /// The variable's name.
+        name: OsString,
+    },
+    /// The marker is empty, too long, or holds CR, LF or NUL.
+    #[error("cannot start a run: the marker must be 1 to {limit} bytes without CR, LF and NUL: {marker:?}")]
+    BadMarker {
+        /// The marker.
+        marker: String,
+        /// The longest marker in bytes.
+        limit: usize,
+    },
+    /// The working directory does not exist or cannot be entered.
+    #[error("cannot start a run in the directory {cwd:?}: {source}")]
+    BadCwd {
+        /// The directory.
+        cwd: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The program does not exist, or the interpreter that its first line names.
+    #[error("cannot start a run: program not found: {program:?}")]
+    NotFound {
+        /// The program as given.
+        program: OsString,
+    },
+    /// The program may not be executed.
+    #[error("cannot start a run: no permission to execute {program:?}")]
+    NoPermission {
+        /// The program as given.
+        program: OsString,
+    },
+    /// The system refused for another reason: too many processes or files, not an executable.
+    #[error("cannot start {program:?}: {source}")]
+    System {
+        /// The program as given.
+        program: OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A signal was not sent: no such signal, or a process that changed its user.
+    #[error("cannot send signal {number} to the run's process {pid}: {source}")]
+    Signal {
+        /// The process.
+        pid: u32,
+        /// The signal's number.
+        number: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server is shutting down.
+    #[error("cannot start a run: the server is shutting down")]
+    ShuttingDown,
+}

@@ -1,0 +1,58 @@
+//! Runs: child processes whose marked output lines are a stream.
+//!
+//! Owns: starting a child, reading its pipes, ending it (timeout, shutdown), its terminal event.
+//! Must not know: HTTP, shards, Python. It publishes through [`EventSink`] and logs through [`LogSink`].
+//! Invariants: events of one pipe are published in order; the terminal event comes after all of them and
+//! exactly once; no signal goes to a pid that was reaped; a slow logger never blocks a child.
+//!
+//! **Threads.** A run is one task on the control runtime that waits for both pipes, the exit and its
+//! timers, so hundreds of idle runs cost no thread. Publishing may wait a second for shards and must not
+//! do that on the runtime: what one read completed is published as one batch by `spawn_blocking`, and
+//! the pipe is not read further until it is done, which keeps the order, bounds the memory and lets a
+//! flood wait in the kernel's pipe. A reader thread per run would be simpler, but benchmark day would
+//! hold hundreds of stacks for children that are silent for minutes. Log lines go to one thread for all
+//! runs (`logs`), because a stuck logger must not use up the pool that publishes.
+
+mod error;
+mod handle;
+mod logs;
+mod outcome;
+mod pipe;
+mod process;
+mod publisher;
+mod registry;
+mod spec;
+mod supervise;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use error::RunError;
+pub use handle::Run;
+pub use logs::{Level, LogSink};
+pub use registry::Runs;
+pub use spec::RunSpec;
+
+/// The stream that a run publishes into.
+pub trait EventSink: Send + Sync + 'static {
+    /// Publishes one event and returns its id. May wait for shards; never called on the runtime.
+    ///
+    /// # Errors
+    /// The event was refused, or the stream takes no more events.
+    fn publish(
+        &self,
+        data: &str,
+        event: Option<&str>,
+        id: Option<&str>,
+        retry: Option<Duration>,
+    ) -> Result<String, SinkError>;
+
+    /// Ends the stream. May wait like `publish`.
+    fn end(&self, data: &str, event: &str);
+}
+
+/// Why a sink took no event, in words for the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct SinkError(pub String);

@@ -1,0 +1,140 @@
+//! What a run is asked to be, and the command that this makes.
+//!
+//! Owns: checking a [`RunSpec`], the child's environment, the random marker.
+//! Must not know: what happens once the process exists.
+//! Invariants: a `Prepared` can only fail to start for reasons outside of it; its marker is fresh, 128
+//! random bits, and is known to this run's child alone.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sse_fast_core::lines::Markers;
+
+use super::RunError;
+
+/// Names the marker to the child; `sse_fast.runner` reads it.
+const MARKER_VARIABLE: &str = "SSE_FAST_MARKER";
+/// Keeps a Python child from holding its lines back: a pipe makes it buffer 8 KiB otherwise.
+const UNBUFFERED_VARIABLE: &str = "PYTHONUNBUFFERED";
+/// Long enough for any readable marker, and far below the start that is kept of a long line.
+const MARKER_BYTES: usize = 256;
+
+/// A child process to start.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// The program and its arguments; the program is looked up in `PATH`.
+    pub argv: Vec<OsString>,
+    /// Its working directory; the server's own where not given.
+    pub cwd: Option<PathBuf>,
+    /// Its whole environment; the server's own where not given. `SSE_FAST_MARKER` is always set, and
+    /// `PYTHONUNBUFFERED=1` unless the environment says something about it.
+    pub env: Option<Vec<(OsString, OsString)>>,
+    /// The marker that everyone knows; `None` accepts the run's random one only.
+    pub marker: Option<String>,
+    /// How long it may take before it is ended.
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// How long pipes that outlive the process are still read.
+    pub drain: Duration,
+    /// What log lines begin with.
+    pub stream_name: String,
+}
+
+/// A checked spec: the command and the markers of its output.
+pub(super) struct Prepared {
+    pub(super) command: Command,
+    pub(super) markers: Markers,
+}
+
+impl RunSpec {
+    pub(super) fn prepare(&self) -> Result<Prepared, RunError> {
+        let (program, arguments) = self.checked_argv()?;
+        let random = random_marker(program)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if let Some(cwd) = &self.cwd {
+            check_cwd(cwd)?;
+            command.current_dir(cwd);
+        }
+        self.set_environment(&mut command, &random)?;
+        let fixed = self.checked_marker()?.map(|marker| marker.as_bytes().to_vec());
+        Ok(Prepared { command, markers: Markers { random: random.into_bytes(), fixed } })
+    }
+
+    fn checked_argv(&self) -> Result<(&OsString, &[OsString]), RunError> {
+        let (program, arguments) = self.argv.split_first().ok_or(RunError::EmptyArgv)?;
+        if program.is_empty() {
+            return Err(RunError::EmptyArgv);
+        }
+        match self.argv.iter().position(|argument| has_nul(argument)) {
+            Some(index) => Err(RunError::NulInArgument { index, value: self.argv[index].clone() }),
+            None => Ok((program, arguments)),
+        }
+    }
+
+    fn checked_marker(&self) -> Result<Option<&str>, RunError> {
+        match self.marker.as_deref() {
+            Some(marker) if marker.is_empty() || marker.len() > MARKER_BYTES || marker.contains(['\r', '\n', '\0']) => {
+                Err(RunError::BadMarker { marker: marker.to_owned(), limit: MARKER_BYTES })
+            }
+            marker => Ok(marker),
+        }
+    }
+
+    fn set_environment(&self, command: &mut Command, marker: &str) -> Result<(), RunError> {
+        let says_buffering = match &self.env {
+            None => std::env::var_os(UNBUFFERED_VARIABLE).is_some(),
+            Some(variables) => {
+                command.env_clear();
+                for (name, value) in variables {
+                    let bad_name = name.is_empty() || has_nul(name) || name.as_bytes().contains(&b'=');
+                    if bad_name || has_nul(value) {
+                        return Err(RunError::BadVariable { name: name.clone() });
+                    }
+                    command.env(name, value);
+                }
+                variables.iter().any(|(name, _)| name == UNBUFFERED_VARIABLE)
+            }
+        };
+        if !says_buffering {
+            command.env(UNBUFFERED_VARIABLE, "1");
+        }
+        command.env(MARKER_VARIABLE, marker);
+        Ok(())
+    }
+}
+
+/// A missing directory and a missing program give the same error when starting; this tells them apart.
+fn check_cwd(cwd: &Path) -> Result<(), RunError> {
+    let refused = |source| RunError::BadCwd { cwd: cwd.to_owned(), source };
+    match std::fs::metadata(cwd) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(refused(std::io::ErrorKind::NotADirectory.into())),
+        Err(source) => Err(refused(source)),
+    }
+}
+
+fn random_marker(program: &OsStr) -> Result<String, RunError> {
+    let mut bits = [0_u8; 16];
+    getrandom::fill(&mut bits).map_err(|error| RunError::System {
+        program: program.to_owned(),
+        source: std::io::Error::other(format!("no random bytes for its marker: {error}")),
+    })?;
+    let mut marker = String::from("SSE_EVENT-");
+    for byte in bits {
+        // Writing into a String cannot fail.
+        let _ = write!(marker, "{byte:02x}");
+    }
+    marker.push(':');
+    Ok(marker)
+}
+
+fn has_nul(text: &OsStr) -> bool {
+    text.as_bytes().contains(&0)
+}

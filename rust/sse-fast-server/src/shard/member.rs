@@ -1,0 +1,115 @@
+//! A stream as one shard sees it: its subscribers here, and how far they have been walked.
+//!
+//! # Whom a publisher waits for
+//! Before a log overwrites an event, `publish` waits until each shard has offered it to everybody
+//! who is *held*: a subscriber whose socket takes bytes; and one whose socket was full, as long as
+//! it takes a whole history within `publish_wait`. So a reader that is merely slower than a tight
+//! loop gets everything, and one that stalls costs the publisher one wait, once: after that it is
+//! not waited for until it has caught up.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use sse_fast_core::frame::Frame;
+use sse_fast_core::heartbeat::Tick;
+use sse_fast_core::id::Position;
+use sse_fast_core::wire;
+use slab::Slab;
+
+use super::subscriber::Subscriber;
+use crate::clock::in_ticks;
+use crate::stream::{Heartbeat, HeartbeatForm, Seat, Stream};
+
+pub(super) struct Member {
+    pub(super) stream: Stream,
+    /// The keys of its subscribers here, in no order.
+    pub(super) subscribers: Vec<u32>,
+    /// Every ready subscriber has been given everything below this position.
+    pub(super) low: Position,
+    /// How many of them are blocked.
+    pub(super) blocked: u32,
+    /// The heartbeat in force.
+    pub(super) beat: Option<Rc<Beat>>,
+    /// The walk under way, where there is one.
+    pub(super) walk: Option<Walk>,
+    /// Whether there is news that the walk under way may have missed.
+    pub(super) dirty: bool,
+}
+
+/// A walk over a member's subscribers, from the last to the first: leaving moves the last one
+/// into the hole, and that one was visited already.
+pub(super) struct Walk {
+    /// Subscribers at and beyond this index were visited.
+    pub(super) at: usize,
+    /// The lowest position any chunk of the walk reached.
+    pub(super) low: Position,
+}
+
+/// A heartbeat made ready for writing; shared by every member that has the same.
+pub(super) struct Beat {
+    heartbeat: Heartbeat,
+    pub(super) interval: Tick,
+    pub(super) body: Body,
+}
+
+pub(super) enum Body {
+    /// Always the same bytes.
+    Frame(Frame),
+    /// An event that tells the time.
+    Event(Box<str>),
+}
+
+impl Member {
+    pub(super) fn new(stream: Stream, low: Position, beat: Option<Rc<Beat>>) -> Self {
+        Self { stream, subscribers: Vec::new(), low, blocked: 0, beat, walk: None, dirty: false }
+    }
+
+    pub(super) fn seat(&self, shard: usize) -> &Seat {
+        &self.stream.0.seats[shard]
+    }
+
+    /// Raises the floor after a walk where nobody is blocked: the usual case costs one store.
+    pub(super) fn walked(&self, shard: usize) {
+        if self.blocked == 0 {
+            self.seat(shard).floor.store(self.low, Ordering::Release);
+        }
+    }
+
+    /// A subscriber at `cursor` must be given what follows.
+    pub(super) fn lower_floor(&self, shard: usize, cursor: Position) {
+        let floor = &self.seat(shard).floor;
+        if floor.load(Ordering::Relaxed) > cursor {
+            floor.store(cursor, Ordering::Release);
+        }
+    }
+
+    /// The position below which nobody who is held is owed anything.
+    pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, now: Tick, patience: Tick) -> Position {
+        let held = |subscriber: &&Subscriber| match &subscriber.blocked {
+            None => true,
+            Some(blocked) => now.saturating_sub(blocked.since) <= patience,
+        };
+        let keys = self.subscribers.iter();
+        let cursors = keys.filter_map(|&key| subscribers.get(key as usize)).filter(held).map(|held| held.cursor);
+        cursors.min().unwrap_or(Position::MAX)
+    }
+}
+
+impl Beat {
+    /// The heartbeat made ready; `like` is reused where it is the same.
+    pub(super) fn of(heartbeat: Option<Heartbeat>, like: Option<&Rc<Self>>) -> Option<Rc<Self>> {
+        let heartbeat = heartbeat?;
+        if let Some(like) = like.filter(|like| like.heartbeat == heartbeat) {
+            return Some(Rc::clone(like));
+        }
+        let body = match &heartbeat.form {
+            HeartbeatForm::Comment { text, ids } => {
+                let mut block = Vec::new();
+                wire::heartbeat(&mut block, text, *ids);
+                Body::Frame(Frame::new(&mut Vec::new(), &block))
+            }
+            HeartbeatForm::Event(name) => Body::Event(name.clone()),
+        };
+        Some(Rc::new(Self { interval: in_ticks(heartbeat.every), heartbeat, body }))
+    }
+}

@@ -1,0 +1,406 @@
+//! A shard's thread: what is done in which order, and how much of it at a time.
+//!
+//! A turn waits for sockets, mail and timers, then takes the mail, answers the sockets, beats, and
+//! works on what is to be sent. Work stops to look at the mail after a few dozen sends, and for
+//! sockets after a few hundred, so that a walk over ten thousand subscribers delays nobody's
+//! connection (measured: 69 ms without, about 1 ms with).
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+use sse_fast_core::batch::Batch;
+use sse_fast_core::heartbeat::{Tick, Wheel};
+use slab::Slab;
+
+use super::member::{Beat, Member, Walk};
+use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
+use super::{Arrival, Inbox, Order, ShardHandle, WAKE};
+use crate::clock::{Ticks, in_ticks};
+use crate::stats::{CloseReason, Counters};
+use crate::stream::{self, Stream};
+
+/// Sends between two looks at the mail.
+pub(super) const SENDS_PER_LOOK: usize = 32;
+
+/// Sends between two looks at the sockets.
+const SENDS_PER_POLL: usize = 256;
+
+/// How long a publisher that waits for room may have to wait until its shard looks again by itself.
+const ROOM_LOOK: Duration = Duration::from_millis(10);
+
+/// What a reader may send on a connection that is a subscription, for each time it is looked at:
+/// it has nothing to say, so that much is an attack.
+const MAX_UNASKED_BYTES: usize = 64 * 1024;
+
+pub(super) struct Turn {
+    pub(super) handle: ShardHandle,
+    /// Which shard this is: the index of its seat in every stream.
+    pub(super) number: usize,
+    poll: Poll,
+    pub(super) ticks: Ticks,
+    pub(super) wheel: Wheel,
+    pub(super) subscribers: Slab<Subscriber>,
+    pub(super) members: Slab<Member>,
+    /// Members with news, in the order they are served.
+    pub(super) walks: VecDeque<u32>,
+    /// Subscribers that were not blocked when their share of a turn was used up.
+    pub(super) again: VecDeque<u32>,
+    /// Streams whose publisher waits for room.
+    room: Vec<Stream>,
+    /// The frames of the walk under way, and whose they are.
+    pub(super) batch: Batch,
+    pub(super) batch_of: u32,
+    /// The frames of whoever is fed alone.
+    pub(super) single: Batch,
+    /// Bytes put together for one write; reused.
+    pub(super) out: Vec<u8>,
+    /// The heartbeat made last: most streams have the same.
+    last_beat: Option<Rc<Beat>>,
+    pub(super) stall: Tick,
+    patience: Tick,
+    /// When everybody is to be gone, once the server shuts down.
+    draining: Option<Instant>,
+}
+
+impl Turn {
+    pub(super) fn new(handle: ShardHandle, number: usize, poll: Poll, stall: Duration, patience: Duration) -> Self {
+        Self {
+            handle,
+            number,
+            poll,
+            ticks: Ticks::start(),
+            wheel: Wheel::default(),
+            subscribers: Slab::new(),
+            members: Slab::new(),
+            walks: VecDeque::new(),
+            again: VecDeque::new(),
+            room: Vec::new(),
+            batch: Batch::default(),
+            batch_of: NO_MEMBER,
+            single: Batch::default(),
+            out: Vec::new(),
+            last_beat: None,
+            stall: in_ticks(stall),
+            patience: in_ticks(patience),
+            draining: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return;
+                }
+            }
+            self.take_mail();
+            for event in &events {
+                self.socket(event);
+            }
+            self.beat();
+            self.work();
+            self.raise_floors();
+            if self.drained() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        self.handle.counters()
+    }
+
+    pub(super) fn now(&self) -> Tick {
+        self.ticks.now()
+    }
+
+    pub(super) fn draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.walks.is_empty() || !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let beat = self.wheel.next(Tick::MAX).map(|tick| self.ticks.until(tick));
+        let room = (!self.room.is_empty()).then_some(ROOM_LOOK);
+        let drain = self.draining.map(|until| until.saturating_duration_since(Instant::now()));
+        [beat, room, drain].into_iter().flatten().min()
+    }
+
+    fn take_mail(&mut self) {
+        if !self.handle.has_mail() {
+            return;
+        }
+        let Inbox { arrivals, dirty, room, orders } = self.handle.take_inbox();
+        for arrival in arrivals {
+            self.arrive(arrival);
+        }
+        for stream in dirty {
+            // Cleared before the log is read: what is published from here on sets it again.
+            stream.0.seats[self.number].dirty.swap(false, Ordering::AcqRel);
+            self.enqueue(stream.0.seats[self.number].member.load(Ordering::Relaxed));
+        }
+        self.room.extend(room);
+        for order in orders {
+            match order {
+                Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
+                Order::Drain { until } => {
+                    self.draining = Some(until);
+                    let members: Vec<_> = self.members.iter().map(|(key, _)| key).collect();
+                    members.into_iter().for_each(|key| self.enqueue(key_of(key)));
+                }
+            }
+        }
+    }
+
+    /// Puts a member on the list of those to be walked, once.
+    pub(super) fn enqueue(&mut self, key: u32) {
+        if let Some(member) = self.members.get_mut(key as usize) {
+            if let Some(walk) = &member.walk {
+                // A walk that has not begun will see the news by itself.
+                member.dirty |= walk.low != u64::MAX;
+            } else {
+                member.walk = Some(Walk { at: member.subscribers.len(), low: u64::MAX });
+                self.walks.push_back(key);
+            }
+        }
+    }
+
+    /// The key of a stream here, made where there is none.
+    pub(super) fn member_of(&mut self, stream: &Stream) -> u32 {
+        let key = stream.0.seats[self.number].member.load(Ordering::Relaxed);
+        if key != stream::NO_MEMBER {
+            return key;
+        }
+        let (heartbeat, low) = {
+            let inner = stream.inner();
+            (Stream::heartbeat(&inner), inner.state.newest() + 1)
+        };
+        let beat = Beat::of(heartbeat, self.last_beat.as_ref());
+        if beat.is_some() {
+            self.last_beat.clone_from(&beat);
+        }
+        let key = key_of(self.members.insert(Member::new(stream.clone(), low, beat)));
+        let seat = &stream.0.seats[self.number];
+        seat.member.store(key, Ordering::Relaxed);
+        seat.floor.store(low, Ordering::Release);
+        key
+    }
+
+    /// Forgets a member that has no subscribers and is not on a list.
+    pub(super) fn forget_if_unused(&mut self, key: u32) {
+        let unused = |member: &Member| member.subscribers.is_empty() && member.walk.is_none();
+        if self.members.get(key as usize).is_some_and(unused) {
+            let member = self.members.remove(key as usize);
+            member.seat(self.number).member.store(stream::NO_MEMBER, Ordering::Relaxed);
+            if self.batch_of == key {
+                self.batch.clear();
+                self.batch_of = NO_MEMBER;
+            }
+        }
+    }
+
+    /// Looks at a member's heartbeat anew.
+    pub(super) fn retune(&mut self, key: u32) {
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        if !member.seat(self.number).retuned.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let heartbeat = Stream::heartbeat(&member.stream.inner());
+        member.beat = Beat::of(heartbeat, self.last_beat.as_ref());
+        let keys = member.subscribers.clone();
+        keys.into_iter().for_each(|key| self.place_beat(key));
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { socket, stream, last_event_id, framing, head } = arrival;
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let entry = self.subscribers.vacant_entry();
+        let key = key_of(entry.key());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(&mut socket, Token(entry.key()), interest).is_err() {
+            return;
+        }
+        entry.insert(Subscriber {
+            socket,
+            member: NO_MEMBER,
+            place: 0,
+            last_write: self.ticks.now(),
+            beat: NO_TICK,
+            cursor: 0,
+            blocked: None,
+            framing,
+            phase: Phase::Live,
+        });
+        Counters::add(&self.counters().sockets, 1);
+        self.attach(key, &stream);
+        self.open(key, &stream, last_event_id.as_deref(), head);
+    }
+
+    fn move_subscribers(&mut self, from: &Stream, to: &Stream, last_event_id: Option<&str>) {
+        let member = from.0.seats[self.number].member.load(Ordering::Relaxed);
+        let Some(member) = self.members.get(member as usize) else { return };
+        for key in member.subscribers.clone() {
+            self.detach(key);
+            self.attach(key, to);
+            self.open(key, to, last_event_id, Vec::new());
+        }
+    }
+
+    fn socket(&mut self, event: &Event) {
+        if event.token() == WAKE {
+            return;
+        }
+        let key = key_of(event.token().0);
+        if !self.subscribers.contains(key as usize) {
+            return;
+        }
+        if event.is_read_closed() || event.is_error() || (event.is_readable() && !self.discard(key)) {
+            self.close(key, CloseReason::Gone);
+        } else if event.is_writable() {
+            self.unblock(key);
+        }
+    }
+
+    /// Reads and forgets what a reader sends; says whether it is still there.
+    fn discard(&mut self, key: u32) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return true };
+        let (mut buffer, mut total) = ([0u8; 4096], 0);
+        loop {
+            match subscriber.socket.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(read) => total += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+            if total > MAX_UNASKED_BYTES {
+                return false;
+            }
+        }
+    }
+
+    fn work(&mut self) {
+        let mut sent = 0;
+        while sent < SENDS_PER_POLL {
+            if let Some(key) = self.again.pop_front() {
+                sent += 1 + self.feed(key);
+            } else if let Some(key) = self.walks.pop_front() {
+                sent += 1 + self.walk(key);
+            } else {
+                return;
+            }
+            self.take_mail();
+        }
+    }
+
+    /// Tells publishers that wait whether they may go on.
+    fn raise_floors(&mut self) {
+        let now = self.now();
+        for stream in std::mem::take(&mut self.room) {
+            let seat = &stream.0.seats[self.number];
+            let member = self.members.get(seat.member.load(Ordering::Relaxed) as usize);
+            let floor = member.map_or(u64::MAX, |member| member.floor(&self.subscribers, now, self.patience));
+            let (first, newest, history) = {
+                let inner = stream.inner();
+                let log = inner.state.log();
+                (log.first(), log.newest(), inner.state.options().history)
+            };
+            // A quarter of the history at a time, so that a publisher is not woken for each event.
+            if floor > newest || floor > first + history as u64 / 4 {
+                seat.floor.store(floor, Ordering::Release);
+                seat.waiting.store(false, Ordering::Release);
+                stream.room_rose();
+            } else {
+                self.room.push(stream);
+            }
+        }
+    }
+
+    fn drained(&mut self) -> bool {
+        let Some(until) = self.draining else { return false };
+        if Instant::now() >= until {
+            let keys: Vec<_> = self.subscribers.iter().map(|(key, _)| key_of(key)).collect();
+            keys.into_iter().for_each(|key| self.close(key, CloseReason::Shutdown));
+        }
+        self.subscribers.is_empty()
+    }
+
+    /// Makes a subscriber one of a stream's.
+    fn attach(&mut self, key: u32, stream: &Stream) {
+        // Raised before the log is read; see `Seat::subscribers`.
+        stream.0.seats[self.number].subscribers.fetch_add(1, Ordering::AcqRel);
+        let member_key = self.member_of(stream);
+        let (Some(member), Some(subscriber)) =
+            (self.members.get_mut(member_key as usize), self.subscribers.get_mut(key as usize))
+        else {
+            return;
+        };
+        subscriber.member = member_key;
+        subscriber.place = key_of(member.subscribers.len());
+        member.subscribers.push(key);
+        member.blocked += u32::from(subscriber.blocked.is_some());
+        Counters::add(&self.counters().subscribers, 1);
+    }
+
+    /// Takes a subscriber away from its stream; its connection stays.
+    pub(super) fn detach(&mut self, key: u32) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        let member_key = std::mem::replace(&mut subscriber.member, NO_MEMBER);
+        let (place, blocked) = (subscriber.place as usize, subscriber.blocked.is_some());
+        let Some(member) = self.members.get_mut(member_key as usize) else { return };
+        member.subscribers.swap_remove(place);
+        member.blocked -= u32::from(blocked);
+        if let Some(&moved) = member.subscribers.get(place) {
+            if let Some(moved) = self.subscribers.get_mut(moved as usize) {
+                moved.place = key_of(place);
+            }
+        }
+        if member.subscribers.len() < member.subscribers.capacity() / 4 {
+            member.subscribers.shrink_to_fit();
+        }
+        member.seat(self.number).subscribers.fetch_sub(1, Ordering::AcqRel);
+        Counters::add(&self.counters().subscribers, u64::MAX);
+        self.forget_if_unused(member_key);
+    }
+
+    /// Closes a connection at once.
+    pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
+        self.detach(key);
+        if let Some(mut subscriber) = self.subscribers.try_remove(key as usize) {
+            Counters::add(&self.counters().sockets, u64::MAX);
+            // Closing the socket deregisters it; asking first keeps other platforms right, too.
+            let _ = self.poll.registry().deregister(&mut subscriber.socket);
+            if subscriber.phase == Phase::Live {
+                self.counters().close(reason);
+            }
+        }
+        if self.subscribers.len() < self.subscribers.capacity() / 4 {
+            self.subscribers.shrink_to_fit();
+        }
+    }
+
+    /// Shuts our end once everything was written.
+    pub(super) fn shut(&mut self, key: u32) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if subscriber.socket.shutdown(Shutdown::Write).is_err() {
+            self.close(key, CloseReason::Gone);
+            return;
+        }
+        subscriber.phase = Phase::Lingering;
+        self.place_beat(key);
+    }
+}
+
+/// A slab's key as it is stored: shards hold fewer than 2^32 of anything.
+pub(super) fn key_of(key: usize) -> u32 {
+    u32::try_from(key).unwrap_or(u32::MAX)
+}

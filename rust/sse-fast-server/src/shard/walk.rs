@@ -1,0 +1,162 @@
+//! A stream's news to all its subscribers.
+//!
+//! Everybody who is ready stands at the same or nearly the same place, so the frames are laid end
+//! to end once and each subscriber gets one write of a slice. The newest position is read again
+//! for each chunk of the walk: those who come late in it get what was published meanwhile in the
+//! same write. A lone event is sent the moment it is seen; events pile up only while the shard is
+//! busy, and that is what makes a burst cheap.
+
+use sse_fast_core::frame::Framing;
+use sse_fast_core::heartbeat::Tick;
+use sse_fast_core::id::Position;
+
+use super::member::Walk;
+use super::subscriber::{Blocked, Taken, Unwritten};
+use super::turn::{SENDS_PER_LOOK, Turn};
+use crate::stats::{CloseReason, Counters};
+
+/// What a chunk of a walk knows about the stream.
+struct View {
+    /// The newest position.
+    newest: Position,
+    /// Whether nothing will follow it.
+    closing: bool,
+    /// The tick the chunk began in: reading the clock for each send would cost more than the walk.
+    now: Tick,
+}
+
+impl Turn {
+    /// Serves a chunk of the walk over a member; returns how many were served. The caller took the
+    /// member off the list; it is put back while there is more to do.
+    pub(super) fn walk(&mut self, key: u32) -> usize {
+        self.retune(key);
+        let Some(view) = self.lay_out(key) else { return 0 };
+        let mut served = 0;
+        while served < SENDS_PER_LOOK {
+            let Some(subscriber) = self.next_of(key) else { break };
+            served += 1;
+            self.serve(subscriber, &view);
+        }
+        self.end_of_chunk(key, &view);
+        served
+    }
+
+    /// Lays out the frames the member's subscribers have not been given.
+    fn lay_out(&mut self, key: u32) -> Option<View> {
+        let (draining, now) = (self.draining(), self.now());
+        let member = self.members.get_mut(key as usize)?;
+        let walk = member.walk.as_mut()?;
+        let stream = member.stream.clone();
+        let inner = stream.inner();
+        let log = inner.state.log();
+        let from = member.low.max(log.first());
+        if self.batch_of == key && self.batch.from() == from {
+            self.batch.extend(log);
+        } else {
+            self.batch.fill(log, from, Framing::Chunked);
+            self.batch_of = key;
+        }
+        walk.low = walk.low.min(self.batch.until());
+        Some(View { newest: log.newest(), closing: draining || inner.state.ended() || inner.removed, now })
+    }
+
+    fn next_of(&mut self, key: u32) -> Option<u32> {
+        let member = self.members.get_mut(key as usize)?;
+        let walk = member.walk.as_mut()?;
+        walk.at = walk.at.min(member.subscribers.len()).checked_sub(1)?;
+        member.subscribers.get(walk.at).copied()
+    }
+
+    fn serve(&mut self, key: u32, view: &View) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if !subscriber.ready() {
+            return;
+        }
+        let (cursor, framing) = (subscriber.cursor, subscriber.framing);
+        if cursor <= view.newest {
+            let Some(bytes) = self.batch.bytes_from(cursor, framing) else {
+                // Overtaken by the publisher, of the other framing, or beyond this batch.
+                self.feed(key);
+                return;
+            };
+            let (length, taken) = (bytes.len(), subscriber.offer(bytes, view.now));
+            self.took(key, cursor, taken, length);
+        }
+        self.finish_if_done(key, view.newest, view.closing);
+    }
+
+    /// Books what a socket took of the batch.
+    fn took(&mut self, key: u32, cursor: Position, taken: Taken, length: usize) {
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        let written = match taken {
+            Taken::All => length,
+            Taken::Some(written) => written,
+            Taken::Gone => return self.close(key, CloseReason::Gone),
+        };
+        let rest = if taken == Taken::All {
+            subscriber.cursor = self.batch.until();
+            None
+        } else {
+            let (next, rest) = self.batch.advance(cursor, written, subscriber.framing);
+            subscriber.cursor = next;
+            rest
+        };
+        let delivered = subscriber.cursor - cursor;
+        if taken != Taken::All {
+            self.block(key, rest.map(Unwritten::Frame));
+        }
+        self.count(written, delivered);
+    }
+
+    /// A socket is full: it will say when it is not.
+    pub(super) fn block(&mut self, key: u32, rest: Option<Unwritten>) {
+        let now = self.now();
+        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
+        if let Some(blocked) = &mut subscriber.blocked {
+            blocked.rest = rest;
+            return;
+        }
+        subscriber.blocked = Some(Box::new(Blocked { rest, mark: subscriber.cursor, since: now }));
+        let cursor = subscriber.cursor;
+        if let Some(member) = self.members.get_mut(subscriber.member as usize) {
+            member.blocked += 1;
+            member.lower_floor(self.number, cursor);
+        }
+        Counters::add(&self.counters().blocked, 1);
+        self.watch_stall(key);
+    }
+
+    pub(super) fn count(&self, bytes: usize, events: u64) {
+        let counters = self.counters();
+        Counters::add(&counters.bytes, bytes as u64);
+        Counters::add(&counters.writes, 1);
+        Counters::add(&counters.delivered, events);
+    }
+
+    fn end_of_chunk(&mut self, key: u32, view: &View) {
+        let number = self.number;
+        let Some(member) = self.members.get_mut(key as usize) else { return };
+        let Some(walk) = &member.walk else { return };
+        if walk.at > 0 && !member.subscribers.is_empty() {
+            self.walks.push_back(key);
+            return;
+        }
+        member.low = walk.low;
+        if self.again.is_empty() {
+            member.walked(number);
+        }
+        let unread = member.low <= view.newest;
+        if !member.subscribers.is_empty() && (unread || std::mem::take(&mut member.dirty)) {
+            member.walk = Some(Walk { at: member.subscribers.len(), low: Position::MAX });
+            self.walks.push_back(key);
+        } else {
+            member.walk = None;
+            member.dirty = false;
+            if self.batch_of == key && self.walks.is_empty() {
+                self.batch.clear();
+                self.batch_of = super::subscriber::NO_MEMBER;
+            }
+            self.forget_if_unused(key);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the engine counts.
+//!
+//! Counters belong to a shard and are written by its thread only (relaxed: they are numbers, they
+//! order nothing); reading adds them up. Reasons are enums whose names are the log words and the
+//! metric labels.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a subscriber's connection was closed by or noticed by the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The reader closed it, or its network did.
+    Gone,
+    /// The stream ended and everything was taken.
+    Ended,
+    /// The reader took nothing for `stall_timeout`.
+    Stalled,
+    /// It lagged, and the stream's policy is to disconnect.
+    Lagged,
+    /// The server shut down.
+    Shutdown,
+}
+
+/// The names of [`CloseReason`], in its order.
+pub(crate) const CLOSE_REASONS: [&str; 5] = ["gone", "ended", "stalled", "lagged", "shutdown"];
+
+/// One shard's counters.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) subscribers: AtomicU64,
+    pub(crate) sockets: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) heartbeats: AtomicU64,
+    pub(crate) gaps: AtomicU64,
+    pub(crate) skipped: AtomicU64,
+    pub(crate) blocked: AtomicU64,
+    pub(crate) closed: [AtomicU64; CLOSE_REASONS.len()],
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, more: u64) {
+        // One writer: a plain load and store would do; this says the same without a lock prefix.
+        counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    pub(crate) fn close(&self, reason: CloseReason) {
+        Self::add(&self.closed[reason as usize], 1);
+    }
+}
+
+/// Totals of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Streams known now.
+    pub streams: u64,
+    /// Subscribers now.
+    pub subscribers: u64,
+    /// Connections now, subscribers included.
+    pub connections: u64,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Requests answered so far, subscriptions included.
+    pub requests: u64,
+    /// Connections refused because there were too many.
+    pub refused: u64,
+    /// Events published so far.
+    pub published: u64,
+    /// Events handed to sockets so far, counted for each subscriber.
+    pub delivered: u64,
+    /// Bytes handed to sockets so far.
+    pub bytes: u64,
+    /// Write calls so far.
+    pub writes: u64,
+    /// Heartbeats so far.
+    pub heartbeats: u64,
+    /// Gaps announced so far.
+    pub gaps: u64,
+    /// Events in those gaps, where the number is known.
+    pub skipped: u64,
+    /// Times a socket took less than it was offered.
+    pub blocked: u64,
+    /// Publishes that waited for a shard.
+    pub publish_waits: u64,
+    /// Publishes that waited for the whole of `publish_wait` and went on.
+    pub publish_wait_timeouts: u64,
+    /// Microseconds publishes waited.
+    pub publish_wait_us: u64,
+    /// Subscribers' connections closed so far, by reason.
+    pub closed: Vec<(&'static str, u64)>,
+}
+
+/// What one stream is doing.
+#[derive(Clone, Debug)]
+pub struct StreamStats {
+    /// Subscribers now.
+    pub subscribers: u64,
+    /// Events published so far.
+    pub published: u64,
+    /// Events retained.
+    pub retained: u64,
+    /// Bytes retained.
+    pub retained_bytes: u64,
+    /// Whether it ended.
+    pub ended: bool,
+    /// Seconds since the last event (heartbeats are none), or since it was made.
+    pub silent_s: f64,
+}

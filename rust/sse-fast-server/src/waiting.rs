@@ -1,0 +1,93 @@
+//! Readers that asked for a stream before it existed.
+//!
+//! Ten thousand of them waiting for one name share one entry, and one check for each interval
+//! where the route has an `exists`: whoever opens the entry runs the checks, for all.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::sync::lock;
+
+/// The names waited for.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// Protects the map; held for a look-up.
+    names: Mutex<HashMap<Box<str>, Arc<Name>>>,
+    /// How many names are waited for, so that making a stream usually costs one load here.
+    count: AtomicUsize,
+}
+
+/// One name waited for.
+#[derive(Default)]
+pub(crate) struct Name {
+    /// Rings for every reader when the stream appears or the server closes.
+    pub(crate) bell: Notify,
+    /// Checks made so far.
+    pub(crate) attempts: AtomicU32,
+    /// Readers waiting.
+    readers: AtomicUsize,
+}
+
+/// A reader's place; leaving it behind gives it up.
+pub(crate) struct Place<'a> {
+    waiting: &'a Waiting,
+    name: &'a str,
+    pub(crate) entry: Arc<Name>,
+    /// Whether this reader opened the entry.
+    pub(crate) first: bool,
+}
+
+impl Waiting {
+    /// Takes a place; the caller must look once more for the stream after that.
+    pub(crate) fn enter<'a>(&'a self, name: &'a str) -> Place<'a> {
+        let mut names = lock(&self.names);
+        let entry = Arc::clone(names.entry(name.into()).or_insert_with(|| {
+            // SeqCst: a stream made after this look-up must see the count.
+            self.count.fetch_add(1, Ordering::SeqCst);
+            Arc::default()
+        }));
+        let first = entry.readers.fetch_add(1, Ordering::Relaxed) == 0;
+        Place { waiting: self, name, entry, first }
+    }
+
+    /// Whether anybody still waits for the name.
+    pub(crate) fn wanted(&self, name: &str) -> bool {
+        lock(&self.names).contains_key(name)
+    }
+
+    /// Counts a check.
+    pub(crate) fn attempt(&self, name: &str) {
+        if let Some(entry) = lock(&self.names).get(name) {
+            entry.attempts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A stream of this name was made.
+    pub(crate) fn appeared(&self, name: &str) {
+        if self.count.load(Ordering::SeqCst) > 0 {
+            if let Some(entry) = lock(&self.names).get(name) {
+                entry.bell.notify_waiters();
+            }
+        }
+    }
+
+    /// Nothing will appear any more.
+    pub(crate) fn close(&self) {
+        for entry in lock(&self.names).values() {
+            entry.bell.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut names = lock(&self.waiting.names);
+        if self.entry.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            names.remove(self.name);
+            self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+"""Fixtures: a server on a free port, a reader for it, and a browser.
+
+Every test has a deadline (pytest-timeout) and leaves nothing behind: the server
+is closed, the sockets are closed, and the processes a test started are ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sse_fast
+
+from support.reader import Reader
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+#: Tests that take minutes by the wall clock; `make test-slow` runs them.
+collect_ignore = [] if os.environ.get("RUN_SLOW") else ["slow"]
+
+Serve = Callable[..., "sse_fast.Server"]
+Open = Callable[..., Reader]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A function that starts a server on a free port; all of them are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(port: int = 0, **settings: Any) -> sse_fast.Server:
+            server = sse_fast.serve(port, **settings)
+            stack.callback(server.close, drain=0.5)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def server(serve: Serve) -> sse_fast.Server:
+    """A server with default settings."""
+    return serve()
+
+
+@pytest.fixture
+def read(server: sse_fast.Server) -> Iterator[Open]:
+    """A function that subscribes to the `server` fixture's streams."""
+    with contextlib.ExitStack() as stack:
+
+        def start(path: str = "/streams/s", **options: Any) -> Reader:
+            return stack.enter_context(Reader(server.port, path, **options))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """A headless Chromium of this module's own."""
+    from support.chromium import chromium
+
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests must not change what they see."""
+    for name in list(os.environ):
+        if name.startswith("SSE_FAST_"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,424 @@
+"""Requests that Python answers.
+
+Guards `get` and `post` handlers: what they are given, what each kind of return
+value becomes, that errors tell the log and not the client, limits on bodies, the
+check of Origin, and that the engine speaks while a handler still works.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import Any
+
+import pytest
+import sse_fast
+
+from conftest import Serve
+from support.deadline import until
+from support.interpreter import WATCHER, hold_the_interpreter
+from support.process import Program
+from support.reader import Reader, fetch, request
+
+JSON = [("Content-Type", "application/json")]
+
+
+def post(server: sse_fast.Server, path: str, body: bytes = b"{}", headers: Any = JSON) -> tuple[Any, bytes]:
+    return fetch(server.port, path, method="POST", body=body, headers=headers)
+
+
+def test_a_request_has_everything_that_was_sent(server: sse_fast.Server) -> None:
+    seen: list[sse_fast.Request] = []
+
+    @server.post("/jobs/{kind}/{id}")
+    def handle(req: sse_fast.Request) -> None:
+        seen.append(req)
+
+    head, body = fetch(
+        server.port, "/jobs/g%20pu/4%2F2?a=1&b=x%26y&a=2&empty=", method="POST", body='{"größe":1}'.encode(),
+        headers=[("Content-Type", "application/json"), ("X-Two", "1"), ("X-Two", "2")],
+    )
+    assert (head.status, body) == (204, b"")
+    (req,) = seen
+    assert req.method == "POST"
+    assert req.path == "/jobs/g pu/4/2"
+    assert req.params == {"kind": "g pu", "id": "4/2"}
+    assert (req.query["a"], req.query["b"], req.query["empty"]) == ("1", "x&y", "")
+    assert req.headers["content-type"] == req.headers["Content-Type"] == "application/json"
+    assert req.headers["x-two"] == "1, 2"
+    assert req.body == '{"größe":1}'.encode()
+    assert req.json() == {"größe": 1}
+    assert req.client is not None
+    assert req.client[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "content_type", "body"),
+    [
+        ({"id": 7}, 200, "application/json", b'{"id":7}'),
+        ([1, None], 200, "application/json", b"[1,null]"),
+        ("text", 200, "application/json", b'"text"'),
+        (0, 200, "application/json", b"0"),
+        (sse_fast.Response({"id": 7}, status=201), 201, "application/json", b'{"id":7}'),
+        (sse_fast.Response("plain"), 200, "text/plain; charset=utf-8", b"plain"),
+        (sse_fast.Response(b"\0\xff"), 200, "application/octet-stream", b"\0\xff"),
+        (sse_fast.Response("<p>", content_type="text/html; charset=utf-8"), 200, "text/html; charset=utf-8", b"<p>"),
+        (sse_fast.Response("", status=404), 404, "text/plain; charset=utf-8", b""),
+    ],
+    ids=repr,
+)
+def test_what_a_handler_returns_is_the_response(
+    server: sse_fast.Server, value: Any, status: int, content_type: str, body: bytes
+) -> None:
+    server.get("/answer")(lambda _req: value)
+    head, got = fetch(server.port, "/answer")
+    assert (head.status, head["content-type"], got) == (status, content_type, body)
+    assert head["content-length"] == str(len(body))
+
+
+def test_a_response_s_headers_are_sent_and_cannot_split_it(server: sse_fast.Server, caplog: Any) -> None:
+    server.get("/good")(lambda _req: sse_fast.Response("x", headers={"X-Good": "yes", "Set-Cookie": "a=b"}))
+    server.get("/bad")(lambda _req: sse_fast.Response("x", headers={"X-Bad": "a\r\nX-Evil: 1"}))
+    server.get("/bad-name")(lambda _req: sse_fast.Response("x", headers={"X Bad": "a"}))
+    head, _ = fetch(server.port, "/good")
+    assert (head["x-good"], head["set-cookie"]) == ("yes", "a=b")
+    with caplog.at_level(logging.ERROR, "sse_fast"):
+        for path in ("/bad", "/bad-name"):
+            head, _ = fetch(server.port, path)
+            assert head.status == 500
+            assert "x-evil" not in head
+
+
+def test_an_async_handler_is_run(server: sse_fast.Server) -> None:
+    @server.get("/async")
+    async def handle(_req: sse_fast.Request) -> dict[str, bool]:
+        import asyncio
+
+        await asyncio.sleep(0)
+        return {"async": True}
+
+    assert fetch(server.port, "/async")[1] == b'{"async":true}'
+
+
+def test_a_decorated_handler_stays_a_function(server: sse_fast.Server) -> None:
+    @server.get("/f")
+    def handle(_req: Any) -> str:
+        """Documented."""
+        return "called"
+
+    assert handle(None) == "called"
+    assert handle.__doc__ == "Documented."
+
+
+# ---- A stream as the response ------------------------------------------------------------
+
+
+def test_a_returned_stream_is_the_response(server: sse_fast.Server) -> None:
+    @server.post("/jobs")
+    def submit(req: sse_fast.Request) -> sse_fast.Stream:
+        stream = server.stream(f"jobs/{req.json()['id']}", start="all")
+        stream.publish({"status": "IN_QUEUE"}, event="IN_QUEUE")
+        return stream
+
+    with Reader(server.port, "/jobs", method="POST", body=b'{"id": 5}', headers=JSON) as reader:
+        head = reader.open().head
+        assert head is not None
+        assert head["cache-control"] == "no-cache, no-transform"
+        assert reader.next().event == "IN_QUEUE"
+        with Reader(server.port, "/streams/jobs/5") as second:
+            second.open()
+            assert second.next().event == "IN_QUEUE"
+            server.stream("jobs/5").end({"status": "DONE"})
+            assert [event.event for event in reader.rest()] == ["end"]
+            assert [event.event for event in second.rest()] == ["end"]
+
+
+def test_a_get_handler_s_stream_resumes(server: sse_fast.Server) -> None:
+    stream = server.stream("s", start="all")
+    server.get("/mine")(lambda _req: stream)
+    ids = [stream.publish(number) for number in range(3)]
+    with Reader(server.port, "/mine", last_event_id=ids[0]) as reader:
+        assert [event.own_id for event in reader.open().take(2)] == ids[1:]
+    last = stream.end("over")
+    assert fetch(server.port, "/mine", headers=[("Last-Event-ID", last)])[0].status == 204
+
+
+# ---- Errors ------------------------------------------------------------------------------
+
+
+def test_an_exception_is_a_500_without_detail_and_a_logged_traceback(
+    server: sse_fast.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    @server.get("/fail")
+    def fail(_req: sse_fast.Request) -> None:
+        raise RuntimeError("the secret reason")
+
+    with caplog.at_level(logging.ERROR, "sse_fast"):
+        head, body = fetch(server.port, "/fail?token=hidden")
+    assert head.status == 500
+    assert set(json.loads(body)) == {"error", "detail"}
+    assert b"secret" not in body
+    record = next(record for record in caplog.records if record.exc_info)
+    assert "the secret reason" in caplog.text
+    assert "Traceback" in caplog.text
+    assert record.name.startswith("sse_fast")
+    assert "hidden" not in caplog.text, "a query may hold a token"
+
+
+@pytest.mark.parametrize("failure", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("base")])
+def test_even_a_base_exception_answers_500_and_ends_no_thread(
+    serve: Serve, failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(handler_threads=1)
+
+    @server.get("/fail")
+    def fail(_req: sse_fast.Request) -> None:
+        raise failure
+
+    server.get("/fine")(lambda _req: "fine")
+    with caplog.at_level(logging.CRITICAL + 1, "sse_fast"):
+        assert fetch(server.port, "/fail")[0].status == 500
+    assert fetch(server.port, "/fine")[1] == b'"fine"'
+
+
+def test_what_is_not_json_is_a_500(server: sse_fast.Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.get("/odd")(lambda _req: object())
+    with caplog.at_level(logging.ERROR, "sse_fast"):
+        assert fetch(server.port, "/odd")[0].status == 500
+    assert caplog.records
+
+
+def test_an_http_error_is_that_response(server: sse_fast.Server) -> None:
+    @server.post("/jobs")
+    def submit(req: sse_fast.Request) -> None:
+        raise sse_fast.HttpError(400, "gpu: must be one of A100, H100", error="bad_field", headers={"X-Why": "gpu"})
+
+    head, body = post(server, "/jobs")
+    assert (head.status, head["x-why"]) == (400, "gpu")
+    assert json.loads(body) == {"error": "bad_field", "detail": "gpu: must be one of A100, H100"}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"{'a': 1}", b"[" * 100_000], ids=lambda body: repr(body)[:20])
+def test_a_body_that_is_not_json_is_a_400(server: sse_fast.Server, body: bytes) -> None:
+    server.post("/jobs")(lambda req: req.json())
+    head, answer = post(server, "/jobs", body)
+    assert head.status == 400
+    assert json.loads(answer)["error"] == "bad_json"
+
+
+# ---- Limits ------------------------------------------------------------------------------
+
+
+def test_a_body_above_the_limit_is_413_and_reaches_no_handler(serve: Serve) -> None:
+    server = serve(max_body_bytes=1000)
+    called = []
+    server.post("/jobs")(lambda req: called.append(len(req.body)))
+    assert post(server, "/jobs", b"x" * 1000)[0].status == 204
+    head, body = post(server, "/jobs", b"x" * 1001)
+    assert head.status == 413
+    assert json.loads(body)["error"]
+    chunked = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1f4\r\n%s\r\n" % (b"x" * 500) * 3
+    with Reader(server.port, raw=chunked + b"0\r\n\r\n") as reader:
+        assert reader.read_head().status == 413
+    with Reader(server.port, raw=b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n") as reader:
+        assert reader.read_head().status == 413
+    assert called == [1000]
+
+
+def test_a_chunked_body_reaches_the_handler_whole(server: sse_fast.Server) -> None:
+    server.post("/echo")(lambda req: req.json())
+    raw = (
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'4;ext=1\r\n{"a"\r\n3\r\n: 1\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n'
+    )
+    with Reader(server.port, raw=raw) as reader:
+        assert reader.read_head().status == 200
+        assert reader.read_to_end() == b'{"a":1}'
+
+
+def test_handlers_run_on_handler_threads_and_more_requests_wait(serve: Serve) -> None:
+    server = serve(handler_threads=2)
+    stream = server.stream("s")
+    gate = threading.Event()
+    inside: list[str] = []
+
+    @server.get("/slow")
+    def slow(_req: sse_fast.Request) -> str:
+        inside.append(threading.current_thread().name)
+        gate.wait(30)
+        return "done"
+
+    readers = [Reader(server.port, "/slow") for _ in range(5)]
+    try:
+        until(lambda: len(inside) == 2)
+        # Streams do not wait for handlers.
+        with Reader(server.port) as reader:
+            reader.open()
+            stream.publish("x")
+            assert reader.next().data == "x"
+        assert len(inside) == 2
+        gate.set()
+        assert [reader.read_to_end() for reader in readers] == [b'"done"'] * 5
+    finally:
+        gate.set()
+        for reader in readers:
+            reader.close()
+
+
+def test_a_client_that_leaves_while_a_handler_works_harms_nobody(server: sse_fast.Server) -> None:
+    gate, entered, left = threading.Event(), threading.Event(), threading.Event()
+
+    @server.get("/slow")
+    def slow(_req: sse_fast.Request) -> str:
+        entered.set()
+        gate.wait(30)
+        left.set()
+        return "x" * 100_000
+
+    reader = Reader(server.port, "/slow")
+    assert entered.wait(20)
+    reader.reset()
+    gate.set()
+    assert left.wait(20)
+    server.get("/fine")(lambda _req: "fine")
+    assert fetch(server.port, "/fine")[1] == b'"fine"'
+
+
+# ---- Origin ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://localhost:1"])
+def test_a_post_from_another_origin_is_403_and_reaches_no_handler(server: sse_fast.Server, origin: str) -> None:
+    called = []
+    server.post("/jobs")(lambda req: called.append(req))
+    head, body = post(server, "/jobs", headers=[*JSON, ("Origin", origin)])
+    assert head.status == 403
+    assert json.loads(body)["error"]
+    assert not called
+
+
+def test_a_post_from_the_same_or_a_listed_origin_is_handled(serve: Serve) -> None:
+    server = serve(cors=["https://app.example"])
+    server.post("/jobs")(lambda _req: "ok")
+    for origin in (f"http://127.0.0.1:{server.port}", "https://app.example"):
+        assert post(server, "/jobs", headers=[*JSON, ("Origin", origin)])[0].status == 200
+    assert post(server, "/jobs")[0].status == 200
+    assert post(server, "/jobs", headers=[*JSON, ("Origin", "https://evil.example")])[0].status == 403
+
+
+# ---- early_head --------------------------------------------------------------------------
+
+
+def test_with_early_head_the_head_and_heartbeats_precede_the_handler_s_answer(serve: Serve) -> None:
+    server = serve()
+    gate = threading.Event()
+
+    @server.post("/completions", early_head=True, heartbeat=0.05, ids=False)
+    def complete(_req: sse_fast.Request) -> sse_fast.Stream:
+        gate.wait(30)
+        stream = server.stream("completion", ids=False, start="all")
+        stream.publish("token")
+        stream.end("[DONE]")
+        return stream
+
+    with Reader(server.port, "/completions", method="POST", body=b"{}", headers=JSON) as reader:
+        try:
+            reader.open()
+            reader.read_until(lambda: len(reader.parser.comments) >= 3, what="heartbeats before the answer")
+            assert not reader.parser.events
+        finally:
+            gate.set()
+        assert [event.data for event in reader.rest()] == ["token", "[DONE]"]
+
+
+def test_early_heartbeats_go_out_while_the_handler_holds_the_interpreter(serve: Serve) -> None:
+    server = serve()
+
+    @server.get("/completions", early_head=True, heartbeat=0.25)
+    def complete(_req: sse_fast.Request) -> sse_fast.Stream:
+        spans.append(hold_the_interpreter(3.0))
+        stream = server.stream("completion", start="all")
+        stream.end("over")
+        return stream
+
+    spans: list[tuple[float, float]] = []
+    with Program(WATCHER, server.port, "/completions") as program:
+        assert program.line() == "ready"
+        lines = []
+        while True:
+            when, _, text = program.line(30).partition(" ")
+            lines.append((float(when), text))
+            if text == "data: over":
+                break
+    start, end = spans[0]
+    assert sum(start <= when <= end and "heartbeat" in text for when, text in lines) >= 8, lines
+
+
+def test_a_handler_that_fails_after_an_early_head_says_so_in_the_stream(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve()
+
+    @server.get("/fail", early_head=True, heartbeat=0.05)
+    def fail(_req: sse_fast.Request) -> sse_fast.Stream:
+        until(lambda: beating.is_set())
+        raise RuntimeError("the secret reason")
+
+    beating = threading.Event()
+    with caplog.at_level(logging.ERROR, "sse_fast"), Reader(server.port, "/fail") as reader:
+        reader.open()
+        reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
+        beating.set()
+        reader.read_eof()
+    assert b"secret" not in reader.received
+    assert "the secret reason" in caplog.text
+    # What a reader can do with it: an error event, or at least no proper end.
+    assert not reader.finished or any(event.event == "error" for event in reader.parser.events)
+
+
+def test_a_fast_handler_with_early_head_is_the_same_response(server: sse_fast.Server) -> None:
+    stream = server.stream("s", start="all")
+    event_id = stream.publish("x")
+    server.get("/fast", early_head=True)(lambda _req: stream)
+    with Reader(server.port, "/fast") as reader:
+        reader.open()
+        assert reader.next().own_id == event_id
+        assert bytes(reader.body) == f"id: {event_id}\ndata: x\n\n".encode()
+
+
+# ---- Methods -----------------------------------------------------------------------------
+
+
+def test_get_and_post_of_one_path_are_two_handlers_and_others_405(server: sse_fast.Server) -> None:
+    server.get("/both")(lambda _req: "get")
+    server.post("/both")(lambda _req: "post")
+    assert fetch(server.port, "/both")[1] == b'"get"'
+    assert post(server, "/both")[1] == b'"post"'
+    head, _ = fetch(server.port, "/both", method="DELETE")
+    assert head.status == 405
+    assert {"GET", "POST"} <= {word.strip() for word in head["allow"].split(",")}
+
+
+def test_head_of_a_get_handler_has_no_body(server: sse_fast.Server) -> None:
+    server.get("/page")(lambda _req: sse_fast.Response("hello"))
+    with Reader(server.port, "/page", method="HEAD") as reader:
+        head = reader.read_head()
+        assert (head.status, head["content-length"]) == (200, "5")
+        reader.send(request("/page", server.port, headers=[("Connection", "close")]))
+        reader.read_eof()
+        assert bytes(reader.received[len(head.raw) :]).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["", "no-slash", "/a/{", "/a/{}", "/{a}/{a}", "/a/}b"])
+def test_a_bad_template_is_a_value_error_at_the_call(server: sse_fast.Server, path: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        server.get(path)(lambda _req: None)
+    assert isinstance(caught.value, sse_fast.RouteError)
+
+
+def test_the_same_path_twice_is_an_error(server: sse_fast.Server) -> None:
+    server.get("/once")(lambda _req: 1)
+    with pytest.raises(sse_fast.RouteError, match="/once"):
+        server.get("/once")(lambda _req: 2)
+    assert fetch(server.port, "/once")[1] == b"1"

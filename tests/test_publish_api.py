@@ -1,0 +1,394 @@
+"""Publishing: every type of data, `publish_many`, and every thread and loop it may come from.
+
+Guards the Python contract of `Stream`: what goes out for which type, the ids that
+come back, order under concurrency, and the typed errors after the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import decimal
+import enum
+import gc
+import json
+import threading
+import uuid
+from typing import Any
+
+import pydantic
+import pytest
+import sse_fast
+
+from conftest import Open, Serve
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    label: str = "p"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    __slots__ = ("at",)
+    at: datetime.date
+
+
+class Model(pydantic.BaseModel):
+    status: str
+    runtime_ms: float | None = None
+    when: datetime.datetime | None = None
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Text(str):
+    __slots__ = ()
+
+
+UTC = datetime.timezone.utc
+
+
+@pytest.mark.parametrize(
+    ("data", "out"),
+    [
+        (Point(1), {"x": 1, "label": "p"}),
+        (Frozen(datetime.date(2026, 1, 2)), {"at": "2026-01-02"}),
+        (datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.time(3, 4, 5), "03:04:05"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Model(status="OK"), {"status": "OK", "runtime_ms": None, "when": None}),
+        ({"model": Model(status="OK", runtime_ms=1.5)}, {"model": {"status": "OK", "runtime_ms": 1.5, "when": None}}),
+        ([Point(1), {"id": uuid.UUID(int=7), "c": Colour.RED}],
+         [{"x": 1, "label": "p"}, {"id": "00000000-0000-0000-0000-000000000007", "c": "red"}]),
+        ((1, 2), [1, 2]),
+        (1.5, 1.5),
+        (True, True),
+        (None, None),
+        (2**53, 2**53),
+        ({}, {}),
+        ([], []),
+        ({1: "int key"}, {"1": "int key"}),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_everything_else_goes_out_as_compact_json(server: sse_fast.Server, read: Open, data: Any, out: Any) -> None:
+    reader = read().open()
+    server.stream("s").publish(data)
+    event = reader.next()
+    assert event.json() == out
+    assert event.data == json.dumps(out, separators=(",", ":"), ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "out"),
+    [("verbatim {", "verbatim {"), (b"bytes", "bytes"), (Text("subclass"), "subclass"), (bytearray(b"array"), "array"),
+     (memoryview(b"view"), "view")],
+)
+def test_text_and_bytes_go_out_verbatim(server: sse_fast.Server, read: Open, data: Any, out: str) -> None:
+    reader = read().open()
+    server.stream("s").publish(data)
+    assert reader.next().data == out
+
+
+@pytest.mark.parametrize(
+    "data", [object(), {1, 2}, decimal.Decimal("1.5"), lambda: None, {"deep": object()}, {(1, 2): 3}], ids=repr
+)
+def test_what_is_not_json_is_a_type_error_and_nothing_is_written(
+    server: sse_fast.Server, read: Open, data: Any
+) -> None:
+    stream = server.stream("s")
+    reader = read().open()
+    with pytest.raises(TypeError) as caught:
+        stream.publish(data)
+    assert isinstance(caught.value, sse_fast.SseFastError)
+    stream.publish("good")
+    assert reader.next().data == "good"
+
+
+def test_a_value_that_contains_itself_is_an_error_not_a_crash(server: sse_fast.Server) -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises((TypeError, ValueError, RecursionError)):
+        server.stream("s").publish(loop)
+    assert server.stream("s").publish("good").endswith("-1")
+
+
+def test_not_a_number_is_null_or_refused_but_never_bad_json(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s")
+    reader = read().open()
+    try:
+        stream.publish([float("nan"), float("inf")])
+    except ValueError:
+        stream.publish("[null,null]")
+    assert reader.next().json() == [None, None]
+
+
+# ---- publish_many ------------------------------------------------------------------------
+
+
+def test_publish_many_takes_events_mappings_and_keeps_their_order(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s")
+    reader = read().open()
+    stream.publish_many([
+        sse_fast.Event("verbatim", event="a"),
+        {"data": {"n": 1}, "event": "b", "id": "own"},
+        {"data": "c", "retry": 1.0},
+    ])
+    events = reader.take(3)
+    assert [(event.event, event.data, event.retry) for event in events] == [
+        ("a", "verbatim", None), ("b", '{"n":1}', None), ("message", "c", 1000),
+    ]
+    assert events[1].own_id == "own"
+    assert (events[2].own_id or "").endswith("-3")
+
+
+def test_publish_many_of_thousands_reaches_a_reader_whole(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", history=6000, max_lag=6000)
+    reader = read().open()
+    stream.publish_many({"data": {"n": number}} for number in range(5000))
+    assert [event.json()["n"] for event in reader.take(5000)] == list(range(5000))
+    stream.publish_many([])
+    stream.publish("after none")
+    assert reader.next().data == "after none"
+
+
+@pytest.mark.parametrize("bad", [{"data": "x", "event": "a\nb"}, {"data": object()}, {"event": "no data"}, {"data": "x", "nope": 1}, 5])
+def test_a_bad_event_in_publish_many_is_named_and_none_of_them_is_written(
+    server: sse_fast.Server, read: Open, bad: Any
+) -> None:
+    stream = server.stream("s")
+    reader = read().open()
+    with pytest.raises((ValueError, TypeError)) as caught:
+        stream.publish_many([{"data": "first"}, bad, {"data": "third"}])
+    assert isinstance(caught.value, sse_fast.SseFastError)
+    first = stream.publish("good")
+    events = [reader.next()]
+    while events[-1].data != "good":
+        events.append(reader.next())
+    # "before anything is written"
+    assert [event.data for event in events] == ["good"]
+    assert first.endswith("-1")
+
+
+# ---- Threads and loops -------------------------------------------------------------------
+
+
+def test_many_threads_publish_and_every_event_arrives_once_in_one_order(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", history=10_000, max_lag=10_000)
+    readers = [read().open() for _ in range(3)]
+    ids: list[list[str]] = [[] for _ in range(8)]
+
+    def publish(number: int) -> None:
+        for count in range(500):
+            ids[number].append(stream.publish([number, count]))
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = [reader.take(4000) for reader in readers]
+    assert [event.own_id for event in taken[0]] == [event.own_id for event in taken[1]]
+    assert [event.data for event in taken[0]] == [event.data for event in taken[2]]
+    assert [int((event.own_id or "").rpartition("-")[2]) for event in taken[0]] == list(range(1, 4001))
+    by_id = {event.own_id: event.json() for event in taken[0]}
+    for number, own in enumerate(ids):
+        assert [by_id[event_id] for event_id in own] == [[number, count] for count in range(500)]
+
+
+def test_publishing_from_asyncio_blocks_no_loop(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", history=3000, max_lag=3000)
+    reader = read().open()
+
+    async def main() -> int:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(turn())
+        for number in range(2000):
+            stream.publish(number)
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+        other.cancel()
+        return turns
+
+    assert asyncio.run(main()) > 100
+    assert [event.data for event in reader.take(2000)] == [str(number) for number in range(2000)]
+
+
+def test_publishing_inside_a_garbage_collection_does_not_deadlock(server: sse_fast.Server, read: Open) -> None:
+    """A `__del__` may run in the middle of any allocation, inside a publish too."""
+    stream = server.stream("s", history=2000, max_lag=2000)
+    reader = read().open()
+
+    class Last:
+        def __init__(self) -> None:
+            self.self = self
+
+        def __del__(self) -> None:
+            stream.publish("from __del__")
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for number in range(200):
+            Last()
+            stream.publish([{"n": number}])
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert len(reader.take(400)) == 400
+
+
+def test_publishing_from_inside_a_json_hook_works(server: sse_fast.Server, read: Open) -> None:
+    """pydantic's serialiser is the user's code and may publish itself."""
+    stream = server.stream("s")
+    reader = read().open()
+
+    class Nested(pydantic.BaseModel):
+        n: int
+
+        @pydantic.model_serializer
+        def serialise(self) -> dict[str, int]:
+            stream.publish("inner")
+            return {"n": self.n}
+
+    stream.publish(Nested(n=1))
+    assert sorted(event.data for event in reader.take(2)) == ["inner", '{"n":1}']
+
+
+# ---- Stream's own face -------------------------------------------------------------------
+
+
+def test_stream_is_get_or_create(server: sse_fast.Server) -> None:
+    a = server.stream("a")
+    a.publish("x")
+    assert server.stream("a").last_id == a.last_id
+    assert a.name == "a"
+    assert {stream.name for stream in server.streams()} == {"a"}
+    assert server.stream("b").last_id is None
+
+
+def test_subscribers_last_id_and_ended_tell_the_present(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s")
+    assert (stream.subscribers, stream.ended) == (0, False)
+    readers = [read().open() for _ in range(3)]
+    assert stream.subscribers == 3
+    assert stream.publish("x") == stream.last_id
+    end = stream.end("over")
+    assert stream.ended
+    assert stream.last_id == end
+    for reader in readers:
+        reader.rest()
+
+
+def test_publishing_into_an_ended_stream_raises_stream_ended(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s")
+    reader = read().open()
+    stream.end("over")
+    for attempt in (
+        lambda: stream.publish("late"),
+        lambda: stream.end("again"),
+        lambda: stream.snapshot("late"),
+        lambda: stream.publish_many([{"data": "late"}]),
+    ):
+        with pytest.raises(sse_fast.StreamEnded) as caught:
+            attempt()
+        assert isinstance(caught.value, RuntimeError)
+        assert "s" in str(caught.value)
+    assert [event.data for event in reader.rest()] == ["over"]
+
+
+def test_after_close_everything_raises_server_closed(serve: Serve) -> None:
+    server = serve()
+    stream = server.stream("s")
+    server.close()
+    for attempt in (
+        lambda: stream.publish("late"),
+        lambda: stream.end(),
+        lambda: stream.snapshot("late"),
+        lambda: server.stream("other"),
+        lambda: server.route("/r/{id}", "r/{id}"),
+    ):
+        with pytest.raises(sse_fast.ServerClosed) as caught:
+            attempt()
+        assert isinstance(caught.value, RuntimeError)
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"history": 0}, "history"),
+    ({"history": -1}, "history"),
+    ({"history": 1.5}, "history"),
+    ({"history": "many"}, "history"),
+    ({"history": True}, "history"),
+    ({"history_bytes": 0}, "history_bytes"),
+    ({"max_lag": 0}, "max_lag"),
+    ({"history": 10, "max_lag": 11}, "max_lag"),
+    ({"max_lag": 257}, "max_lag"),
+    ({"start": "newest"}, "start"),
+    ({"start": None}, "start"),
+    ({"on_lag": "drop"}, "on_lag"),
+    ({"heartbeat": 0}, "heartbeat"),
+    ({"heartbeat": -1.0}, "heartbeat"),
+    ({"heartbeat": float("nan")}, "heartbeat"),
+    ({"heartbeat": float("inf")}, "heartbeat"),
+    ({"heartbeat": "15s"}, "heartbeat"),
+    ({"heartbeat_event": "a\nb"}, "heartbeat_event"),
+    ({"heartbeat_event": ""}, "heartbeat_event"),
+    ({"heartbeat_event": 5}, "heartbeat_event"),
+    ({"retry": -1}, "retry"),
+    ({"retry": "soon"}, "retry"),
+    ({"ids": 1}, "ids"),
+    ({"linger": -1}, "linger"),
+    ({"expire": 0}, "expire"),
+    ({"heart_beat": 5}, "heart_beat"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), BAD_OPTIONS, ids=repr)
+def test_a_bad_stream_option_is_a_value_error_naming_it_and_makes_no_stream(
+    server: sse_fast.Server, serve: Serve, options: dict[str, Any], named: str
+) -> None:
+    for attempt in (lambda: server.stream("s", **options), lambda: serve(**options)):
+        with pytest.raises(ValueError, match=named) as caught:
+            attempt()
+        assert isinstance(caught.value, sse_fast.SseFastError)
+    assert server.streams() == []
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "a\rb", "\ud800"], ids=repr)
+def test_a_name_that_no_url_can_carry_is_a_value_error(server: sse_fast.Server, name: str) -> None:
+    with pytest.raises(ValueError):
+        server.stream(name)
+
+
+def test_a_name_of_the_wrong_type_is_a_type_error(server: sse_fast.Server) -> None:
+    with pytest.raises(TypeError):
+        server.stream(5)  # type: ignore[arg-type]
+
+
+def test_options_given_later_apply_to_a_stream_that_exists(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s")
+    for number in range(10):
+        stream.publish(number)
+    server.stream("s", start="all", history=3, max_lag=3)
+    assert [event.data for event in read().open().take(3)] == ["7", "8", "9"]
+    with pytest.raises(ValueError, match="max_lag"):
+        server.stream("s", max_lag=5)

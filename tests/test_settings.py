@@ -1,0 +1,174 @@
+"""Settings by keyword and by environment.
+
+Guards that every setting is also `SSE_FAST_<NAME>`, that durations and sizes may
+carry units there, that a keyword beats the environment, and that a bad value from
+either side is a typed error naming it, before anything listens.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import sse_fast
+from sse_fast import _settings
+
+from conftest import Serve
+from support.reader import Reader, fetch
+
+NAMES = sorted(setting.name for setting in _settings.SETTINGS)
+
+BAD: dict[str, tuple[list[Any], list[str]]] = {
+    "port": ([-1, 65536, 1.5, "80", True], ["-1", "65536", "http", "", "80.5"]),
+    "host": (["", 5, "no such host name.invalid"], ["", "256.256.256.256"]),
+    "allowed_hosts": (["a.example", 5, [5], [""]], []),
+    "cors": (["https://a.example", 5, [5]], []),
+    "max_connections": ([0, -1, 1.5, "many"], ["0", "-1", "many"]),
+    "max_body_bytes": ([-1, 1.5, "1MiB"], ["-1", "1MB?", "big"]),
+    "header_timeout": ([0, -1, float("nan"), float("inf"), "10s", True], ["0", "-1", "soon", "10 s s", "nan", "inf", "1d"]),
+    "stall_timeout": ([0, -1, "x"], ["0", "-1", "never"]),
+    "publish_wait": ([-1, float("inf"), "x"], ["-1", "x"]),
+    "shards": ([0, -1, 1.5, 100_000], ["0", "x"]),
+    "chunked": ([1, "yes", None], ["2", "maybe"]),
+    "handler_threads": ([0, -1, 1.5], ["0", "x"]),
+    "history": ([0, -1, 1.5, "256"], ["0", "x"]),
+    "history_bytes": ([0, -1, 1.5], ["0", "x"]),
+    "start": (["first", 5, None], ["first"]),
+    "max_lag": ([0, -1, 257], ["0", "257", "x"]),
+    "on_lag": (["drop", None], ["drop"]),
+    "heartbeat": ([0, -1, float("nan"), "15s"], ["0", "-1", "x"]),
+    "heartbeat_event": (["", "a\nb", 5], ["a\nb"]),
+    "retry": ([-1, "x", float("inf")], ["-1", "x"]),
+    "ids": ([1, "yes", None], ["maybe"]),
+    "linger": ([-1, "x"], ["-1", "x"]),
+    "expire": ([0, -1, "x"], ["0", "x"]),
+}
+
+
+def test_every_setting_has_bad_values_here() -> None:
+    assert sorted(BAD) == NAMES
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (values, _) in BAD.items() for value in values], ids=repr)
+def test_a_bad_keyword_is_a_typed_error_naming_it(serve: Serve, name: str, value: Any) -> None:
+    arguments = {"port": 0, **{name: value}}
+    with pytest.raises((ValueError, OSError)) as caught:
+        serve(**arguments)
+    assert isinstance(caught.value, sse_fast.SseFastError)
+    if isinstance(caught.value, ValueError):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, (_, texts) in BAD.items() for text in texts], ids=repr)
+def test_a_bad_environment_variable_is_a_typed_error_naming_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"SSE_FAST_{name.upper()}", text)
+    with pytest.raises((ValueError, OSError)) as caught:
+        serve(None if name == "port" else 0)
+    assert isinstance(caught.value, sse_fast.SseFastError)
+    if isinstance(caught.value, ValueError):
+        assert f"SSE_FAST_{name.upper()}" in str(caught.value) or name in str(caught.value)
+
+
+def test_an_unknown_keyword_is_a_value_error_with_the_nearest_name(serve: Serve) -> None:
+    with pytest.raises(ValueError, match="heartbeat"):
+        serve(hartbeat=5.0)
+
+
+@pytest.mark.parametrize("text", ["0.05", "50ms", "0.05s", ".05", " 50ms "])
+def test_durations_in_the_environment_may_have_units(serve: Serve, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SSE_FAST_HEARTBEAT", text)
+    server = serve()
+    server.stream("s")
+    with Reader(server.port) as reader:
+        reader.open()
+        reader.read_until(lambda: len(reader.parser.comments) >= 3, what="heartbeats")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("15", 15), ("15s", 15), ("2m", 120), ("1h", 3600), ("500ms", 0.5), ("1.5", 1.5)])
+def test_units_mean_what_they_say(serve: Serve, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    monkeypatch.setenv("SSE_FAST_RETRY", text)
+    server = serve()
+    stream = server.stream("s")
+    with Reader(server.port) as reader:
+        reader.open()
+        stream.publish("x")
+        assert reader.next().retry == seconds * 1000
+
+
+def test_a_keyword_beats_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_FAST_RETRY", "1")
+    monkeypatch.setenv("SSE_FAST_PORT", "1")
+    server = serve(0, retry=2.0)
+    stream = server.stream("s")
+    with Reader(server.port) as reader:
+        reader.open()
+        stream.publish("x")
+        assert reader.next().retry == 2000
+
+
+def test_port_and_host_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_FAST_PORT", "0")
+    monkeypatch.setenv("SSE_FAST_HOST", "::1" if socket.has_ipv6 and _has_loopback6() else "127.0.0.1")
+    with sse_fast.serve() as server:
+        assert server.port > 0
+        assert server.url.startswith("http://")
+        host = "::1" if "[::1]" in server.url else "127.0.0.1"
+        with Reader(server.port, "/streams/none", host=host) as reader:
+            assert reader.read_head().status == 404
+
+
+def _has_loopback6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_lists_and_booleans_come_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_FAST_CORS", "https://a.example, https://b.example")
+    monkeypatch.setenv("SSE_FAST_CHUNKED", "0")
+    monkeypatch.setenv("SSE_FAST_HISTORY_BYTES", "64KiB")
+    server = serve()
+    server.stream("s")
+    with Reader(server.port, headers=[("Origin", "https://b.example")]) as reader:
+        head = reader.open().head
+        assert head is not None
+        assert head["access-control-allow-origin"] == "https://b.example"
+        assert "transfer-encoding" not in head
+
+
+def test_history_bytes_bounds_what_is_retained(serve: Serve) -> None:
+    server = serve(history_bytes=10_000, start="all")
+    stream = server.stream("s")
+    for number in range(100):
+        stream.publish(str(number) + "x" * 1000)
+    head, body = fetch(server.port, "/streams/s", headers=[("Accept", "application/json")])
+    assert head.status == 200
+    import json
+
+    events = json.loads(body)["events"]
+    assert 5 <= len(events) <= 10
+    assert events[-1]["data"].startswith("99x")
+
+
+def test_an_event_larger_than_history_bytes_is_still_the_newest(serve: Serve) -> None:
+    server = serve(history_bytes=1000, start="last")
+    stream = server.stream("s")
+    with Reader(server.port) as live:
+        live.open()
+        stream.publish("small")
+        stream.publish("y" * 50_000)
+        assert [len(event.data) for event in live.take(2)] == [5, 50_000]
+    with Reader(server.port) as late:
+        assert len(late.open().next().data) == 50_000
+
+
+def test_a_smaller_history_takes_its_max_lag_along(serve: Serve) -> None:
+    server = serve(history=10)
+    assert server.stream("s").publish("x")
+    assert server.stream("t", history=5).publish("x")
