@@ -234,7 +234,6 @@ class Server:
             until=(until,) if isinstance(until, str) else until,
             event=event,
             max_failures=max_failures,
-            closed=lambda: self.closed,
         )
 
     def route(  # noqa: PLR0913 - each is a decision of the caller

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("sse_fast.watch")
 _MAX_BACK_OFF = 60.0  # Seconds: a service that is down is asked once a minute, so that its return is soon seen.
-_CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed or its stream was ended by someone else.
+_CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed, or that its stream is over.
 _UNSEEN = object()  # Differs from every value that a poll may return.
 
 Until = Callable[[Any], bool] | Collection[str]
@@ -48,7 +48,6 @@ class Watch:
         until: Until,
         event: str | None,
         max_failures: int,
-        closed: Callable[[], bool],
     ) -> None:
         """Starts the thread; see `Server.watch`."""
         self.stream = stream
@@ -59,7 +58,7 @@ class Watch:
         self._until = until
         self._event = event
         self._max_failures = max_failures
-        self._closed = closed
+        self._reader = stream._reader("new", None)  # noqa: SLF001 - tells the end of stream and server
         self._stopping = threading.Event()
         self._over = threading.Event()
         threading.Thread(target=self._watch, name=f"sse_fast watch {stream.name}", daemon=True).start()
@@ -137,9 +136,16 @@ class Watch:
         back_off = 2.0 ** min(max(self.failures - 1, 0), 16)
         due = time.monotonic() + min(self._every * back_off, max(_MAX_BACK_OFF, self._every))
         while (left := due - time.monotonic()) > 0:
-            if self._stopping.wait(min(left, _CHECK_INTERVAL)) or self._closed() or self.stream.ended:
+            if self._stopping.wait(min(left, _CHECK_INTERVAL)) or self._cut_off():
                 return False
         return True
+
+    def _cut_off(self) -> bool:
+        """Whether the stream was ended or removed by someone else, or the server closed."""
+        row, reason = self._reader.try_next()
+        while row is not None:  # What was published meanwhile, by this watch or by others.
+            row, reason = self._reader.try_next()
+        return reason != "timeout"
 
     def _is_terminal(self, value: Any) -> bool:  # noqa: ANN401 - what the user's poll returns
         if callable(self._until):

@@ -126,9 +126,10 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     }
 }
 
-pub(crate) fn route_error(error: &engine::RouteError) -> PyErr {
+pub(crate) fn route_error(error: engine::RouteError) -> PyErr {
     let text = error.to_string();
     match error {
+        engine::RouteError::Option(error) => option_error(&error),
         engine::RouteError::Template { .. }
         | engine::RouteError::Taken { .. }
         | engine::RouteError::Method { .. }

@@ -129,7 +129,7 @@ impl PyServer {
             create,
             options: options::patch(Some(options))?,
         };
-        py.aside(|| server.route(spec))?.map_err(|error| route_error(&error))
+        py.aside(|| server.route(spec))?.map_err(route_error)
     }
 
     /// Maps a method and a URL template to the callback with that key.
@@ -145,13 +145,13 @@ impl PyServer {
     ) -> PyResult<()> {
         let server = &self.engine.get()?.server;
         let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
-        py.aside(|| server.handler(spec))?.map_err(|error| route_error(&error))
+        py.aside(|| server.handler(spec))?.map_err(route_error)
     }
 
     /// Serves fixed bytes at `path`.
     fn asset(&self, py: Python<'_>, path: &str, content_type: &str, body: Vec<u8>) -> PyResult<()> {
         let server = &self.engine.get()?.server;
-        py.aside(|| server.asset(path, content_type, body))?.map_err(|error| route_error(&error))
+        py.aside(|| server.asset(path, content_type, body))?.map_err(route_error)
     }
 
     /// Starts a child process whose events go to that stream.

@@ -65,7 +65,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
     Ok(dict)
 }
 
-pub(crate) fn of_stream(py: Python<'_>, stats: StreamStats) -> PyResult<Bound<'_, PyDict>> {
-    let StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s } = stats;
+pub(crate) fn of_stream<'py>(py: Python<'py>, stats: &StreamStats) -> PyResult<Bound<'py, PyDict>> {
+    let &StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s } = stats;
     Ok(dict!(py, subscribers, published, retained, retained_bytes, ended, silent_s))
 }

@@ -180,7 +180,7 @@ impl PyStream {
     /// What the stream has counted so far.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stream = self.engine.get()?;
-        stats::of_stream(py, py.aside(|| stream.stats())?)
+        stats::of_stream(py, &py.aside(|| stream.stats())?)
     }
 
     /// Forgets the name at once.

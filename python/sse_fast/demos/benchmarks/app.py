@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 STATUSES = ("IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED", "FAILED", "ERROR", "TIMEOUT")
+_FILES = ("page.css", "page.js", "timeline.js", "chart.js", "operator.js")
 LISTED = 50  # Rows in the list: what a page shows without scrolling for ever.
 
 
@@ -54,16 +55,24 @@ class Benchmarks:
         self._own_code = own_code
         self._store = Store(settings.data / "submissions.sqlite")
         self._finish_interrupted()
-        OperatorLog(server.stream("benchmarks/log", start="all")).attach()
-        server.watch(
-            Provisioner(settings).warm_machines,
-            stream=server.stream("benchmarks/machines", start="last"),
+        self._add_operator_streams()
+        self._add_routes()
+
+    def _add_operator_streams(self) -> None:
+        """What the runners print, and which machines are warm: asked here once, however many pages want to know."""
+        OperatorLog(self._server.stream("benchmarks/log", start="all")).attach()
+        self._server.watch(
+            Provisioner(self._settings).warm_machines,
+            stream=self._server.stream("benchmarks/machines", start="last"),
             event="machines",
-            every=settings.poll,
+            every=self._settings.poll,
             until=lambda _machines: False,
         )
+
+    def _add_routes(self) -> None:
+        server = self._server
         server.get("/benchmarks")(page_of(__package__, "page.html"))
-        install_files(server, "/benchmarks", __package__, ["page.css", "page.js", "timeline.js", "chart.js", "operator.js"])
+        install_files(server, "/benchmarks", __package__, _FILES)
         server.get("/api/kernels")(self.catalogue)
         server.post("/api/submissions/benchmark")(self.submit)
         server.get("/api/submissions")(self.newest)

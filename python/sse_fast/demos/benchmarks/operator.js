@@ -26,7 +26,14 @@ export function followMachines(hint, select) {
       : `No machine with ${select.value} is warm: it is provisioned first.`;
   };
   select.addEventListener("change", show);
-  whileVisible("/streams/benchmarks/machines", { on: { machines: (machines) => show((warm = machines)) } });
+  whileVisible("/streams/benchmarks/machines", {
+    on: {
+      machines: (machines) => {
+        warm = machines;
+        show();
+      },
+    },
+  });
 }
 
 function whileVisible(address, options) {
