@@ -1,0 +1,310 @@
+"""A real browser: plain EventSource, and the demo's page.
+
+Guards what no parser of ours can prove: that Chromium delivers every event once,
+resumes by itself after a cut with Last-Event-ID, stops after the terminal event,
+and that the page shows each status once, never a heartbeat, and recovers when
+connection or server die in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sse_fast
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+from conftest import Serve
+from support.chromium import console
+from support.deadline import until
+from support.demo import running_demo
+from support.proxy import Proxy
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+STATUSES = ["IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED"]
+
+#: A page that keeps what EventSource reports.
+PAGE = """<!doctype html><title>EventSource</title><body><script>
+window.seen = []; window.opened = 0; window.errors = 0;
+window.follow = (url, names) => {
+  window.source = new EventSource(url);
+  source.onopen = () => { opened += 1; };
+  source.onerror = () => { errors += 1; };
+  for (const name of ["message", ...names])
+    source.addEventListener(name, (event) => { seen.push([event.type, event.data, event.lastEventId]); });
+};
+</script>"""
+
+
+@pytest.fixture
+def page(server: sse_fast.Server) -> sse_fast.Server:
+    """The `server` fixture with a page of its own origin."""
+    server.get("/page")(lambda _req: sse_fast.Response(PAGE, content_type="text/html; charset=utf-8"))
+    return server
+
+
+@pytest.fixture(autouse=True)
+def blank_afterwards(browser: Chrome) -> Iterator[None]:
+    """No page outlives its test, so that none reconnects to a server of the next one."""
+    yield
+    browser.get("about:blank")
+    console(browser)
+
+
+def follow(browser: Chrome, port: int, path: str, *names: str) -> None:
+    browser.get(f"http://127.0.0.1:{port}/page")
+    browser.execute_script("follow(arguments[0], arguments[1])", path, list(names))
+
+
+def seen(browser: Chrome) -> list[list[str]]:
+    value: list[list[str]] = browser.execute_script("return seen")
+    return value
+
+
+def test_event_source_receives_names_data_and_ids(page: sse_fast.Server, browser: Chrome) -> None:
+    stream = page.stream("s", heartbeat=0.05)
+    follow(browser, page.port, "/streams/s", "tick", "end")
+    until(lambda: stream.subscribers == 1)
+    first = stream.publish("plain ✓")
+    second = stream.publish({"n": 1, "text": "a\u2028b"}, event="tick")
+    third = stream.publish("two\nlines\r\n", event="tick")
+    last = stream.end("over")
+    until(lambda: len(seen(browser)) == 4)
+    assert seen(browser) == [
+        ["message", "plain ✓", first],
+        ["tick", '{"n":1,"text":"a\\u2028b"}', second],
+        ["tick", "two\nlines\n", third],
+        ["end", "over", last],
+    ]
+
+
+def test_event_source_stops_for_good_after_the_terminal_event(page: sse_fast.Server, browser: Chrome) -> None:
+    stream = page.stream("s", retry=0.05)
+    follow(browser, page.port, "/streams/s", "end")
+    until(lambda: stream.subscribers == 1)
+    stream.publish("x")
+    stream.end("over")
+    # It reconnects with the terminal event's id, and 204 tells it to stay away.
+    until(lambda: browser.execute_script("return source.readyState") == 2, what="a closed EventSource")
+    assert [name for name, _, _ in seen(browser)] == ["message", "end"]
+
+
+def test_event_source_resumes_after_a_cut_without_loss_or_repetition(page: sse_fast.Server, browser: Chrome) -> None:
+    stream = page.stream("s", retry=0.05, start="all")
+    with Proxy(page.port) as proxy:
+        follow(browser, proxy.port, "/streams/s", "end")
+        for number in range(60):
+            stream.publish(number)
+            if number % 10 == 5:
+                until(lambda number=number: len(seen(browser)) == number + 1)
+                proxy.cut()
+        stream.end("over")
+        until(lambda: seen(browser) and seen(browser)[-1][0] == "end")
+    assert [data for _, data, _ in seen(browser)] == [*map(str, range(60)), "over"]
+    assert browser.execute_script("return opened") >= 6
+
+
+def test_event_source_comes_back_to_a_restarted_server(serve: Serve, browser: Chrome) -> None:
+    first = serve(retry=0.1)
+    first.get("/page")(lambda _req: sse_fast.Response(PAGE, content_type="text/html; charset=utf-8"))
+    stream = first.stream("s")
+    follow(browser, first.port, "/streams/s", "gap")
+    until(lambda: stream.subscribers == 1)
+    stream.publish("before")
+    until(lambda: len(seen(browser)) == 1)
+    first.close(drain=0.0)
+    second = serve(first.port, retry=0.1, start="all")
+    stream = second.stream("s")
+    until(lambda: stream.subscribers == 1, 60, what="the browser coming back")
+    stream.publish("after")
+    until(lambda: len(seen(browser)) == 3)
+    (_, before, _), (name, gap, _), (_, after, _) = seen(browser)
+    assert (before, name, json.loads(gap)["skipped"], after) == ("before", "gap", None, "after")
+
+
+COUNT = """
+window.next = 0; window.wrong = []; window.done = null; window.gaps = 0; window.skipped = 0;
+const source = new EventSource(arguments[0]);
+source.onmessage = (event) => {
+  if (Number(event.data) !== next && wrong.length < 10) wrong.push([next, event.data]);
+  next = Number(event.data) + 1;
+  window.received = (window.received ?? 0) + 1;
+};
+source.addEventListener("gap", (event) => { gaps += 1; const n = JSON.parse(event.data).skipped; skipped += n; next += n; });
+source.addEventListener("end", (event) => { done = event.data; source.close(); });
+"""
+
+
+def test_a_loop_of_a_hundred_thousand_publishes_reaches_a_browser_whole(page: sse_fast.Server, browser: Chrome) -> None:
+    stream = page.stream("s", history=100_001, max_lag=100_001, history_bytes=64 << 20)
+    browser.get(f"{page.url}/page")
+    browser.execute_script(COUNT, "/streams/s")
+    until(lambda: stream.subscribers == 1)
+    for number in range(100_000):
+        stream.publish(number)
+    stream.end("over")
+    until(lambda: browser.execute_script("return done") == "over", 120)
+    assert browser.execute_script("return [received, gaps, wrong]") == [100_000, 0, []]
+
+
+def test_with_default_options_a_browser_gets_everything_or_is_told_what_it_missed(
+    page: sse_fast.Server, browser: Chrome
+) -> None:
+    stream = page.stream("s")
+    browser.get(f"{page.url}/page")
+    browser.execute_script(COUNT, "/streams/s")
+    until(lambda: stream.subscribers == 1)
+    for number in range(100_000):
+        stream.publish(number)
+    stream.end("over")
+    until(lambda: browser.execute_script("return done") == "over", 120)
+    received, skipped, wrong = browser.execute_script("return [received, skipped, wrong]")
+    assert received + skipped == 100_000
+    assert wrong == []
+
+
+def test_twenty_tabs_worth_of_sources_are_closed_when_the_page_is_left(page: sse_fast.Server, browser: Chrome) -> None:
+    """HTTP/1.1 allows a browser six connections to a host; the rest wait, and none may leak."""
+    streams = [page.stream(f"s{number}") for number in range(6)]
+    browser.get(f"{page.url}/page")
+    browser.execute_script("window.all = []; for (let i = 0; i < 6; i++) all.push(new EventSource(`/streams/s${i}`));")
+    until(lambda: sum(stream.subscribers for stream in streams) == 6)
+    browser.get("about:blank")
+    until(lambda: sum(stream.subscribers for stream in streams) == 0)
+
+
+# ---- The demo's page ---------------------------------------------------------------------
+
+
+def submit(browser: Chrome, kernel: str = "saxpy", size: str = "200") -> None:
+    until(lambda: browser.find_elements(By.CSS_SELECTOR, "#kernel option"))
+    Select(browser.find_element(By.ID, "kernel")).select_by_value(kernel)
+    field = browser.find_element(By.ID, "size")
+    field.clear()
+    field.send_keys(size)
+    browser.find_element(By.ID, "submit").click()
+
+
+def shown(browser: Chrome) -> list[str]:
+    value: list[str] = browser.execute_script(
+        "return [...document.querySelectorAll('#timeline li')].map((item) => item.dataset.status)"
+    )
+    return value
+
+
+def text(browser: Chrome) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
+def assert_no_heartbeat(browser: Chrome, messages: list[str]) -> None:
+    assert "heartbeat" not in browser.page_source.lower()
+    assert not [message for message in messages if "heartbeat" in message.lower()]
+
+
+def severe(messages: list[str]) -> list[str]:
+    """Errors of the page itself; that a connection was refused while the server was away is the browser's to say."""
+    return [message for message in messages if "net::ERR_" not in message]
+
+
+def test_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        browser.get(f"{demo.url}/benchmarks")
+        submit(browser)
+        observed: list[str] = []
+
+        def finished() -> bool:
+            for status in shown(browser):
+                if status not in observed:
+                    observed.append(status)
+            return "ACCEPTED" in observed
+
+        until(finished, 60)
+        assert observed == [*STATUSES, "ACCEPTED"]
+        assert shown(browser) == [*STATUSES, "ACCEPTED"]
+        messages = console(browser)
+        assert_no_heartbeat(browser, messages)
+        assert severe(messages) == []
+        run = browser.execute_script("return decodeURIComponent(location.hash.slice(1))")
+        assert demo.row(run)["status"] == "ACCEPTED"
+        # The whole page again, from the database.
+        browser.refresh()
+        until(lambda: shown(browser) == [*STATUSES, "ACCEPTED"])
+        assert run in text(browser)
+
+
+def test_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chrome, tmp_path: Path) -> None:
+    with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "3"}) as demo, demo.submit(submission_id="late") as reader:
+        while reader.next().event != "PROVISIONING":
+            pass
+        browser.get(f"{demo.url}/benchmarks#late")
+        until(lambda: shown(browser)[:2] == STATUSES[:2])
+        until(lambda: "ACCEPTED" in shown(browser), 60)
+        assert shown(browser) == [*STATUSES, "ACCEPTED"]
+
+
+def test_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> None:
+    env = {"SSE_FAST_DEMO_PROVISIONING": "12", "SSE_FAST_RETRY": "0.2"}
+    with running_demo(tmp_path, env) as demo, Proxy(demo.port) as proxy:
+        browser.get(f"http://127.0.0.1:{proxy.port}/benchmarks")
+        submit(browser)
+        until(lambda: shown(browser) == STATUSES[:1])
+        proxy.cut()
+        until(lambda: shown(browser) == STATUSES[:2])
+        proxy.cut()
+        until(lambda: "ACCEPTED" in shown(browser), 90)
+        assert shown(browser) == [*STATUSES, "ACCEPTED"]
+        assert_no_heartbeat(browser, console(browser))
+
+
+def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle(browser: Chrome, tmp_path: Path) -> None:
+    env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_RETRY": "0.2"}
+    with running_demo(tmp_path, env) as demo:
+        browser.get(f"{demo.url}/benchmarks")
+        submit(browser)
+        until(lambda: shown(browser) == STATUSES[:2])
+        port = demo.port
+        demo.program.process.kill()
+        demo.program.wait()
+        until(lambda: browser.find_element(By.ID, "connection").get_attribute("data-state") != "live")
+    with running_demo(tmp_path, env, port=port) as demo:
+        until(lambda: "INTERRUPTED" in shown(browser), 90, what="the page telling that the run was interrupted")
+        statuses = shown(browser)
+        assert statuses.count("IN_QUEUE") == 1, statuses
+        assert statuses.count("PROVISIONING") == 1, statuses
+        assert severe(console(browser)) == []
+        # And the page goes on: another run, from the same page.
+        submit(browser)
+        until(lambda: shown(browser)[:1] == ["IN_QUEUE"] and "INTERRUPTED" not in shown(browser))
+
+
+def test_a_refused_field_is_shown_where_it_is(browser: Chrome, tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        browser.get(f"{demo.url}/benchmarks")
+        submit(browser, size="0")
+        until(lambda: browser.find_element(By.ID, "size-error").text)
+        assert shown(browser) == []
+        assert json.loads(_get(browser, f"{demo.url}/api/submissions")) == []
+
+
+def _get(browser: Chrome, url: str) -> Any:
+    return browser.execute_async_script(
+        "const done = arguments[1]; fetch(arguments[0]).then((r) => r.text()).then(done)", url
+    )
+
+
+def test_the_index_leads_to_every_demo(browser: Chrome, tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        browser.get(f"{demo.url}/")
+        links = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "a.card")]
+        assert links
+        for link in links:
+            assert link is not None
+            browser.get(link)
+            assert browser.find_element(By.TAG_NAME, "h1").text
+        assert severe(console(browser)) == []

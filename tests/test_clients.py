@@ -1,0 +1,240 @@
+"""Strangers read us: the SSE clients that Python programs use.
+
+Guards the wire against other people's parsers: heartbeats and `retry:` make no
+phantom events (several decoders report an empty event for any blank line after an
+id), ids and names are right, nothing is split at U+2028, and the terminal event is
+always seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import anthropic
+import httpx
+import httpx2
+import httpx_sse
+import openai
+import pytest
+import requests
+import requests_sse
+import sse_fast
+import sseclient
+import urllib3
+from anthropic._streaming import SSEDecoder as AnthropicDecoder
+from openai._streaming import SSEDecoder as OpenAIDecoder
+
+from conftest import Serve
+from support.deadline import until
+from support.sse import Parser
+
+#: An event as a client reports it: name, data, id.
+Seen = tuple[str, str, str]
+TIMEOUT = 20.0
+
+
+def by_httpx2(url: str) -> Iterator[Seen]:
+    with httpx2.Client(timeout=TIMEOUT) as client, client.sse(url) as source:
+        for event in source:
+            yield event.event, event.data, event.id
+
+
+def by_httpx_sse(url: str) -> Iterator[Seen]:
+    with httpx.Client(timeout=TIMEOUT) as client, httpx_sse.connect_sse(client, "GET", url) as source:
+        for event in source.iter_sse():
+            yield event.event, event.data, event.id
+
+
+def by_sseclient_py(url: str) -> Iterator[Seen]:
+    with requests.get(url, stream=True, headers={"Accept": "text/event-stream"}, timeout=TIMEOUT) as response:
+        for event in sseclient.SSEClient(response).events():
+            yield event.event, event.data, event.id or ""
+
+
+def by_requests_sse(url: str) -> Iterator[Seen]:
+    with requests_sse.EventSource(url, timeout=TIMEOUT, reconnection_time=timedelta(milliseconds=10)) as source:
+        for event in source:
+            yield event.type or "message", event.data or "", event.last_event_id or ""
+            if event.type == "end":
+                return
+
+
+def by_urllib3(url: str) -> Iterator[Seen]:
+    with urllib3.PoolManager(timeout=TIMEOUT) as pool:
+        response = pool.request("GET", url, preload_content=False)
+        yield from parsed(response.stream(1024))
+        response.release_conn()
+
+
+def by_aiohttp(url: str) -> Iterator[Seen]:
+    async def chunks() -> list[bytes]:
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            return [chunk async for chunk, _ in response.content.iter_chunks()]
+
+    yield from parsed(asyncio.run(chunks()))
+
+
+def parsed(chunks: Iterable[bytes]) -> Iterator[Seen]:
+    parser = Parser()
+    for chunk in chunks:
+        parser.feed(chunk)
+        while parser.events:
+            event = parser.events.pop(0)
+            yield event.event, event.data, event.last_event_id
+
+
+def by_openai_decoder(url: str) -> Iterator[Seen]:
+    with httpx.Client(timeout=TIMEOUT) as client, client.stream("GET", url) as response:
+        for event in OpenAIDecoder().iter_bytes(response.iter_bytes()):
+            yield event.event or "message", event.data, event.id or ""
+
+
+def by_anthropic_decoder(url: str) -> Iterator[Seen]:
+    with httpx.Client(timeout=TIMEOUT) as client, client.stream("GET", url) as response:
+        for event in AnthropicDecoder().iter_bytes(response.iter_bytes()):
+            yield event.event or "message", event.data, event.id or ""
+
+
+CLIENTS: list[Callable[[str], Iterator[Seen]]] = [
+    by_httpx2, by_httpx_sse, by_sseclient_py, by_requests_sse, by_urllib3, by_aiohttp, by_openai_decoder,
+    by_anthropic_decoder,
+]
+every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__[3:])
+
+
+def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[Seen], threading.Thread]:
+    """Reads in a thread, because the test publishes meanwhile."""
+    seen: list[Seen] = []
+    thread = threading.Thread(target=lambda: seen.extend(client(url)))
+    thread.start()
+    return seen, thread
+
+
+@every_client
+@pytest.mark.parametrize("ids", [True, False])
+def test_heartbeats_and_retry_make_no_phantom_events(
+    server: sse_fast.Server, client: Callable[[str], Iterator[Seen]], ids: bool
+) -> None:
+    stream = server.stream("s", heartbeat=0.02, retry=0.01, ids=ids)
+    seen, thread = read_with(client, f"{server.url}/streams/s")
+    until(lambda: stream.subscribers == 1)
+    published = []
+    for number in range(4):
+        enough = heartbeats(stream) + 2
+        until(lambda enough=enough: heartbeats(stream) >= enough, what="heartbeats in between")
+        published.append(("tick", f"event {number}", stream.publish(f"event {number}", event="tick")))
+    published.append(("end", "over", stream.end("over")))
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    assert [event[:2] for event in seen] == [event[:2] for event in published]
+    if ids:
+        assert [event[2] for event in seen] == [event[2] for event in published]
+    else:
+        assert {event[2] for event in seen} == {""}
+
+
+def heartbeats(stream: sse_fast.Stream) -> int:
+    return int(stream.stats()["heartbeats"])
+
+
+@every_client
+def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]) -> None:
+    stream = server.stream("s", start="all")
+    texts = ["plain", "two\nlines", "größe ✓ 🚀", "tab\tand : colon", '{"json": [1, null]}', "x" * 70_000]
+    for text in texts:
+        stream.publish(text, event="e")
+    stream.publish({"separators": "a\u0085b\u2028c\u2029d"}, event="e")
+    stream.end("over")
+    seen = list(client(f"{server.url}/streams/s"))
+    assert [data for _, data, _ in seen[: len(texts)]] == texts
+    assert seen[len(texts)][1] == '{"separators":"a\\u0085b\\u2028c\\u2029d"}'
+    assert seen[-1][:2] == ("end", "over")
+
+
+@every_client
+def test_gaps_and_snapshots_are_ordinary_events(server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]) -> None:
+    stream = server.stream("s", history=2, max_lag=2, start="all")
+    ids = [stream.publish(number) for number in range(4)]
+    stream.snapshot("state")
+    last = stream.end("over")
+    seen = list(client(f"{server.url}/streams/s?last_event_id={ids[0]}"))
+    assert [name for name, _, _ in seen] == ["gap", "snapshot", "end"]
+    assert seen[1][1:] == ("state", ids[-1])
+    assert seen[2][2] == last
+
+
+def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
+    stream = server.stream("s", start="all", heartbeat=0.02)
+
+    async def main() -> list[str]:
+        seen = []
+        async with httpx2.AsyncClient(timeout=TIMEOUT) as client, client.sse(f"{server.url}/streams/s") as source:
+            async for event in source:
+                seen.append(event.data)
+                if len(seen) == 1:
+                    await asyncio.sleep(0.2)
+                    stream.end("over")
+        return seen
+
+    stream.publish("first")
+    assert asyncio.run(main()) == ["first", "over"]
+
+
+CHUNK: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(serve: Serve) -> None:
+    server = serve()
+    heard = threading.Event()
+
+    @server.post("/v1/chat/completions", early_head=True, heartbeat=0.05, ids=False)
+    def complete(req: sse_fast.Request) -> sse_fast.Stream:
+        assert req.json()["stream"] is True
+        stream = server.stream("completion", ids=False, start="all", heartbeat=None)
+        with stream.heartbeat(every=0.05, comment="prefill"):
+            heard.wait(0.5)  # The computation.
+        for token in ("Hello", ", ", "world"):
+            stream.publish({**CHUNK, "choices": [{"index": 0, "delta": {"content": token}, "finish_reason": None}]})
+        stream.publish({**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        stream.publish("[DONE]")
+        stream.end("over")
+        return stream
+
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=TIMEOUT, max_retries=0)
+    with client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True) as response:
+        tokens = [chunk.choices[0].delta.content for chunk in response]
+    assert tokens == ["Hello", ", ", "world", None]
+
+
+def test_the_anthropic_client_reads_a_streamed_message(serve: Serve) -> None:
+    server = serve()
+
+    @server.post("/v1/messages")
+    def message(_req: sse_fast.Request) -> sse_fast.Stream:
+        stream = server.stream("message", start="all", heartbeat=0.05)
+        begin = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None,
+                 "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+        for event in (
+            {"type": "message_start", "message": begin},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+            {"type": "content_block_stop", "index": 0},
+        ):
+            stream.publish(event, event=str(event["type"]))
+        threading.Timer(0.3, lambda: stream.end({"type": "message_stop"}, event="message_stop")).start()
+        return stream
+
+    client = anthropic.Anthropic(base_url=server.url, api_key="none", timeout=TIMEOUT, max_retries=0)
+    with client.messages.create(
+        model="m", max_tokens=5, messages=[{"role": "user", "content": "hi"}], stream=True
+    ) as response:
+        types = [event.type for event in response]
+    assert types == [
+        "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_stop",
+    ]
