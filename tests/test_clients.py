@@ -126,8 +126,8 @@ def test_heartbeats_and_retry_make_no_phantom_events(
     until(lambda: stream.subscribers == 1)
     published = []
     for number in range(4):
-        enough = heartbeats(stream) + 2
-        until(lambda enough=enough: heartbeats(stream) >= enough, what="heartbeats in between")
+        enough = server.stats()["heartbeats"] + 2
+        until(lambda enough=enough: server.stats()["heartbeats"] >= enough, what="heartbeats in between")
         published.append(("tick", f"event {number}", stream.publish(f"event {number}", event="tick")))
     published.append(("end", "over", stream.end("over")))
     thread.join(TIMEOUT)
@@ -137,10 +137,6 @@ def test_heartbeats_and_retry_make_no_phantom_events(
         assert [event[2] for event in seen] == [event[2] for event in published]
     else:
         assert {event[2] for event in seen} == {""}
-
-
-def heartbeats(stream: sse_fast.Stream) -> int:
-    return int(stream.stats()["heartbeats"])
 
 
 @every_client

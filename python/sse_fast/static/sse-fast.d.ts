@@ -16,6 +16,7 @@ export type Handler = (data: any, event: StreamEvent) => void;
 /** Events this reader could not be given. `skipped` is null where even the server cannot know how many. */
 export interface Gap {
   skipped: number | null;
+  /** The last id before the gap, and the last one within it where the server says so. */
   from: string | null;
   to: string | null;
 }
@@ -39,7 +40,7 @@ export type State = Described &
         attempt: number;
         retryAt: number;
       }
-    /** `event`: the terminal event's name. */
+    /** `event`: the terminal event's name; null where it had come before this reading began. */
     | { state: "ended"; event: string | null }
     | { state: "gave-up"; reason: "deadline" | "unknown-stream" | "refused" }
     | { state: "closed"; reason: "asked" | "nothing-more" }

@@ -188,7 +188,8 @@ class Subscriber {
   }
 
   #gap(gap) {
-    call(this.#options.onGap, { skipped: null, from: null, to: null, ...gap });
+    const { skipped = null, from, to = null } = gap;
+    call(this.#options.onGap, { skipped, from: from ?? this.lastEventId, to });
   }
 
   // ---- asking: polls and checks are the same request ----
@@ -245,7 +246,7 @@ class Subscriber {
   }
 
   #take({ last_id: lastId, ended, gap, snapshot, events }, asked) {
-    if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, from: this.lastEventId, to: lastId });
+    if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to: lastId });
     for (const event of snapshot ? [snapshot, ...events] : events) this.#receive(event, false);
     // A stream that starts at "new" gives a first poll no event, only the place to go on from.
     if (events.length === 0 && this.lastEventId === asked && lastId !== null) this.lastEventId = lastId;

@@ -52,6 +52,10 @@ impl Batch {
 
     /// Adds what was appended to the log since, as far as [`MAX_BATCH_BYTES`] goes.
     pub fn extend(&mut self, log: &Log) {
+        if self.until() < log.first() {
+            // What would continue it is gone; whoever needs it is told of a gap.
+            return;
+        }
         for frame in log.from(self.until()) {
             if self.total + frame.len() > MAX_BATCH_BYTES && !self.frames.is_empty() {
                 break;

@@ -5,7 +5,7 @@
 //! Rule 3: an ended stream gives what the reader lacks, the terminal event included; a reader that
 //! has it gets nothing ([`Opening::Finished`], HTTP 204).
 //! An id within history continues right after it, snapshot or not. An older one gets a gap, then
-//! the snapshot where there is one, then the tail. One of another epoch, or one nobody can read,
+//! the snapshot where there is one (and it is not older than what the reader has), then the tail. One of another epoch, or one nobody can read,
 //! gets a gap of unknown size, then what a new subscriber gets.
 
 use crate::frame::Frame;
@@ -69,8 +69,8 @@ pub fn open(stream: &StreamState, last_event_id: Option<&str>, start: Option<Sta
         Some(id) => match stream.position_of(id) {
             Some(position) => resumed(stream, position),
             None => match fresh(stream, start) {
-                Opening::Live { snapshot, cursor, .. } => {
-                    Opening::Live { before: Some(Gap::Unknown), snapshot, after: None, cursor }
+                Opening::Live { snapshot, after, cursor, .. } => {
+                    Opening::Live { before: Some(Gap::Unknown), snapshot, after, cursor }
                 }
                 Opening::Finished => Opening::Finished,
             },
@@ -81,11 +81,12 @@ pub fn open(stream: &StreamState, last_event_id: Option<&str>, start: Option<Sta
 fn fresh(stream: &StreamState, start: Start) -> Opening {
     let (first, newest) = (stream.log().first(), stream.newest());
     if let Some(snapshot) = stream.snapshot() {
-        let cursor = (snapshot.position + 1).max(first);
+        let covered = covered(stream, snapshot.position);
+        let cursor = (covered + 1).max(first);
         return Opening::Live {
             before: None,
             snapshot: Some(snapshot.frame.clone()),
-            after: Gap::between(snapshot.position + 1, cursor),
+            after: Gap::between(covered + 1, cursor),
             cursor,
         };
     }
@@ -108,12 +109,18 @@ fn resumed(stream: &StreamState, position: Position) -> Opening {
     if next >= first {
         return Opening::Live { before: None, snapshot: None, after: None, cursor: next };
     }
-    let snapshot = stream.snapshot();
-    let cursor = snapshot.map_or(first, |snapshot| (snapshot.position + 1).max(first));
+    // An older snapshot would take the reader back behind what it has.
+    let snapshot = stream.snapshot().filter(|snapshot| snapshot.position >= position);
+    let cursor = snapshot.map_or(first, |snapshot| (covered(stream, snapshot.position) + 1).max(first));
     Opening::Live {
         before: Gap::between(next, cursor),
         snapshot: snapshot.map(|snapshot| snapshot.frame.clone()),
         after: None,
         cursor,
     }
+}
+
+/// The newest position a snapshot stands for: never the terminal event's, which everybody is given.
+fn covered(stream: &StreamState, position: Position) -> Position {
+    position.min(stream.newest() - u64::from(stream.ended()))
 }

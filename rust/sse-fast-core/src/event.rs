@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::EventError;
 
-/// The most bytes an event's data may have: 1 MiB, where the strictest client in use (httpx2) stops.
+/// The most bytes an event's name and data may have together: 1 MiB, where the strictest client in use (httpx2) stops.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// The most bytes a caller's id may have: ids travel back in a request header.
@@ -58,7 +58,7 @@ pub fn check<'a>(event: &NewEvent<'a>) -> Result<CheckedEvent<'a>, EventError> {
     }
     let name = event.event.filter(|name| !name.is_empty());
     if let Some(name) = name {
-        bounded("event", name.len(), MAX_EVENT_BYTES)?;
+        bounded("event", name.len() + event.data.len(), MAX_EVENT_BYTES)?;
         one_line("event", name)?;
     }
     Ok(CheckedEvent {

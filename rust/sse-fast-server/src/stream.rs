@@ -323,13 +323,15 @@ impl Stream {
     /// The heartbeat in force; `None` where it is switched off.
     pub(crate) fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
         let options = inner.state.options();
+        // A blank line would make an event of a `retry:` that waits for its first event.
+        let ids = options.ids || options.retry.is_some();
         if let Some(innermost) = inner.extra.as_ref().and_then(|extra| extra.heartbeats.last()) {
-            let form = HeartbeatForm::Comment { text: innermost.comment.clone(), ids: options.ids };
+            let form = HeartbeatForm::Comment { text: innermost.comment.clone(), ids };
             return Some(Heartbeat { every: innermost.every, form });
         }
         let form = match &options.heartbeat_event {
             Some(name) => HeartbeatForm::Event(name.as_str().into()),
-            None => HeartbeatForm::Comment { text: "heartbeat".into(), ids: options.ids },
+            None => HeartbeatForm::Comment { text: "heartbeat".into(), ids },
         };
         options.heartbeat.map(|every| Heartbeat { every, form })
     }

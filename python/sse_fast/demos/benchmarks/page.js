@@ -11,7 +11,10 @@ import { comparison, samplesChart } from "./chart.js";
 import { followLog, followMachines } from "./operator.js";
 import { Timeline, kindOf } from "./timeline.js";
 
-const STATUSES = ["IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED", "FAILED", "ERROR", "TIMEOUT"];
+const STATUSES = [
+  ...["IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED"],
+  ...["FAILED", "ERROR", "TIMEOUT", "INTERRUPTED"],
+];
 // The row is written right after the event is sent; asking this often, this long, is ample.
 const ROW_ATTEMPTS = 20;
 const ROW_INTERVAL = 0.15;
@@ -127,14 +130,21 @@ function follow(id) {
     refreshHistory();
   };
   reading = connect(`${url(id)}/stream`, {
-    on: { ...Object.fromEntries(STATUSES.map((name) => [name, show])), INTERRUPTED: show, end: () => finish(id) },
+    on: { ...Object.fromEntries(STATUSES.map((name) => [name, show])), end: ({ shutdown }) => shutdown && showShutdown() },
     onState: ({ state, message }) => {
       showConnection(state, message);
       if (state === "gave-up") notice(`${message} The run may still be going on; reload to look again.`, "bad");
-      if (state === "closed") finish(id);
     },
     onGap: ({ skipped }) => showGap(skipped),
   });
+  reading.closed.then(({ state, reason }) => {
+    if (state === "ended" || reason === "nothing-more") finish(id);
+  });
+}
+
+/** The server is on its way out, so nobody can be asked what came of the run. */
+function showShutdown() {
+  timeline.add({ status: "INTERRUPTED", message: "The server was shut down; this run was interrupted" });
 }
 
 function showGap(skipped) {
@@ -157,7 +167,7 @@ async function finish(id) {
     }
     await new Promise((resolve) => setTimeout(resolve, ROW_INTERVAL * 1000));
   }
-  notice("The run is over, but its row is not finished; reload to look again.", "bad");
+  notice("The run is over, but its row could not be read; reload to look again.", "bad");
 }
 
 async function showFinished(row, connection) {

@@ -16,7 +16,6 @@ use sse_fast_core::wire;
 use crate::everything::Expected;
 use crate::parser::Parser;
 use crate::peer::{Peer, Subscriber};
-use crate::reported;
 use crate::world::{Publish, World};
 
 /// The interval of every heartbeat here, in ticks.
@@ -81,7 +80,6 @@ impl Shard {
         let Self { world, peers, wheel, now, .. } = self;
         let peer = &mut peers[at];
         let last_id = id.map(str::to_owned).or_else(|| peer.socket.reader.last_id.clone());
-        let last_id = last_id.filter(|id| !reported::is_opened_wrongly(&world.all, id));
         let place = world.all.place(last_id.as_deref());
         let expected = world.all.must_see(last_id.as_deref(), None);
         let opening = cursor::open(&world.state, last_id.as_deref(), None);

@@ -1,0 +1,93 @@
+# Every command of this project, in one list: `make help` shows it. Continuous integration runs the same commands.
+#
+# All tools live in .venv; nothing is installed anywhere else but the browser of the tests, by the system's own package
+# manager. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
+
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+# What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
+ARGS ?=
+PORT ?= 8080
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# One interpreter for every build, so that the binding is not compiled again for another.
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+  $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
+
+.PHONY: help run test test-rust test-python test-slow test-wheels check lint format wheel docs browser clean
+.DEFAULT_GOAL := help
+
+help: ## Shows this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE=1: one benchmark, then exit; PORT=8080)
+	$(BIN)/python -m sse_fast demo $(if $(ONCE),--once,--push --port $(PORT))
+
+test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
+
+test-rust: $(VENV)/.python
+	$(CARGO) test --workspace --locked
+
+test-python: $(VENV)/.installed $(VENV)/.test-tools browser
+	$(BIN)/python -m pytest tests $(ARGS)
+
+test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs the tests that take minutes: six of real provisioning
+	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
+
+test-wheels: wheel ## Tries the wheel in an empty environment, without Rust, on every Python from 3.10 on that is found
+	scripts/test-wheels dist/sse_fast-*.whl
+
+check: lint test ## Everything a change must pass: formatting, lints, types, architecture, tests, examples
+
+lint: $(VENV)/.installed $(VENV)/.test-tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/stubtest sse_fast._core --mypy-config-file pyproject.toml
+	$(BIN)/python scripts/check-architecture
+
+format: $(VENV)/.test-tools ## Formats everything and mends what the linters can mend
+	$(CARGO) fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
+	$(BIN)/python scripts/write-options README.md
+
+wheel: $(VENV)/.wheel ## Builds the wheel into dist/
+
+browser: ## Installs Chromium and its driver where they are missing
+	@scripts/install-browser
+
+clean: ## Removes everything that was built
+	rm -rf $(VENV) dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find python tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- What the commands above stand on ----
+
+$(VENV)/.python:
+	scripts/make-venv $(VENV)
+	touch $@
+
+$(VENV)/.wheel: $(VENV)/.python $(SOURCES)
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install a Rust toolchain (https://rustup.rs) and try again" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.wheel
+	$(BIN)/python -m pip install --quiet --upgrade --force-reinstall --no-deps dist/sse_fast-*.whl
+	$(BIN)/python -m pip install --quiet dist/sse_fast-*.whl
+	touch $@
+
+$(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --group dev -r tests/requirements.txt
+	touch $@
