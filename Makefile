@@ -77,7 +77,7 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.wheel: $(VENV)/.python $(SOURCES)
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install a Rust toolchain (https://rustup.rs) and try again" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install a Rust toolchain with rustup and try again" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
 	rm -rf dist
 	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist

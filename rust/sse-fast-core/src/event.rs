@@ -88,8 +88,7 @@ pub fn one_line(field: &'static str, value: &str) -> Result<(), EventError> {
 
 fn text<'a>(field: &'static str, bytes: &'a [u8]) -> Result<&'a str, EventError> {
     bounded(field, bytes.len(), MAX_EVENT_BYTES)?;
-    std::str::from_utf8(bytes)
-        .map_err(|error| EventError::NotUtf8 { field, position: error.valid_up_to() })
+    std::str::from_utf8(bytes).map_err(|error| EventError::NotUtf8 { field, position: error.valid_up_to() })
 }
 
 fn bounded(field: &'static str, length: usize, limit: usize) -> Result<(), EventError> {

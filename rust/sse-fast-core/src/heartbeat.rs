@@ -52,10 +52,7 @@ impl Wheel {
         let latest = due.clamp(self.now, horizon);
         let earliest = due.saturating_sub(interval / 2).clamp(self.now, latest);
         let share = self.share(interval);
-        let tick = (earliest..=latest)
-            .rev()
-            .find(|&tick| self.slots[slot_of(tick)].len() < share)
-            .unwrap_or(latest);
+        let tick = (earliest..=latest).rev().find(|&tick| self.slots[slot_of(tick)].len() < share).unwrap_or(latest);
         self.slots[slot_of(tick)].push(key);
         self.held += 1;
         tick

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
 use crate::errors::{event_type_error, event_value_error};
 use crate::json::{self, Json};
@@ -24,6 +24,10 @@ pub(crate) enum Data<'py> {
 
 impl<'py> Data<'py> {
     pub(crate) fn of(value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        // First, because a cast that fails costs more than this look, and most data that is JSON is a dict.
+        if value.is_exact_instance_of::<PyDict>() {
+            return Self::of_json(value);
+        }
         if let Ok(text) = value.cast::<PyString>() {
             return Ok(Self::Text(text.clone()));
         }
@@ -37,6 +41,10 @@ impl<'py> Data<'py> {
             let bytes = value.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
             return Ok(Self::Bytes(bytes.cast_into::<PyBytes>()?));
         }
+        Self::of_json(value)
+    }
+
+    fn of_json(value: &Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(match json::encode(value)? {
             Json::Plain(encoded) => Self::Bytes(encoded),
             Json::Escaped(escaped) => Self::Owned(escaped),

@@ -28,7 +28,8 @@ pub(crate) enum Json<'py> {
 pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
     let dumps = DUMPS.import(py, "orjson", "dumps")?;
-    let default = DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
+    let default =
+        DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
     let encoded = dumps.call1((value, default)).map_err(|error| refused(py, error))?;
     let encoded = encoded.cast_into::<PyBytes>()?;
     match escape(encoded.as_bytes()) {
@@ -56,7 +57,9 @@ fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
             arguments.set_item("mode", "json")?;
             model_dump.call((), Some(&arguments))
         }
-        None => Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?))),
+        None => {
+            Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?)))
+        }
     }
 }
 

@@ -180,7 +180,8 @@ impl PyServer {
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
         let batch = py.aside(|| logs.take(PATIENCE))?;
-        Ok(batch.map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
+        Ok(batch
+            .map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
     }
 
     /// Drains for at most `drain` seconds and stops the engine. A raising signal handler leaves the wait, not the closing.

@@ -83,8 +83,10 @@ impl PyStream {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
         let events = items.iter().map(Item::as_event).collect::<PyResult<Vec<_>>>()?;
-        py.aside(|| events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>())?
-            .map_err(publish_error)
+        py.aside(|| {
+            events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
+        })?
+        .map_err(publish_error)
     }
 
     /// Sets what a new subscriber gets first.

@@ -108,7 +108,9 @@ mod tests {
     #[test]
     fn loopback_answers_to_loopback_names_only() {
         let access = Access::new("127.0.0.1", [127, 0, 0, 1].into(), &["Shop.Test".into()], &[]);
-        for host in ["localhost", "localhost:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:9", "a.localhost", "shop.test:1"] {
+        for host in
+            ["localhost", "localhost:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:9", "a.localhost", "shop.test:1"]
+        {
             assert_eq!(access.host(&asked(host, None), Version::HTTP_11), Ok(()), "{host}");
         }
         for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test", "10.0.0.1"] {

@@ -51,5 +51,7 @@ impl Ticks {
 
 /// A duration in ticks, rounded up, at least one.
 pub(crate) fn in_ticks(duration: Duration) -> Tick {
-    Tick::try_from(duration.as_millis().div_ceil(u128::from(TICK_MS)).max(1)).unwrap_or(Tick::MAX / 4).min(Tick::MAX / 4)
+    Tick::try_from(duration.as_millis().div_ceil(u128::from(TICK_MS)).max(1))
+        .unwrap_or(Tick::MAX / 4)
+        .min(Tick::MAX / 4)
 }

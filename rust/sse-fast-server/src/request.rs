@@ -47,7 +47,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl Asked {
     /// Parses and checks a request's head.
-    pub(crate) fn parse(head: &hyper::http::request::Parts, peer: SocketAddr, access: &Access) -> Result<Self, Refusal> {
+    pub(crate) fn parse(
+        head: &hyper::http::request::Parts,
+        peer: SocketAddr,
+        access: &Access,
+    ) -> Result<Self, Refusal> {
         match access.host(&head.headers, head.version) {
             Ok(()) => {}
             Err(Denied::NoHost) => return Err(Refusal::new(400, "bad_request", "one Host header is required")),

@@ -69,7 +69,8 @@ impl Context {
             return if asked.wanted == Wanted::Events && asked.reads() {
                 Outcome::Shed
             } else {
-                let refusal = Refusal::new(503, "too_many_connections", "the server holds as many connections as it may");
+                let refusal =
+                    Refusal::new(503, "too_many_connections", "the server holds as many connections as it may");
                 Outcome::Respond(refusal.header(header::RETRY_AFTER, "2").into_reply())
             };
         }
@@ -133,9 +134,15 @@ impl Context {
     }
 
     /// A route: the stream its template names, waited for where it does not exist yet.
-    async fn follow(self: &Arc<Self>, asked: &Asked, route: &Arc<Route>, params: &[(String, String)]) -> Result<Outcome, Refusal> {
+    async fn follow(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        params: &[(String, String)],
+    ) -> Result<Outcome, Refusal> {
         let name = render(&route.name, params, &asked.query).map_err(|missing| {
-            Refusal::new(400, "missing_parameter", format!("the parameter {missing:?} is missing")).with("parameter", missing)
+            Refusal::new(400, "missing_parameter", format!("the parameter {missing:?} is missing"))
+                .with("parameter", missing)
         })?;
         let bad_name = |error: crate::hub::StreamError| Refusal::new(400, "bad_stream_name", error.to_string());
         check_name(&name).map_err(bad_name)?;
@@ -170,7 +177,8 @@ impl Context {
             }
         };
         let (waited, checks) = (began.elapsed(), place.entry.attempts.load(Ordering::Relaxed));
-        let attempts = checks.max(1 + u32::try_from(waited.as_millis() / route.spec.retry_delay.as_millis().max(1)).unwrap_or(0));
+        let attempts =
+            checks.max(1 + u32::try_from(waited.as_millis() / route.spec.retry_delay.as_millis().max(1)).unwrap_or(0));
         let seconds = waited.as_secs_f64();
         if let Some(stream) = found {
             let text = format!("stream {name:?} appeared after {attempts} attempts, {seconds:.3} s");
@@ -207,8 +215,11 @@ impl Context {
         body: Incoming,
     ) -> Result<Outcome, Refusal> {
         let limit = self.hub.config.max_body_bytes;
-        let too_large = || Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes")).with("limit", limit);
-        let declared = asked.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let too_large = || {
+            Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes")).with("limit", limit)
+        };
+        let declared =
+            asked.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large());
         }
@@ -217,7 +228,10 @@ impl Context {
             Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
             Err(_) => return Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed")),
         };
-        let headers = asked.headers.iter().map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let headers = asked
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         let request = RequestParts {
             method: if asked.method == Method::HEAD { "GET".to_owned() } else { asked.method.as_str().to_owned() },
             path: asked.path.clone(),
@@ -230,11 +244,16 @@ impl Context {
         let (sender, mut answer) = oneshot::channel();
         self.calls.put(Call::Handler { key: handler.key, request, reply: crate::calls::Reply(sender) });
         if handler.early_head && asked.wanted == Wanted::Events && asked.method != Method::HEAD {
-            let waiting = self.hub.unnamed(&asked.path, &handler.options).map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
+            let waiting = self
+                .hub
+                .unnamed(&asked.path, &handler.options)
+                .map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
             let interval = Stream::heartbeat(&waiting.inner()).map_or(Duration::from_secs(3600), |beat| beat.every);
             match tokio::time::timeout(interval, &mut answer).await {
                 Ok(answer) => Ok(self.answered(asked, answer.ok())),
-                Err(_) => Ok(Outcome::Subscribe(Subscription { later: Some(answer), ..self.subscription(asked, &waiting) })),
+                Err(_) => {
+                    Ok(Outcome::Subscribe(Subscription { later: Some(answer), ..self.subscription(asked, &waiting) }))
+                }
             }
         } else {
             let answer = answer.await.ok();
@@ -293,7 +312,8 @@ fn finished(stream: &Stream, last_event_id: Option<&str>) -> bool {
 fn unknown_stream(name: &str, waited: Duration) -> Refusal {
     let seconds = (waited.as_secs_f64() * 1000.0).round() / 1000.0;
     let shown: String = name.chars().take(200).collect();
-    Refusal::new(404, "unknown_stream", format!("no stream {shown:?} after waiting {seconds} s")).with("waited", seconds)
+    Refusal::new(404, "unknown_stream", format!("no stream {shown:?} after waiting {seconds} s"))
+        .with("waited", seconds)
 }
 
 fn allowed(asked: &Asked, allow: &'static str) -> Result<(), Refusal> {

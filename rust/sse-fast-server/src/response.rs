@@ -104,16 +104,15 @@ pub(crate) fn stream_json(stream: &Stream, last_event_id: Option<&str>) -> serde
     let event = |decoded: Decoded| json!({"id": decoded.id, "event": decoded.event.unwrap_or_else(|| "message".into()), "data": decoded.data});
     let inner = stream.inner();
     let (mut snapshot, mut missed, mut events) = (None, None, Vec::new());
-    if let Opening::Live { before, snapshot: held, after, cursor } =
-        cursor::open(&inner.state, last_event_id, None)
-    {
+    if let Opening::Live { before, snapshot: held, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
         snapshot = held.map(|frame| event(wire::decode(frame.plain())));
         missed = [before, after].into_iter().flatten().map(count).reduce(|a, b| if a < 0 { a } else { a + b });
         events = inner.state.log().from(cursor).map(|frame| event(wire::decode(frame.plain()))).collect();
     }
     let newest = inner.state.newest();
     let own = inner.state.log().get(newest).and_then(|frame| wire::id_of(frame.plain()));
-    let last_id = own.map_or_else(|| inner.state.id_at(newest).as_str().to_owned(), |id| String::from_utf8_lossy(id).into_owned());
+    let last_id = own
+        .map_or_else(|| inner.state.id_at(newest).as_str().to_owned(), |id| String::from_utf8_lossy(id).into_owned());
     json!({
         "stream": stream.name(), "last_id": last_id, "ended": inner.state.ended(),
         "snapshot": snapshot, "gap": missed, "events": events,

@@ -151,9 +151,8 @@ impl Match {
 
 impl Routes {
     pub(crate) fn route(&self, spec: RouteSpec) -> Result<(), RouteError> {
-        let name = pieces(&spec.stream)
-            .map_err(|reason| RouteError::Stream { stream: spec.stream.clone(), reason })?;
-        let route = Arc::new(Route { name, spec });
+        let name = pieces(&spec.stream).map_err(|reason| RouteError::Stream { stream: spec.stream.clone(), reason })?;
+        let route = Arc::new(Route { spec, name });
         self.put("GET", &route.spec.template, |endpoint| {
             let free = endpoint.route.is_none() && endpoint.get.is_none() && endpoint.asset.is_none();
             endpoint.route = Some(Arc::clone(&route));
@@ -187,14 +186,13 @@ impl Routes {
     /// that an encoded slash does not end a placeholder.
     pub(crate) fn find(&self, path: &str, raw_path: &str) -> Option<Match> {
         let table = read(&self.0);
-        let (index, params) = match table.exact.get(path) {
-            Some(&index) => (index, Vec::new()),
-            None => {
-                let found = table.templates.at(raw_path).ok()?;
-                let decoded = |value: &str| crate::request::decode(value).unwrap_or_default();
-                let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
-                (*found.value, params.collect())
-            }
+        let (index, params) = if let Some(&index) = table.exact.get(path) {
+            (index, Vec::new())
+        } else {
+            let found = table.templates.at(raw_path).ok()?;
+            let decoded = |value: &str| crate::request::decode(value).unwrap_or_default();
+            let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
+            (*found.value, params.collect())
         };
         let endpoint = table.endpoints.get(index)?;
         Some(Match {

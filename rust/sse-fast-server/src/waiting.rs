@@ -67,10 +67,10 @@ impl Waiting {
 
     /// A stream of this name was made.
     pub(crate) fn appeared(&self, name: &str) {
-        if self.count.load(Ordering::SeqCst) > 0 {
-            if let Some(entry) = lock(&self.names).get(name) {
-                entry.bell.notify_waiters();
-            }
+        if self.count.load(Ordering::SeqCst) > 0
+            && let Some(entry) = lock(&self.names).get(name)
+        {
+            entry.bell.notify_waiters();
         }
     }
 

@@ -133,7 +133,9 @@ function follow(id) {
     on: { ...Object.fromEntries(STATUSES.map((name) => [name, show])), end: ({ shutdown }) => shutdown && showShutdown() },
     onState: ({ state, message }) => {
       showConnection(state, message);
-      if (state === "gave-up") notice(`${message} The run may still be going on; reload to look again.`, "bad");
+      if (state !== "gave-up") return;
+      timeline.stop();
+      notice(`${message} The run may still be going on; reload to look again.`, "bad");
     },
     onGap: ({ skipped }) => showGap(skipped),
   });

@@ -20,7 +20,7 @@ class Settings:
     Attributes:
         data: the folder of the databases.
         queue: how long a submission waits in the queue when no machine is warm.
-        provisioning: how long a cold machine takes.
+        provisioning: how long a cold machine takes; by default the 24 heartbeats of six minutes, and a little more.
         poll: how often the runner asks the provisioner.
         warm: how long a machine stays warm after a run.
         heartbeat: after how much silence a subscriber gets a heartbeat.
@@ -30,7 +30,7 @@ class Settings:
 
     data: Path
     queue: float = 60.0
-    provisioning: float = 360.0
+    provisioning: float = 365.0
     poll: float = 5.0
     warm: float = 600.0
     heartbeat: float = 15.0
@@ -44,7 +44,7 @@ class Settings:
         Raises:
             ValueError: a variable is not a number above or equal to 0.
         """
-        usual = {"queue": 60.0 / speed, "provisioning": 360.0 / speed, "poll": max(5.0 / speed, 0.5)}
+        usual = {"queue": 60.0 / speed, "provisioning": 365.0 / speed, "poll": max(5.0 / speed, 0.5)}
         seconds = {
             field.name: _seconds(field.name, usual.get(field.name, field.default))
             for field in fields(cls)

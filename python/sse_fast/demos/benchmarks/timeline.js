@@ -22,7 +22,7 @@ export class Timeline {
   }
 
   clear() {
-    this.#stop();
+    this.stop();
     this.#statuses = [];
     this.#list.replaceChildren();
   }
@@ -47,19 +47,24 @@ export class Timeline {
     if (!quiet) this.#announcer.textContent = `${status}. ${message}`;
     this.#show();
     // A status of this kind is the last of its run: its clock stands still.
-    if (item.dataset.kind) this.#stop();
+    if (item.dataset.kind) this.stop();
     else this.#clock ??= setInterval(() => this.#show(), CLOCK_INTERVAL * 1000);
   }
 
   /** How the run came out, from its row. */
   end({ status, message, at, exit_code: exitCode }) {
-    const repeated = this.#list.lastElementChild?.querySelector(".message").textContent === message;
-    const words = [repeated ? "" : message, exitCode === null ? "" : `exit code ${exitCode}`];
-    this.add({ status, message: words.filter(Boolean).join("; "), at });
-    this.#stop();
+    const code = exitCode === null ? "" : `Exit code ${exitCode}`;
+    const last = this.#list.lastElementChild;
+    const words = last?.querySelector(".message");
+    // What the last status said already is not said twice.
+    const news = [words?.textContent === message ? "" : message, code].filter(Boolean).join(". ");
+    if (last?.dataset.status === status) words.textContent = [words.textContent, news].filter(Boolean).join(". ");
+    else this.add({ status, message: news, at });
+    this.stop();
   }
 
-  #stop() {
+  /** Nothing more is known from here on: the clock of the last status stands still. */
+  stop() {
     clearInterval(this.#clock);
     this.#clock = null;
     for (const { item } of this.#statuses) item.removeAttribute("data-active");

@@ -12,7 +12,7 @@
 //! | [`opening`] | every way to start or resume, against the oracle |
 //! | [`resume`] | the sentences of "Resuming" in the wire contract, one test each |
 //! | [`promise`] | the sentences of the delivery promise, one test each |
-//! | [`seams`] | faults of the core that were seams and are not mended yet |
+//! | [`seams`] | faults that were found here, between one thing and the next |
 //!
 //! Time is a number here: nothing sleeps, and a failing script shrinks to the steps that matter.
 #![allow(
@@ -30,7 +30,7 @@ mod parser;
 mod peer;
 mod promise;
 mod reader;
-mod seams;
 mod resume;
+mod seams;
 mod shard;
 mod world;

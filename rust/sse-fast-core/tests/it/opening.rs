@@ -54,7 +54,7 @@ fn check(world: &World) {
         for id in [None, Some("")] {
             assert_eq!(world.opens(id, start), world.all.must_see(id, start), "a new reader, {start:?}");
         }
-        for id in ids(world).iter() {
+        for id in &ids(world) {
             let (opened, expected) = (world.opens(Some(id), start), world.all.must_see(Some(id), start));
             assert_eq!(opened, expected, "resumed with {id:?}, {start:?}");
         }

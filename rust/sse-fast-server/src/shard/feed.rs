@@ -40,9 +40,7 @@ impl Turn {
         }
         let mut gaps = [None, None];
         subscriber.cursor = inner.state.newest() + 1;
-        if let Opening::Live { before, snapshot, after, cursor } =
-            cursor::open(&inner.state, last_event_id, None)
-        {
+        if let Opening::Live { before, snapshot, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
             subscriber.cursor = cursor;
             gaps = [before, after];
             let gap = |gap: Option<Gap>, out: &mut Vec<u8>| {
@@ -229,10 +227,10 @@ impl Turn {
     /// The socket took everything it was offered.
     fn unmark(&mut self, key: u32) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.blocked.take().is_some() {
-            if let Some(member) = self.members.get_mut(subscriber.member as usize) {
-                member.blocked -= 1;
-            }
+        if subscriber.blocked.take().is_some()
+            && let Some(member) = self.members.get_mut(subscriber.member as usize)
+        {
+            member.blocked -= 1;
         }
         self.beat_in_time(key);
     }

@@ -10,11 +10,11 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use slab::Slab;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
 use sse_fast_core::wire;
-use slab::Slab;
 
 use super::subscriber::Subscriber;
 use crate::clock::in_ticks;

@@ -84,7 +84,8 @@ impl ShardHandle {
     pub(crate) fn new() -> io::Result<(Self, Poll)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let shared = Shared { inbox: Mutex::default(), latch: AtomicBool::new(false), waker, counters: Counters::default() };
+        let shared =
+            Shared { inbox: Mutex::default(), latch: AtomicBool::new(false), waker, counters: Counters::default() };
         Ok((Self(Arc::new(shared)), poll))
     }
 
@@ -99,7 +100,9 @@ impl ShardHandle {
     ) -> io::Result<JoinHandle<()>> {
         let handle = self.clone();
         std::thread::Builder::new().name(format!("sse-fast-{number}")).spawn(move || {
-            let run = std::panic::AssertUnwindSafe(|| turn::Turn::new(handle, number, poll, stall_timeout, publish_wait).run());
+            let run = std::panic::AssertUnwindSafe(|| {
+                turn::Turn::new(handle, number, poll, stall_timeout, publish_wait).run()
+            });
             if std::panic::catch_unwind(run).is_err() {
                 logs.put(Level::Error, "sse_fast", format!("shard {number} failed; its connections are closed"));
             }

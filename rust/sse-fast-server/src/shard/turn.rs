@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
 use sse_fast_core::batch::Batch;
 use sse_fast_core::heartbeat::{Tick, Wheel};
-use slab::Slab;
 
 use super::member::{Beat, Member, Walk};
 use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
@@ -95,10 +95,10 @@ impl Turn {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return;
-                }
+            if let Err(error) = self.poll.poll(&mut events, self.timeout())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return;
             }
             self.take_mail();
             for event in &events {
@@ -359,10 +359,10 @@ impl Turn {
         let Some(member) = self.members.get_mut(member_key as usize) else { return };
         member.subscribers.swap_remove(place);
         member.blocked -= u32::from(blocked);
-        if let Some(&moved) = member.subscribers.get(place) {
-            if let Some(moved) = self.subscribers.get_mut(moved as usize) {
-                moved.place = key_of(place);
-            }
+        if let Some(&moved) = member.subscribers.get(place)
+            && let Some(moved) = self.subscribers.get_mut(moved as usize)
+        {
+            moved.place = key_of(place);
         }
         if member.subscribers.len() < member.subscribers.capacity() / 4 {
             member.subscribers.shrink_to_fit();
