@@ -76,8 +76,7 @@ impl Server {
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
-        let logs = Logs::default();
-        let (hub, shards) = start_shards(config, logs)?;
+        let (hub, shards) = start_shards(config)?;
         let context = Arc::new(Context { hub, routes: Routes::default(), calls, access, max_connections });
         let (stage, watch) = watch::channel(Stage::Serving);
         let (control, runs, thread) = start_control(&context, listener, watch)?;
@@ -176,7 +175,8 @@ impl Server {
     }
 }
 
-fn start_shards(config: Config, logs: Logs) -> Result<(Arc<Hub>, Vec<JoinHandle<()>>), StartError> {
+fn start_shards(config: Config) -> Result<(Arc<Hub>, Vec<JoinHandle<()>>), StartError> {
+    let logs = Logs::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
     let mut made = Vec::with_capacity(count);

@@ -100,10 +100,8 @@ impl ShardHandle {
     ) -> io::Result<JoinHandle<()>> {
         let handle = self.clone();
         std::thread::Builder::new().name(format!("sse-fast-{number}")).spawn(move || {
-            let run = std::panic::AssertUnwindSafe(|| {
-                turn::Turn::new(handle, number, poll, stall_timeout, publish_wait).run()
-            });
-            if std::panic::catch_unwind(run).is_err() {
+            let turn = || turn::Turn::new(handle, number, poll, stall_timeout, publish_wait).run();
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn)).is_err() {
                 logs.put(Level::Error, "sse_fast", format!("shard {number} failed; its connections are closed"));
             }
         })

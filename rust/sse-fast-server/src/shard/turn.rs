@@ -155,7 +155,9 @@ impl Turn {
                 Order::Drain { until } => {
                     self.draining = Some(until);
                     let members: Vec<_> = self.members.iter().map(|(key, _)| key).collect();
-                    members.into_iter().for_each(|key| self.enqueue(key_of(key)));
+                    for key in members {
+                        self.enqueue(key_of(key));
+                    }
                 }
             }
         }
@@ -217,7 +219,9 @@ impl Turn {
         let heartbeat = Stream::heartbeat(&member.stream.inner());
         member.beat = Beat::of(heartbeat, self.last_beat.as_ref());
         let keys = member.subscribers.clone();
-        keys.into_iter().for_each(|key| self.place_beat(key));
+        for key in keys {
+            self.place_beat(key);
+        }
     }
 
     fn arrive(&mut self, arrival: Arrival) {
@@ -329,7 +333,9 @@ impl Turn {
         let Some(until) = self.draining else { return false };
         if Instant::now() >= until {
             let keys: Vec<_> = self.subscribers.iter().map(|(key, _)| key_of(key)).collect();
-            keys.into_iter().for_each(|key| self.close(key, CloseReason::Shutdown));
+            for key in keys {
+                self.close(key, CloseReason::Shutdown);
+            }
         }
         self.subscribers.is_empty()
     }
