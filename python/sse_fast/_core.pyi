@@ -17,7 +17,7 @@ __version__: Final[str]
 _Row: TypeAlias = tuple[str, str | None, str | None, float | None]
 _Reason: TypeAlias = Literal["timeout", "ended", "closed"]
 
-def json_dumps(value: object, /) -> bytes:
+def json_dumps(value: object) -> bytes:
     """Compact JSON, encoded as `Stream.publish` would.
 
     Raises:
@@ -246,7 +246,7 @@ class Run:
     def kill(self) -> None:
         """Sends SIGKILL."""
 
-    def signal(self, number: int, /) -> None:
+    def signal(self, number: int) -> None:
         """Sends a signal."""
 
 @final

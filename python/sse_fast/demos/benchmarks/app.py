@@ -146,7 +146,7 @@ class Benchmarks:
         Their statuses are published again under their old ids, so that a page that was following resumes after the last
         one it saw and is told only what is new.
         """
-        for submission_id in self._store.unfinished():
+        for submission_id in self._store.abandoned():
             message = "The server restarted; this run was interrupted"
             self._store.finish(submission_id, "INTERRUPTED", message, None)
             stream = self._server.stream(f"submissions/{submission_id}", **self._stream_options())

@@ -127,7 +127,7 @@ def benchmark(names: dict[str, Any], size: int) -> None:
         operations = names["flops"](size) if callable(names.get("flops")) else None
     runtime_ms = round(statistics.median(samples), 4)
     gflops = round(operations / (runtime_ms * 1e6), 4) if operations and runtime_ms else None
-    message = f"{runtime_ms:g} ms, the median of {len(samples)} runs"
+    message = f"{runtime_ms:.4g} ms, the median of {len(samples)} runs"
     report("BENCHMARKED", message, runtime_ms=runtime_ms, gflops=gflops, samples=samples, size=size)
 
 
@@ -140,7 +140,7 @@ def timed(work: Callable[[], object]) -> list[float]:
         start = time.perf_counter()
         work()
         samples.append(round((time.perf_counter() - start) * 1000, 4))
-        _LOG.info("run %d: %g ms", len(samples), samples[-1])
+        _LOG.info("run %d: %.4g ms", len(samples), samples[-1])
     return samples
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS submissions (
     gflops REAL,
     samples TEXT,               -- JSON: every run time in ms
     exit_code INTEGER,
+    server_pid INTEGER NOT NULL,
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     finished_at REAL
@@ -54,21 +55,18 @@ class DuplicateError(Exception):
 
 
 class Store:
-    """The database; usable from any thread, and by several processes at once."""
+    """The database; usable from any thread, and by several processes at once.
+
+    Each transaction has a connection of its own: a benchmark takes seconds, a connection a fraction of a millisecond.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens the database at `path`, or makes it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode=WAL")  # The runner reads while the server writes.
-        self._database.executescript(_SCHEMA)
-        self._lock = threading.Lock()  # Protects the connection; nothing but SQLite happens under it.
-
-    def close(self) -> None:
-        """Closes the database."""
-        with self._lock:
-            self._database.close()
+        self._path = path
+        with self._transaction() as database:
+            database.execute("PRAGMA journal_mode=WAL")  # The runner reads while the server writes.
+            database.executescript(_SCHEMA)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds a submission: ``id``, ``gpu``, ``kernel``, ``size``, ``code``.
@@ -78,12 +76,12 @@ class Store:
         """
         now = time.time()
         statement = """
-            INSERT INTO submissions (id, gpu, kernel, size, code, status, created_at, updated_at)
-            VALUES (:id, :gpu, :kernel, :size, :code, 'SUBMITTED', :now, :now)
+            INSERT INTO submissions (id, gpu, kernel, size, code, status, server_pid, created_at, updated_at)
+            VALUES (:id, :gpu, :kernel, :size, :code, 'SUBMITTED', :server_pid, :now, :now)
         """
         try:
             with self._transaction() as database:
-                database.execute(statement, {**row, "now": now})
+                database.execute(statement, {**row, "server_pid": os.getpid(), "now": now})
         except sqlite3.IntegrityError as error:
             raise DuplicateError(row["id"]) from error
 
@@ -150,16 +148,31 @@ class Store:
             rows = database.execute("SELECT * FROM submissions ORDER BY created_at DESC LIMIT ?", (limit,)).fetchall()
         return [{name: value for name, value in _decoded(row).items() if name != "code"} for row in rows]
 
-    def unfinished(self) -> list[str]:
-        """Ids of rows that have no last status."""
+    def abandoned(self) -> list[str]:
+        """Ids of rows that have no last status, and whose server is gone: nobody is left to give them one."""
         with self._transaction() as database:
-            return [row["id"] for row in database.execute("SELECT id FROM submissions WHERE finished_at IS NULL")]
+            rows = database.execute("SELECT id, server_pid FROM submissions WHERE finished_at IS NULL").fetchall()
+        return [row["id"] for row in rows if not _is_other_process(row["server_pid"])]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._database:
-            yield self._database
+        with contextlib.closing(sqlite3.connect(self._path, timeout=10.0)) as database, database:
+            database.row_factory = sqlite3.Row
+            yield database
 
 
 def _decoded(row: sqlite3.Row) -> Row:
-    return {**dict(row), "samples": json.loads(row["samples"]) if row["samples"] else None}
+    values = {**dict(row), "samples": json.loads(row["samples"]) if row["samples"] else None}
+    del values["server_pid"]
+    return values
+
+
+def _is_other_process(pid: int) -> bool:
+    """Whether `pid` is a process, and not this one, which has only just begun."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid != os.getpid()
