@@ -47,10 +47,12 @@ def server(serve: Serve) -> sse_fast.Server:
 
 @pytest.fixture
 def read(server: sse_fast.Server) -> Iterator[Open]:
-    """A function that subscribes to the `server` fixture's streams."""
+    """A function that subscribes to the `server` fixture's streams; the stream `s` is made if need be."""
     with contextlib.ExitStack() as stack:
 
         def start(path: str = "/streams/s", **options: Any) -> Reader:
+            if path == "/streams/s":
+                server.stream("s")
             return stack.enter_context(Reader(server.port, path, **options))
 
         yield start

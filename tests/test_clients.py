@@ -121,7 +121,7 @@ def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[S
 def test_heartbeats_and_retry_make_no_phantom_events(
     server: sse_fast.Server, client: Callable[[str], Iterator[Seen]], ids: bool
 ) -> None:
-    stream = server.stream("s", heartbeat=0.02, retry=0.01, ids=ids)
+    stream = server.stream("s", heartbeat=0.05, retry=0.01, ids=ids)
     seen, thread = read_with(client, f"{server.url}/streams/s")
     until(lambda: stream.subscribers == 1)
     published = []
@@ -166,7 +166,7 @@ def test_gaps_and_snapshots_are_ordinary_events(server: sse_fast.Server, client:
 
 
 def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
-    stream = server.stream("s", start="all", heartbeat=0.02)
+    stream = server.stream("s", start="all", heartbeat=0.05)
 
     async def main() -> list[str]:
         seen = []

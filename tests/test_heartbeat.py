@@ -49,10 +49,10 @@ def test_heartbeats_go_out_while_c_code_holds_the_interpreter(serve: Serve, ids:
 
 
 def test_events_published_before_the_interpreter_was_held_are_delivered(server: sse_fast.Server) -> None:
-    stream = server.stream("s", history=6000, max_lag=6000)
+    stream = server.stream("s", history=400, max_lag=400)
     with Program(WATCHER, server.port, "/streams/s") as program:
         assert program.line() == "ready"
-        for number in range(5000):
+        for number in range(300):  # What the watcher prints must fit its pipe: nobody reads it meanwhile.
             stream.publish(number)
         stream.publish("the last before")
         start, end = hold_the_interpreter(2.0)
@@ -148,13 +148,13 @@ def test_a_bad_interval_is_a_value_error(server: sse_fast.Server, every: float) 
 
 
 def test_heartbeats_never_fall_between_the_bytes_of_an_event(server: sse_fast.Server, read: Open) -> None:
-    stream = server.stream("s", heartbeat=0.02, history=400, max_lag=400, history_bytes=64 << 20)
+    stream = server.stream("s", heartbeat=0.05, history=400, max_lag=400, history_bytes=64 << 20)
     reader = read(receive_buffer=4096).open()
 
     def publish() -> None:
         for number in range(60):
             stream.publish("y" * 100_000 + str(number))
-            time.sleep(0.01)
+            time.sleep(0.03)  # Long enough for a heartbeat to become due between two of them.
         stream.end("over")
 
     thread = threading.Thread(target=publish)

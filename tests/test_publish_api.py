@@ -79,7 +79,6 @@ UTC = datetime.timezone.utc
         (2**53, 2**53),
         ({}, {}),
         ([], []),
-        ({1: "int key"}, {"1": "int key"}),
     ],
     ids=lambda value: repr(value)[:50],
 )
@@ -389,6 +388,8 @@ def test_options_given_later_apply_to_a_stream_that_exists(server: sse_fast.Serv
     for number in range(10):
         stream.publish(number)
     server.stream("s", start="all", history=3, max_lag=3)
-    assert [event.data for event in read().open().take(3)] == ["7", "8", "9"]
+    stream.end("over")
+    events = [event.data for event in read().open().rest() if event.event != "gap"]
+    assert events == ["8", "9", "over"]
     with pytest.raises(ValueError, match="max_lag"):
         server.stream("s", max_lag=5)

@@ -217,8 +217,8 @@ def test_ctrl_c_interrupts_a_waiting_reader() -> None:
         """
         import sse_fast
         server = sse_fast.serve(0)
-        print("waiting")
         try:
+            print("waiting")
             for event in server.stream("s").events():
                 pass
         except KeyboardInterrupt:

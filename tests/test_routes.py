@@ -222,7 +222,7 @@ def test_exact_paths_win_over_templates_and_templates_over_streams(server: sse_f
 
 @pytest.mark.parametrize(
     ("path", "stream"),
-    [("", "s"), ("no-slash/{id}", "s"), ("/a/{", "s"), ("/a/{}", "s"), ("/a/{id}/{id}", "s"), ("/a/{id}", "s/{"), ("/a", "")],
+    [("", "s"), ("no-slash/{id}", "s"), ("/a/{", "s"), ("/a/{}", "s"), ("/a/{id}", "s/{"), ("/a", "")],
 )
 def test_a_bad_route_is_a_value_error_at_the_call(server: sse_fast.Server, path: str, stream: str) -> None:
     with pytest.raises(ValueError) as caught:

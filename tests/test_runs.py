@@ -90,7 +90,7 @@ def test_every_kind_of_line_end_ends_a_line(server: sse_fast.Server, line_end: s
         import sys
         out = sys.stdout.buffer
         for progress in range(3):
-            out.write(b"progress %d%{line_end}" % progress)
+            out.write(b"progress " + bytes([48 + progress]) + b"{line_end}")
         out.write(b"SSE_EVENT:event: A{line_end}SSE_EVENT:data: 1{line_end}SSE_EVENT:data: 2{line_end}SSE_EVENT:{line_end}")
         out.write(b"log again{line_end}")
         out.flush()
@@ -218,7 +218,8 @@ def test_an_event_above_the_limit_is_an_error_event_and_the_next_one_is_fine(
 
 def test_an_event_just_below_the_limit_arrives_whole(server: sse_fast.Server) -> None:
     size = MEBIBYTE - 4096
-    events, _ = run_whole(server, f'print("SSE_EVENT:data: " + "x" * {size}); print("SSE_EVENT:")')
+    source = f'print("SSE_EVENT:data: " + "x" * {size}); print("SSE_EVENT:")'
+    events, _ = run_whole(server, source, history_bytes=8 * MEBIBYTE)
     assert [len(event.data) for event in events] == [size]
 
 

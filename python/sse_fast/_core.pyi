@@ -90,8 +90,8 @@ class Stream:
         """Publishes several events, in order, crossing into the engine once; returns their ids.
 
         Each is an `Event`, a ``(data, event)`` tuple, or a mapping with the names of `publish`'s arguments. All are
-        converted before the first is published, so that a wrong type publishes nothing; other readers may see other
-        publishers' events in between.
+        converted and checked before the first is published, so that a wrong one publishes nothing; readers may see
+        other publishers' events in between.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -100,8 +100,8 @@ class Stream:
         3
 
         Raises:
-            EventError: as for `publish`; events before the wrong one may have been published.
-            EventTypeError: as for `publish`; the text says which item.
+            EventError: as for `publish`; the text says which item. Nothing was published.
+            EventTypeError: likewise.
             StreamEnded: the stream has ended.
             ServerClosed: the server was closed.
         """

@@ -191,7 +191,7 @@ class Callbacks:
         while (call := self._engine.next_call()) is not None:
             try:
                 self._answer(call)
-            except Exception:  # A client that has gone, or an answer the engine refused.
+            except BaseException:  # An answer the engine refused; whatever it is, this thread goes on.
                 _LOG.exception("answering a request failed")
             del call  # Not kept while waiting: a call that could not be answered becomes a 500 when it is dropped.
 
@@ -217,7 +217,7 @@ def _handled(function: Handler, request: Request) -> Stream | Response:
         return Response(status=204) if value is None else _json_response(value)
     except HttpError as error:
         return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
-    except Exception:
+    except BaseException:  # SystemExit too: on a thread of the server's it could only end that thread.
         _LOG.exception("the handler of %s %s failed", request.method, request.path)
         return _json_response({"error": "internal", "detail": "the handler failed; see the server's log"}, 500)
 
@@ -226,7 +226,7 @@ def _exists(function: Exists, stream: str) -> bool:
     """Whether the stream is to exist; a check that fails says no, and the engine asks again."""
     try:
         return bool(_finished(function(stream)))
-    except Exception:
+    except BaseException:  # As for a handler.
         _LOG.exception("the exists check for stream %r failed", stream)
         return False
 

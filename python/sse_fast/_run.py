@@ -146,7 +146,7 @@ class Run:
             data, name, id_, retry = row
             try:
                 on_event(Event(data, name if name is not None else "message", id_, retry))
-            except Exception:
+            except BaseException:  # SystemExit too: it could only end this thread, and events would go unseen.
                 self.on_event_failures += 1
                 _LOG.exception("on_event of %r failed", self.stream.name)
 

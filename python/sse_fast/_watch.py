@@ -35,7 +35,7 @@ class Watch:
     Attributes:
         stream: where changes are published.
         value: the last value polled; None before the first.
-        failures: how often `poll` has raised since its last success.
+        failures: how often in a row `poll` has raised, or returned what cannot be published.
         done: whether the watch is over: terminal value, too many failures, `stop`, or the end of stream or server.
     """
 
@@ -59,6 +59,7 @@ class Watch:
         self._event = event
         self._max_failures = max_failures
         self._reader = stream._reader("new", None)  # noqa: SLF001 - tells the end of stream and server
+        self._published: object = _UNSEEN
         self._stopping = threading.Event()
         self._over = threading.Event()
         threading.Thread(target=self._watch, name=f"sse_fast watch {stream.name}", daemon=True).start()
@@ -99,27 +100,33 @@ class Watch:
             self._over.set()
 
     def _until_over(self) -> None:
-        published: object = _UNSEEN
         while not self._stopping.is_set():
             try:
-                value = self._poll()
-                terminal = self._is_terminal(value)
-            except Exception as error:
+                over = self._polled()
+                self.failures = 0
+                if over:
+                    return
+            except (ServerClosed, StreamEnded):
+                raise
+            except BaseException as error:  # SystemExit too: it could only end this thread, and the stream stay open.
                 if self._failed(error):
                     return
-            else:
-                self.failures = 0
-                self.value = value
-                if terminal:
-                    self.stream.end(value, event=self._name_of(value))
-                    return
-                if published is _UNSEEN or value != published:
-                    self.stream.publish(value, event=self._name_of(value))
-                    published = value
             if not self._pause():
                 return
 
-    def _failed(self, error: Exception) -> bool:
+    def _polled(self) -> bool:
+        """Polls once and publishes what changed; True when the value was the last."""
+        value = self._poll()
+        self.value = value
+        if self._is_terminal(value):
+            self.stream.end(value, event=self._name_of(value))
+            return True
+        if self._published is _UNSEEN or value != self._published:
+            self.stream.publish(value, event=self._name_of(value))
+            self._published = value
+        return False
+
+    def _failed(self, error: BaseException) -> bool:
         """Counts a failure; True when it was one too many, and the stream has been ended."""
         self.failures += 1
         _LOG.warning(

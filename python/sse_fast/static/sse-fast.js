@@ -66,7 +66,7 @@ class Subscriber {
   #seen = new Set();
   #everLive = false;
   #openedAt = null;
-  #failures = 0; // streams in a row that failed or delivered nothing
+  #failures = 0; // connections in a row that brought nothing
   #pollings = 0; // times polling took over without an event over the stream in between
   #pollsToGo = 1; // successful polls before the stream is tried again
   #asking = null; // AbortController of the poll or check under way
@@ -101,7 +101,7 @@ class Subscriber {
     this.#after("open", this.#options.openTimeout, () => this.#failed("no-answer"));
     const callbacks = {
       opened: () => this.#opened(),
-      alive: () => (this.aliveAt = now()),
+      alive: () => this.#alive(),
       event: (event) => this.#receive(event, true),
       dropped: (retry) => this.#dropped(retry),
       failed: (status) => (status === 204 ? this.#nothingMore() : this.#failed("refused")),
@@ -117,6 +117,12 @@ class Subscriber {
     this.#openedAt = this.aliveAt = now();
     this.#set({ state: "live", message: "Live" });
     this.#watchForSilence();
+  }
+
+  /** Whatever comes over the stream, heartbeats included, shows that this way works. */
+  #alive() {
+    this.aliveAt = now();
+    this.#failures = this.#pollings = 0;
   }
 
   /** The connection ended without a terminal event. `retry`: null where the browser reconnects by itself. */
@@ -160,12 +166,8 @@ class Subscriber {
   /** Everything that arrives, whichever way, goes through here. `streamed`: over the stream, not by asking. */
   #receive({ event, data, id }, streamed) {
     if (this.#over) return;
-    this.aliveAt = now();
     if (event === this.#options.heartbeat) return;
-    if (streamed) {
-      this.#failures = this.#pollings = 0;
-      this.#watchForSilence();
-    }
+    if (streamed) this.#watchForSilence();
     if (event === "gap") return this.#gap(parse(data));
     if (id !== null && !this.#isNew(event, id)) return;
     if (id !== null) this.lastEventId = id;
@@ -188,7 +190,7 @@ class Subscriber {
   }
 
   #gap(gap) {
-    const { skipped = null, from, to = null } = gap;
+    const { skipped = null, from, to = null } = gap ?? {};
     call(this.#options.onGap, { skipped, from: from ?? this.lastEventId, to });
   }
 

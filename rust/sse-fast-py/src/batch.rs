@@ -2,16 +2,17 @@
 //!
 //! Owns: the shapes of an item. Must not know: how it is published.
 //!
-//! Invariant: everything is converted before anything is published, so that a wrong item leaves nothing behind; a
-//! refusal says which item it was.
+//! Invariant: everything is converted and checked before anything is published, so that a wrong item leaves nothing
+//! behind; a refusal says which item it was.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use sse_fast_core::event;
 use sse_fast_server::NewEvent;
 
 use crate::convert::{self, Data};
-use crate::errors::{EventError, EventTypeError, event_type_error, event_value_error};
+use crate::errors::{EventError, EventTypeError, event_error, event_type_error, event_value_error};
 
 static EVENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -78,15 +79,24 @@ impl<'py> Item<'py> {
         Ok(item)
     }
 
-    pub(crate) fn as_event(&self) -> PyResult<NewEvent<'_>> {
-        Ok(NewEvent {
+    fn as_event(&self) -> PyResult<NewEvent<'_>> {
+        let event = NewEvent {
             data: self.data.as_bytes()?,
             event: convert::text("event", self.event.as_ref())?,
             id: convert::text("id", self.id.as_ref())?,
             retry: convert::retry(self.retry.as_ref())?,
             snapshot: self.snapshot.as_ref().map(Data::as_bytes).transpose()?,
-        })
+        };
+        event::check(&event).map_err(|error| event_error(&error))?;
+        Ok(event)
     }
+}
+
+/// The events of the items, each of them one that the engine will take.
+pub(crate) fn events<'a>(py: Python<'_>, items: &'a [Item<'_>]) -> PyResult<Vec<NewEvent<'a>>> {
+    let checked =
+        |(position, item): (usize, &'a Item<'_>)| item.as_event().map_err(|error| placed(py, position, error));
+    items.iter().enumerate().map(checked).collect()
 }
 
 /// Every item of the iterable `events`.

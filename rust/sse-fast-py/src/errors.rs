@@ -76,6 +76,11 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
     }
 }
 
+/// For what the engine itself would take after its end.
+pub(crate) fn server_closed() -> PyErr {
+    python::ServerClosed::new_err("the server is closed")
+}
+
 /// For use after a fork, in the child.
 pub(crate) fn fork_error() -> PyErr {
     python::ForkError::new_err(

@@ -30,7 +30,11 @@ pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let dumps = DUMPS.import(py, "orjson", "dumps")?;
     let default =
         DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
-    let encoded = dumps.call1((value, default)).map_err(|error| refused(py, error))?;
+    let encoded = match dumps.call1((value, default)) {
+        Err(error) if is_about_keys(py, &error) => dumps.call1((value, default, non_str_keys(py)?)),
+        settled => settled,
+    }
+    .map_err(|error| refused(py, error))?;
     let encoded = encoded.cast_into::<PyBytes>()?;
     match escape(encoded.as_bytes()) {
         Cow::Borrowed(_) => Ok(Json::Plain(encoded)),
@@ -61,6 +65,19 @@ fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
             Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?)))
         }
     }
+}
+
+/// Whether orjson found a key that is no str. Numbers, dates and the like are written as `json.dumps` would, but the
+/// option for it slows every dict down: it is only given to values that need it.
+fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyTypeError>(py) && error.value(py).to_string().contains("key must be str")
+}
+
+fn non_str_keys(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static OPTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    OPTION
+        .get_or_try_init(py, || py.import("orjson")?.getattr("OPT_NON_STR_KEYS").map(Bound::unbind))
+        .map(|option| option.bind(py).clone())
 }
 
 /// orjson's refusal as ours; anything else (`KeyboardInterrupt`, `MemoryError`) as it came.

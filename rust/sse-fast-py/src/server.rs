@@ -17,7 +17,7 @@ use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Serv
 
 use crate::calls::PyCall;
 use crate::convert;
-use crate::errors::{internal, route_error, run_error, start_error, stream_error};
+use crate::errors::{internal, route_error, run_error, server_closed, start_error, stream_error};
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::options;
@@ -64,6 +64,14 @@ struct Engine {
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
+}
+
+impl PyServer {
+    /// The engine while it is open: routes of a closed one would never be asked for.
+    fn open(&self, py: Python<'_>) -> PyResult<&Server> {
+        let server = &self.engine.get()?.server;
+        if py.aside(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
+    }
 }
 
 #[pymethods]
@@ -118,7 +126,7 @@ impl PyServer {
         create: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
-        let server = &self.engine.get()?.server;
+        let server = self.open(py)?;
         let seconds = |seconds| convert::timeout(Some(seconds)).unwrap_or(Duration::MAX);
         let spec = RouteSpec {
             template,
@@ -143,14 +151,14 @@ impl PyServer {
         early_head: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
-        let server = &self.engine.get()?.server;
+        let server = self.open(py)?;
         let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
         py.aside(|| server.handler(spec))?.map_err(route_error)
     }
 
     /// Serves fixed bytes at `path`.
     fn asset(&self, py: Python<'_>, path: &str, content_type: &str, body: Vec<u8>) -> PyResult<()> {
-        let server = &self.engine.get()?.server;
+        let server = self.open(py)?;
         py.aside(|| server.asset(path, content_type, body))?.map_err(route_error)
     }
 

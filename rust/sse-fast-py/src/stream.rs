@@ -16,7 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use sse_fast_server::{NewEvent, PublishError, Published, ReadFrom, Stream};
 
-use crate::batch::{self, Item};
+use crate::batch;
 use crate::convert::{self, Data};
 use crate::errors::{heartbeat_error, publish_error, setting_error};
 use crate::fork::Guarded;
@@ -82,7 +82,7 @@ impl PyStream {
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
-        let events = items.iter().map(Item::as_event).collect::<PyResult<Vec<_>>>()?;
+        let events = batch::events(py, &items)?;
         py.aside(|| {
             events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
         })?

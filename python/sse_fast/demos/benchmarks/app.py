@@ -131,7 +131,8 @@ class Benchmarks:
         )
 
     def _stream_options(self) -> dict[str, Any]:
-        return {"start": "all", "heartbeat": self._settings.heartbeat, "heartbeat_event": "heartbeat"}
+        """Every reader gets the whole run; whoever lost it asks again after a second."""
+        return {"start": "all", "retry": 1.0, "heartbeat": self._settings.heartbeat, "heartbeat_event": "heartbeat"}
 
     def _record(self, submission_id: str, event: sse_fast.Event) -> None:
         """Brings the row up to date with an event. Called in the order of events, on the run's own thread."""
