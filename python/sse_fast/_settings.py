@@ -172,7 +172,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Beyond it: skip to what is retained, to the newest event, or close the connection.",
         stream=True,
     ),
-    Setting("heartbeat", _seconds(0.05).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
+    Setting("heartbeat", _seconds(0.001).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
     Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
     Setting("retry", _seconds(0.0).or_none(), None, "s", "How long a client waits to reconnect.", stream=True),
     Setting("ids", BOOLEAN, True, "", "Events carry ids, so that readers can resume.", stream=True),

@@ -32,6 +32,8 @@ const MAX_SILENT = 2;
 const GOOD_AFTER = 3;
 // What a check found may be on its way over the stream at the same moment; only after this long is it missed.
 const CHECK_GRACE = 1;
+// How often in a row a server may not know a stream that was live: one that has just restarted may not have it yet.
+const MAX_NOT_FOUND = 3;
 // Ids remembered against repeats; far more than the default history (256) that a server can replay.
 const MAX_SEEN = 4096;
 // What a stream read by fetch waits before reconnecting when the server gave no `retry:`; browsers use the same.
@@ -68,6 +70,7 @@ class Subscriber {
   #openedAt = null;
   #failures = 0; // connections in a row that brought nothing
   #pollings = 0; // times polling took over without an event over the stream in between
+  #notFound = 0; // polls in a row that were told 404
   #pollsToGo = 1; // successful polls before the stream is tried again
   #asking = null; // AbortController of the poll or check under way
   #wakeUps = new AbortController(); // removes the listeners on window and document
@@ -217,7 +220,7 @@ class Subscriber {
 
   /** `attempt`: polls in a row that failed, too. */
   #polling(reason, attempt, delay) {
-    const whys = { "not-found": "the stream is not there yet", unreachable: "the server cannot be reached" };
+    const whys = { "not-found": "the server does not have this stream", unreachable: "the server cannot be reached" };
     const why = whys[reason] ?? "the server is not ready";
     const message = attempt ? `Trying again (attempt ${attempt}): ${why} …` : "Live by polling";
     this.#set({ state: "polling", reason, message, attempt, retryAt: now() + delay });
@@ -228,7 +231,9 @@ class Subscriber {
     this.#watchForSilence();
     if (!online()) return;
     const reply = await this.#ask();
-    if (!reply || this.state.state !== "live" || this.#settled(reply) || !reply.body) return;
+    if (!reply || this.state.state !== "live" || this.#settled(reply)) return;
+    if (reply.status === 404) return this.#failed("not-found");
+    if (!reply.body) return;
     const missed = this.#missed(reply.body);
     if (missed) await new Promise((resolve) => this.#after("grace", CHECK_GRACE, resolve));
     if (this.state.state !== "live" || this.#over) return;
@@ -258,7 +263,8 @@ class Subscriber {
   /** Answers that end the reading. True if one did. */
   #settled({ status }) {
     if (status === 204) this.#nothingMore();
-    else if (status === 404 && this.#everLive) {
+    this.#notFound = status === 404 ? this.#notFound + 1 : 0;
+    if (this.#everLive && this.#notFound >= MAX_NOT_FOUND) {
       const message = "Gave up: the server no longer knows this stream.";
       this.#finish({ state: "gave-up", reason: "unknown-stream", message });
     } else if ([400, 401, 403, 405, 410].includes(status)) {

@@ -101,8 +101,8 @@ pub struct StreamPatch {
 /// The longest interval an option may name: a year; beyond it a number was meant as something else.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The shortest heartbeat: the wheel's tick is 16 ms, and more than 20 a second is no heartbeat.
-pub const MIN_HEARTBEAT: Duration = Duration::from_millis(50);
+/// The shortest heartbeat an option may name. The wheel's tick is 16 ms: shorter ones come each tick.
+pub const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
 
 impl StreamOptions {
     /// These options with what `patch` gives, checked. A history given without a lag lowers the
@@ -141,7 +141,7 @@ impl StreamOptions {
             return Err(OptionError::LagBeyondHistory { max_lag: self.max_lag, history: self.history });
         }
         if self.heartbeat.is_some_and(|every| every < MIN_HEARTBEAT || every > MAX_INTERVAL) {
-            return out_of_range("heartbeat", "0 (off) or 0.05 s to a year", seconds(self.heartbeat));
+            return out_of_range("heartbeat", "0 (off) or 0.001 s to a year", seconds(self.heartbeat));
         }
         for (option, value) in [("retry", self.retry), ("linger", Some(self.linger)), ("expire", self.expire)] {
             if value.is_some_and(|value| value > MAX_INTERVAL) {
@@ -237,7 +237,7 @@ mod tests {
             (StreamPatch { history: Some(0), ..StreamPatch::default() }, "history"),
             (StreamPatch { history_bytes: Some(0), ..StreamPatch::default() }, "history_bytes"),
             (StreamPatch { max_lag: Some(0), ..StreamPatch::default() }, "max_lag"),
-            (StreamPatch { heartbeat: Some(Some(Duration::from_millis(1))), ..StreamPatch::default() }, "heartbeat"),
+            (StreamPatch { heartbeat: Some(Some(Duration::from_micros(1))), ..StreamPatch::default() }, "heartbeat"),
             (StreamPatch { heartbeat_event: Some(Some("a\nb".into())), ..StreamPatch::default() }, "heartbeat_event"),
             (StreamPatch { linger: Some(MAX_INTERVAL * 2), ..StreamPatch::default() }, "linger"),
         ] {

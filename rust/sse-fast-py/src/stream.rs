@@ -118,7 +118,7 @@ impl PyStream {
     #[pyo3(signature = (every=5.0, comment="prefill"))]
     fn heartbeat(slf: Bound<'_, Self>, every: f64, comment: &str) -> PyResult<PyHeartbeat> {
         let every = Duration::try_from_secs_f64(every)
-            .map_err(|_| setting_error(&format!("every={every} is not allowed: it must be seconds from 0.05 up")))?;
+            .map_err(|_| setting_error(&format!("every={every} is not allowed: it must be seconds from 0.001 up")))?;
         Ok(PyHeartbeat { stream: slf.unbind(), every, comment: comment.to_owned(), tokens: Mutex::new(Vec::new()) })
     }
 

@@ -56,7 +56,10 @@ fn listen(address: SocketAddr, stall_timeout: Duration) -> io::Result<TcpListene
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
+    // The kernel counts these in seconds, from 1 up.
+    let second = Duration::from_secs(1);
+    let keepalive =
+        TcpKeepalive::new().with_time(stall_timeout.max(second)).with_interval((stall_timeout / 3).max(second));
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     {

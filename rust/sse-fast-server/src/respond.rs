@@ -223,10 +223,14 @@ impl Context {
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large());
         }
-        let body = match Limited::new(body, limit).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
-            Err(_) => return Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed")),
+        let body = match tokio::time::timeout(self.body_timeout(), Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+            Ok(Err(_)) => return Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed")),
+            Err(_) => {
+                let refusal = Refusal::new(408, "body_timeout", "the body did not come in time");
+                return Err(refusal.header(header::CONNECTION, "close"));
+            }
         };
         let headers = asked
             .headers
@@ -259,6 +263,12 @@ impl Context {
             let answer = answer.await.ok();
             Ok(self.answered(asked, answer))
         }
+    }
+
+    /// A body may take as long as its head, and a second more for each 64 KiB that it may have.
+    fn body_timeout(&self) -> Duration {
+        let config = &self.hub.config;
+        config.header_timeout + Duration::from_secs(config.max_body_bytes as u64 / (64 * 1024))
     }
 
     fn answered(&self, asked: &Asked, answer: Option<Answer>) -> Outcome {

@@ -90,7 +90,7 @@ pub enum RouteError {
 }
 
 /// A stream's name in pieces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Piece {
     Text(String),
     Placeholder(String),
@@ -295,10 +295,15 @@ fn check_template(template: &str) -> Result<(), RouteError> {
     if template.contains(['?', '#']) || template.chars().any(char::is_control) {
         return bad("it must hold neither a query nor a fragment nor control characters");
     }
-    match pieces(template) {
-        Ok(_) => Ok(()),
-        Err(reason) => bad(reason),
-    }
+    let pieces = match pieces(template) {
+        Ok(pieces) => pieces,
+        Err(reason) => return bad(reason),
+    };
+    let mut names: Vec<_> = pieces.iter().filter(|piece| matches!(piece, Piece::Placeholder(_))).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    if names.len() < count { bad("a placeholder's name stands in it twice") } else { Ok(()) }
 }
 
 #[cfg(test)]

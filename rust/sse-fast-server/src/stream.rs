@@ -54,8 +54,8 @@ pub(crate) struct Shared {
 
 /// What a shard and the publishers tell each other about this stream.
 pub(crate) struct Seat {
-    /// Subscribers of this shard; raised before a new one reads the log, so that a publisher that
-    /// appended later sees it (the stream's lock orders the two).
+    /// Subscribers of this shard; raised under the stream's lock, where a new one reads the log, so
+    /// that whoever appends later sees it, and whoever saw it appends for it.
     pub(crate) subscribers: AtomicU32,
     /// Whether the stream is on the shard's list of dirty streams.
     pub(crate) dirty: AtomicBool,
@@ -489,7 +489,7 @@ pub enum HeartbeatError {
     #[error(transparent)]
     Comment(#[from] EventError),
     /// More often than a heartbeat may be.
-    #[error("every must be at least 0.05 s: got {} s", every.as_secs_f64())]
+    #[error("every must be at least 0.001 s: got {} s", every.as_secs_f64())]
     TooShort {
         /// What was given.
         every: Duration,

@@ -35,6 +35,8 @@ impl Turn {
         let framing = subscriber.framing;
         let mut out = head;
         let inner = stream.inner();
+        // Counted under the lock: whoever sees the count and publishes then is read from here on.
+        stream.0.seats[self.number].subscribers.fetch_add(1, Ordering::AcqRel);
         if let Some(wait) = inner.state.options().retry {
             put(&mut out, framing, |block| wire::retry(block, wait));
         }
@@ -244,7 +246,7 @@ impl Turn {
         }
     }
 
-    /// Writes the last chunk and shuts our end; the subscriber leaves its stream.
+    /// Writes the last chunk and shuts our end; the subscriber leaves its stream at once.
     fn finish(&mut self, key: u32, reason: CloseReason) {
         self.detach(key);
         self.counters().close(reason);
@@ -253,8 +255,9 @@ impl Turn {
         subscriber.phase = Phase::Finishing;
         subscriber.blocked = None;
         let taken = match subscriber.framing {
-            Framing::Chunked => subscriber.offer(wire::LAST_CHUNK, now),
-            Framing::Plain => Taken::All,
+            // Who is cut off must see a cut: the last chunk would say that this was all.
+            Framing::Chunked if reason != CloseReason::Lagged => subscriber.offer(wire::LAST_CHUNK, now),
+            Framing::Chunked | Framing::Plain => Taken::All,
         };
         match taken {
             Taken::All => self.shut(key),

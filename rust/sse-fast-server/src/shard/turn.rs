@@ -340,10 +340,8 @@ impl Turn {
         self.subscribers.is_empty()
     }
 
-    /// Makes a subscriber one of a stream's.
+    /// Puts a subscriber on a stream's list; `open` follows and counts it.
     fn attach(&mut self, key: u32, stream: &Stream) {
-        // Raised before the log is read; see `Seat::subscribers`.
-        stream.0.seats[self.number].subscribers.fetch_add(1, Ordering::AcqRel);
         let member_key = self.member_of(stream);
         let (Some(member), Some(subscriber)) =
             (self.members.get_mut(member_key as usize), self.subscribers.get_mut(key as usize))
