@@ -169,14 +169,14 @@ def test_with_default_options_a_browser_gets_everything_or_is_told_what_it_misse
     assert wrong == []
 
 
-def test_twenty_tabs_worth_of_sources_are_closed_when_the_page_is_left(page: sse_fast.Server, browser: Chrome) -> None:
-    """HTTP/1.1 allows a browser six connections to a host; the rest wait, and none may leak."""
-    streams = [page.stream(f"s{number}") for number in range(6)]
+def test_closing_a_source_ends_its_subscription(page: sse_fast.Server, browser: Chrome) -> None:
+    streams = [page.stream(f"s{number}") for number in range(5)]
     browser.get(f"{page.url}/page")
-    browser.execute_script("window.all = []; for (let i = 0; i < 6; i++) all.push(new EventSource(`/streams/s${i}`));")
-    until(lambda: sum(stream.subscribers for stream in streams) == 6)
-    browser.get("about:blank")
-    until(lambda: sum(stream.subscribers for stream in streams) == 0)
+    for _ in range(3):
+        browser.execute_script("window.all = []; for (let i = 0; i < 5; i++) all.push(new EventSource(`/streams/s${i}`))")
+        until(lambda: [stream.subscribers for stream in streams] == [1] * 5)
+        browser.execute_script("all.forEach((source) => source.close())")
+        until(lambda: [stream.subscribers for stream in streams] == [0] * 5)
 
 
 # ---- The demo's page ---------------------------------------------------------------------
@@ -281,6 +281,16 @@ def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle
         # And the page goes on: another run, from the same page.
         submit(browser)
         until(lambda: shown(browser)[:1] == ["IN_QUEUE"] and "INTERRUPTED" not in shown(browser))
+
+
+def test_going_back_and_forth_leaves_connections_for_the_page_that_is_shown(browser: Chrome, tmp_path: Path) -> None:
+    """A browser has six connections to a host; a page it keeps for its back button must not hold them."""
+    with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo, demo.submit(submission_id="long") as reader:
+        reader.open()
+        for visit in range(6):
+            browser.get(f"{demo.url}/benchmarks?visit={visit}#long")
+            until(lambda: shown(browser)[:1] == ["IN_QUEUE"], what=f"the run being shown at visit {visit}")
+            browser.get(f"{demo.url}/?visit={visit}")
 
 
 def test_a_refused_field_is_shown_where_it_is(browser: Chrome, tmp_path: Path) -> None:

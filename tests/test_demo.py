@@ -38,6 +38,12 @@ def statuses(events: list[Event]) -> list[str]:
     return [event.event for event in events if event.event != "heartbeat"]
 
 
+def next_status(reader: Reader) -> Event:
+    while (event := reader.next()).event == "heartbeat":
+        pass
+    return event
+
+
 def stored(demo: Demo, submission_id: str) -> dict[str, Any]:
     """The row as another program sees it in the file."""
     database = sqlite3.connect(f"file:{demo.data / 'submissions.sqlite'}?mode=ro", uri=True)
@@ -288,9 +294,11 @@ def test_benchmarked_arrives_over_a_connection_that_is_cut_again_and_again(demo:
 
 
 def test_benchmarked_arrives_at_a_reader_that_reads_nothing_until_the_end(demo: Demo) -> None:
-    with demo.submit(submission_id="a1") as poster, Reader(demo.port, "/api/submissions/a1/stream") as slow:
-        poster.open().rest()
-        assert statuses(slow.open().rest()) == [*STATUSES, "end"]
+    with demo.submit(submission_id="a1") as poster:
+        poster.open()
+        with Reader(demo.port, "/api/submissions/a1/stream") as slow:
+            poster.rest()
+            assert statuses(slow.open().rest()) == [*STATUSES, "end"]
 
 
 def test_many_submissions_at_once_do_not_mix(demo: Demo) -> None:
@@ -314,8 +322,7 @@ def test_many_submissions_at_once_do_not_mix(demo: Demo) -> None:
 
 def test_sigterm_ends_runs_says_so_and_exits_with_zero(tmp_path: Path) -> None:
     with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo, demo.submit(submission_id="a1") as reader:
-        reader.open()
-        assert reader.next().event == "IN_QUEUE"
+        assert next_status(reader.open()).event == "IN_QUEUE"
         demo.program.send_signal(signal.SIGTERM)
         assert statuses(reader.rest())[-1] == "end"
         assert demo.program.wait() == 0
@@ -327,8 +334,7 @@ def test_sigterm_ends_runs_says_so_and_exits_with_zero(tmp_path: Path) -> None:
 def test_after_a_crash_the_next_start_finishes_what_was_interrupted(tmp_path: Path) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "60"}
     with running_demo(tmp_path, env) as demo, demo.submit(submission_id="a1") as reader:
-        reader.open()
-        first = reader.next()
+        first = next_status(reader.open())
         until(lambda: demo.row("a1")["status"] == "IN_QUEUE")
         demo.program.process.kill()
         demo.program.wait()

@@ -42,6 +42,7 @@ export type State = Described &
       }
     /** `event`: the terminal event's name; null where it had come before this reading began. */
     | { state: "ended"; event: string | null }
+    /** `unknown-stream`: it was live, and then three requests in a row were told 404. */
     | { state: "gave-up"; reason: "deadline" | "unknown-stream" | "refused" }
     | { state: "closed"; reason: "asked" | "nothing-more" }
   );

@@ -262,9 +262,9 @@ class Subscriber {
 
   /** Answers that end the reading. True if one did. */
   #settled({ status }) {
-    if (status === 204) this.#nothingMore();
     this.#notFound = status === 404 ? this.#notFound + 1 : 0;
-    if (this.#everLive && this.#notFound >= MAX_NOT_FOUND) {
+    if (status === 204) this.#nothingMore();
+    else if (this.#everLive && this.#notFound >= MAX_NOT_FOUND) {
       const message = "Gave up: the server no longer knows this stream.";
       this.#finish({ state: "gave-up", reason: "unknown-stream", message });
     } else if ([400, 401, 403, 405, 410].includes(status)) {
