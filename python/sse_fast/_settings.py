@@ -159,6 +159,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("publish_wait", _seconds(0.0), 1.0, "s", "How long a publish may wait for the engine in a flood."),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
+    Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
     Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
@@ -294,4 +295,5 @@ class ServeSettings(StreamOptions, total=False):
     publish_wait: float
     shards: int | None
     chunked: bool
+    reuse_port: bool
     handler_threads: int

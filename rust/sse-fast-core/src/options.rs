@@ -101,7 +101,7 @@ pub struct StreamPatch {
 /// The longest interval an option may name: a year; beyond it a number was meant as something else.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The shortest heartbeat an option may name. The wheel's tick is 16 ms: shorter ones come each tick.
+/// The shortest heartbeat an option may name. The wheel's tick is 20 ms: shorter ones come each tick.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
 
 impl StreamOptions {

@@ -33,6 +33,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             // 0 has the engine choose: one for each core.
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,
+            "reuse_port" => config.reuse_port = value.extract()?,
             other => return Err(unknown(other)),
         }
     }

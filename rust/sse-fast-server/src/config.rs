@@ -35,6 +35,9 @@ pub struct Config {
     pub shards: usize,
     /// Whether HTTP/1.1 bodies are chunked; otherwise they end with the connection.
     pub chunked: bool,
+    /// Whether other processes of the same user may listen on the port, too: the kernel spreads
+    /// connections among them. Off, so that a second server is told that the port is taken.
+    pub reuse_port: bool,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
 }
@@ -53,6 +56,7 @@ impl Default for Config {
             publish_wait: Duration::from_secs(1),
             shards: 0,
             chunked: true,
+            reuse_port: false,
             stream: StreamOptions::default(),
         }
     }

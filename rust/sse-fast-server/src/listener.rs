@@ -8,6 +8,7 @@
 //! - `TCP_USER_TIMEOUT` = `stall_timeout`: a peer that acknowledges nothing, or whose window stays
 //!   shut, is cut after it; heartbeats alone held a dead peer for minutes.
 //! - keepalive finds a dead peer where no heartbeat is sent.
+//! - `SO_REUSEPORT` only where asked for: it lets a second process take half the connections.
 //! - `SO_RCVBUF` 64 KiB: a subscriber has nothing to say.
 
 use std::io;
@@ -35,7 +36,7 @@ pub(crate) fn bind(config: &Config) -> Result<TcpListener, StartError> {
         format!("{}:{}", config.host, config.port)
     };
     let resolved = resolve(&config.host, config.port, &address)?;
-    listen(resolved, config.stall_timeout).map_err(|source| match source.kind() {
+    listen(resolved, config).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
         io::ErrorKind::PermissionDenied => StartError::NoPermission { address },
         io::ErrorKind::AddrNotAvailable => StartError::BadAddress { address, reason: source.to_string() },
@@ -49,10 +50,15 @@ fn resolve(host: &str, port: u16, address: &str) -> Result<SocketAddr, StartErro
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
-fn listen(address: SocketAddr, stall_timeout: Duration) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let stall_timeout = config.stall_timeout;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    #[cfg(all(unix, not(target_os = "solaris"), not(target_os = "illumos")))]
+    if config.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
