@@ -18,6 +18,8 @@ pub struct Log {
     evicted: Position,
     /// The sum of the frames' lengths.
     bytes: usize,
+    /// The sum of the lengths of all frames ever appended.
+    appended: u64,
 }
 
 impl Log {
@@ -60,6 +62,7 @@ impl Log {
     /// Appends a frame and evicts what no longer fits; returns its position.
     pub fn push(&mut self, frame: Frame, history: usize, history_bytes: usize) -> Position {
         self.bytes += frame.len();
+        self.appended += frame.len() as u64;
         self.frames.push_back(frame);
         self.trim(history, history_bytes);
         self.newest()
@@ -73,6 +76,16 @@ impl Log {
                 self.evicted += 1;
             }
         }
+    }
+
+    /// The bytes ever appended.
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Of the bytes ever appended, those before `position`, which must not be before the first.
+    pub fn appended_before(&self, position: Position) -> u64 {
+        self.appended - self.from(position).map(|frame| frame.len() as u64).sum::<u64>()
     }
 
     /// The bytes retained.

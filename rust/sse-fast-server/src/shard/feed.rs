@@ -56,6 +56,7 @@ impl Turn {
             }
             gap(after, &mut out);
         }
+        self.begin_at_newest(stream, &inner);
         drop(inner);
         gaps.into_iter().flatten().for_each(|gap| self.count_gap(gap));
         let cursor = subscriber_cursor(self, key);
@@ -64,6 +65,17 @@ impl Turn {
         }
         self.rounds(key, Pace::Ready, out);
         self.place_beat(key);
+    }
+
+    /// What was published while a stream had nobody here is owed to nobody: publishers must not
+    /// wait for it. Under the stream's lock, so that nothing is appended meanwhile.
+    fn begin_at_newest(&mut self, stream: &Stream, inner: &Inner) {
+        let seat = &stream.0.seats[self.number];
+        let member = self.members.get_mut(seat.member.load(Ordering::Relaxed) as usize);
+        if let Some(member) = member.filter(|member| member.subscribers.len() == 1) {
+            member.low = inner.state.newest() + 1;
+            seat.offered(inner.state.log().appended());
+        }
     }
 
     /// A socket takes bytes again.

@@ -43,6 +43,15 @@ pub(super) struct Walk {
     pub(super) at: usize,
     /// The lowest position any chunk of the walk reached.
     pub(super) low: Position,
+    /// The least amount of bytes any chunk of the walk reached, of all ever appended.
+    pub(super) offered: u64,
+}
+
+impl Walk {
+    /// A walk over `count` subscribers that has not begun.
+    pub(super) fn over(count: usize) -> Self {
+        Self { at: count, low: Position::MAX, offered: u64::MAX }
+    }
 }
 
 /// A heartbeat made ready for writing; shared by every member that has the same.

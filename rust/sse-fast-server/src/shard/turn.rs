@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use sse_fast_core::batch::Batch;
 use sse_fast_core::heartbeat::{Tick, Wheel};
+use sse_fast_core::id::Position;
 
 use super::member::{Beat, Member, Walk};
 use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
@@ -168,9 +169,9 @@ impl Turn {
         if let Some(member) = self.members.get_mut(key as usize) {
             if let Some(walk) = &member.walk {
                 // A walk that has not begun will see the news by itself.
-                member.dirty |= walk.low != u64::MAX;
+                member.dirty |= walk.low != Position::MAX;
             } else {
-                member.walk = Some(Walk { at: member.subscribers.len(), low: u64::MAX });
+                member.walk = Some(Walk::over(member.subscribers.len()));
                 self.walks.push_back(key);
             }
         }

@@ -57,6 +57,7 @@ impl Turn {
             self.batch_of = key;
         }
         walk.low = walk.low.min(self.batch.until());
+        walk.offered = walk.offered.min(log.appended_before(self.batch.until()));
         Some(View { newest: log.newest(), closing: draining || inner.state.ended() || inner.removed, now })
     }
 
@@ -142,12 +143,15 @@ impl Turn {
             return;
         }
         member.low = walk.low;
+        if member.seat(number).walked(walk.offered) {
+            member.stream.room_rose();
+        }
         if self.again.is_empty() {
             member.walked(number);
         }
         let unread = member.low <= view.newest;
         if !member.subscribers.is_empty() && (unread || std::mem::take(&mut member.dirty)) {
-            member.walk = Some(Walk { at: member.subscribers.len(), low: Position::MAX });
+            member.walk = Some(Walk::over(member.subscribers.len()));
             self.walks.push_back(key);
         } else {
             member.walk = None;

@@ -1,0 +1,97 @@
+//! The heartbeat in force: the options', or the innermost override of a computation under way.
+//!
+//! Overrides nest and end in any order. Shards are told to look again; they keep what they found.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sse_fast_core::error::EventError;
+use sse_fast_core::event;
+use sse_fast_core::options::MIN_HEARTBEAT;
+use thiserror::Error;
+
+use super::{Inner, Stream};
+
+/// The interval and text of a computation under way.
+pub(super) struct HeartbeatOverride {
+    token: u64,
+    every: Duration,
+    comment: Box<str>,
+}
+
+/// The heartbeat in force.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Heartbeat {
+    pub(crate) every: Duration,
+    pub(crate) form: HeartbeatForm,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum HeartbeatForm {
+    Comment { text: Box<str>, ids: bool },
+    Event(Box<str>),
+}
+
+/// Why a heartbeat cannot be overridden so.
+#[derive(Debug, Error)]
+pub enum HeartbeatError {
+    /// The comment cannot stand on one line.
+    #[error(transparent)]
+    Comment(#[from] EventError),
+    /// More often than a heartbeat may be.
+    #[error("every must be at least 0.001 s: got {} s", every.as_secs_f64())]
+    TooShort {
+        /// What was given.
+        every: Duration,
+    },
+}
+
+impl Stream {
+    /// Overrides the heartbeat until [`Stream::pop_heartbeat`] with the token returned; the
+    /// innermost override is in force.
+    pub fn push_heartbeat(&self, every: Duration, comment: &str) -> Result<u64, HeartbeatError> {
+        event::one_line("comment", comment)?;
+        if every < MIN_HEARTBEAT {
+            return Err(HeartbeatError::TooShort { every });
+        }
+        let mut inner = self.inner();
+        let extra = inner.extra.get_or_insert_default();
+        let token = extra.next_token;
+        extra.next_token += 1;
+        extra.heartbeats.push(HeartbeatOverride { token, every, comment: comment.into() });
+        drop(inner);
+        self.retune();
+        Ok(token)
+    }
+
+    /// Takes an override back, whichever it is.
+    pub fn pop_heartbeat(&self, token: u64) {
+        if let Some(extra) = &mut self.inner().extra {
+            extra.heartbeats.retain(|heartbeat| heartbeat.token != token);
+        }
+        self.retune();
+    }
+
+    /// The heartbeat in force; `None` where it is switched off.
+    pub(crate) fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
+        let options = inner.state.options();
+        // A blank line would make an event of a `retry:` that waits for its first event.
+        let ids = options.ids || options.retry.is_some();
+        if let Some(innermost) = inner.extra.as_ref().and_then(|extra| extra.heartbeats.last()) {
+            let form = HeartbeatForm::Comment { text: innermost.comment.clone(), ids };
+            return Some(Heartbeat { every: innermost.every, form });
+        }
+        let form = match &options.heartbeat_event {
+            Some(name) => HeartbeatForm::Event(name.as_str().into()),
+            None => HeartbeatForm::Comment { text: "heartbeat".into(), ids },
+        };
+        options.heartbeat.map(|every| Heartbeat { every, form })
+    }
+
+    pub(super) fn retune(&self) {
+        for seat in &self.0.seats {
+            seat.retuned.store(true, Ordering::Release);
+        }
+        self.mark_dirty();
+    }
+}
