@@ -31,8 +31,16 @@ export type State = Described &
   (
     | { state: "connecting" }
     | { state: "live" }
-    /** `attempt`: failures in a row. `retryAt` is null where the browser or the network decides. */
-    | { state: "waiting"; reason: "dropped" | "silent" | "offline"; attempt: number; retryAt: number | null }
+    /**
+     * `attempt`: failures in a row. `retryAt` is null where the browser or the network decides. `paused`: the page was
+     * left, and is kept by the browser for its back button; it goes on when it is shown again.
+     */
+    | {
+        state: "waiting";
+        reason: "dropped" | "silent" | "offline" | "paused";
+        attempt: number;
+        retryAt: number | null;
+      }
     /** `attempt`: polls in a row that failed, too; 0 while polling works. */
     | {
         state: "polling";

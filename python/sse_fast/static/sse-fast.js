@@ -316,19 +316,34 @@ class Subscriber {
     const { signal } = this.#wakeUps;
     globalThis.addEventListener?.("online", () => this.#wake(), { signal });
     globalThis.addEventListener?.("offline", () => this.#slept(), { signal });
+    globalThis.addEventListener?.("pagehide", () => this.#pause(), { signal });
     globalThis.addEventListener?.("pageshow", (event) => event.persisted && this.#wake(), { signal });
     const seen = () => document.visibilityState === "visible" && this.#wake();
     globalThis.document?.addEventListener("visibilitychange", seen, { signal });
   }
 
-  /** Back online, or looked at again: what has happened meanwhile is asked for at once. */
+  /** Back online, back by the back button, or looked at again: what has happened meanwhile is asked for at once. */
   #wake() {
     const { deadline } = this.#options;
     // Timers stand still while a computer sleeps; the clock does not.
     if (deadline && now() > this.#startedAt + deadline) return this.#giveUp();
     if (this.state.state === "live") this.#check();
     else if (this.state.state === "polling") this.#poll();
-    else if (this.state.state === "waiting") this.#subscribe();
+    else if (this.state.state === "waiting") {
+      // Coming back is told twice, by pageshow and by visibilitychange; one connection will do.
+      if (this.state.reason === "paused") this.#set({ state: "connecting", message: "Connecting …" });
+      this.#subscribe();
+    }
+  }
+
+  /**
+   * The page is left. A browser may keep it for its back button, connections and all, and it has only six of them for a
+   * host: without this, two such pages can leave none for the page that is shown.
+   */
+  #pause() {
+    this.#asking?.abort();
+    this.#asking = null;
+    this.#stop("paused", "Paused while the page is away");
   }
 
   #slept() {
@@ -336,11 +351,15 @@ class Subscriber {
   }
 
   #waitForNetwork() {
+    this.#stop("offline", "This device is offline; waiting for the network …");
+  }
+
+  /** Asks for nothing more until it is woken up. */
+  #stop(reason, message) {
     this.#cancel("open", "idle", "poll");
     this.#source?.close();
     this.#source = null;
-    const message = "This device is offline; waiting for the network …";
-    this.#set({ state: "waiting", reason: "offline", message, attempt: this.#failures, retryAt: null });
+    this.#set({ state: "waiting", reason, message, attempt: this.#failures, retryAt: null });
   }
 
   #after(purpose, seconds, action) {
