@@ -10,6 +10,8 @@ CARGO ?= cargo
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
 PORT ?= 8080
+# Which of loadtest/scenarios `make load` runs.
+SCENARIO ?= smoke
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -19,7 +21,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-slow test-wheels check lint format wheel docs browser clean
+.PHONY: help run test test-rust test-python test-slow test-wheels load compare check lint format wheel docs browser \
+  clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -33,7 +36,7 @@ test: test-rust test-python ## Runs every test but the slow ones, installing wha
 test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
-test-python: $(VENV)/.installed $(VENV)/.test-tools browser
+test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser
 	$(BIN)/python -m pytest tests $(ARGS)
 
 test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs the tests that take minutes: six of real provisioning
@@ -41,6 +44,12 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs the tests that
 
 test-wheels: wheel ## Tries the wheel in an empty environment, without Rust, on every Python from 3.10 on that is found
 	scripts/test-wheels dist/sse_fast-*.whl
+
+load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke, ARGS="--set clients.count=100"; report in loadtest/results
+	$(BIN)/python -m loadtest run $(SCENARIO) $(ARGS)
+
+compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
+	$(BIN)/python -m loadtest compare $(ARGS)
 
 check: lint test ## Everything a change must pass: formatting, lints, types, architecture, tests, examples
 
@@ -90,4 +99,8 @@ $(VENV)/.installed: $(VENV)/.wheel
 
 $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --group dev -r tests/requirements.txt
+	touch $@
+
+$(VENV)/.load-tools: $(VENV)/.python loadtest/requirements.txt
+	$(BIN)/python -m pip install --quiet -r loadtest/requirements.txt
 	touch $@

@@ -1,0 +1,103 @@
+"""The command line: `python -m loadtest run|list|compare`.
+
+Owns: arguments, what a person sees in the terminal, exit codes (0 passed, 1 a limit failed, 2 could not be run). Must
+not know: anything about load. Imports lazily, because locust replaces half of the standard library when imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from . import scenario
+from .processes import ChildError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Runs a command; returns the exit code."""
+    arguments = _arguments()
+    try:
+        return int(arguments.command(arguments))
+    except (scenario.ScenarioError, ChildError) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 2
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load tests of sse_fast; see README.md.")
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="one scenario: HTML report, JSON record, exit code 1 if a limit fails")
+    run.add_argument("scenario", help=f"{', '.join(scenario.names())}, or a TOML file")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as clients.count=100")
+    run.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    run.set_defaults(command=_run)
+    commands.add_parser("list", help="the scenarios and what each proves").set_defaults(command=_list)
+    compare = commands.add_parser("compare", help="the same load against sse_fast and every installed peer")
+    compare.add_argument("--scenarios", default="", help="comma-separated; default: all")
+    compare.add_argument("--peers", default="", help="comma-separated; default: all that are installed")
+    compare.add_argument("--scale", type=float, default=1.0, help="multiplies subscribers, for a quick look")
+    compare.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    compare.set_defaults(command=_compare)
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    asked = scenario.load(arguments.scenario, arguments.set)
+    from . import machine, report, verdict  # noqa: PLC0415
+    from .harness import Harness  # noqa: PLC0415
+
+    print(f"{asked.name}: {asked.description}", flush=True)
+    with tempfile.TemporaryFile() as log:
+        try:
+            result = Harness(asked, log, lambda line: print(line, flush=True)).run()
+        except ChildError:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-4000:])
+            raise
+    values = verdict.figures(asked, result)
+    verdicts = verdict.judge(asked, values)
+    kept = report.record(asked, result, values, verdicts)
+    paths = report.write(machine.results_folder(arguments.results), kept, result)
+    _show(kept, verdicts)
+    print(*(path if not path.is_relative_to(Path.cwd()) else path.relative_to(Path.cwd()) for path in paths), sep="\n")
+    return 0 if kept["passed"] else 1
+
+
+def _show(kept: dict, verdicts: list) -> None:
+    from .report import sum_line  # noqa: PLC0415
+
+    print(sum_line(kept))
+    words = {True: "passed", False: "FAILED", None: "void"}
+    for row in verdicts:
+        seen = "not seen" if row.seen is None else f"{row.seen:,.6g}"
+        print(f"  {words[row.passed]:6}  {row.figure:32} {seen:>14}   {row.bound} {row.limit:,.6g}")
+    if kept["delays_void"]:
+        print(f"delays are void: {kept['delays_void']}")
+    for fault, count in kept["faults"].items():
+        print(f"fault: {fault} ({count} times)")
+    print("passed" if kept["passed"] else "FAILED")
+
+
+def _list(_: argparse.Namespace) -> int:
+    for name in scenario.names():
+        print(f"{name:20} {scenario.load(name).description}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .compare import compare  # noqa: PLC0415
+
+    return compare(
+        [name for name in arguments.scenarios.split(",") if name],
+        [name for name in arguments.peers.split(",") if name],
+        arguments.scale,
+        arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
