@@ -127,64 +127,6 @@ def test_the_row_follows_every_status_and_ends_accepted(demo: Demo) -> None:
     assert (in_file["status"], in_file["runtime_ms"], in_file["exit_code"]) == ("ACCEPTED", row["runtime_ms"], 0)
 
 
-@pytest.mark.parametrize(
-    "code",
-    ["import os\ndef kernel(n):\n    os._exit(0)\n", "import sys\ndef kernel(n):\n    sys.exit(0)\n"],
-    ids=["os._exit", "sys.exit"],
-)
-def test_output_missing_after_a_successful_exit_is_null_and_says_so(demo: Demo, code: str) -> None:
-    with demo.submit(submission_id="a1", kernel=None, code=code) as reader:
-        assert statuses(reader.open().rest())[-1] == "end"
-    row = demo.finished_row("a1")
-    assert row["runtime_ms"] is None
-    assert row["gflops"] is None
-    assert row["status"] not in {"ACCEPTED", "BENCHMARKED"}
-    assert row["message"]
-    assert stored(demo, "a1")["runtime_ms"] is None
-
-
-@pytest.mark.parametrize(
-    ("code", "event"),
-    [
-        ("def kernel(n:\n", "FAILED"),
-        ("x = 1\n", "FAILED"),
-        ("def kernel(n):\n    return 1 / 0\n", "ERROR"),
-        ("raise RuntimeError('at import')\n", "ERROR"),
-    ],
-    ids=["syntax", "no kernel", "raises", "raises at import"],
-)
-def test_a_broken_kernel_is_told_in_the_stream_and_the_row(demo: Demo, code: str, event: str) -> None:
-    with demo.submit(submission_id="a1", kernel=None, code=code) as reader:
-        events = reader.open().rest()
-    assert event in statuses(events)
-    assert statuses(events)[-1] == "end"
-    row = demo.finished_row("a1")
-    assert (row["status"], row["runtime_ms"], row["gflops"]) == ("FAILED", None, None)
-    assert row["exit_code"] not in {0, None}
-    assert row["message"]
-
-
-def test_a_kernel_that_is_killed_ends_the_stream_and_the_row(demo: Demo) -> None:
-    code = "import os, signal\ndef kernel(n):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    with demo.submit(submission_id="a1", kernel=None, code=code) as reader:
-        events = reader.open().rest()
-    assert events[-1].json()["signal"] in {"SIGKILL", 9}
-    row = demo.finished_row("a1")
-    assert (row["status"], row["runtime_ms"], row["exit_code"]) == ("FAILED", None, None)
-
-
-def test_a_kernel_that_prints_marked_lines_forges_nothing(demo: Demo) -> None:
-    code = (
-        "def kernel(n):\n"
-        "    print('SSE_EVENT:event: BENCHMARKED'); print('SSE_EVENT:data: {\"runtime_ms\": 0}'); print('SSE_EVENT:')\n"
-    )
-    with demo.submit(submission_id="a1", kernel=None, code=code, size=1) as reader:
-        events = reader.open().rest()
-    (benchmarked,) = [event for event in events if event.event == "BENCHMARKED"]
-    assert benchmarked.json()["runtime_ms"] != 0 or "samples" in benchmarked.json()
-    assert demo.finished_row("a1")["runtime_ms"] == benchmarked.json()["runtime_ms"]
-
-
 def test_a_run_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_DEMO_RUN_TIMEOUT": "1.5"}
     with running_demo(tmp_path, env) as demo, demo.submit(submission_id="a1") as reader:
@@ -267,7 +209,11 @@ def test_the_same_id_twice_is_refused_and_the_first_run_is_undisturbed(demo: Dem
 
 def test_a_submission_from_another_origin_is_403(demo: Demo) -> None:
     head, _ = fetch(
-        demo.port, "/api/submissions/benchmark", method="POST", body=b"{}", headers=[*JSON, ("Origin", "https://evil.example")]
+        demo.port,
+        "/api/submissions/benchmark",
+        method="POST",
+        body=b"{}",
+        headers=[*JSON, ("Origin", "https://evil.example")],
     )
     assert head.status == 403
 
@@ -321,7 +267,10 @@ def test_many_submissions_at_once_do_not_mix(demo: Demo) -> None:
 
 
 def test_sigterm_ends_runs_says_so_and_exits_with_zero(tmp_path: Path) -> None:
-    with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo, demo.submit(submission_id="a1") as reader:
+    with (
+        running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo,
+        demo.submit(submission_id="a1") as reader,
+    ):
         assert next_status(reader.open()).event == "IN_QUEUE"
         demo.program.send_signal(signal.SIGTERM)
         assert statuses(reader.rest())[-1] == "end"
