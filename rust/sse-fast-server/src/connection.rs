@@ -8,28 +8,34 @@
 //! it before it reads the next head.
 
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sse_fast_core::event::NewEvent;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::calls::Answer;
 use crate::hub::Hub;
 use crate::respond::{Context, Outcome, Subscription};
 use crate::shard::Arrival;
+use crate::socket::{Socket, Wait};
 use crate::stream::Stream;
 use crate::sync::lock;
 
 /// The most bytes of a request's head; hyper answers 431 beyond it.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// How long a refused connection may take to read why, and how much it may still send meanwhile.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MAX_UNREAD_BYTES: usize = 256 * 1024;
 
 /// What the service noted instead of answering.
 enum Note {
@@ -40,16 +46,38 @@ enum Note {
 /// A connection counts as parsing until this is dropped.
 struct Parsing(Arc<Hub>);
 
+impl Parsing {
+    fn new(hub: &Arc<Hub>) -> Self {
+        hub.totals.parsing.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(hub))
+    }
+}
+
 impl Drop for Parsing {
     fn drop(&mut self) {
         self.0.totals.parsing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+/// Begins a connection that was just accepted.
+pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
+    let wait = Arc::new(Wait::default());
+    let mut socket = Socket::new(socket, Arc::clone(&wait));
+    let parsing = Parsing::new(&context.hub);
+    if socket.read_ahead() {
+        tokio::spawn(serve(context, socket, wait, peer, parsing));
+    } else {
+        tokio::spawn(async move {
+            // Boxed, so that a connection that says nothing costs little.
+            if let Ok(Ok(())) = timeout(context.hub.config.header_timeout, socket.readable()).await {
+                Box::pin(serve(context, socket, wait, peer, parsing)).await;
+            }
+        });
+    }
+}
+
 /// Serves a connection until it closes or a shard has it.
-pub(crate) async fn serve(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
-    context.hub.totals.parsing.fetch_add(1, Ordering::Relaxed);
-    let parsing = Parsing(Arc::clone(&context.hub));
+async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: SocketAddr, parsing: Parsing) {
     let note = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let (context, note) = (Arc::clone(&context), Arc::clone(&note));
@@ -69,34 +97,55 @@ pub(crate) async fn serve(context: Arc<Context>, socket: TcpStream, peer: Socket
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service);
     let noted = poll_fn(|cx| {
-        let polled = connection.poll_without_shutdown(cx);
-        match lock(&note).take() {
-            Some(noted) => Poll::Ready(Some(noted)),
-            None => polled.map(|_| None),
+        loop {
+            let polled = connection.poll_without_shutdown(cx);
+            if let Some(noted) = lock(&note).take() {
+                return Poll::Ready(Some(noted));
+            }
+            if polled.is_ready() || !wait.must_poll_again() {
+                return polled.map(|_| None);
+            }
         }
     })
     .await;
-    let mut socket = connection.into_parts().io.into_inner();
+    let socket = connection.into_parts().io.into_inner();
     match noted {
         Some(Note::Subscribe(subscription)) => hand_over(&context, socket, subscription),
         Some(Note::Shed) => {}
         // The reader closed, or hyper refused the request and wrote why.
-        None => drop(socket.shutdown().await),
+        None => drop(timeout(FAREWELL, part(socket)).await),
     }
     drop(parsing);
 }
 
+/// Closes our end and reads what is still on its way: closing with unread bytes would reset the
+/// connection, and the reset may destroy the refusal before it is read.
+async fn part(mut socket: Socket) -> std::io::Result<()> {
+    socket.shutdown().await?;
+    let (mut left, mut buffer) = (MAX_UNREAD_BYTES, [0; 4096]);
+    while left > 0 {
+        match socket.read(&mut buffer).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
+}
+
 /// Gives the socket to a shard.
-fn hand_over(context: &Arc<Context>, socket: TcpStream, subscription: Subscription) {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
     let Subscription { stream, last_event_id, framing, head, later } = subscription;
     let shards = context.hub.shards();
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % shards.len();
+    let number = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed) % shards.len();
     if let Some(answer) = later {
         tokio::spawn(follow_up(Arc::clone(context), number, stream.clone(), last_event_id.clone(), answer));
     }
-    shards[number].subscribe(Arrival { socket, stream, last_event_id, framing, head });
+    if shards[number].subscribe(Arrival { socket, stream, last_event_id, framing, head }) {
+        let shard = shards[number].clone();
+        // Behind the other connections of this batch: one wake-up serves them all.
+        tokio::spawn(async move { shard.look_at_arrivals() });
+    }
 }
 
 /// A handler whose head went out early has answered: its stream, or an error in the stream's form.
@@ -111,7 +160,7 @@ async fn follow_up(
         // The shard has the connection by now or will have it soon; then it must stay.
         let mut seen = false;
         loop {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let here = waiting.subscribers() > 0;
             if seen && !here {
                 return;

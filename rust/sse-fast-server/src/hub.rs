@@ -81,6 +81,8 @@ pub(crate) struct Totals {
     pub(crate) refused: AtomicU64,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
+    /// Connections given to shards, which take turns.
+    pub(crate) handed_over: AtomicUsize,
 }
 
 /// A time to look at a stream.

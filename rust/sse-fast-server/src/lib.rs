@@ -10,13 +10,14 @@
 //! | `hub` | what they share: streams by name, shards, counters |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
-//! | `listener`, `connection` | sockets before a shard has them |
+//! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, [`route`], `respond`, `response` | from a request to what answers it |
 //! | `waiting` | readers that came before their stream |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
 //! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
 
+mod accept;
 mod access;
 pub mod calls;
 mod clock;
@@ -34,6 +35,7 @@ pub mod run;
 pub mod server;
 mod shard;
 mod sink;
+mod socket;
 pub mod stats;
 pub mod stream;
 mod sync;

@@ -14,16 +14,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sse_fast_core::options::StreamPatch;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::accept::{RESERVED_FILES, accept};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::config::{Config, StartError};
-use crate::connection;
 use crate::hub::{Hub, StreamError};
 use crate::listener;
-use crate::logs::{Level, Logs};
+use crate::logs::Logs;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec, Routes};
 use crate::run::{Run, RunError, RunSpec, Runs};
@@ -31,12 +33,6 @@ use crate::shard::ShardHandle;
 use crate::stats::{CLOSE_REASONS, Stats};
 use crate::stream::Stream;
 use crate::sync::lock;
-
-/// Files a server needs besides its connections: listener, wake-ups, epolls, a child's pipes.
-const RESERVED_FILES: usize = 64;
-
-/// How long accepting rests when the system has no more files to give.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often the hub looks for streams to forget.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -208,7 +204,11 @@ fn start_control(
     let runs = Runs::new(handle.clone(), Arc::new(context.hub.logs.clone())).map_err(io_error("making the run log"))?;
     let listener = {
         let _inside = runtime.enter();
-        tokio::net::TcpListener::from_std(listener).map_err(io_error("listening"))?
+        #[allow(
+            deprecated,
+            reason = "sound for a listener, whose descriptor stays its own; what replaces it is unsafe"
+        )]
+        AsyncFd::with_interest(listener, Interest::READABLE).map_err(io_error("listening"))?
     };
     let context = Arc::clone(context);
     let thread = std::thread::Builder::new().name("sse-fast-control".to_owned()).spawn(move || {
@@ -220,10 +220,10 @@ fn start_control(
 }
 
 /// Accepts until told not to, then keeps the runtime alive until told to stop.
-async fn control(context: Arc<Context>, listener: tokio::net::TcpListener, mut stage: watch::Receiver<Stage>) {
+async fn control(context: Arc<Context>, listener: AsyncFd<TcpListener>, mut stage: watch::Receiver<Stage>) {
     let sweeping = tokio::spawn(sweep(Arc::clone(&context.hub)));
     tokio::select! {
-        () = accept(&context, listener) => {}
+        () = accept(&context, &listener) => {}
         _ = stage.wait_for(|stage| *stage >= Stage::NotAccepting) => {}
     }
     // An error means that the server's handle is gone: nothing more will be asked for.
@@ -236,29 +236,6 @@ async fn sweep(hub: Arc<Hub>) {
     loop {
         interval.tick().await;
         hub.sweep();
-    }
-}
-
-async fn accept(context: &Arc<Context>, listener: tokio::net::TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                context.hub.totals.accepted.fetch_add(1, Ordering::Relaxed);
-                // Some over the limit are let in to be told so; a flood beyond that is dropped.
-                if context.hub.connections() < context.max_connections + RESERVED_FILES / 2 {
-                    tokio::spawn(connection::serve(Arc::clone(context), socket, peer));
-                } else {
-                    context.hub.totals.refused.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            // The peer was gone before it was accepted: nothing is wrong here.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                let text = format!("accepting failed, resting {ACCEPT_PAUSE:?}: {error}");
-                context.hub.logs.put(Level::Error, "sse_fast", text);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
     }
 }
 

@@ -111,8 +111,18 @@ impl ShardHandle {
         &self.0.counters
     }
 
-    pub(crate) fn subscribe(&self, arrival: Arrival) {
-        self.put(|inbox| inbox.arrivals.push(arrival));
+    /// Leaves a connection without waking the shard; says whether the caller must see to it that
+    /// [`ShardHandle::look_at_arrivals`] is called.
+    #[must_use]
+    pub(crate) fn subscribe(&self, arrival: Arrival) -> bool {
+        let arrivals = &mut lock(&self.0.inbox).arrivals;
+        arrivals.push(arrival);
+        arrivals.len() == 1
+    }
+
+    /// The connections left are to be looked at.
+    pub(crate) fn look_at_arrivals(&self) {
+        self.put(|_| {});
     }
 
     /// The stream has news; called at most once until the shard took it.

@@ -380,10 +380,9 @@ impl Turn {
     /// Closes a connection at once.
     pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
         self.detach(key);
-        if let Some(mut subscriber) = self.subscribers.try_remove(key as usize) {
+        if let Some(subscriber) = self.subscribers.try_remove(key as usize) {
             Counters::add(&self.counters().sockets, u64::MAX);
-            // Closing the socket deregisters it; asking first keeps other platforms right, too.
-            let _ = self.poll.registry().deregister(&mut subscriber.socket);
+            // Closing the socket, which nobody else holds, deregisters it, with epoll and kqueue alike.
             if subscriber.phase == Phase::Live {
                 self.counters().close(reason);
             }

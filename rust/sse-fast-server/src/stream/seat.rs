@@ -72,7 +72,7 @@ impl Seat {
         self.offered.store(offered, Ordering::SeqCst);
     }
 
-    /// A walk ended; says whether a publisher waits for that. SeqCst on both marks, here and
+    /// A walk ended; says whether a publisher waits for that. `SeqCst` on both marks, here and
     /// there: either the publisher sees the new amount, or the shard sees that it waits.
     pub(crate) fn walked(&self, offered: u64) -> bool {
         self.offered(offered);
