@@ -27,7 +27,7 @@ pub(crate) struct Item<'py> {
 
 impl<'py> Item<'py> {
     fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
-        Ok(Self { data: Data::of(data)?, event: None, id: None, retry: None, snapshot: None })
+        Ok(Self { data: Data::of("data", data)?, event: None, id: None, retry: None, snapshot: None })
     }
 
     /// An `Event`, a `(data, event)` tuple, or a mapping with the names of `publish`'s arguments.
@@ -69,7 +69,7 @@ impl<'py> Item<'py> {
                 "event" => item.event = value,
                 "id" => item.id = value,
                 "retry" => item.retry = value,
-                "snapshot" => item.snapshot = value.as_ref().map(Data::of).transpose()?,
+                "snapshot" => item.snapshot = value.as_ref().map(|value| Data::of("snapshot", value)).transpose()?,
                 other => {
                     let allowed = "data, event, id, retry, snapshot";
                     return Err(event_type_error("item", &format!("a mapping may have {allowed}, not {other:?}")));
@@ -81,11 +81,11 @@ impl<'py> Item<'py> {
 
     fn as_event(&self) -> PyResult<NewEvent<'_>> {
         let event = NewEvent {
-            data: self.data.as_bytes()?,
+            data: self.data.as_bytes("data")?,
             event: convert::text("event", self.event.as_ref())?,
             id: convert::text("id", self.id.as_ref())?,
             retry: convert::retry(self.retry.as_ref())?,
-            snapshot: self.snapshot.as_ref().map(Data::as_bytes).transpose()?,
+            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
         event::check(&event).map_err(|error| event_error(&error))?;
         Ok(event)

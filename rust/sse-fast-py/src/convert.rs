@@ -23,10 +23,11 @@ pub(crate) enum Data<'py> {
 }
 
 impl<'py> Data<'py> {
-    pub(crate) fn of(value: &Bound<'py, PyAny>) -> PyResult<Self> {
+    /// The argument `field`; refusals name it.
+    pub(crate) fn of(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         // First, because a cast that fails costs more than this look, and most data that is JSON is a dict.
         if value.is_exact_instance_of::<PyDict>() {
-            return Self::of_json(value);
+            return Self::of_json(field, value);
         }
         if let Ok(text) = value.cast::<PyString>() {
             return Ok(Self::Text(text.clone()));
@@ -41,20 +42,20 @@ impl<'py> Data<'py> {
             let bytes = value.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
             return Ok(Self::Bytes(bytes.cast_into::<PyBytes>()?));
         }
-        Self::of_json(value)
+        Self::of_json(field, value)
     }
 
-    fn of_json(value: &Bound<'py, PyAny>) -> PyResult<Self> {
-        Ok(match json::encode(value)? {
+    fn of_json(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(match json::encode(field, value)? {
             Json::Plain(encoded) => Self::Bytes(encoded),
             Json::Escaped(escaped) => Self::Owned(escaped),
         })
     }
 
     /// The bytes; fails for a `str` with a lone surrogate, which has no UTF-8.
-    pub(crate) fn as_bytes(&self) -> PyResult<&[u8]> {
+    pub(crate) fn as_bytes(&self, field: &str) -> PyResult<&[u8]> {
         match self {
-            Self::Text(text) => utf8("data", text).map(str::as_bytes),
+            Self::Text(text) => utf8(field, text).map(str::as_bytes),
             Self::Bytes(bytes) => Ok(bytes.as_bytes()),
             Self::Owned(bytes) => Ok(bytes),
         }
@@ -65,6 +66,19 @@ fn utf8<'a>(field: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|error| {
         let refusal = event_value_error(field, "has a lone surrogate, which UTF-8 cannot express");
         refusal.set_cause(text.py(), Some(error));
+        refusal
+    })
+}
+
+/// The name of a stream or a path, as text; `refuse` makes the error where it has no UTF-8.
+pub(crate) fn name<'a>(
+    what: &str,
+    value: &'a Bound<'_, PyString>,
+    refuse: impl FnOnce(&str) -> PyErr,
+) -> PyResult<&'a str> {
+    value.to_str().map_err(|error| {
+        let refusal = refuse(&format!("the {what} {} has a lone surrogate, which no URL can carry", shown(value)));
+        refusal.set_cause(value.py(), Some(error));
         refusal
     })
 }

@@ -142,6 +142,11 @@ pub(crate) fn route_error(error: engine::RouteError) -> PyErr {
     }
 }
 
+/// A path template or stream name that is refused before the engine could look at it.
+pub(crate) fn malformed_route(text: &str) -> PyErr {
+    python::RouteError::new_err(text.to_owned())
+}
+
 pub(crate) fn run_error(error: engine::RunError) -> PyErr {
     use engine::RunError as E;
     let text = error.to_string();

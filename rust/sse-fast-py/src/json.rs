@@ -1,22 +1,24 @@
 //! JSON for events and responses: orjson encodes, this file makes its bytes safe for every client.
 //!
 //! Owns: the call of orjson, the hook for what orjson does not know, the escaping of U+0085, U+2028 and U+2029 (legal in
-//! JSON strings, but clients built on `str.splitlines` break lines there). Must not know: events, frames, `data:`.
+//! JSON strings, but clients built on `str.splitlines` break lines there). Must not know: events, frames, `data:`; nor
+//! how a value is encoded that orjson refuses, or what is said of it: `python/sse_fast/_json.py` has that.
 //!
 //! orjson is imported at the first encoding, not at `import sse_fast`.
 
 use std::borrow::Cow;
 
 use memchr::memchr2_iter;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyTuple};
 
 use crate::errors::{EventTypeError, event_type_error};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static DEFAULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A value as compact JSON: orjson's own bytes, or a copy where something had to be escaped.
 pub(crate) enum Json<'py> {
@@ -24,18 +26,25 @@ pub(crate) enum Json<'py> {
     Escaped(Vec<u8>),
 }
 
-/// Encodes `value`; `EventTypeError` names a type that cannot be encoded.
-pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
+/// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
+pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
     let dumps = DUMPS.import(py, "orjson", "dumps")?;
     let default =
         DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
-    let encoded = match dumps.call1((value, default)) {
-        Err(error) if is_about_keys(py, &error) => dumps.call1((value, default, non_str_keys(py)?)),
-        settled => settled,
+    let mut encoded = dumps.call1((value, default));
+    if encoded.as_ref().is_err_and(|error| is_about_keys(py, error)) {
+        encoded = dumps.call1((value, default, non_str_keys(py)?));
     }
-    .map_err(|error| refused(py, error))?;
-    let encoded = encoded.cast_into::<PyBytes>()?;
+    if let Err(error) = &encoded
+        && error.is_instance_of::<PyTypeError>(py)
+    {
+        if let Some(interruption) = interruption(py, error) {
+            return Err(interruption);
+        }
+        encoded = SLOW.import(py, "sse_fast._json", "encode")?.call1((value, field));
+    }
+    let encoded = encoded.map_err(|error| refused(py, field, error))?.cast_into::<PyBytes>()?;
     match escape(encoded.as_bytes()) {
         Cow::Borrowed(_) => Ok(Json::Plain(encoded)),
         Cow::Owned(escaped) => Ok(Json::Escaped(escaped)),
@@ -45,16 +54,23 @@ pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
 /// Compact JSON of `value` as bytes, encoded as `Stream.publish` would.
 #[pyfunction]
 pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    Ok(match encode(value)? {
+    Ok(match encode("data", value)? {
         Json::Plain(encoded) => encoded,
         Json::Escaped(escaped) => PyBytes::new(value.py(), &escaped),
     })
 }
 
-/// orjson's `default` hook: pydantic models, by what they say of themselves; nothing is guessed for anything else.
+/// orjson's `default` hook: pydantic models, by what they say of themselves; subclasses of float (numpy's) and of tuple
+/// as what they are. Nothing is guessed for anything else.
 #[pyfunction]
 fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
+    if let Ok(number) = value.cast::<PyFloat>() {
+        return Ok(PyFloat::new(py, number.value()).into_any());
+    }
+    if let Ok(items) = value.cast::<PyTuple>() {
+        return Ok(items.to_list().into_any());
+    }
     match value.getattr_opt(pyo3::intern!(py, "model_dump"))? {
         Some(model_dump) => {
             let arguments = PyDict::new(py);
@@ -80,10 +96,16 @@ fn non_str_keys(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         .map(|option| option.bind(py).clone())
 }
 
-/// orjson's refusal as ours; anything else (`KeyboardInterrupt`, `MemoryError`) as it came.
-fn refused(py: Python<'_>, error: PyErr) -> PyErr {
+/// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson makes a `TypeError` of whatever is raised
+/// there, with the exception itself as its cause.
+fn interruption(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
+    error.cause(py).filter(|cause| !cause.is_instance_of::<PyException>(py))
+}
+
+/// A refusal as ours; anything else (`RecursionError`, `MemoryError`) as it came.
+fn refused(py: Python<'_>, field: &str, error: PyErr) -> PyErr {
     if error.is_instance_of::<PyTypeError>(py) && !error.is_instance_of::<EventTypeError>(py) {
-        let refusal = event_type_error("data", &error.value(py).to_string());
+        let refusal = event_type_error(field, &error.value(py).to_string());
         refusal.set_cause(py, Some(error));
         return refusal;
     }

@@ -12,12 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
 
 use crate::calls::PyCall;
 use crate::convert;
-use crate::errors::{internal, route_error, run_error, server_closed, start_error, stream_error};
+use crate::errors::{
+    internal, malformed_route, route_error, run_error, server_closed, setting_error, start_error, stream_error,
+};
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::options;
@@ -93,8 +95,14 @@ impl PyServer {
 
     /// The stream of that name, made if there is none; `options` are applied to it.
     #[pyo3(signature = (name, options=None))]
-    fn stream(&self, py: Python<'_>, name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<PyStream> {
+    fn stream(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyString>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyStream> {
         let server = &self.engine.get()?.server;
+        let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
         let stream = py.aside(|| server.stream(name, &patch))?.map_err(stream_error)?;
         Ok(PyStream::new(stream))
@@ -118,8 +126,8 @@ impl PyServer {
     fn route(
         &self,
         py: Python<'_>,
-        template: String,
-        stream: String,
+        template: &Bound<'_, PyString>,
+        stream: &Bound<'_, PyString>,
         wait: f64,
         retry_delay: f64,
         exists: Option<u64>,
@@ -129,8 +137,8 @@ impl PyServer {
         let server = self.open(py)?;
         let seconds = |seconds| convert::timeout(Some(seconds)).unwrap_or(Duration::MAX);
         let spec = RouteSpec {
-            template,
-            stream,
+            template: convert::name("path", template, malformed_route)?.to_owned(),
+            stream: convert::name("stream name", stream, malformed_route)?.to_owned(),
             wait: seconds(wait),
             retry_delay: seconds(retry_delay),
             exists,
@@ -146,12 +154,13 @@ impl PyServer {
         &self,
         py: Python<'_>,
         method: String,
-        template: String,
+        template: &Bound<'_, PyString>,
         key: u64,
         early_head: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let server = self.open(py)?;
+        let template = convert::name("path", template, malformed_route)?.to_owned();
         let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
         py.aside(|| server.handler(spec))?.map_err(route_error)
     }

@@ -66,14 +66,14 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        let data = Data::of(data)?;
-        let snapshot = snapshot.map(Data::of).transpose()?;
+        let data = Data::of("data", data)?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot)).transpose()?;
         let event = NewEvent {
-            data: data.as_bytes()?,
+            data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
             id: convert::text("id", id)?,
             retry: convert::retry(retry)?,
-            snapshot: snapshot.as_ref().map(Data::as_bytes).transpose()?,
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
         Ok(PyString::new(py, publish(py, stream, &event)?.id()))
     }
@@ -93,8 +93,8 @@ impl PyStream {
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        let data = Data::of(data)?;
-        let (bytes, event) = (data.as_bytes()?, convert::text("event", event)?.unwrap_or("snapshot"));
+        let data = Data::of("data", data)?;
+        let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
         py.aside(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
 
@@ -108,8 +108,8 @@ impl PyStream {
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
         // A terminal event always carries data: clients ignore an event without any.
-        let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), Data::of)?;
-        let (bytes, event) = (data.as_bytes()?, convert::text("event", event)?.unwrap_or("end"));
+        let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
+        let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let done = py.aside(|| stream.end(bytes, event))?.map_err(publish_error)?;
         Ok(PyString::new(py, done.id()))
     }
