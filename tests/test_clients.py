@@ -23,12 +23,12 @@ import openai
 import pytest
 import requests
 import requests_sse
-import sse_fast
 import sseclient
 import urllib3
 from anthropic._streaming import SSEDecoder as AnthropicDecoder
 from openai._streaming import SSEDecoder as OpenAIDecoder
 
+import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.sse import Parser
@@ -102,7 +102,13 @@ def by_anthropic_decoder(url: str) -> Iterator[Seen]:
 
 
 CLIENTS: list[Callable[[str], Iterator[Seen]]] = [
-    by_httpx2, by_httpx_sse, by_sseclient_py, by_requests_sse, by_urllib3, by_aiohttp, by_openai_decoder,
+    by_httpx2,
+    by_httpx_sse,
+    by_sseclient_py,
+    by_requests_sse,
+    by_urllib3,
+    by_aiohttp,
+    by_openai_decoder,
     by_anthropic_decoder,
 ]
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__[3:])
@@ -154,7 +160,9 @@ def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Calla
 
 
 @every_client
-def test_gaps_and_snapshots_are_ordinary_events(server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]) -> None:
+def test_gaps_and_snapshots_are_ordinary_events(
+    server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]
+) -> None:
     stream = server.stream("s", history=2, max_lag=2, start="all")
     ids = [stream.publish(number) for number in range(4)]
     stream.snapshot("state")
@@ -203,7 +211,9 @@ def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(se
         return stream
 
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=TIMEOUT, max_retries=0)
-    with client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True) as response:
+    with client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "hi"}], stream=True
+    ) as response:
         tokens = [chunk.choices[0].delta.content for chunk in response]
     assert tokens == ["Hello", ", ", "world", None]
 
@@ -214,8 +224,16 @@ def test_the_anthropic_client_reads_a_streamed_message(serve: Serve) -> None:
     @server.post("/v1/messages")
     def message(_req: sse_fast.Request) -> sse_fast.Stream:
         stream = server.stream("message", start="all", heartbeat=0.05)
-        begin = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None,
-                 "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+        begin = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "content": [],
+            "model": "m",
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
         for event in (
             {"type": "message_start", "message": begin},
             {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -232,5 +250,9 @@ def test_the_anthropic_client_reads_a_streamed_message(serve: Serve) -> None:
     ) as response:
         types = [event.type for event in response]
     assert types == [
-        "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_stop",
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_stop",
     ]

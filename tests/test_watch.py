@@ -13,18 +13,25 @@ import time
 from typing import Any
 
 import pytest
-import sse_fast
 
+import sse_fast
 from conftest import Open, Serve
 from support.deadline import until
 
 
 def test_only_changes_are_published_and_a_terminal_status_ends_the_stream(server: sse_fast.Server, read: Open) -> None:
     server.stream("s", start="all")
-    states = iter([
-        {"status": "IN_QUEUE"}, {"status": "IN_QUEUE"}, {"status": "PROVISIONING"}, {"status": "PROVISIONING", "vm": 1},
-        {"status": "PROVISIONING", "vm": 1}, {"status": "IN_QUEUE"}, {"status": "BENCHMARKED", "ms": 4},
-    ])
+    states = iter(
+        [
+            {"status": "IN_QUEUE"},
+            {"status": "IN_QUEUE"},
+            {"status": "PROVISIONING"},
+            {"status": "PROVISIONING", "vm": 1},
+            {"status": "PROVISIONING", "vm": 1},
+            {"status": "IN_QUEUE"},
+            {"status": "BENCHMARKED", "ms": 4},
+        ]
+    )
     watch = server.watch(lambda: next(states), every=0.01, stream="s", until={"BENCHMARKED", "FAILED"})
     events = read().open().rest()
     assert [(event.event, event.data) for event in events] == [
@@ -112,7 +119,7 @@ def test_after_max_failures_the_stream_ends_with_an_error_event(
     assert event.event == "error"
     assert "secret" not in event.data
     assert watch.failures == 4
-    pauses = [later - earlier for earlier, later in zip(times, times[1:])]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(pauses) == 3
     assert pauses[2] > pauses[0] * 1.5, f"no back-off: {pauses}"
 
@@ -130,8 +137,8 @@ def test_stop_leaves_the_stream_open(server: sse_fast.Server) -> None:
 def test_a_watch_ends_with_its_stream_and_with_its_server(serve: Serve) -> None:
     server = serve()
     ended, open_ = server.stream("ended"), server.stream("open")
-    first = server.watch(lambda: time.monotonic_ns(), every=0.01, stream=ended, until={"DONE"})
-    second = server.watch(lambda: time.monotonic_ns(), every=0.01, stream=open_, until={"DONE"})
+    first = server.watch(time.monotonic_ns, every=0.01, stream=ended, until={"DONE"})
+    second = server.watch(time.monotonic_ns, every=0.01, stream=open_, until={"DONE"})
     ended.end("over")
     first.wait(20)
     server.close()
@@ -152,8 +159,13 @@ def test_what_cannot_be_published_counts_as_a_failure_not_a_silent_death(
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"every": 0}, "every"), ({"every": -1}, "every"), ({"every": float("nan")}, "every"),
-     ({"max_failures": 0}, "max_failures"), ({"max_failures": 1.5}, "max_failures")],
+    [
+        ({"every": 0}, "every"),
+        ({"every": -1}, "every"),
+        ({"every": float("nan")}, "every"),
+        ({"max_failures": 0}, "max_failures"),
+        ({"max_failures": 1.5}, "max_failures"),
+    ],
     ids=repr,
 )
 def test_a_bad_argument_is_a_value_error_naming_it(server: sse_fast.Server, options: Any, named: str) -> None:

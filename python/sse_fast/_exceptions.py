@@ -24,6 +24,7 @@ Invariant: one root, so that `except SseFastError` catches the library; each lea
 from __future__ import annotations
 
 import http
+import operator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class HttpError(SseFastError):
 
     Raises:
         ValueError: the status is not that of an error.
+        TypeError: the status is no whole number.
 
     >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
     Traceback (most recent call last):
@@ -112,6 +114,7 @@ class HttpError(SseFastError):
         self, status: int, detail: str, *, error: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         """See the class."""
+        status = operator.index(status)
         if not 400 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's error statuses
             message = f"the status of an HttpError is 400 to 599, not {status}"
             raise ValueError(message)

@@ -10,10 +10,12 @@ while it waits. At shutdown idle threads end by themselves; one that is inside a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import json
 import logging
+import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -115,13 +117,14 @@ class Response:
     Args:
         body: bytes as they are, str as UTF-8, anything else as JSON.
         status: the HTTP status.
-        headers: further headers.
-        content_type: by default what the body's type says: ``application/octet-stream``, ``text/plain; charset=utf-8``
-            or ``application/json``.
+        headers: further headers, names in any case.
+        content_type: beats the one in `headers`; by default what the body's type says: ``application/octet-stream``,
+            ``text/plain; charset=utf-8`` or ``application/json``.
 
     Raises:
         EventTypeError: the body is not JSON-able.
         ValueError: the status is not from 200 to 599.
+        TypeError: the status is no whole number.
 
     >>> Response({"id": 7}, status=201).body
     b'{"id":7}'
@@ -137,12 +140,16 @@ class Response:
         content_type: str | None = None,
     ) -> None:
         """See the class."""
+        status = operator.index(status)
         if not 200 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's final statuses
             message = f"the status of a Response is 200 to 599, not {status}"
             raise ValueError(message)
         self.body, by_type = _encoded(body)
         self.status = status
-        self.headers = {"content-type": content_type if content_type is not None else by_type, **(headers or {})}
+        given = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+        if content_type is not None:
+            given["content-type"] = content_type
+        self.headers = {"content-type": by_type, **given}
 
 
 def _encoded(body: object) -> tuple[bytes, str]:
@@ -157,6 +164,12 @@ def _encoded(body: object) -> tuple[bytes, str]:
 def _json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as JSON whatever its type; a str is a JSON string."""
     return Response(json_dumps(value), status, headers, "application/json")
+
+
+# Written out, because importing the package does not import the JSON encoder.
+_FAILED = Response(
+    b'{"error":"internal","detail":"the handler failed; see the server\'s log"}', 500, None, "application/json"
+)
 
 
 class Callbacks:
@@ -174,25 +187,30 @@ class Callbacks:
         self._starting = threading.Lock()  # Protects `_started`; no callable runs under it.
         self._started = False
 
-    def add(self, function: Callable[[Any], Any]) -> int:
-        """The key under which the engine may call `function` from now on."""
+    @contextlib.contextmanager
+    def added(self, function: Callable[[Any], Any]) -> Iterator[int]:
+        """The key under which the engine may call `function`, if the block that tells it so succeeds."""
         key = next(self._keys)
         self._callables[key] = function
+        try:
+            yield key
+        except BaseException:
+            del self._callables[key]
+            raise
         with self._starting:
             if not self._started:
-                self._started = True
                 for number in range(self._threads):
                     name = f"sse_fast handler {number + 1}"
                     threading.Thread(target=self._serve, name=name, daemon=True).start()
-        return key
+                self._started = True
 
     def _serve(self) -> None:
         """One handler thread: waits, answers, until the engine stops."""
         while (call := self._engine.next_call()) is not None:
             try:
                 self._answer(call)
-            except BaseException:  # An answer the engine refused; whatever it is, this thread goes on.
-                _LOG.exception("answering a request failed")
+            except BaseException:  # An answer the engine refused, or logging that raised: this thread goes on.
+                _give_up(call)
             del call  # Not kept while waiting: a call that could not be answered becomes a 500 when it is dropped.
 
     def _answer(self, call: Call) -> None:
@@ -205,7 +223,15 @@ class Callbacks:
         if isinstance(answer, Stream):
             call.answer_stream(answer)
         else:
-            call.answer_response(answer.status, [(str(k), str(v)) for k, v in answer.headers.items()], answer.body)
+            call.answer_response(answer.status, list(answer.headers.items()), answer.body)
+
+
+def _give_up(call: Call) -> None:
+    """Answers a call whose own answer was impossible; called while that exception is handled."""
+    with contextlib.suppress(BaseException):  # Someone's logging handler may raise.
+        _LOG.exception("answering a request failed")
+    with contextlib.suppress(BaseException):  # It was answered after all, or asks whether a stream exists.
+        call.answer_response(500, list(_FAILED.headers.items()), _FAILED.body)
 
 
 def _handled(function: Handler, request: Request) -> Stream | Response:
@@ -219,7 +245,7 @@ def _handled(function: Handler, request: Request) -> Stream | Response:
         return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
     except BaseException:  # SystemExit too: on a thread of the server's it could only end that thread.
         _LOG.exception("the handler of %s %s failed", request.method, request.path)
-        return _json_response({"error": "internal", "detail": "the handler failed; see the server's log"}, 500)
+        return _FAILED
 
 
 def _exists(function: Exists, stream: str) -> bool:

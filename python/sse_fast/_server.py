@@ -12,9 +12,11 @@ Longer than its neighbours because every method of `Server` carries its document
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import signal
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -267,15 +269,16 @@ class Server:
         >>> with sse_fast.serve(0) as server:
         ...     server.route("/api/streams/{id}", "workflow/{id}", wait=6.0)
         """
-        self._engine.route(
-            path,
-            stream,
-            wait=_settings.checked_seconds("wait", wait),
-            retry_delay=_settings.checked_seconds("retry_delay", retry_delay, low=0.001),
-            exists=None if exists is None else self._callbacks.add(exists),
-            create=create,
-            options=_settings.stream_options(options),
-        )
+        with contextlib.nullcontext() if exists is None else self._callbacks.added(exists) as key:
+            self._engine.route(
+                path,
+                stream,
+                wait=_settings.checked_seconds("wait", wait),
+                retry_delay=_settings.checked_seconds("retry_delay", retry_delay, low=0.001),
+                exists=key,
+                create=create,
+                options=_settings.stream_options(options),
+            )
 
     def get(
         self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
@@ -373,8 +376,8 @@ class Server:
         checked = _settings.stream_options(options)
 
         def decorate(function: Function) -> Function:
-            key = self._callbacks.add(function)
-            self._engine.handler(method, path, key, early_head=early_head, options=checked)
+            with self._callbacks.added(function) as key:
+                self._engine.handler(method, path, key, early_head=early_head, options=checked)
             return function
 
         return decorate
@@ -392,8 +395,16 @@ class Server:
 def _write_logs(engine: Engine) -> None:
     """Hands the engine's log records to `logging` until the engine has stopped."""
     while (batch := engine.next_logs()) is not None:
-        for level, logger, text in batch:
-            logging.getLogger(logger).log(level, "%s", text)
+        for record in batch:
+            _write_log(*record)
+
+
+def _write_log(level: int, logger: str, text: str) -> None:
+    try:
+        logging.getLogger(logger).log(level, "%s", text)
+    except BaseException:  # Someone's handler or filter; the records after this one are to be logged too.
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 def _raise_open_files_limit() -> None:

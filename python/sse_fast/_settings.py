@@ -42,8 +42,8 @@ class Kind:
     def or_none(self) -> Kind:
         """The same kind, or None (``none`` or ``off`` in the environment)."""
         return Kind(
-            f"{self.allowed}, or None",
-            lambda text: None if text.strip().lower() in {"none", "off", ""} else self.parse(text),
+            f"{self.allowed}, or None (in the environment also none or off)",
+            lambda text: None if text.strip().lower() in {"none", "off"} else self.parse(text),
             lambda value: None if value is None else self.check(value),
         )
 

@@ -83,6 +83,7 @@ class Events:
         self._name = name
         self._timeout = None if timeout is None else checked_seconds("timeout", timeout)
         self._socket: socket.socket | None = None
+        self._awaited = False
         self._over = False
 
     def __iter__(self) -> Iterator[Event]:
@@ -103,7 +104,11 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event; costs no thread where the loop can watch sockets."""
+        """The next event; costs no thread where the loop can watch sockets.
+
+        Raises:
+            RuntimeError: another task is waiting for it; give each task an iteration of its own.
+        """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._over:
             event = self._taken(*self._reader.try_next())
@@ -143,6 +148,15 @@ class Events:
 
     async def _readable(self, timeout: float | None) -> None:
         """Waits until there may be something to read, or `timeout` seconds have passed."""
+        if self._awaited:
+            raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
+        self._awaited = True
+        try:
+            await self._woken(timeout)
+        finally:
+            self._awaited = False
+
+    async def _woken(self, timeout: float | None) -> None:
         import asyncio  # noqa: PLC0415 - only those who use it pay for it
 
         loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ._exceptions import ServerClosed, StreamEnded, WaitTimeout
+from ._settings import checked_seconds
 
 if TYPE_CHECKING:
     from ._core import Stream
@@ -81,8 +82,9 @@ class Watch:
 
         Raises:
             WaitTimeout: it was not over within `timeout`.
+            SettingError: `timeout` is not allowed.
         """
-        if not self._over.wait(timeout):
+        if not self._over.wait(None if timeout is None else checked_seconds("timeout", timeout)):
             raise WaitTimeout(f"the watch of {self.stream.name!r} was not over within {timeout} s")
 
     def __repr__(self) -> str:

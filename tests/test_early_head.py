@@ -1,0 +1,98 @@
+"""Handlers that work for long, and readers that hear of it.
+
+Guards `early_head`: the head and heartbeats go out while a handler that will return
+a stream still works, also while it holds the interpreter.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+import sse_fast
+from conftest import Serve
+from support.deadline import until
+from support.interpreter import WATCHER, hold_the_interpreter
+from support.process import Program
+from support.reader import Reader
+
+JSON = [("Content-Type", "application/json")]
+
+
+def test_with_early_head_the_head_and_heartbeats_precede_the_handler_s_answer(serve: Serve) -> None:
+    server = serve()
+    gate = threading.Event()
+
+    @server.post("/completions", early_head=True, heartbeat=0.05, ids=False)
+    def complete(_req: sse_fast.Request) -> sse_fast.Stream:
+        gate.wait(30)
+        stream = server.stream("completion", ids=False, start="all")
+        stream.publish("token")
+        stream.end("[DONE]")
+        return stream
+
+    with Reader(server.port, "/completions", method="POST", body=b"{}", headers=JSON) as reader:
+        try:
+            reader.open()
+            reader.read_until(lambda: len(reader.parser.comments) >= 3, what="heartbeats before the answer")
+            assert not reader.parser.events
+        finally:
+            gate.set()
+        assert [event.data for event in reader.rest()] == ["token", "[DONE]"]
+
+
+def test_early_heartbeats_go_out_while_the_handler_holds_the_interpreter(serve: Serve) -> None:
+    server = serve()
+
+    @server.get("/completions", early_head=True, heartbeat=0.25)
+    def complete(_req: sse_fast.Request) -> sse_fast.Stream:
+        spans.append(hold_the_interpreter(3.0))
+        stream = server.stream("completion", start="all")
+        stream.end("over")
+        return stream
+
+    spans: list[tuple[float, float]] = []
+    with Program(WATCHER, server.port, "/completions") as program:
+        assert program.line() == "ready"
+        lines = []
+        while True:
+            when, _, text = program.line(30).partition(" ")
+            lines.append((float(when), text))
+            if text == "data: over":
+                break
+    start, end = spans[0]
+    assert sum(start <= when <= end and "heartbeat" in text for when, text in lines) >= 8, lines
+
+
+def test_a_handler_that_fails_after_an_early_head_says_so_in_the_stream(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve()
+
+    @server.get("/fail", early_head=True, heartbeat=0.05)
+    def fail(_req: sse_fast.Request) -> sse_fast.Stream:
+        until(beating.is_set)
+        raise RuntimeError("the secret reason")
+
+    beating = threading.Event()
+    with caplog.at_level(logging.ERROR, "sse_fast"), Reader(server.port, "/fail") as reader:
+        reader.open()
+        reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
+        beating.set()
+        reader.read_eof()
+    assert b"secret" not in reader.received
+    assert "the secret reason" in caplog.text
+    # What a reader can do with it: an error event, or at least no proper end.
+    assert not reader.finished or any(event.event == "error" for event in reader.parser.events)
+
+
+def test_a_fast_handler_with_early_head_is_the_same_response(server: sse_fast.Server) -> None:
+    stream = server.stream("s", start="all")
+    event_id = stream.publish("x")
+    server.get("/fast", early_head=True)(lambda _req: stream)
+    with Reader(server.port, "/fast") as reader:
+        reader.open()
+        assert reader.next().own_id == event_id
+        assert bytes(reader.body) == f"id: {event_id}\ndata: x\n\n".encode()
