@@ -306,7 +306,7 @@ class Crowd:
             return
         now = time.monotonic_ns()
         if self._scenario.streams.count == 1:
-            self._note_round(whole, now)
+            self._note_rounds(whole, ledger.delivered - before, now)
         elif self._scenario.runs.count:
             member.published = time_of(whole) or member.published
         if not first and starts_of_history(self._scenario) and ledger.delivered and not before:
@@ -316,16 +316,19 @@ class Crowd:
             if published > member.began:  # A replayed end says nothing about time.
                 self._fire("terminal event", (now - published) / 1e6)
 
-    def _note_round(self, whole: bytes, now: int) -> None:
-        number = last_seq(whole)
-        if number is None:
+    def _note_rounds(self, whole: bytes, events: int, now: int) -> None:
+        """Notes the newest `events` numbers; only the newest one's time is looked for, others know the others."""
+        newest = last_seq(whole)
+        if newest is None:
             return
-        entry = self.rounds.get(number)
-        if entry is None:
-            self.rounds[number] = [time_of(whole) or now, 1, now]
-        else:
+        for number in range(newest - events + 1, newest + 1):
+            entry = self.rounds.get(number)
+            if entry is None:
+                entry = self.rounds[number] = [0, 0, 0]
             entry[1] += 1
             entry[2] = now
+        if events and not entry[0]:
+            entry[0] = time_of(whole) or 0
 
     def _ended(self, member: Member) -> None:
         if member.frames.ended:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-_SEQ = re.compile(rb'"seq":(\d+)')
+# At the beginning of the data only: a run's terminal event quotes the data of the last one.
+_SEQ = re.compile(rb'data: \{"seq":(\d+)')
 _TIME = re.compile(rb'"t":(\d+)')
 _SKIPPED = re.compile(rb'"skipped":(\d+|null)')
 _ID = re.compile(rb"^id: ([^\n]*)-\d+$", re.MULTILINE)
@@ -83,7 +84,7 @@ class Frames:
 
 def last_seq(whole: bytes) -> int | None:
     """The number of the newest event in what `take` returned."""
-    at = whole.rfind(b'"seq":')
+    at = whole.rfind(b'data: {"seq":')
     found = _SEQ.match(whole, at) if at >= 0 else None
     return int(found[1]) if found else None
 

@@ -69,14 +69,14 @@ class Result:
                 into[name] = into.get(name, 0) + count
         for number, (published, count, last) in account["rounds"]:
             entry = self.rounds.setdefault(number, [published, 0, 0])
-            self.rounds[number] = [min(entry[0], published), entry[1] + count, max(entry[2], last)]
+            self.rounds[number] = [entry[0] or published, entry[1] + count, max(entry[2], last)]
 
     @property
     def tails(self) -> Histogram:
         """For every event that the whole mass has: how long until the last one had it."""
         tails, whole = Histogram(), max((count for _, count, _ in self.rounds.values()), default=0)
         for published, count, last in self.rounds.values():
-            if count == whole:
+            if count == whole and published:
                 tails.record((last - published) / 1e6)
         return tails
 
@@ -210,6 +210,7 @@ class Harness:
         for run in range(runs.count):
             self._sleep_until(moment + run * runs.over / runs.count)
             self._order(f"r {run}")
+            self._published += 1
         if runs.count:
             self._sleep_until(moment + runs.over + runs.length + runs.late)
             return
@@ -265,8 +266,9 @@ class Harness:
                 gevent.sleep(2)
                 sums = {k: sum(c.get(k, 0) for c in self._progress.values()) for k in ("open", "delivered", "refused")}
                 at = time.monotonic() - self._origin
+                what = "runs started" if self.scenario.runs.count else "published into each stream"
                 self._say(
-                    f"{at:5.0f} s  {sums['open']:>7,} subscribed  {self._published:>6,} published into each stream  "
+                    f"{at:5.0f} s  {sums['open']:>7,} subscribed  {self._published:>6,} {what}  "
                     f"{sums['delivered']:>11,} delivered" + (f"  {sums['refused']} refused" if sums["refused"] else "")
                 )
 

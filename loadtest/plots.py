@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34
 _TICKS = 5
+_WHOLE = 20  # An axis longer than this is marked in whole numbers.
 
 Points = list[tuple[float, float]]
 
@@ -98,7 +99,8 @@ def _axes(scale: _Scale, xs: Sequence[float], x: str, y: str) -> str:
         out += f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:,g}</text>'
     for index, value in enumerate(xs):
         at = _x(index / _TICKS)
-        out += f'<text class="tick" x="{at:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{value:,.3g}</text>'
+        shown = f"{value:,.0f}" if abs(xs[-1] - xs[0]) > _WHOLE else f"{value:,.3g}"
+        out += f'<text class="tick" x="{at:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{shown}</text>'
     out += f'<text class="name" x="{WIDTH - _RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{html.escape(x)}</text>'
     return out + f'<text class="name" x="4" y="{HEIGHT - 2}">{html.escape(y)}</text>'
 

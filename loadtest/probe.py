@@ -138,9 +138,14 @@ class Probes:
         self._scenario, self._target, self._source, self._fire = scenario, target, source, fire
         self._greenlets: list[gevent.Greenlet] = []
 
-    def join(self) -> None:
-        """Subscribes those who are there from the beginning."""
-        self._greenlets += [gevent.spawn(probe.run) for probe in self.probes if probe.part.join is None]
+    def join(self, seconds: float) -> None:
+        """Subscribes those who are there from the beginning, spread over `seconds`.
+
+        They stand among the mass then: a server that serves in order of arrival serves the first sooner than the last.
+        """
+        early = [probe for probe in self.probes if probe.part.join is None]
+        for index, probe in enumerate(early):
+            self._greenlets.append(gevent.spawn_later(seconds * index / len(early), probe.run))
 
     def begin(self, moment: float) -> None:
         """Starts the clock of the plan."""

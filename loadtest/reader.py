@@ -75,7 +75,7 @@ class Readers(User):
         if isinstance(readers, Crowd):
             readers.join(asked.clients.ramp / asked.clients.processes)
         else:
-            readers.join()
+            readers.join(asked.clients.count / asked.clients.ramp)
         self._step_until(readers, lambda: readers.joined)
         self._tell("joined", {})
         self._step_until(readers, self.begin.ready)
