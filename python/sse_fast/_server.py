@@ -92,13 +92,13 @@ class Server:
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads)
         self._logs = threading.Thread(target=_write_logs, args=(self._engine,), name="sse_fast logs", daemon=True)
-        self._logs.start()
-        _live.add(self)
         try:
+            self._logs.start()
             self._serve_assets()
         except BaseException:
-            self.close(drain=0.0)
+            self._engine.close(0.0)
             raise
+        _live.add(self)
 
     @property
     def port(self) -> int:
@@ -321,12 +321,16 @@ class Server:
     def wait(self) -> None:
         """Serves until Ctrl-C, SIGTERM or `close` from another thread; then drains and returns.
 
-        SIGTERM is only seen when called in the main thread; its handler is restored before draining, so that a second
-        signal ends the process at once.
+        A second signal ends the process without draining to the end. In a thread other than the main one it sees no
+        signal, only `close`. It blocks its thread: in a program of asyncio use ``await asyncio.to_thread(server.wait)``
+        inside ``with server:``, or wait for an event of your own.
+
+        Raises:
+            ForkError: in a child of the process that started the server.
         """
         terminated = threading.Event()
-        previous = None
         in_main_thread = threading.current_thread() is threading.main_thread()
+        previous = None
 
         def terminate(_number: int, _frame: FrameType | None) -> None:
             terminated.set()
@@ -339,20 +343,29 @@ class Server:
         except KeyboardInterrupt:
             pass
         finally:
-            if in_main_thread and previous is not None:
-                signal.signal(signal.SIGTERM, previous)
+            if in_main_thread:  # A handler that was not installed from Python cannot be given back.
+                signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
         self.close()
 
     def close(self, drain: float = 5.0) -> None:
         """Stops listening, gives subscribers what they lack, ends runs, and stops the engine. Idempotent.
 
+        A second call waits for the first. A signal handler that raises, as Ctrl-C's does, leaves the wait; the closing
+        itself goes on, and the interpreter's exit does not wait for it again.
+
         Args:
             drain: the most seconds to take for it; whoever is too slow is cut off.
 
+        Raises:
+            SettingError: `drain` is not allowed.
+
         In a process that did not start the server, a child after a fork, it does nothing.
         """
-        self._engine.close(_settings.checked_seconds("drain", drain))
-        _live.discard(self)
+        seconds = _settings.checked_seconds("drain", drain)
+        try:
+            self._engine.close(seconds)
+        finally:
+            _live.discard(self)
         if self._logs is not threading.current_thread():
             self._logs.join(_LOG_FLUSH)
 

@@ -1,0 +1,150 @@
+"""Programs with a server that are interrupted, terminated, or simply end.
+
+Guards the ways out: signals while something else goes on, `wait` in every kind of
+program, and the interpreter's exit in the middle of everything, again and again:
+no hang, no crash, no traceback.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from support.process import Program
+
+STALLED = """
+import socket, sse_fast
+server = sse_fast.serve(0, publish_wait=0.0, history=5000, max_lag=5000, history_bytes=1 << 28)
+stream = server.stream("s")
+reader = socket.socket()
+reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+reader.connect(("127.0.0.1", server.port))
+reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+reader.recv(100)
+for _ in range(4000):
+    stream.publish("x" * 4000)
+print("ready", flush=True)
+server.wait()
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_wait_for_the_drain(first: signal.Signals, second: signal.Signals) -> None:
+    with Program(STALLED) as program:
+        assert program.line() == "ready"
+        time.sleep(0.2)
+        program.send_signal(first)
+        time.sleep(0.5)
+        assert program.process.poll() is None, "it does not drain"
+        began = time.monotonic()
+        program.send_signal(second)
+        assert program.wait() == -second
+        assert time.monotonic() - began < 3.0  # The drain would take five seconds.
+
+
+PROGRAMS = {
+    "served from another thread": """
+        import sse_fast, threading
+        made = []
+        thread = threading.Thread(target=lambda: made.append(sse_fast.serve(0)))
+        thread.start()
+        thread.join()
+        print("ready", flush=True)
+        made[0].wait()
+        print("closed", made[0].closed)
+    """,
+    "waited for in another thread": """
+        import signal, sse_fast, threading
+        server = sse_fast.serve(0)
+        signal.signal(signal.SIGTERM, lambda *_: server.close())
+        thread = threading.Thread(target=server.wait)
+        thread.start()
+        print("ready", flush=True)
+        thread.join()
+        print("closed", server.closed)
+    """,
+    "waited for in asyncio": """
+        import asyncio, signal, sse_fast
+        async def main():
+            with sse_fast.serve(0) as server:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.close)
+                print("ready", flush=True)
+                await asyncio.to_thread(server.wait)
+                print("closed", server.closed)
+        asyncio.run(main())
+    """,
+    "waited for twice": """
+        import signal, sse_fast
+        server = sse_fast.serve(0)
+        before = signal.getsignal(signal.SIGTERM)
+        print("ready", flush=True)
+        server.wait()
+        server.wait()
+        print("closed", signal.getsignal(signal.SIGTERM) == before)
+    """,
+}
+
+
+@pytest.mark.parametrize("source", PROGRAMS.values(), ids=PROGRAMS)
+def test_sigterm_closes_however_the_server_is_waited_for(source: str) -> None:
+    with Program(source) as program:
+        assert program.line() == "ready"
+        time.sleep(0.3)
+        program.send_signal(signal.SIGTERM)
+        assert program.line() == "closed True"
+        assert program.wait() == 0
+        assert program.stderr == ""
+
+
+#: Everything that a server does at once, in the moment the program ends.
+BUSY = """
+import asyncio, http.client, sse_fast, sys, threading, time, urllib.request
+
+server = sse_fast.serve(0)
+stream = server.stream("s", start="all")
+
+def publish():
+    try:
+        while True:
+            stream.publish("x" * 100)
+    except sse_fast.ServerClosed:
+        pass
+
+def get(path):
+    try:
+        urllib.request.urlopen(server.url + path).read()
+    except (OSError, http.client.HTTPException):
+        pass
+
+async def read():
+    async for _ in stream.events():
+        pass
+
+async def main():
+    tasks = [asyncio.create_task(read()) for _ in range(3)]
+    await asyncio.sleep(0.02)
+
+server.get("/slow")(lambda _req: time.sleep(60))
+server.get("/endless")(lambda _req: [event for event in stream.events()])
+server.watch(time.monotonic_ns, every=0.001, stream="watched", until="never")
+server.watch(lambda: time.sleep(60), every=0.001, stream="stuck", until="never")
+child = "from sse_fast.runner import emit\\nwhile True: emit('A', 1)"
+server.run([sys.executable, "-c", child], stream="run", on_event=lambda _event: None)
+threads = [lambda: list(stream.events()), publish, publish]
+threads += [lambda path=path: get(path) for path in ("/slow", "/endless", "/streams/s")]
+for work in threads:
+    threading.Thread(target=work, daemon=True).start()
+asyncio.run(main())
+print("over", flush=True)
+"""
+
+
+def test_the_interpreter_may_exit_in_the_middle_of_everything() -> None:
+    for _ in range(5):
+        with Program(BUSY, options=("-u", "-X", "dev", "-X", "faulthandler")) as program:
+            program.line_with("over")
+            assert program.wait() == 0
+            assert program.stderr == ""
