@@ -22,15 +22,16 @@ impl Turn {
     /// Looks at every subscriber that is due.
     pub(super) fn beat(&mut self) {
         let now = self.now();
-        let mut due = Vec::new();
+        let mut due = std::mem::take(&mut self.due);
         self.wheel.take_due(now, &mut due);
-        for (key, tick) in due {
+        for (key, tick) in due.drain(..) {
             let current = self.subscribers.get_mut(key as usize).filter(|subscriber| subscriber.beat == tick);
             if let Some(subscriber) = current {
                 subscriber.beat = NO_TICK;
                 self.came_up(key, now);
             }
         }
+        self.due = due;
     }
 
     /// Tells the wheel when to bring a subscriber up next.

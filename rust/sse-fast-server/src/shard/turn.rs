@@ -61,6 +61,8 @@ pub(super) struct Turn {
     pub(super) single: Batch,
     /// Bytes put together for one write; reused.
     pub(super) out: Vec<u8>,
+    /// Who is due in this turn; reused.
+    pub(super) due: Vec<(u32, Tick)>,
     /// The heartbeat made last: most streams have the same.
     last_beat: Option<Rc<Beat>>,
     pub(super) stall: Tick,
@@ -86,6 +88,7 @@ impl Turn {
             batch_of: NO_MEMBER,
             single: Batch::default(),
             out: Vec::new(),
+            due: Vec::new(),
             last_beat: None,
             stall: in_ticks(stall),
             patience: in_ticks(patience),
@@ -96,7 +99,8 @@ impl Turn {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            if let Err(error) = self.poll.poll(&mut events, self.timeout())
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return;
@@ -126,11 +130,11 @@ impl Turn {
         self.draining.is_some()
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         if !self.walks.is_empty() || !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
-        let beat = self.wheel.next(Tick::MAX).map(|tick| self.ticks.until(tick));
+        let beat = self.wheel.next_due().map(|tick| self.ticks.until(tick));
         let room = (!self.room.is_empty()).then_some(ROOM_LOOK);
         let drain = self.draining.map(|until| until.saturating_duration_since(Instant::now()));
         [beat, room, drain].into_iter().flatten().min()
