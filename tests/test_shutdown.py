@@ -144,7 +144,7 @@ print("over", flush=True)
 
 def test_the_interpreter_may_exit_in_the_middle_of_everything() -> None:
     for _ in range(5):
-        with Program(BUSY, options=("-u", "-X", "dev", "-X", "faulthandler")) as program:
+        with Program(BUSY, options=("-u", "-X", "faulthandler", "-W", "error")) as program:
             program.line_with("over")
             assert program.wait() == 0
             assert program.stderr == ""

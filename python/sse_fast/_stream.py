@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._core import Reader
 
+_TURN = 64  # Events that one task takes before others get their turn: a busy stream would keep the loop to itself.
 _SLICE = 0.5  # How late the thread that stands in where a loop cannot watch sockets notices that nobody waits any more.
 
 
@@ -83,7 +84,8 @@ class Events:
         self._name = name
         self._timeout = None if timeout is None else checked_seconds("timeout", timeout)
         self._socket: socket.socket | None = None
-        self._awaited = False
+        self._awaited: asyncio.Future[None] | None = None  # What the task that waits for an event waits for.
+        self._in_turn = 0  # Events taken since the loop last had a turn.
         self._over = False
 
     def __iter__(self) -> Iterator[Event]:
@@ -110,9 +112,12 @@ class Events:
             RuntimeError: another task is waiting for it; give each task an iteration of its own.
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        if self._in_turn >= _TURN:
+            await self._let_others()
         while not self._over:
             event = self._taken(*self._reader.try_next())
             if event is not None:
+                self._in_turn += 1
                 return event
             if self._over:
                 break
@@ -124,9 +129,14 @@ class Events:
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """Ends the iteration and frees what asynchronous waiting needed; iterating to the end does it too."""
+        """Ends the iteration and frees what asynchronous waiting needed; iterating to the end does it too.
+
+        A task that waits for an event is told at once; a thread that does gets that event first.
+        """
         self._over = True
-        if self._socket is not None:
+        if self._awaited is not None:  # That task closes the socket: the loop still watches it.
+            self._awaited.get_loop().call_soon_threadsafe(_settle, self._awaited)
+        elif self._socket is not None:
             self._socket.close()
             self._socket = None
 
@@ -146,22 +156,22 @@ class Events:
     def _silent(self) -> WaitTimeout:
         return WaitTimeout(f"stream {self._name!r} was silent for {self._timeout} s")
 
-    async def _readable(self, timeout: float | None) -> None:
-        """Waits until there may be something to read, or `timeout` seconds have passed."""
-        if self._awaited:
-            raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
-        self._awaited = True
-        try:
-            await self._woken(timeout)
-        finally:
-            self._awaited = False
-
-    async def _woken(self, timeout: float | None) -> None:
+    async def _let_others(self) -> None:
         import asyncio  # noqa: PLC0415 - only those who use it pay for it
 
+        self._in_turn = 0
+        await asyncio.sleep(0)
+
+    async def _readable(self, timeout: float | None) -> None:
+        """Waits until there may be something to read, or `timeout` seconds have passed, or it was closed."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        if self._awaited is not None:
+            raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
+        self._in_turn = 0
         loop = asyncio.get_running_loop()
         wake = self._wake_socket()
-        arrived: asyncio.Future[None] = loop.create_future()
+        self._awaited = arrived = loop.create_future()
         try:
             loop.add_reader(wake, _settle, arrived)
         except NotImplementedError:  # A loop that cannot watch sockets: a thread waits instead, and takes nothing.
@@ -172,6 +182,8 @@ class Events:
             finally:
                 loop.remove_reader(wake)
                 arrived.cancel()
+        finally:
+            self._awaited = None
         _drain(wake)
 
     def _wake_socket(self) -> socket.socket:
