@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sse_fast
 
+import sse_fast
 from support.reader import Reader
 
 if TYPE_CHECKING:

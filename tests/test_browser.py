@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sse_fast
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+import sse_fast
 from conftest import Serve
 from support.chromium import console
 from support.deadline import until
@@ -136,7 +136,10 @@ source.onmessage = (event) => {
   next = Number(event.data) + 1;
   window.received = (window.received ?? 0) + 1;
 };
-source.addEventListener("gap", (event) => { gaps += 1; const n = JSON.parse(event.data).skipped; skipped += n; next += n; });
+source.addEventListener("gap", (event) => {
+  const missed = JSON.parse(event.data).skipped;
+  gaps += 1; skipped += missed; next += missed;
+});
 source.addEventListener("end", (event) => { done = event.data; source.close(); });
 """
 
@@ -173,7 +176,9 @@ def test_closing_a_source_ends_its_subscription(page: sse_fast.Server, browser: 
     streams = [page.stream(f"s{number}") for number in range(5)]
     browser.get(f"{page.url}/page")
     for _ in range(3):
-        browser.execute_script("window.all = []; for (let i = 0; i < 5; i++) all.push(new EventSource(`/streams/s${i}`))")
+        browser.execute_script(
+            "window.all = []; for (let i = 0; i < 5; i++) all.push(new EventSource(`/streams/s${i}`))"
+        )
         until(lambda: [stream.subscribers for stream in streams] == [1] * 5)
         browser.execute_script("all.forEach((source) => source.close())")
         until(lambda: [stream.subscribers for stream in streams] == [0] * 5)
@@ -185,14 +190,17 @@ import { connect } from "/sse-fast.js";
 window.seen = []; window.states = []; window.restored = false;
 addEventListener("pageshow", (event) => { restored ||= event.persisted; });
 for (let i = 0; i < 5; i++)
-  connect(`/streams/s${i}`, { on: { message: (data) => seen.push([i, data]) }, onState: (now) => { states[i] = now.state; } });
+  connect(`/streams/s${i}`, {
+    on: { message: (data) => seen.push([i, data]) },
+    onState: ({ state }) => { states[i] = state; },
+  });
 </script>"""
 
 
 def test_a_page_that_is_left_lets_go_of_its_connections_and_continues_when_it_is_back(
     server: sse_fast.Server, browser: Chrome
 ) -> None:
-    """Chromium keeps a page that is left for its back button, and the page's event sources open with it, for a minute."""
+    """Chromium keeps a page that is left for its back button, and for a minute its event sources with it."""
     server.get("/module")(lambda _req: sse_fast.Response(MODULE, content_type="text/html; charset=utf-8"))
     streams = [server.stream(f"s{number}") for number in range(5)]
     browser.get(f"{server.url}/module")
@@ -276,7 +284,10 @@ def test_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_
 
 
 def test_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chrome, tmp_path: Path) -> None:
-    with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "3"}) as demo, demo.submit(submission_id="late") as reader:
+    with (
+        running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "3"}) as demo,
+        demo.submit(submission_id="late") as reader,
+    ):
         while reader.next().event != "PROVISIONING":
             pass
         browser.get(f"{demo.url}/benchmarks#late")
@@ -299,7 +310,9 @@ def test_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> N
         assert_no_heartbeat(browser, console(browser))
 
 
-def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle(browser: Chrome, tmp_path: Path) -> None:
+def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle(
+    browser: Chrome, tmp_path: Path
+) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_RETRY": "0.2"}
     with running_demo(tmp_path, env) as demo:
         browser.get(f"{demo.url}/benchmarks")
@@ -314,7 +327,7 @@ def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle
         statuses = shown(browser)
         assert statuses.count("IN_QUEUE") == 1, statuses
         assert statuses.count("PROVISIONING") == 1, statuses
-        # A page that asks in the moment between the port's opening and the application's routes is told 404, and asks again.
+        # Who asks in the moment between the port's opening and the application's routes is told 404, and asks again.
         assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
         # And the page goes on: another run, from the same page.
         submit(browser)
@@ -323,7 +336,10 @@ def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle
 
 def test_going_back_and_forth_leaves_connections_for_the_page_that_is_shown(browser: Chrome, tmp_path: Path) -> None:
     """A browser has six connections to a host; a page it keeps for its back button must not hold them."""
-    with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo, demo.submit(submission_id="long") as reader:
+    with (
+        running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo,
+        demo.submit(submission_id="long") as reader,
+    ):
         reader.open()
         for visit in range(6):
             browser.get(f"{demo.url}/benchmarks?visit={visit}#long")

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sse_fast
 from selenium.webdriver import Chrome
 
+import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.process import Program, run_program
@@ -95,7 +95,9 @@ def test_a_python_block_runs(block: str) -> None:
         assert "Traceback" not in run_program(block.replace("8080", str(free_port()))).stderr
 
 
-@pytest.mark.parametrize("line", [line for block in blocks(README, "sh") for line in block.splitlines() if "curl" in line])
+@pytest.mark.parametrize(
+    "line", [line for block in blocks(README, "sh") for line in block.splitlines() if "curl" in line]
+)
 def test_curl_shows_what_the_readme_shows(line: str) -> None:
     """The first Python block, read by the curl line; ids are told apart by their number only."""
     assert shutil.which("curl"), "curl is not installed"
@@ -196,7 +198,13 @@ def test_an_example_in_a_docstring_shows_what_it_says(file: Path, text: str) -> 
 def test_there_are_examples_of_what_everybody_needs() -> None:
     """A stub or a module that is no longer found would make the test above pass over nothing."""
     found = {param.id for param in docstrings()}
-    expected = {"__init__.py:module", "_core.pyi:publish", "_core.pyi:heartbeat", "_server.py:serve", "_server.py:route"}
+    expected = {
+        "__init__.py:module",
+        "_core.pyi:publish",
+        "_core.pyi:heartbeat",
+        "_server.py:serve",
+        "_server.py:route",
+    }
     assert expected <= found
 
 

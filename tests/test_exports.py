@@ -10,7 +10,6 @@ import inspect
 from pathlib import Path
 
 import sse_fast
-
 from support.process import run_program
 
 PACKAGE = Path(sse_fast.__file__).parent

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sse_fast
 
+import sse_fast
 from conftest import Open, Serve
 from support.deadline import until
 from support.process import SUPPORT, Program
@@ -147,7 +147,7 @@ def test_a_stalled_reader_costs_a_bounded_number_of_bytes_and_delays_nobody(
         stream.publish({"n": number, "pad": PADDING})
         if number % 100 == 99:
             # A pace that any reader can keep: the stalled one still cannot.
-            until(lambda: len(healthy.parser.events) >= number - 50)
+            until(lambda number=number: len(healthy.parser.events) >= number - 50)
     stream.end("over")
     thread.join(60)
     assert account(got) == (2001, 0)

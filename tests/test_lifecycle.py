@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import pytest
-import sse_fast
 
+import sse_fast
 from conftest import Open, Serve
 from support.deadline import until
 from support.process import Program, run_program
@@ -25,7 +25,7 @@ from support.reader import Reader, fetch
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"))
+    return len(list(Path("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd").iterdir()))
 
 
 # ---- Starting ----------------------------------------------------------------------------
@@ -200,7 +200,9 @@ print("port", server.port, flush=True)
 def test_a_program_that_just_ends_ends() -> None:
     run_program(SERVER)
     run_program(SERVER + "raise SystemExit(0)")
-    run_program(SERVER + "import threading; threading.Thread(target=lambda: list(stream.events()), daemon=True).start()")
+    run_program(
+        SERVER + "import threading; threading.Thread(target=lambda: list(stream.events()), daemon=True).start()"
+    )
     run_program(SERVER + "del server, stream; import gc; gc.collect()")
 
 
@@ -224,17 +226,22 @@ def test_a_program_that_ends_in_an_exception_ends() -> None:
 
 
 def test_a_server_is_not_closed_because_nobody_holds_it() -> None:
-    with Program('import sse_fast, gc, sys\nprint("port", sse_fast.serve(0).port)\ngc.collect()\nimport time\ntime.sleep(60)') as program:
+    with Program(
+        'import sse_fast, gc, sys\nprint("port", sse_fast.serve(0).port)\ngc.collect()\nimport time\ntime.sleep(60)'
+    ) as program:
         port = int(program.line_with("port"))
         assert fetch(port, "/")[0].status == 404
 
 
-WAITING = SERVER + """
+WAITING = (
+    SERVER
+    + """
 stream.publish("before")
 print("waiting", flush=True)
 server.wait()
 print("waited", server.closed, flush=True)
 """
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -254,7 +261,9 @@ def test_ctrl_c_and_sigterm_drain_and_exit_with_zero(number: signal.Signals) -> 
 
 
 def test_a_second_sigterm_ends_a_slow_drain_at_once() -> None:
-    source = SERVER + """
+    source = (
+        SERVER
+        + """
 stream = server.stream("s", history=5000, max_lag=5000, history_bytes=1 << 28)
 print("waiting", flush=True)
 import threading
@@ -267,6 +276,7 @@ def flood():
 threading.Thread(target=flood, daemon=True).start()
 server.wait()
 """
+    )
     with Program(source) as program:
         port = int(program.line_with("port"))
         assert program.line() == "waiting"
@@ -280,14 +290,17 @@ server.wait()
 
 
 def test_ctrl_c_in_a_program_that_does_something_else_is_a_keyboard_interrupt() -> None:
-    with Program(SERVER + """
+    with Program(
+        SERVER
+        + """
 import time
 try:
     print("sleeping", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
-""") as program:
+"""
+    ) as program:
         program.line_with("port")
         assert program.line() == "sleeping"
         time.sleep(0.1)
@@ -310,8 +323,12 @@ def test_a_forked_child_is_told_and_harms_nothing() -> None:
         pid = os.fork()
         if pid == 0:
             results = []
-            for act in (lambda: stream.publish("child"), lambda: server.stream("t"), lambda: list(stream.events(timeout=1)),
-                        lambda: server.run(["true"], stream="r")):
+            for act in (
+                lambda: stream.publish("child"),
+                lambda: server.stream("t"),
+                lambda: list(stream.events(timeout=1)),
+                lambda: server.run(["true"], stream="r"),
+            ):
                 try:
                     act()
                     results.append("no error")
@@ -331,7 +348,10 @@ def test_a_forked_child_is_told_and_harms_nothing() -> None:
         """
     )
     assert program.lines == [
-        "child ['ForkError', 'ForkError', 'ForkError', 'ForkError']", "own True", "status 0", "parent True",
+        "child ['ForkError', 'ForkError', 'ForkError', 'ForkError']",
+        "own True",
+        "status 0",
+        "parent True",
     ]
 
 
@@ -421,7 +441,7 @@ def test_the_end_is_delivered_to_a_reader_that_half_closed(server: sse_fast.Serv
     with Reader(server.port) as reader:
         reader.open()
         reader.socket.shutdown(socket.SHUT_WR)
-        until(lambda: stream.subscribers == 0 or stream.publish("x") and _received(reader))
+        until(lambda: stream.subscribers == 0 or (stream.publish("x") and _received(reader)))
         stream.end("over")
         reader.read_eof()
 
@@ -429,7 +449,7 @@ def test_the_end_is_delivered_to_a_reader_that_half_closed(server: sse_fast.Serv
 def _received(reader: Reader) -> bool:
     try:
         return reader.pump(0.01)
-    except (TimeoutError, socket.timeout):
+    except TimeoutError:
         return False
 
 

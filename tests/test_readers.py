@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 import pytest
-import sse_fast
 
+import sse_fast
 from conftest import Open, Serve
 from support.process import Program
 

@@ -12,10 +12,10 @@ import time
 from typing import Any
 
 import pytest
-import sse_fast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import sse_fast
 from conftest import Open, Serve
 from support.deadline import until
 from support.reader import Reader, fetch
@@ -191,8 +191,25 @@ def test_an_id_within_history_skips_the_snapshot(server: sse_fast.Server, read: 
 
 @pytest.mark.parametrize(
     "strange",
-    ["zzzzzz-3", "0-0", "nonsense", "-", "-1", "1-", "--", "1.5", "a" * 5000, "x-99999999999999999999999", "\u00e9\u00e8",
-     "00-01", "<script>", "a, b", "\t", "%00", "'; drop table"],
+    [
+        "zzzzzz-3",
+        "0-0",
+        "nonsense",
+        "-",
+        "-1",
+        "1-",
+        "--",
+        "1.5",
+        "a" * 5000,
+        "x-99999999999999999999999",
+        "\u00e9\u00e8",
+        "00-01",
+        "<script>",
+        "a, b",
+        "\t",
+        "%00",
+        "'; drop table",
+    ],
 )
 @pytest.mark.parametrize("with_snapshot", [False, True])
 def test_another_epoch_or_an_unreadable_id_gets_an_unknown_gap_then_what_a_new_subscriber_gets(
@@ -237,9 +254,16 @@ def test_the_caller_s_own_ids_are_resumable(server: sse_fast.Server, read: Open)
         assert stream.publish(name, id=f"order/{name} №1") == f"order/{name} №1"
     generated = stream.publish("delta")
     assert position(generated) == 4, "n counts every event of the stream"
-    with Reader(server.port, raw="".join([
-        "GET /streams/s HTTP/1.1\r\n", f"Host: 127.0.0.1:{server.port}\r\n", "Last-Event-ID: order/alpha №1\r\n\r\n",
-    ]).encode()) as reader:
+    with Reader(
+        server.port,
+        raw="".join(
+            [
+                "GET /streams/s HTTP/1.1\r\n",
+                f"Host: 127.0.0.1:{server.port}\r\n",
+                "Last-Event-ID: order/alpha №1\r\n\r\n",
+            ]
+        ).encode(),
+    ) as reader:
         reader.open()
         assert [event.data for event in reader.take(3)] == ["beta", "gamma", "delta"]
     reader = read(last_event_id=generated).open()

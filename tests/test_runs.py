@@ -8,6 +8,7 @@ shutdown; and that a grandchild cannot hold the end back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sse_fast
 
+import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.reader import Reader
@@ -67,7 +68,8 @@ def test_marked_lines_become_events_and_logs_go_to_the_logger(
     with caplog.at_level(logging.INFO, "sse_fast"):
         events, end = run_whole(
             server,
-            WRITE_UP + 'for status in ("IN_QUEUE", "COMPILING", "BENCHMARKED"):\n    send_sse(status, {"status": status})\n'
+            WRITE_UP
+            + 'for status in ("IN_QUEUE", "COMPILING", "BENCHMARKED"):\n    send_sse(status, {"status": status})\n'
             'print("to standard error", file=sys.stderr)\n',
         )
         until(lambda: "to standard error" in caplog.text, what="the child's logs in ours")
@@ -91,7 +93,8 @@ def test_every_kind_of_line_end_ends_a_line(server: sse_fast.Server, line_end: s
         out = sys.stdout.buffer
         for progress in range(3):
             out.write(b"progress " + bytes([48 + progress]) + b"{line_end}")
-        out.write(b"SSE_EVENT:event: A{line_end}SSE_EVENT:data: 1{line_end}SSE_EVENT:data: 2{line_end}SSE_EVENT:{line_end}")
+        out.write(b"SSE_EVENT:event: A{line_end}SSE_EVENT:data: 1{line_end}")
+        out.write(b"SSE_EVENT:data: 2{line_end}SSE_EVENT:{line_end}")
         out.write(b"log again{line_end}")
         out.flush()
         """,
@@ -104,7 +107,8 @@ def test_any_split_of_the_bytes_gives_the_same_events(server: sse_fast.Server) -
         server,
         """
         import os
-        text = "log\\r\\nSSE_EVENT:event: größe\\r\\nSSE_EVENT:data: ✓ one\\r\\nSSE_EVENT:\\r\\nmore log\\rSSE_EVENT:data: two\\rSSE_EVENT:\\r"
+        text = "log\\r\\nSSE_EVENT:event: größe\\r\\nSSE_EVENT:data: ✓ one\\r\\nSSE_EVENT:\\r\\n"
+        text += "more log\\rSSE_EVENT:data: two\\rSSE_EVENT:\\r"
         for byte in text.encode():
             os.write(1, bytes([byte]))
         """,
@@ -165,7 +169,8 @@ def test_no_byte_of_a_log_reaches_the_stream_under_any_interleaving(server: sse_
                     view = memoryview(line)
                     while view:
                         view = view[os.write(fd, view):]
-        threads = [threading.Thread(target=noise, args=(fd, tag)) for fd, tag in ((1, b"out"), (2, b"err"), (2, b"err2"))]
+        pipes = (1, b"out"), (2, b"err"), (2, b"err2")
+        threads = [threading.Thread(target=noise, args=pipe) for pipe in pipes]
         for thread in threads:
             thread.start()
         for number in range(40):
@@ -315,7 +320,8 @@ def test_emit_refuses_what_publish_refuses(server: sse_fast.Server) -> None:
         server,
         r"""
         from sse_fast.runner import emit
-        for arguments, error in [(("a\nb",), ValueError), (("a\0",), ValueError), ((5,), TypeError), (("a", object()), TypeError)]:
+        values, types = [("a\nb",), ("a\0",)], [(5,), ("a", object())]
+        for arguments, error in [(value, ValueError) for value in values] + [(value, TypeError) for value in types]:
             try:
                 emit(*arguments)
             except error as caught:
@@ -440,10 +446,8 @@ def test_a_grandchild_that_keeps_the_pipe_open_does_not_hold_the_end_back(server
     with Reader(server.port) as reader:
         child, end = reader.open().rest()
     assert end.json()["exit_code"] == 0
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(int(child.data), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def test_a_run_s_own_descendant_that_writes_in_time_is_still_heard(server: sse_fast.Server) -> None:
@@ -492,7 +496,13 @@ def test_terminate_kill_and_send_signal_reach_the_child(server: sse_fast.Server)
         (lambda run: run.send_signal(signal.SIGINT), signal.SIGINT),
     ):
         name = f"s-{number.name}"
-        run = server.run(python("import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('SSE_EVENT:data: up'); print('SSE_EVENT:'); time.sleep(60)"), stream=name)
+        run = server.run(
+            python(
+                "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+                "print('SSE_EVENT:data: up'); print('SSE_EVENT:'); time.sleep(60)"
+            ),
+            stream=name,
+        )
         until(lambda run=run: run.stream.last_id, what="the child being up")
         assert run.poll() is None
         assert run.returncode is None
@@ -515,7 +525,9 @@ def test_wait_with_a_timeout_raises_wait_timeout_and_can_be_repeated(server: sse
 
 def test_closing_the_server_ends_its_runs_the_same_way(serve: Serve) -> None:
     server = serve()
-    run = server.run(python("import time; print('SSE_EVENT:data: up'); print('SSE_EVENT:'); time.sleep(60)"), stream="s")
+    run = server.run(
+        python("import time; print('SSE_EVENT:data: up'); print('SSE_EVENT:'); time.sleep(60)"), stream="s"
+    )
     with Reader(server.port) as reader:
         reader.open().next()
         closing = threading.Thread(target=server.close, kwargs={"drain": 10.0})
@@ -576,7 +588,8 @@ def test_on_event_is_called_with_every_event_in_order_and_may_fail(
     with caplog.at_level(logging.ERROR, "sse_fast"):
         run = server.run(
             python("from sse_fast.runner import emit\nfor name in 'ABC': emit(name, {'name': name})"),
-            stream="s", on_event=on_event,
+            stream="s",
+            on_event=on_event,
         )
         assert run.wait(30) == 0
         until(lambda: len(seen) == 4)
@@ -596,7 +609,11 @@ def test_run_has_popens_manners(server: sse_fast.Server) -> None:
 
 
 def test_cwd_and_env_reach_the_child(server: sse_fast.Server, tmp_path: Path) -> None:
-    source = "import os; from sse_fast.runner import emit; emit('E', [os.getcwd(), os.environ.get('MINE'), os.environ.get('THEIRS')])"
+    source = """
+    import os
+    from sse_fast.runner import emit
+    emit('E', [os.getcwd(), os.environ.get('MINE'), os.environ.get('THEIRS')])
+    """
     os.environ["THEIRS"] = "inherited"
     try:
         inherited, _ = run_whole(server, source, cwd=tmp_path)

@@ -11,10 +11,10 @@ import socket
 from typing import Any
 
 import pytest
-import sse_fast
-from sse_fast import _settings
 
+import sse_fast
 from conftest import Serve
+from sse_fast import _settings
 from support.reader import Reader, fetch
 
 NAMES = sorted(setting.name for setting in _settings.SETTINGS)
@@ -26,11 +26,15 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "cors": (["https://a.example", 5, [5]], []),
     "max_connections": ([0, -1, 1.5, "many"], ["0", "-1", "many"]),
     "max_body_bytes": ([-1, 1.5, "1MiB"], ["-1", "1MB?", "big"]),
-    "header_timeout": ([0, -1, float("nan"), float("inf"), "10s", True], ["0", "-1", "soon", "10 s s", "nan", "inf", "1d"]),
+    "header_timeout": (
+        [0, -1, float("nan"), float("inf"), "10s", True],
+        ["0", "-1", "soon", "10 s s", "nan", "inf", "1d"],
+    ),
     "stall_timeout": ([0, -1, "x"], ["0", "-1", "never"]),
     "publish_wait": ([-1, float("inf"), "x"], ["-1", "x"]),
     "shards": ([0, -1, 1.5, 100_000], ["0", "x"]),
     "chunked": ([1, "yes", None], ["2", "maybe"]),
+    "reuse_port": ([1, "yes", None], ["2", "maybe"]),
     "handler_threads": ([0, -1, 1.5], ["0", "x"]),
     "history": ([0, -1, 1.5, "256"], ["0", "x"]),
     "history_bytes": ([0, -1, 1.5], ["0", "x"]),
@@ -50,9 +54,11 @@ def test_every_setting_has_bad_values_here() -> None:
     assert sorted(BAD) == NAMES
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (values, _) in BAD.items() for value in values], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, (values, _) in BAD.items() for value in values], ids=repr
+)
 def test_a_bad_keyword_is_a_typed_error_naming_it(serve: Serve, name: str, value: Any) -> None:
-    arguments = {"port": 0, **{name: value}}
+    arguments = {"port": 0, name: value}
     with pytest.raises((ValueError, OSError)) as caught:
         serve(**arguments)
     assert isinstance(caught.value, sse_fast.SseFastError)
@@ -60,7 +66,9 @@ def test_a_bad_keyword_is_a_typed_error_naming_it(serve: Serve, name: str, value
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, (_, texts) in BAD.items() for text in texts], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, (_, texts) in BAD.items() for text in texts], ids=repr
+)
 def test_a_bad_environment_variable_is_a_typed_error_naming_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
@@ -87,7 +95,9 @@ def test_durations_in_the_environment_may_have_units(serve: Serve, monkeypatch: 
         reader.read_until(lambda: len(reader.parser.comments) >= 3, what="heartbeats")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("15", 15), ("15s", 15), ("2m", 120), ("1h", 3600), ("500ms", 0.5), ("1.5", 1.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15", 15), ("15s", 15), ("2m", 120), ("1h", 3600), ("500ms", 0.5), ("1.5", 1.5)]
+)
 def test_units_mean_what_they_say(serve: Serve, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
     monkeypatch.setenv("SSE_FAST_RETRY", text)
     server = serve()

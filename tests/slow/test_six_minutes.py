@@ -1,13 +1,14 @@
 """Six real minutes of provisioning, by the wall clock, as the benchmark runner of the demo lives through them.
 
 Everything is real but the machine that is waited for: the server in a process of its own, the route, the runner as its
-child process, a provisioner that takes 363 s, a heartbeat every 15 s. For 20 s of it the server's interpreter is held in
-C and no Python runs there. `make test-slow` runs this; `make test` does not collect it.
+child process, a provisioner that takes 363 s, a heartbeat every 15 s. For 20 s of it the server's interpreter is held
+in C and no Python runs there. `make test-slow` runs this; `make test` does not collect it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -27,8 +28,8 @@ TOLERANCE = 1.0
 PROVISIONING = 363.0
 HEARTBEATS = 24
 
-#: The demo, and 100 s later a thread that sleeps in C without letting go of the interpreter. A second thread watches the
-#: clock: how long it could not run is how long the interpreter was held.
+#: The demo, and 100 s later a thread that sleeps in C without letting go of the interpreter. A second thread watches
+#: the clock: how long it could not run is how long the interpreter was held.
 SERVER = """
 import ctypes, os, sys, threading, time
 from pathlib import Path
@@ -71,7 +72,7 @@ def assert_heartbeats(events: list[Timed], since: float) -> None:
     compiling = names.index("COMPILING")
     beats = [(when, event) for when, event in events[:compiling] if event.event == "heartbeat" and when > since]
     moments = [since, *(when for when, _ in beats)]
-    gaps = [round(later - earlier, 3) for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [round(later - earlier, 3) for earlier, later in itertools.pairwise(moments)]
     assert len(beats) == HEARTBEATS, gaps
     assert all(abs(gap - INTERVAL) <= TOLERANCE for gap in gaps), gaps
     assert events[compiling][0] - moments[-1] < INTERVAL + TOLERANCE
@@ -107,6 +108,11 @@ def test_six_minutes_carry_twenty_four_heartbeats_while_the_interpreter_is_held(
             assert_heartbeats(events, silent_since)
             assert any(began < when < ended and event.event == "heartbeat" for when, event in events)
             assert [event.event for _, event in events if event.event != "heartbeat"] == [
-                "IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED", "end",
+                "IN_QUEUE",
+                "PROVISIONING",
+                "COMPILING",
+                "BENCHMARKING",
+                "BENCHMARKED",
+                "end",
             ]
         assert until(lambda: demo.row("slow")["finished_at"] and demo.row("slow"))["status"] == "ACCEPTED"

@@ -6,6 +6,7 @@ that every test that reads a response also proves its framing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -47,7 +48,9 @@ def parse_head(raw: bytes) -> Head:
     headers = []
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        assert colon and name and name == name.strip(), f"bad header line {line!r}"
+        assert colon, f"bad header line {line!r}"
+        assert name, f"bad header line {line!r}"
+        assert name == name.strip(), f"bad header line {line!r}"
         headers.append((name.lower(), value.strip()))
     return Head(version, int(status), reason, headers, raw)
 
@@ -70,16 +73,12 @@ class ChunkDecoder:
                 assert len(self._buffer) < 32, f"no chunk size in {bytes(self._buffer[:80])!r}"
                 break
             size_text = bytes(self._buffer[:end])
-            assert size_text and all(byte in b"0123456789abcdefABCDEF" for byte in size_text), (
-                f"bad chunk size {size_text!r}"
-            )
+            assert re.fullmatch(rb"[0-9a-fA-F]+", size_text), f"bad chunk size {size_text!r}"
             size = int(size_text, 16)
             if len(self._buffer) < end + 2 + size + 2:
                 break
             chunk = bytes(self._buffer[end + 2 : end + 2 + size])
-            assert self._buffer[end + 2 + size : end + 4 + size] == b"\r\n", (
-                f"no CRLF after the chunk {chunk[:80]!r}"
-            )
+            assert self._buffer[end + 2 + size : end + 4 + size] == b"\r\n", f"no CRLF after the chunk {chunk[:80]!r}"
             del self._buffer[: end + 4 + size]
             if size == 0:
                 self.finished = True

@@ -37,7 +37,7 @@ class Program:
         cwd: Path | None = None,
     ) -> None:
         code = [str(source)] if isinstance(source, Path) else ["-c", textwrap.dedent(source)]
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(
             [sys.executable, *options, *code, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ class Program:
             self._queue.put(line.decode(errors="replace").rstrip("\n"))
         self._queue.put(None)
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Program:  # noqa: PYI034 - typing has no Self before Python 3.11
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Proxy:  # noqa: PYI034 - typing has no Self before Python 3.11
         return self
 
     def __exit__(self, *_error: object) -> None:

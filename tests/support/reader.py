@@ -57,7 +57,11 @@ class Reader:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(DEADLINE)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.close()
+            raise
         self.received = bytearray()
         self.body = bytearray()
         self.head: Head | None = None
@@ -68,12 +72,15 @@ class Reader:
         all_headers = list(headers)
         if last_event_id is not None:
             all_headers.append(("Last-Event-ID", last_event_id))
-        self.send(
-            raw if raw is not None
-            else request(path, port, method=method, headers=all_headers, body=body, version=version)
-        )
+        if raw is None:
+            raw = request(path, port, method=method, headers=all_headers, body=body, version=version)
+        try:
+            self.send(raw)
+        except OSError:  # A server that has read enough of what is no request may close before it has read all of it.
+            self.close()
+            raise
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Reader:  # noqa: PYI034 - typing has no Self before Python 3.11
         return self
 
     def __exit__(
@@ -135,12 +142,17 @@ class Reader:
 
     def read_until(self, condition: Callable[[], object], deadline: float = DEADLINE, *, what: str = "") -> None:
         """Receive until `condition()` holds."""
+        self.pump_while(lambda: not condition() and not self.eof, deadline, f"no {what}")
+        assert condition(), f"the server closed before {what}; {self.seen()}"
+
+    def pump_while(self, going_on: Callable[[], object], deadline: float, complaint: str) -> None:
+        """Receive as long as `going_on()` holds."""
         end = time.monotonic() + deadline
-        while not condition():
-            try:
-                assert self.pump(end - time.monotonic()), f"the server closed before {what}; {self.seen()}"
-            except (TimeoutError, socket.timeout):
-                raise AssertionError(f"no {what} within {deadline} s; {self.seen()}") from None
+        try:
+            while going_on():
+                self.pump(end - time.monotonic())
+        except TimeoutError:
+            raise AssertionError(f"{complaint} within {deadline} s; {self.seen()}") from None
 
     def seen(self) -> str:
         return f"received {len(self.received)} bytes, the last being {bytes(self.received[-600:])!r}"
@@ -177,14 +189,12 @@ class Reader:
 
     def read_to_end(self, deadline: float = DEADLINE) -> bytes:
         """The whole body. The response must end properly within the deadline."""
-        end = time.monotonic() + deadline
-        while not (self.eof or (self._decoder is not None and self._decoder.finished) or self._length_reached()):
-            try:
-                self.pump(end - time.monotonic())
-            except (TimeoutError, socket.timeout):
-                raise AssertionError(f"the response did not end within {deadline} s; {self.seen()}") from None
+        self.pump_while(lambda: not (self.eof or self._whole()), deadline, "the response did not end")
         assert self.finished or self._length_reached(), f"the response was cut; {self.seen()}"
         return bytes(self.body)
+
+    def _whole(self) -> bool:
+        return (self._decoder is not None and self._decoder.finished) or self._length_reached()
 
     def _length_reached(self) -> bool:
         if self.head is None:
@@ -195,12 +205,7 @@ class Reader:
 
     def read_eof(self, deadline: float = DEADLINE) -> bytes:
         """Everything until the server closes the connection."""
-        end = time.monotonic() + deadline
-        while not self.eof:
-            try:
-                self.pump(end - time.monotonic())
-            except (TimeoutError, socket.timeout):
-                raise AssertionError(f"the connection stayed open for {deadline} s; {self.seen()}") from None
+        self.pump_while(lambda: not self.eof, deadline, "the connection was not closed")
         return bytes(self.received)
 
     def assert_silent(self, seconds: float) -> None:
@@ -208,7 +213,7 @@ class Reader:
         before = len(self.received)
         try:
             alive = self.pump(seconds)
-        except (TimeoutError, socket.timeout):
+        except TimeoutError:
             return
         raise AssertionError(
             f"expected silence, got {bytes(self.received[before:])!r}" if alive else "the server closed the connection"
@@ -235,10 +240,5 @@ def fetch(
 def exchange(port: int, raw: bytes, deadline: float = DEADLINE) -> Head | None:
     """Send bytes as they are; the head of the answer, or None where the server only closes."""
     with Reader(port, raw=raw) as reader:
-        end = time.monotonic() + deadline
-        while reader.head is None and not reader.eof:
-            try:
-                reader.pump(end - time.monotonic())
-            except (TimeoutError, socket.timeout):
-                raise AssertionError(f"neither answer nor close within {deadline} s; {reader.seen()}") from None
+        reader.pump_while(lambda: reader.head is None and not reader.eof, deadline, "neither answer nor close")
         return reader.head
