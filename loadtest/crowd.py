@@ -40,6 +40,7 @@ _epoll = monkey.get_original("select", "epoll")
 _IN, _OUT, _ENDED = 0x001, 0x004, 0x018  # EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; gevent hides the names.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: a lost connection leaves no TIME_WAIT that holds its port.
 _BIND_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, among all that are free for the pair.
+_ADDRESSES = 250  # Source addresses of a process.
 _READ_BYTES = 1 << 16
 _BATCH = 256  # Timed actions or readable sockets in one turn: a few milliseconds.
 _IDLE = 0.05  # Seconds between looks at what is due, where nothing arrives.
@@ -85,13 +86,15 @@ class Member:
 class Crowd:
     """The members of one process."""
 
-    def __init__(self, scenario: Scenario, parts: list[Part], target: tuple[str, int], source: str, fire: Fire) -> None:
-        """Takes its parts; `run` lets them play."""
+    def __init__(
+        self, scenario: Scenario, parts: list[Part], target: tuple[str, int], network: str, fire: Fire
+    ) -> None:
+        """Takes its parts; `network` is the beginning of their source addresses, such as ``127.0.1``."""
         everything = starts_of_history(scenario)
         self.members = [Member(part, 0 if everything else part.base) for part in parts]
         self.counts = {"cuts": 0, "refused": 0, "resumed": 0, "delivered": 0, "open": 0}
         self.rounds: dict[int, list[int]] = {}  # Event number: when published, how many have it, when the last got it.
-        self._scenario, self._target, self._source, self._fire = scenario, target, source, fire
+        self._scenario, self._target, self._network, self._fire = scenario, target, network, fire
         self._epoll = _epoll()
         self._by_fd: dict[int, Member] = {}
         self._due: list[tuple[float, int, Callable[[Member], None], Member]] = []
@@ -181,7 +184,7 @@ class Crowd:
         sock.setsockopt(plain.IPPROTO_IP, _BIND_NO_PORT, 1)
         if member.part.stall is not None:
             sock.setsockopt(plain.SOL_SOCKET, plain.SO_RCVBUF, self._scenario.slow.receive_bytes)
-        sock.bind((self._source, 0))
+        sock.bind((f"{self._network}.{1 + member.part.number // self._scenario.clients.per_address % _ADDRESSES}", 0))
         member.began = time.monotonic_ns()
         member.socket, member.state, member.head = sock, State.CONNECTING, b""
         error = sock.connect_ex(self._target)

@@ -18,6 +18,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 import gevent
+import locust.runners
 from locust.env import Environment
 
 from . import plan
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _START = 60.0  # Seconds in which processes must be up.
 _FILES_FOR_OTHERS = 200  # Of a process's limit: what is not a subscriber's socket.
 _SLICES = 20  # Into how many orders a round into thousands of streams is cut, so that it is spread over its period.
+_HEARTBEATS = 60  # Of locust's own, one a second, that a busy reader may miss: its share must not move to another.
 _MANY = 100  # Streams from which on a round is cut.
 
 
@@ -147,6 +149,7 @@ class Harness:
         return ports[0]
 
     def _start_readers(self, stack: contextlib.ExitStack, port: int) -> MasterRunner:
+        locust.runners.HEARTBEAT_LIVENESS = _HEARTBEATS
         environment = Environment(user_classes=[Readers])
         runner = environment.create_master_runner("127.0.0.1", _free_port())
         stack.callback(self._quit, runner)
@@ -163,7 +166,7 @@ class Harness:
                 "share": vars(share),
                 "host": "127.0.0.1",
                 "port": port,
-                "source": f"127.0.0.{index + 2}",  # An address each: each has ephemeral ports of its own.
+                "network": f"127.0.{index + 1}",  # Its source addresses, each with ephemeral ports of its own.
                 "harness": runner.master_bind_port,
                 "origin": self._origin,
                 "scenario": self.scenario.to_dict(),

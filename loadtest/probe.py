@@ -132,8 +132,11 @@ class Probe:
 class Probes:
     """The probes of one process, and its visitors."""
 
-    def __init__(self, scenario: Scenario, parts: list[Part], target: tuple[str, int], source: str, fire: Fire) -> None:
-        """Takes its parts."""
+    def __init__(
+        self, scenario: Scenario, parts: list[Part], target: tuple[str, int], network: str, fire: Fire
+    ) -> None:
+        """Takes its parts; `network` is the beginning of a source address."""
+        source = f"{network}.1"
         self.probes = [Probe(scenario, part, target, source, fire) for part in parts]
         self._scenario, self._target, self._source, self._fire = scenario, target, source, fire
         self._greenlets: list[gevent.Greenlet] = []

@@ -70,7 +70,7 @@ class Readers(User):
         share, mass = plan.Share(**job["share"]), job["mass"]
         parts, target = plan.parts(asked, share, mass=mass), (job["host"], job["port"])
         kind = Crowd if mass else Probes
-        readers = kind(asked, parts, target, job["source"], self._fire)
+        readers = kind(asked, parts, target, job["network"], self._fire)
         self.environment.events.report_to_master.add_listener(lambda data, **_: data.update(counts=readers.counts))
         if isinstance(readers, Crowd):
             readers.join(asked.clients.ramp / asked.clients.processes)

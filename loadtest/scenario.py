@@ -36,6 +36,7 @@ class Clients:
     processes: int = 1  # Locust processes that share the mass; the probes have one of their own.
     probes: int = 20
     ramp: float = 1000.0  # Connects per second, all processes together.
+    per_address: int = 5000  # Who share a source address: Linux looks long for a free port once half of them are used.
     visits: float = 0.0  # Connects per second of probes that come and go, to time the head under load.
     join: bool = False  # False: all are subscribed before the first event. True: `runs` says when each comes.
 
@@ -216,6 +217,7 @@ def _check(scenario: Scenario) -> None:
     clients, server = scenario.clients, scenario.server
     rules = {
         "clients.count must be at least clients.processes": clients.count >= clients.processes >= 1,
+        "clients.per_address must be at least 1": clients.per_address >= 1,
         "clients.probes must be at least 1": clients.probes >= 1,
         "streams.count must be at least 1": scenario.streams.count >= 1,
         "events.rate must be above 0 unless there are runs": scenario.events.rate > 0 or scenario.runs.count > 0,
