@@ -2,6 +2,8 @@
 
 Guards the HTTP contract of plain subscriptions. Each bad request gets the named
 status (or a closed connection where it is not HTTP), and the server goes on.
+
+Long, because it is one table: what a server may be asked, well and badly, and the answer to each.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Guards the life of a server: typed errors at the start, programs that end while a
 server runs, Ctrl-C and SIGTERM, draining, forks, and that connections that came
 and went leave no descriptor, thread or memory behind.
+
+Long, because starting, forking, draining and ending are one life, and share what they leave behind.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Guards the resume rules of the wire contract and the end of a stream: what a new
 subscriber gets first, what each kind of Last-Event-ID gets, how an ended stream
 answers, and that snapshot and tail never lose or double an event between them.
+
+Long, because a reader can come back in many places, and each is one test of a few lines.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Guards the contract of runs: not one byte of log in the stream under any line
 length, line end, interleaving or encoding; pipes always drained; the terminal
 event with its facts; markers that cannot be forged; timeouts, signals and
 shutdown; and that a grandchild cannot hold the end back.
+
+Long, because a child process can do one thing in many ways, and each is one small program with its test.
 """
 
 from __future__ import annotations

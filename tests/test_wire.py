@@ -2,6 +2,8 @@
 
 Guards the wire contract: field order, line ends, chunk framing, where `retry:`
 goes, which events carry ids, and that nothing invalid is ever written.
+
+Long, because every field of an event is tried with every value that may, or may not, be written.
 """
 
 from __future__ import annotations
