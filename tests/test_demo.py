@@ -70,6 +70,13 @@ def test_a_submission_is_answered_by_its_stream_with_every_status_once(demo: Dem
     assert (end["exit_code"], end["signal"], end["status"]) == (0, None, "BENCHMARKED")
 
 
+def test_a_status_that_passed_between_two_polls_is_reported_too(tmp_path: Path) -> None:
+    """The runner may be starved for longer than a machine takes; what the page shows must not depend on it."""
+    quick = {"SSE_FAST_DEMO_QUEUE": "0.2", "SSE_FAST_DEMO_PROVISIONING": "0.2", "SSE_FAST_DEMO_POLL": "1"}
+    with running_demo(tmp_path, quick) as demo, demo.submit(submission_id="a1") as reader:
+        assert statuses(reader.open().rest()) == [*STATUSES, "end"]
+
+
 def test_named_heartbeats_go_out_through_the_silence_and_carry_no_id(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as reader:
         events = reader.open().rest()

@@ -34,10 +34,10 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def executed(demo: Demo, code: str) -> tuple[list[Event], dict[str, Any]]:
-    """Submits a kernel; its whole stream, heartbeats aside, and its row at the end."""
+    """Submits a kernel; its stream, without heartbeats and what the first one's machine did, and its row at the end."""
     submission_id = f"k{next(NUMBERS)}"
     with demo.submit(submission_id=submission_id, kernel=None, code=code, size=1) as reader:
-        events = [event for event in reader.open().rest() if event.event != "heartbeat"]
+        events = [event for event in reader.open().rest() if event.event not in {"heartbeat", "PROVISIONING"}]
     return events, demo.finished_row(submission_id)
 
 

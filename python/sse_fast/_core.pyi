@@ -21,7 +21,8 @@ def json_dumps(value: object) -> bytes:
     """Compact JSON, encoded as `Stream.publish` would.
 
     Raises:
-        EventTypeError: the value is not JSON-able; the text names the type.
+        EventTypeError: the value is not JSON-able; the text names the place and the type.
+        EventError: a text in it has no UTF-8.
     """
 
 @final
@@ -72,6 +73,7 @@ class Stream:
         Args:
             data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
                 UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
+                Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
             event: the event's name; None is what readers call ``message``.
             id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
             retry: seconds that readers shall wait before they reconnect.
@@ -81,7 +83,8 @@ class Stream:
         Raises:
             EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
                 1 MiB or not UTF-8, a negative `retry`. Nothing was published.
-            EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able.
+            EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able; the text names the
+                place in it, such as ``data['runs'][3]``.
             StreamEnded: the stream has ended.
             ServerClosed: the server was closed.
         """

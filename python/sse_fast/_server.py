@@ -213,8 +213,9 @@ class Server:
             until: which state is the last: a callable that is given it, or the terminal statuses.
             every: seconds from the end of one poll to the next.
             event: the name of every event; by default the state's ``"status"``, else ``"status"``.
-            max_failures: after so many exceptions in a row the stream ends with an ``error`` event. Each is logged,
-                and doubles the wait for the next poll, up to a minute.
+            max_failures: after so many failures in a row the stream ends with an ``error`` event; an exception is one,
+                and a state that cannot be published. Each is logged, and doubles the wait for the next poll, up to a
+                minute.
 
         Raises:
             SettingError: `every` or `max_failures` is not allowed.

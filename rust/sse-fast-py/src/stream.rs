@@ -28,7 +28,7 @@ use crate::stats;
 static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
-#[pyclass(frozen, module = "sse_fast", name = "Stream")]
+#[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
 }

@@ -75,7 +75,10 @@ def send_event(event: str, data: dict[str, object]) -> None:
 
 
 def wait_for_machine(provisioner: Provisioner, submission: Row, poll: float) -> None:
-    """Asks the provisioner until a machine is ready; reports only what has changed since the last answer."""
+    """Asks the provisioner until a machine is ready; reports only what has changed since the last answer.
+
+    A machine that was provisioned between two answers was provisioned all the same, and that is reported.
+    """
     gpu = submission["gpu"]
     warm = provisioner.request(submission["id"], gpu)
     messages = {
@@ -90,6 +93,8 @@ def wait_for_machine(provisioner: Provisioner, submission: Row, poll: float) -> 
             reported = status
         _LOG.info("provisioner says %s; asking again in %g s", status, poll)
         time.sleep(poll)
+    if not warm and reported == "IN_QUEUE":
+        report("PROVISIONING", messages["PROVISIONING"])
     print(f"machine ready ({'warm' if warm else 'cold'})")  # Ordinary output: a log line like any other.
 
 
