@@ -28,6 +28,11 @@ pub struct IdText {
 impl IdText {
     /// The id of `position` in the life `epoch`.
     pub fn new(epoch: Epoch, position: Position) -> Self {
+        Self::prefix(epoch).followed_by(position)
+    }
+
+    /// What all ids of a life begin with; a stream keeps it, because dividing takes time.
+    pub(crate) fn prefix(epoch: Epoch) -> Self {
         let mut text = Self { bytes: [0; MAX_LENGTH], length: 0 };
         let mut digits = [0u8; 13];
         let (mut rest, mut at) = (epoch.0, digits.len());
@@ -41,8 +46,13 @@ impl IdText {
         }
         text.push(&digits[at..]);
         text.push(b"-");
-        text.push(itoa::Buffer::new().format(position).as_bytes());
         text
+    }
+
+    /// The id of a position, this being its prefix.
+    pub(crate) fn followed_by(mut self, position: Position) -> Self {
+        self.push(itoa::Buffer::new().format(position).as_bytes());
+        self
     }
 
     /// The id as it stands on the wire.

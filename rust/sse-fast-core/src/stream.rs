@@ -36,6 +36,8 @@ pub struct Scratch {
 pub struct StreamState {
     /// The life of the name this is.
     epoch: Epoch,
+    /// What its ids begin with.
+    prefix: IdText,
     /// Shared with every stream that was given the same.
     options: Arc<StreamOptions>,
     /// The retained frames.
@@ -67,7 +69,17 @@ enum PreparedId {
 impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
-        Self { epoch, options, log: Log::default(), snapshot: None, snapshot_event: None, ended: false, own_ids: false }
+        let prefix = IdText::prefix(epoch);
+        Self {
+            epoch,
+            prefix,
+            options,
+            log: Log::default(),
+            snapshot: None,
+            snapshot_event: None,
+            ended: false,
+            own_ids: false,
+        }
     }
 
     /// The life of the name this is.
@@ -108,7 +120,7 @@ impl StreamState {
 
     /// The id of a position of this life.
     pub fn id_at(&self, position: Position) -> IdText {
-        IdText::new(self.epoch, position)
+        self.prefix.followed_by(position)
     }
 
     /// Encodes an event for the next position. Nothing changes until [`Self::append`]; the state
