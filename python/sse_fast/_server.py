@@ -1,7 +1,7 @@
 """`serve` and `Server`: the life of one engine, and everything that hangs on it.
 
-Owns: starting and closing, the wait for signals, the threads of a server (log records; handlers through `Callbacks`),
-the hook that closes every server before the interpreter ends. Must not know: sockets, HTTP, delivery.
+Owns: starting and closing, the wait for signals, the hook that closes every server before the interpreter ends. Must
+not know: sockets, HTTP, delivery; nor the threads of a server, which are `Callbacks`' and `LogThread`'s.
 
 Invariants: a server lives until `close`, whether or not anyone holds it; every Python thread it starts is a daemon that
 waits without holding the interpreter and ends with the engine; the engine stops while Python is still whole.
@@ -16,7 +16,6 @@ import contextlib
 import logging
 import signal
 import threading
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +23,7 @@ from . import _run, _settings
 from ._core import Server as Engine
 from ._core import Stream
 from ._exceptions import SettingError, StartError, StreamEnded
+from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
 from ._watch import Until, Watch
 
@@ -43,7 +43,6 @@ _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 _SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a SIGTERM; Ctrl-C is as fast.
 _EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit: a script that just ends should end.
-_LOG_FLUSH = 1.0  # Seconds that `close` waits for the last log records to be written.
 
 _live: set[Server] = set()  # Every server that is not closed: they outlive their last reference.
 
@@ -91,7 +90,7 @@ class Server:
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads)
-        self._logs = threading.Thread(target=_write_logs, args=(self._engine,), name="sse_fast logs", daemon=True)
+        self._logs = LogThread(self._engine)
         try:
             self._logs.start()
             self._serve_assets()
@@ -367,8 +366,7 @@ class Server:
             self._engine.close(seconds)
         finally:
             _live.discard(self)
-        if self._logs is not threading.current_thread():
-            self._logs.join(_LOG_FLUSH)
+        self._logs.finish()
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -404,21 +402,6 @@ class Server:
             except FileNotFoundError as error:
                 raise StartError(f"the package lacks its file {file}: install it again") from error
             self._engine.asset(path, content_type, body)
-
-
-def _write_logs(engine: Engine) -> None:
-    """Hands the engine's log records to `logging` until the engine has stopped."""
-    while (batch := engine.next_logs()) is not None:
-        for record in batch:
-            _write_log(*record)
-
-
-def _write_log(level: int, logger: str, text: str) -> None:
-    try:
-        logging.getLogger(logger).log(level, "%s", text)
-    except BaseException:  # Someone's handler or filter; the records after this one are to be logged too.
-        if logging.raiseExceptions:
-            traceback.print_exc()
 
 
 def _raise_open_files_limit() -> None:
