@@ -6,7 +6,7 @@ not know: sockets, HTTP, delivery; nor the threads of a server, which are `Callb
 Invariants: a server lives until `close`, whether or not anyone holds it; every Python thread it starts is a daemon that
 waits without holding the interpreter and ends with the engine; the engine stops while Python is still whole.
 
-Longer than its neighbours because every method of `Server` carries its documentation.
+This file is long because every method of `Server` carries its documentation.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 //!
 //! Owns: the call of orjson, the hook for what orjson does not know, the escaping of U+0085, U+2028 and U+2029 (legal in
 //! JSON strings, but clients built on `str.splitlines` break lines there). Must not know: events, frames, `data:`; nor
-//! how a value is encoded that orjson refuses, or what is said of it: `python/sse_fast/_json.py` has that.
+//! how a value is encoded that orjson refuses, or what is said of it: `python/sse_fast/_encode.py` has that.
 //!
 //! orjson is imported at the first encoding, not at `import sse_fast`.
 
@@ -42,7 +42,7 @@ pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Js
         if let Some(interruption) = interruption(py, error) {
             return Err(interruption);
         }
-        encoded = SLOW.import(py, "sse_fast._json", "encode")?.call1((value, field));
+        encoded = SLOW.import(py, "sse_fast._encode", "encode")?.call1((value, field));
     }
     let encoded = encoded.map_err(|error| refused(py, field, error))?.cast_into::<PyBytes>()?;
     match escape(encoded.as_bytes()) {
