@@ -15,8 +15,11 @@ pub struct Epoch(pub u64);
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
+/// The most digits of an epoch: 36^13 is beyond 64 bits.
+const EPOCH_DIGITS: usize = 13;
+
 /// The longest id there can be: 13 base-36 digits, a hyphen, 20 decimal digits.
-const MAX_LENGTH: usize = 34;
+const MAX_LENGTH: usize = EPOCH_DIGITS + 1 + 20;
 
 /// An id's text, held inline: making one costs no allocation.
 #[derive(Clone, Copy)]
@@ -25,16 +28,17 @@ pub struct IdText {
     length: u8,
 }
 
-impl IdText {
-    /// The id of `position` in the life `epoch`.
-    pub fn new(epoch: Epoch, position: Position) -> Self {
-        Self::prefix(epoch).followed_by(position)
-    }
+/// What all ids of a life begin with; a stream keeps it, because dividing takes time.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    bytes: [u8; EPOCH_DIGITS + 1],
+    length: u8,
+}
 
-    /// What all ids of a life begin with; a stream keeps it, because dividing takes time.
-    pub(crate) fn prefix(epoch: Epoch) -> Self {
-        let mut text = Self { bytes: [0; MAX_LENGTH], length: 0 };
-        let mut digits = [0u8; 13];
+impl Prefix {
+    /// What the ids of `epoch` begin with.
+    pub fn new(epoch: Epoch) -> Self {
+        let mut digits = [0u8; EPOCH_DIGITS];
         let (mut rest, mut at) = (epoch.0, digits.len());
         loop {
             at -= 1;
@@ -44,15 +48,25 @@ impl IdText {
                 break;
             }
         }
-        text.push(&digits[at..]);
-        text.push(b"-");
-        text
+        let mut bytes = [b'-'; EPOCH_DIGITS + 1];
+        let length = EPOCH_DIGITS - at;
+        bytes[..length].copy_from_slice(&digits[at..]);
+        Self { bytes, length: u8::try_from(length + 1).unwrap_or(0) }
     }
 
-    /// The id of a position, this being its prefix.
-    pub(crate) fn followed_by(mut self, position: Position) -> Self {
-        self.push(itoa::Buffer::new().format(position).as_bytes());
-        self
+    /// The id of a position.
+    pub fn id(&self, position: Position) -> IdText {
+        let mut text = IdText { bytes: [0; MAX_LENGTH], length: 0 };
+        text.push(&self.bytes[..usize::from(self.length)]);
+        text.push(itoa::Buffer::new().format(position).as_bytes());
+        text
+    }
+}
+
+impl IdText {
+    /// The id of `position` in the life `epoch`.
+    pub fn new(epoch: Epoch, position: Position) -> Self {
+        Prefix::new(epoch).id(position)
     }
 
     /// The id as it stands on the wire.

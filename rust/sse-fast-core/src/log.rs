@@ -63,6 +63,10 @@ impl Log {
     pub fn push(&mut self, frame: Frame, history: usize, history_bytes: usize) -> Position {
         self.bytes += frame.len();
         self.appended += frame.len() as u64;
+        if self.frames.capacity() == 0 {
+            // Most of many streams hold one event: a ring's usual first size is four.
+            self.frames.reserve_exact(1);
+        }
         self.frames.push_back(frame);
         self.trim(history, history_bytes);
         self.newest()

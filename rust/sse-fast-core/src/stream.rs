@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
-use crate::id::{Epoch, IdText, Position};
+use crate::id::{Epoch, IdText, Position, Prefix};
 use crate::log::Log;
 use crate::options::StreamOptions;
 use crate::wire;
@@ -37,7 +37,7 @@ pub struct StreamState {
     /// The life of the name this is.
     epoch: Epoch,
     /// What its ids begin with.
-    prefix: IdText,
+    prefix: Prefix,
     /// Shared with every stream that was given the same.
     options: Arc<StreamOptions>,
     /// The retained frames.
@@ -69,7 +69,7 @@ enum PreparedId {
 impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
-        let prefix = IdText::prefix(epoch);
+        let prefix = Prefix::new(epoch);
         Self {
             epoch,
             prefix,
@@ -120,7 +120,7 @@ impl StreamState {
 
     /// The id of a position of this life.
     pub fn id_at(&self, position: Position) -> IdText {
-        self.prefix.followed_by(position)
+        self.prefix.id(position)
     }
 
     /// Encodes an event for the next position. Nothing changes until [`Self::append`]; the state

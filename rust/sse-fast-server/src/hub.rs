@@ -7,8 +7,10 @@
 //! An ended stream answers late readers for `linger`; an open one with `expire` is forgotten that
 //! long after its last event or subscriber. Both are due times in a heap that `server` sweeps.
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
@@ -55,7 +57,7 @@ pub(crate) struct Hub {
     defaults: Arc<StreamOptions>,
     shards: Vec<ShardHandle>,
     /// The streams by name.
-    streams: RwLock<HashMap<Box<str>, Stream>>,
+    streams: RwLock<HashSet<Named>>,
     /// Readers that wait for a name to appear.
     pub(crate) waiting: Waiting,
     /// When to look whether a stream is to be forgotten, soonest first, in coarse milliseconds.
@@ -84,6 +86,29 @@ pub(crate) struct Totals {
     /// Connections given to shards, which take turns.
     pub(crate) handed_over: AtomicUsize,
 }
+
+/// A stream under its own name: the set needs no second copy of it.
+struct Named(Stream);
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Named {}
 
 /// A time to look at a stream.
 struct Due(Reverse<u64>, Weak<Shared>);
@@ -127,7 +152,12 @@ impl Hub {
         if self.closed() {
             return Err(StreamError::Closed { name: name.to_owned() });
         }
-        let stream = streams.entry(name.into()).or_insert_with(|| Stream::new(name, Arc::clone(self), options)).clone();
+        let found = streams.get(name).map(|named| named.0.clone());
+        let stream = found.unwrap_or_else(|| {
+            let stream = Stream::new(name, Arc::clone(self), options);
+            streams.insert(Named(stream.clone()));
+            stream
+        });
         drop(streams);
         self.expire_later(&stream);
         self.waiting.appeared(name);
@@ -141,18 +171,23 @@ impl Hub {
 
     /// The stream of this name.
     pub(crate) fn find(&self, name: &str) -> Option<Stream> {
-        self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned()
+        self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).map(|named| named.0.clone())
     }
 
     /// Every stream, in no order.
     pub(crate) fn streams(&self) -> Vec<Stream> {
-        self.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner).values().cloned().collect()
+        self.streams
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+            .map(|named| named.0.clone())
+            .collect()
     }
 
     /// Takes the name away from a stream, if it still leads to it.
     pub(crate) fn remove(&self, stream: &Stream) {
         let mut streams = self.streams.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if streams.get(stream.name()).is_some_and(|held| held.same(stream)) {
+        if streams.get(stream.name()).is_some_and(|named| named.0.same(stream)) {
             streams.remove(stream.name());
             drop(streams);
             let published = stream.inner().state.newest();

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use slab::Slab;
+use smallvec::SmallVec;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
@@ -22,23 +23,36 @@ use crate::stream::{Heartbeat, HeartbeatForm, Seat, Stream};
 
 pub(super) struct Member {
     pub(super) stream: Stream,
-    /// The keys of its subscribers here, in no order.
-    pub(super) subscribers: Vec<u32>,
+    /// The keys of its subscribers here, in no order; the few of a small stream lie right here.
+    pub(super) subscribers: SmallVec<[u32; 4]>,
     /// Every ready subscriber has been given everything below this position.
     pub(super) low: Position,
     /// How many of them are blocked.
     pub(super) blocked: u32,
     /// The heartbeat in force.
     pub(super) beat: Option<Rc<Beat>>,
-    /// The walk under way, where there is one.
-    pub(super) walk: Option<Walk>,
+    /// Whether it is on the list of those to be walked.
+    pub(super) walking: Walking,
     /// Whether there is news that the walk under way may have missed.
     pub(super) dirty: bool,
+}
+
+/// Where a member is with its walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walking {
+    /// Not on the list.
+    No,
+    /// On the list; the walk will see all that is there when it begins.
+    Queued,
+    /// Under way.
+    Begun,
 }
 
 /// A walk over a member's subscribers, from the last to the first: leaving moves the last one
 /// into the hole, and that one was visited already.
 pub(super) struct Walk {
+    /// Whose subscribers.
+    pub(super) member: u32,
     /// Subscribers at and beyond this index were visited.
     pub(super) at: usize,
     /// The lowest position any chunk of the walk reached.
@@ -48,9 +62,9 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// A walk over `count` subscribers that has not begun.
-    pub(super) fn over(count: usize) -> Self {
-        Self { at: count, low: Position::MAX, offered: u64::MAX }
+    /// A walk over a member's `count` subscribers that has not begun.
+    pub(super) fn over(member: u32, count: usize) -> Self {
+        Self { member, at: count, low: Position::MAX, offered: u64::MAX }
     }
 }
 
@@ -70,7 +84,7 @@ pub(super) enum Body {
 
 impl Member {
     pub(super) fn new(stream: Stream, low: Position, beat: Option<Rc<Beat>>) -> Self {
-        Self { stream, subscribers: Vec::new(), low, blocked: 0, beat, walk: None, dirty: false }
+        Self { stream, subscribers: SmallVec::new(), low, blocked: 0, beat, walking: Walking::No, dirty: false }
     }
 
     pub(super) fn seat(&self, shard: usize) -> &Seat {

@@ -61,6 +61,18 @@ struct Inbox {
     orders: Vec<Order>,
 }
 
+/// Entries an empty inbox keeps memory for.
+const INBOX_ROOM: usize = 1024;
+
+impl Inbox {
+    /// Gives back what a storm needed.
+    fn shrink(&mut self) {
+        self.arrivals.shrink_to(INBOX_ROOM / 8);
+        self.dirty.shrink_to(INBOX_ROOM);
+        self.room.shrink_to(INBOX_ROOM);
+    }
+}
+
 /// A connection whose request was a subscription.
 pub(crate) struct Arrival {
     pub(crate) socket: TcpStream,
@@ -156,9 +168,10 @@ impl ShardHandle {
         self.0.latch.load(Ordering::Acquire)
     }
 
-    fn take_inbox(&self) -> Inbox {
+    /// Takes what was left; `empty` takes its place.
+    fn swap_inbox(&self, empty: &mut Inbox) {
         self.0.latch.store(false, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
-        std::mem::take(&mut lock(&self.0.inbox))
+        std::mem::swap(&mut *lock(&self.0.inbox), empty);
     }
 }

@@ -17,9 +17,8 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use sse_fast_core::batch::Batch;
 use sse_fast_core::heartbeat::{Tick, Wheel};
-use sse_fast_core::id::Position;
 
-use super::member::{Beat, Member, Walk};
+use super::member::{Beat, Member, Walk, Walking};
 use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
 use super::{Arrival, Inbox, Order, ShardHandle, WAKE};
 use crate::clock::{Ticks, in_ticks};
@@ -48,10 +47,12 @@ pub(super) struct Turn {
     pub(super) wheel: Wheel,
     pub(super) subscribers: Slab<Subscriber>,
     pub(super) members: Slab<Member>,
-    /// Members with news, in the order they are served.
-    pub(super) walks: VecDeque<u32>,
+    /// Walks over members with news, in the order they are served; one a member.
+    pub(super) walks: VecDeque<Walk>,
     /// Subscribers that were not blocked when their share of a turn was used up.
     pub(super) again: VecDeque<u32>,
+    /// What the inbox is swapped with, so that both keep their memory.
+    spare: Inbox,
     /// Streams whose publisher waits for room.
     room: Vec<Stream>,
     /// The frames of the walk under way, and whose they are.
@@ -83,6 +84,7 @@ impl Turn {
             members: Slab::new(),
             walks: VecDeque::new(),
             again: VecDeque::new(),
+            spare: Inbox::default(),
             room: Vec::new(),
             batch: Batch::default(),
             batch_of: NO_MEMBER,
@@ -144,17 +146,18 @@ impl Turn {
         if !self.handle.has_mail() {
             return;
         }
-        let Inbox { arrivals, dirty, room, orders } = self.handle.take_inbox();
-        for arrival in arrivals {
+        let mut inbox = std::mem::take(&mut self.spare);
+        self.handle.swap_inbox(&mut inbox);
+        for arrival in inbox.arrivals.drain(..) {
             self.arrive(arrival);
         }
-        for stream in dirty {
+        for stream in inbox.dirty.drain(..) {
             // Cleared before the log is read: what is published from here on sets it again.
             stream.0.seats[self.number].dirty.swap(false, Ordering::AcqRel);
             self.enqueue(stream.0.seats[self.number].member.load(Ordering::Relaxed));
         }
-        self.room.extend(room);
-        for order in orders {
+        self.room.append(&mut inbox.room);
+        for order in inbox.orders.drain(..) {
             match order {
                 Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
                 Order::Drain { until } => {
@@ -166,17 +169,20 @@ impl Turn {
                 }
             }
         }
+        inbox.shrink();
+        self.spare = inbox;
     }
 
     /// Puts a member on the list of those to be walked, once.
     pub(super) fn enqueue(&mut self, key: u32) {
         if let Some(member) = self.members.get_mut(key as usize) {
-            if let Some(walk) = &member.walk {
-                // A walk that has not begun will see the news by itself.
-                member.dirty |= walk.low != Position::MAX;
-            } else {
-                member.walk = Some(Walk::over(member.subscribers.len()));
-                self.walks.push_back(key);
+            match member.walking {
+                Walking::No => {
+                    member.walking = Walking::Queued;
+                    self.walks.push_back(Walk::over(key, member.subscribers.len()));
+                }
+                Walking::Queued => {}
+                Walking::Begun => member.dirty = true,
             }
         }
     }
@@ -204,7 +210,7 @@ impl Turn {
 
     /// Forgets a member that has no subscribers and is not on a list.
     pub(super) fn forget_if_unused(&mut self, key: u32) {
-        let unused = |member: &Member| member.subscribers.is_empty() && member.walk.is_none();
+        let unused = |member: &Member| member.subscribers.is_empty() && member.walking == Walking::No;
         if self.members.get(key as usize).is_some_and(unused) {
             let member = self.members.remove(key as usize);
             member.seat(self.number).member.store(stream::NO_MEMBER, Ordering::Relaxed);
@@ -298,16 +304,19 @@ impl Turn {
     }
 
     fn work(&mut self) {
-        let mut sent = 0;
+        let (mut sent, mut look_at) = (0, SENDS_PER_LOOK);
         while sent < SENDS_PER_POLL {
             if let Some(key) = self.again.pop_front() {
                 sent += 1 + self.feed(key);
-            } else if let Some(key) = self.walks.pop_front() {
-                sent += 1 + self.walk(key);
+            } else if let Some(walk) = self.walks.pop_front() {
+                sent += 1 + self.walk(walk);
             } else {
                 return;
             }
-            self.take_mail();
+            if sent >= look_at {
+                look_at = sent + SENDS_PER_LOOK;
+                self.take_mail();
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
 
-use super::member::Walk;
+use super::member::{Walk, Walking};
 use super::subscriber::{Blocked, Taken, Unwritten};
 use super::turn::{SENDS_PER_LOOK, Turn};
 use crate::stats::{CloseReason, Counters};
@@ -28,24 +28,27 @@ struct View {
 impl Turn {
     /// Serves a chunk of the walk over a member; returns how many were served. The caller took the
     /// member off the list; it is put back while there is more to do.
-    pub(super) fn walk(&mut self, key: u32) -> usize {
-        self.retune(key);
-        let Some(view) = self.lay_out(key) else { return 0 };
+    pub(super) fn walk(&mut self, mut walk: Walk) -> usize {
+        self.retune(walk.member);
+        let Some(view) = self.lay_out(&mut walk) else { return 0 };
         let mut served = 0;
         while served < SENDS_PER_LOOK {
-            let Some(subscriber) = self.next_of(key) else { break };
+            let Some(subscriber) = self.next_of(&mut walk) else { break };
             served += 1;
             self.serve(subscriber, &view);
         }
-        self.end_of_chunk(key, &view);
+        self.end_of_chunk(walk, &view);
         served
     }
 
     /// Lays out the frames the member's subscribers have not been given.
-    fn lay_out(&mut self, key: u32) -> Option<View> {
-        let (draining, now) = (self.draining(), self.now());
+    fn lay_out(&mut self, walk: &mut Walk) -> Option<View> {
+        let (draining, now, key) = (self.draining(), self.now(), walk.member);
         let member = self.members.get_mut(key as usize)?;
-        let walk = member.walk.as_mut()?;
+        if member.walking == Walking::Queued {
+            member.walking = Walking::Begun;
+            member.dirty = false;
+        }
         let stream = member.stream.clone();
         let inner = stream.inner();
         let log = inner.state.log();
@@ -61,9 +64,8 @@ impl Turn {
         Some(View { newest: log.newest(), closing: draining || inner.state.ended() || inner.removed, now })
     }
 
-    fn next_of(&mut self, key: u32) -> Option<u32> {
-        let member = self.members.get_mut(key as usize)?;
-        let walk = member.walk.as_mut()?;
+    fn next_of(&mut self, walk: &mut Walk) -> Option<u32> {
+        let member = self.members.get(walk.member as usize)?;
         walk.at = walk.at.min(member.subscribers.len()).checked_sub(1)?;
         member.subscribers.get(walk.at).copied()
     }
@@ -134,12 +136,11 @@ impl Turn {
         Counters::add(&counters.delivered, events);
     }
 
-    fn end_of_chunk(&mut self, key: u32, view: &View) {
-        let number = self.number;
+    fn end_of_chunk(&mut self, walk: Walk, view: &View) {
+        let (number, key) = (self.number, walk.member);
         let Some(member) = self.members.get_mut(key as usize) else { return };
-        let Some(walk) = &member.walk else { return };
         if walk.at > 0 && !member.subscribers.is_empty() {
-            self.walks.push_back(key);
+            self.walks.push_back(walk);
             return;
         }
         member.low = walk.low;
@@ -151,10 +152,10 @@ impl Turn {
         }
         let unread = member.low <= view.newest;
         if !member.subscribers.is_empty() && (unread || std::mem::take(&mut member.dirty)) {
-            member.walk = Some(Walk::over(member.subscribers.len()));
-            self.walks.push_back(key);
+            member.walking = Walking::Queued;
+            self.walks.push_back(Walk::over(key, member.subscribers.len()));
         } else {
-            member.walk = None;
+            member.walking = Walking::No;
             member.dirty = false;
             if self.batch_of == key && self.walks.is_empty() {
                 self.batch.clear();
