@@ -151,6 +151,16 @@ def test_a_returned_stream_is_the_response(server: sse_fast.Server) -> None:
             assert [event.event for event in second.rest()] == ["end"]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain", "text/plain"])
+def test_a_post_is_answered_by_its_stream_whatever_it_accepts(server: sse_fast.Server, accept: str) -> None:
+    """The clients of OpenAI and Anthropic ask for JSON in the request that they expect a stream for."""
+    stream = server.stream("s", start="all")
+    stream.end("over")
+    server.post("/jobs")(lambda _req: stream)
+    with Reader(server.port, "/jobs", method="POST", headers=[*JSON, ("Accept", accept)]) as reader:
+        assert [event.data for event in reader.open().rest()] == ["over"]
+
+
 def test_a_get_handler_s_stream_resumes(server: sse_fast.Server) -> None:
     stream = server.stream("s", start="all")
     server.get("/mine")(lambda _req: stream)

@@ -22,6 +22,9 @@ pub struct Snapshot {
     pub frame: Frame,
     /// The newest position it covers.
     pub position: Position,
+    /// The name the application gave it, where it is not `snapshot`; kept for the next one, which
+    /// may be set with a publish.
+    event: Option<Box<str>>,
 }
 
 /// Buffers an encoder reuses between events; one per publishing thread is enough.
@@ -42,10 +45,8 @@ pub struct StreamState {
     options: Arc<StreamOptions>,
     /// The retained frames.
     log: Log,
-    /// What stands for the past, where the application set it.
-    snapshot: Option<Snapshot>,
-    /// The name the application gave its snapshots, kept for those set with a publish.
-    snapshot_event: Option<Box<str>>,
+    /// What stands for the past, where the application set it; boxed, because few streams have it.
+    snapshot: Option<Box<Snapshot>>,
     /// Whether the terminal event was appended: it is the newest for good.
     ended: bool,
     /// Whether any event had a caller's own id: only then must the log be searched at a resume.
@@ -70,16 +71,7 @@ impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
         let prefix = Prefix::new(epoch);
-        Self {
-            epoch,
-            prefix,
-            options,
-            log: Log::default(),
-            snapshot: None,
-            snapshot_event: None,
-            ended: false,
-            own_ids: false,
-        }
+        Self { epoch, prefix, options, log: Log::default(), snapshot: None, ended: false, own_ids: false }
     }
 
     /// The life of the name this is.
@@ -105,7 +97,7 @@ impl StreamState {
 
     /// The snapshot, where one is set.
     pub fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
+        self.snapshot.as_deref()
     }
 
     /// Whether the terminal event was published.
@@ -133,7 +125,7 @@ impl StreamState {
         wire::event(&mut scratch.block, event.event, id.or(event.id), event.retry, event.data);
         let frame = Frame::new(&mut scratch.chunk, &scratch.block);
         let snapshot = event.snapshot.map(|data| {
-            let name = self.snapshot_event.as_deref().unwrap_or("snapshot");
+            let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
             self.encode_snapshot(scratch, name, position, data)
         });
         Prepared { frame, snapshot, id: if event.id.is_some() { PreparedId::Own } else { PreparedId::Ours(ours) } }
@@ -149,7 +141,8 @@ impl StreamState {
     pub fn append(&mut self, prepared: Prepared) -> Option<IdText> {
         let position = self.log.push(prepared.frame, self.options.history, self.options.history_bytes);
         if let Some(frame) = prepared.snapshot {
-            self.snapshot = Some(Snapshot { frame, position });
+            let event = self.snapshot.take().and_then(|last| last.event);
+            self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
         }
         match prepared.id {
             PreparedId::Ours(id) => Some(id),
@@ -164,8 +157,8 @@ impl StreamState {
     pub fn set_snapshot(&mut self, scratch: &mut Scratch, name: &str, data: &str) {
         let position = self.newest();
         let frame = self.encode_snapshot(scratch, name, position, data);
-        self.snapshot_event = (name != "snapshot").then(|| name.into());
-        self.snapshot = Some(Snapshot { frame, position });
+        let event = (name != "snapshot").then(|| name.into());
+        self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
     }
 
     /// Ends the stream: the event just appended is its terminal event.

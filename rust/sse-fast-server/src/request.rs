@@ -75,7 +75,9 @@ impl Asked {
             raw_path,
             path,
             query,
-            wanted: wanted(&head.headers),
+            // The JSON form is for those who poll, and nobody polls with POST: the clients of OpenAI and Anthropic ask
+            // for JSON in the very request that they expect a stream for.
+            wanted: if head.method == Method::POST { Wanted::Events } else { wanted(&head.headers) },
             headers: head.headers.clone(),
             old: head.version == Version::HTTP_10,
             peer,

@@ -4,6 +4,9 @@
 //! works on what is to be sent. Work stops to look at the mail after a few dozen sends, and for
 //! sockets after a few hundred, so that a walk over ten thousand subscribers delays nobody's
 //! connection (measured: 69 ms without, about 1 ms with).
+//!
+//! Longer than other files because a turn is one thing: arriving, leaving and the lists in between
+//! change together.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};

@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use compact_str::CompactString;
+use smallvec::SmallVec;
 use sse_fast_core::error::OptionError;
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
@@ -39,7 +41,8 @@ use crate::sync::lock;
 pub struct Stream(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub(crate) name: Box<str>,
+    /// Held right here where it is short.
+    pub(crate) name: CompactString,
     pub(crate) hub: Arc<Hub>,
     /// See "Locking".
     inner: Mutex<Inner>,
@@ -48,7 +51,7 @@ pub(crate) struct Shared {
     /// Readers in this process that wait for news; with `inner`.
     news: Condvar,
     /// One for each shard, in the shards' order.
-    pub(crate) seats: Box<[Seat]>,
+    pub(crate) seats: SmallVec<[Seat; 2]>,
     /// When the last event was published, in coarse milliseconds; relaxed: a number for people.
     touched: AtomicU64,
 }
