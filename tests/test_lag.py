@@ -172,8 +172,8 @@ def test_a_reader_that_takes_nothing_is_closed_after_stall_timeout(serve: Serve)
         for number in range(MANY):
             stream.publish({"n": number, "pad": PADDING})
         until(lambda: stream.subscribers == 0, 60, what="the stalled reader being closed")
-        closed = dict(server.stats()["closed"])
-        assert sum(closed.values()) >= 1, closed
+        # By the shard, in time; the kernel would find it too, but later, and call it gone.
+        assert server.stats()["closed"]["stalled"] == 1
 
 
 def test_a_reader_that_has_gone_is_noticed(server: sse_fast.Server, read: Open) -> None:

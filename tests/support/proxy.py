@@ -8,12 +8,17 @@ import threading
 
 
 class Proxy:
-    """Forwards a port of its own to another; `cut` resets what is open, `refuse` also what would come."""
+    """Forwards a port of its own to another; `cut` resets what is open.
+
+    `refusing` also closes what would come; `swallowing` keeps event streams open but lets no byte of their bodies
+    through, as a proxy does that waits for the end of a response.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.connections = 0
         self.refusing = False
+        self.swallowing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()  # Protects the set of open sockets.
@@ -59,8 +64,11 @@ class Proxy:
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            streaming = False
             while data := source.recv(1 << 16):
-                sink.sendall(data)
+                if not (streaming and self.swallowing):
+                    sink.sendall(data)
+                streaming = streaming or b"text/event-stream\r\n" in data.partition(b"\r\n\r\n")[0].lower()
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

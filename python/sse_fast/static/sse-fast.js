@@ -72,6 +72,7 @@ class Subscriber {
   #pollings = 0; // times polling took over without an event over the stream in between
   #notFound = 0; // polls in a row that were told 404
   #pollsToGo = 1; // successful polls before the stream is tried again
+  #checking = false;
   #asking = null; // AbortController of the poll or check under way
   #wakeUps = new AbortController(); // removes the listeners on window and document
 
@@ -228,8 +229,15 @@ class Subscriber {
 
   /** Health: nothing but silence for a while. One cheap question tells a quiet stream from a dead connection. */
   async #check() {
-    this.#watchForSilence();
-    if (!online()) return;
+    // One at a time: a second one would take the place of the first while that waits for what may be on its way.
+    if (!this.#checking && online()) {
+      this.#checking = true;
+      await this.#lookForMissed().finally(() => (this.#checking = false));
+    }
+    if (this.state.state === "live") this.#watchForSilence();
+  }
+
+  async #lookForMissed() {
     const reply = await this.#ask();
     if (!reply || this.state.state !== "live" || this.#settled(reply)) return;
     if (reply.status === 404) return this.#failed("not-found");
