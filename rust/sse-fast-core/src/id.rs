@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use arrayvec::ArrayString;
+
 /// A place in a stream: the `n` of an event; 0 is the place before the first.
 pub type Position = u64;
 
@@ -18,48 +20,42 @@ const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// The most digits of an epoch: 36^13 is beyond 64 bits.
 const EPOCH_DIGITS: usize = 13;
 
+/// The exponent of the first of them.
+const EPOCH_DIGITS_BELOW: u32 = 12;
+
 /// The longest id there can be: 13 base-36 digits, a hyphen, 20 decimal digits.
 const MAX_LENGTH: usize = EPOCH_DIGITS + 1 + 20;
 
 /// An id's text, held inline: making one costs no allocation.
 #[derive(Clone, Copy)]
-pub struct IdText {
-    bytes: [u8; MAX_LENGTH],
-    length: u8,
-}
+pub struct IdText(ArrayString<MAX_LENGTH>);
 
 /// What all ids of a life begin with; a stream keeps it, because dividing takes time.
 #[derive(Clone, Copy, Debug)]
-pub struct Prefix {
-    bytes: [u8; EPOCH_DIGITS + 1],
-    length: u8,
-}
+pub struct Prefix(ArrayString<{ EPOCH_DIGITS + 1 }>);
 
 impl Prefix {
     /// What the ids of `epoch` begin with.
     pub fn new(epoch: Epoch) -> Self {
-        let mut digits = [0u8; EPOCH_DIGITS];
-        let (mut rest, mut at) = (epoch.0, digits.len());
-        loop {
-            at -= 1;
-            digits[at] = DIGITS[(rest % 36) as usize];
-            rest /= 36;
-            if rest == 0 {
-                break;
-            }
+        let mut text = ArrayString::new();
+        let mut place = 36u64.pow(EPOCH_DIGITS_BELOW);
+        while place > epoch.0.max(1) {
+            place /= 36;
         }
-        let mut bytes = [b'-'; EPOCH_DIGITS + 1];
-        let length = EPOCH_DIGITS - at;
-        bytes[..length].copy_from_slice(&digits[at..]);
-        Self { bytes, length: u8::try_from(length + 1).unwrap_or(0) }
+        while place > 0 {
+            text.push(char::from(DIGITS[(epoch.0 / place % 36) as usize]));
+            place /= 36;
+        }
+        text.push('-');
+        Self(text)
     }
 
     /// The id of a position.
     pub fn id(&self, position: Position) -> IdText {
-        let mut text = IdText { bytes: [0; MAX_LENGTH], length: 0 };
-        text.push(&self.bytes[..usize::from(self.length)]);
-        text.push(itoa::Buffer::new().format(position).as_bytes());
-        text
+        let mut text = ArrayString::new();
+        text.push_str(&self.0);
+        text.push_str(itoa::Buffer::new().format(position));
+        IdText(text)
     }
 }
 
@@ -71,14 +67,7 @@ impl IdText {
 
     /// The id as it stands on the wire.
     pub fn as_str(&self) -> &str {
-        // Only ASCII digits, letters and a hyphen were pushed.
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let start = usize::from(self.length);
-        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
-        self.length += u8::try_from(bytes.len()).unwrap_or(0);
+        &self.0
     }
 }
 
