@@ -1,0 +1,180 @@
+"""The load test's own truth: that an event which is lost or repeated on the way is found, and that a run says so.
+
+The parsers and the ledger are fed byte streams made here; the last test plays `smoke` whole, with few clients.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from loadtest import plan, scenario  # noqa: E402
+from loadtest.frames import Frames  # noqa: E402
+from loadtest.histogram import Histogram  # noqa: E402
+from loadtest.ledger import Ledger, Totals  # noqa: E402
+from loadtest.sse import Response  # noqa: E402
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(frame: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(frame), frame)
+
+
+def event(number: int, name: bytes = b"") -> bytes:
+    head = b"event: %s\n" % name if name else b""
+    return chunk(head + b'id: e-%d\ndata: {"seq":%d,"t":%d,"pad":"xxxx"}\n\n' % (number, number, number))
+
+
+def gap(skipped: object) -> bytes:
+    return chunk(b'event: gap\ndata: {"skipped":%s,"from":"e-1","to":"e-2"}\n\n' % str(skipped).encode())
+
+
+def heartbeat() -> bytes:
+    return chunk(b": heartbeat\n")
+
+
+def account(pieces: Iterable[bytes], published: int) -> Totals:
+    frames, totals = Frames(Ledger(0)), Totals()
+    for piece in pieces:
+        frames.take(piece)
+    totals.add(frames.ledger, published)
+    return totals
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 16])
+def test_any_split_of_the_bytes_gives_the_same_account(size: int) -> None:
+    body = event(1) + heartbeat() + event(2) + gap(3) + event(6) + heartbeat() * 3 + event(7, b"end")
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    totals = account(pieces, published=7)
+    assert totals.right
+    assert (totals.owed, totals.delivered, totals.announced, totals.lost) == (7, 4, 3, 0)
+
+
+def test_a_lost_event_is_found() -> None:
+    totals = account([event(1) + event(2) + event(4)], published=4)
+    assert not totals.right
+    assert (totals.missing, totals.lost, totals.repeats) == (1, 1, 0)
+
+
+def test_the_last_event_lost_is_found() -> None:
+    totals = account([event(1) + event(2)], published=3)
+    assert not totals.right
+    assert (totals.missing, totals.lost, totals.behind, totals.incomplete) == (0, 1, 1, 1)
+
+
+def test_a_repeated_event_is_found() -> None:
+    totals = account([event(1) + event(2), event(2) + event(3)], published=3)
+    assert not totals.right
+    assert (totals.missing, totals.lost, totals.repeats) == (0, 0, 1)
+
+
+def test_a_gap_announced_with_the_wrong_number_is_found() -> None:
+    too_few, too_many = (account([event(1) + gap(n) + event(5)], published=5) for n in (2, 4))
+    assert (too_few.right, too_few.missing) == (False, 1)
+    assert (too_many.right, too_many.repeats) == (False, 1)
+
+
+def test_a_gap_without_a_number_is_found() -> None:
+    assert not account([event(1) + gap("null") + event(2)], published=2).right
+
+
+def test_a_subscriber_that_got_nothing_is_found() -> None:
+    totals = account([heartbeat()], published=3)
+    assert (totals.right, totals.owed, totals.lost) == (False, 3, 3)
+
+
+def test_who_came_late_is_owed_what_follows_its_first_event() -> None:
+    frames, totals = Frames(Ledger(None)), Totals()
+    frames.take(event(5) + event(6))
+    totals.add(frames.ledger, published=6)
+    assert totals.right
+    assert (totals.owed, totals.delivered) == (2, 2)
+
+
+def test_data_quoted_by_the_end_of_a_run_is_no_second_event() -> None:
+    end = chunk(b'event: end\nid: e-3\ndata: {"exit_code":0,"result":{"seq":2,"t":2}}\n\n')
+    frames = Frames(Ledger(0))
+    frames.take(event(1) + event(2, b"BENCHMARKED") + end)
+    assert frames.ended
+    assert (frames.ledger.delivered, frames.ledger.repeats) == (2, 0)
+
+
+def test_a_resuming_client_says_the_id_it_saw_last() -> None:
+    frames = Frames(Ledger(0))
+    assert frames.last_event_id is None
+    frames.take(event(1) + event(2) + event(3)[:-9])
+    frames.reconnected()
+    assert frames.last_event_id == b"e-2"
+    frames.take(event(3))
+    assert frames.ledger.delivered == 3
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 16])
+def test_the_probes_parser_gives_the_same_events_for_any_split(size: int) -> None:
+    received = HEAD + heartbeat() + event(1) + event(2, b"end") + b"0\r\n\r\n"
+    response = Response()
+    events = [e for at in range(0, len(received), size) for e in response.feed(received[at : at + size])]
+    assert (response.status, response.ended) == (200, True)
+    assert [e.comment for e in events] == ["heartbeat", None, None]
+    assert [(e.event, e.last_event_id, json.loads(e.data)["seq"]) for e in events[1:]] == [
+        ("message", "e-1", 1),
+        ("end", "e-2", 2),
+    ]
+
+
+def test_percentiles_are_within_a_bucket_of_the_truth() -> None:
+    histogram = Histogram()
+    for milliseconds in range(1, 1001):
+        histogram.record(float(milliseconds))
+    other = Histogram()
+    other.merge(json.loads(json.dumps(histogram.to_dict())))
+    for percent in (50, 90, 99):
+        assert percent * 10 <= other.percentile(percent) <= percent * 10 * 1.05
+    assert other.percentile(100) == 1000
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_every_scenario_can_be_planned(name: str) -> None:
+    asked = scenario.load(name, ["clients.processes=2"])
+    first, second = (plan.parts(asked, share, mass=True) for share in plan.shares(asked.clients.count, 2))
+    numbers = [part.number for part in first + second]
+    assert len(numbers) == len(set(numbers)) >= asked.clients.count
+    assert plan.parts(asked, plan.shares(asked.clients.count, 2)[0], mass=True) == first
+
+
+def test_a_misspelt_key_of_a_scenario_is_named() -> None:
+    with pytest.raises(scenario.ScenarioError, match=r"clients\.cuont"):
+        scenario.load("smoke", ["clients.cuont=3"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="needs loadtest/requirements.txt")
+def test_smoke_with_few_clients_adds_up(tmp_path: Path) -> None:
+    # Limits on time are the business of `make load`, so they are opened wide; the promises are checked all the same.
+    changes = ["clients.count=40", "clients.probes=2", "clients.ramp=500.0", "slow.share=0.1", "slow.at=0.5"]
+    changes += ["events.duration=3.0", "events.quiet=1.0", "streams.options.heartbeat=0.3", "storms.at=[1.5]"]
+    limits = scenario.load("smoke").limits
+    changes += [f"limits.at_most.{name}=60000" for name in limits.at_most if name.endswith("_ms")]
+    changes += [f"limits.at_least.{name}=1" for name in limits.at_least]
+    flags = [flag for change in changes for flag in ("--set", change)]
+    command = [sys.executable, "-m", "loadtest", "run", "smoke", "--results", str(tmp_path), *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [record] = tmp_path.rglob("smoke.json")
+    kept = json.loads(record.read_text())
+    accounting = kept["accounting"]
+    assert accounting["owed"] == accounting["delivered"] + accounting["announced"] > 0
+    assert accounting["published_into_each_stream"] == 31
+    assert kept["figures"]["resumed"] > 0
+    page = record.with_suffix(".html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http_", "")
