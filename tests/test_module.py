@@ -22,6 +22,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 PAGE = """<!doctype html><title>connect</title><script type="module">
 import { connect } from "/sse-fast.js";
 window.seen = []; window.states = []; window.gaps = []; window.errors = [];
+window.replies = []; // What it was told when it asked for JSON.
+const { fetch } = window;
+window.fetch = async (...request) => {
+  const response = await fetch(...request);
+  if (request[1].headers.get("Accept") === "application/json") replies.push(await response.clone().text());
+  return response;
+};
 window.follow = (url, names, options) => {
   const on = Object.fromEntries(names.map((name) => [name, (data, { event, id }) => seen.push([event, data, id])]));
   try {
@@ -184,6 +191,28 @@ def test_what_a_proxy_swallows_is_asked_for_after_a_silence(
         stream.end("over")
         until(lambda: state(browser)[0] == "ended", 60)
     assert [data for _, data, _ in value(browser, "seen")] == ["before", "swallowed", "after", "over"]
+
+
+def test_what_comes_over_the_stream_and_by_a_check_is_handled_once(
+    server: sse_fast.Server, browser: Chrome, follow: Follow
+) -> None:
+    stream = server.stream("s", start="all")
+    with Proxy(server.port) as proxy:
+        follow("/streams/s", "message", port=proxy.port, idleTimeout=0.3)
+        stream.publish("before")
+        until(lambda: len(value(browser, "seen")) == 1)
+        proxy.flowing.clear()
+        stream.publish("late")
+        until(
+            lambda: value(browser, "replies.some((reply) => reply.includes('late'))"), what="a check that has the event"
+        )
+        proxy.flowing.set()
+        until(lambda: len(value(browser, "seen")) >= 2)
+        asked = value(browser, "replies.length")
+        until(lambda: value(browser, "replies.length") > asked, what="the check being over, and another")
+        stream.publish("after")
+        until(lambda: value(browser, "seen.at(-1)[1]") == "after")
+    assert [data for _, data, _ in value(browser, "seen")] == ["before", "late", "after"]
 
 
 def test_close_stops_reading_and_an_unknown_option_is_refused(

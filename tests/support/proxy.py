@@ -6,12 +6,14 @@ import contextlib
 import socket
 import threading
 
+from .deadline import DEADLINE
+
 
 class Proxy:
     """Forwards a port of its own to another; `cut` resets what is open.
 
     `refusing` also closes what would come; `swallowing` keeps event streams open but lets no byte of their bodies
-    through, as a proxy does that waits for the end of a response.
+    through, as a proxy does that waits for the end of a response; while `flowing` is cleared they are kept back.
     """
 
     def __init__(self, target: int) -> None:
@@ -19,6 +21,8 @@ class Proxy:
         self.connections = 0
         self.refusing = False
         self.swallowing = False
+        self.flowing = threading.Event()
+        self.flowing.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()  # Protects the set of open sockets.
@@ -66,6 +70,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             streaming = False
             while data := source.recv(1 << 16):
+                if streaming:
+                    self.flowing.wait(DEADLINE)
                 if not (streaming and self.swallowing):
                     sink.sendall(data)
                 streaming = streaming or b"text/event-stream\r\n" in data.partition(b"\r\n\r\n")[0].lower()
