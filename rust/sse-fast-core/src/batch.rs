@@ -148,7 +148,7 @@ mod tests {
             let framing = if plain { Framing::Plain } else { Framing::Chunked };
             let mut log = Log::default();
             for (index, length) in lengths.iter().enumerate() {
-                log.push(Frame::new(&mut Vec::new(), &vec![b'a' + u8::try_from(index).unwrap(); *length]), 100, 1 << 20);
+                log.push(Frame::of(&vec![b'a' + u8::try_from(index).unwrap(); *length]), 100, 1 << 20);
             }
             let mut cursor = 1 + (skip % lengths.len()) as u64;
             let expected: Vec<u8> = log.from(cursor).flat_map(|frame| frame.bytes(framing).to_vec()).collect();

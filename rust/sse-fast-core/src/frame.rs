@@ -13,12 +13,16 @@ use crate::wire;
 pub struct Frame(Arc<[u8]>);
 
 impl Frame {
-    /// Wraps an encoded block (its blank line included) into its chunk; `scratch` is cleared and
-    /// reused, so that a publish costs one allocation: the frame's own.
-    pub fn new(scratch: &mut Vec<u8>, block: &[u8]) -> Self {
-        scratch.clear();
-        wire::chunk(scratch, block);
-        Self(Arc::from(scratch.as_slice()))
+    /// Wraps the block that `write` appends (its blank line included) into its chunk; `scratch` is
+    /// cleared and reused, so that a publish costs one allocation: the frame's own.
+    pub fn new(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let start = wire::chunk_around(scratch, write);
+        Self(Arc::from(&scratch[start..]))
+    }
+
+    /// A frame of bytes that were encoded before.
+    pub fn of(block: &[u8]) -> Self {
+        Self::new(&mut Vec::new(), |out| out.extend_from_slice(block))
     }
 
     /// The bytes with their chunk framing.
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn both_framings_carry_the_same_block() {
         let block = b"data: x\n\n";
-        let frame = Frame::new(&mut Vec::new(), block);
+        let frame = Frame::of(block);
         assert_eq!(frame.plain(), block);
         assert_eq!(frame.chunked(), b"9\r\ndata: x\n\n\r\n");
     }

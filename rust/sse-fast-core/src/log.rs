@@ -112,7 +112,7 @@ mod tests {
             let mut log = Log::default();
             let mut all = Vec::new();
             for length in lengths {
-                let frame = Frame::new(&mut Vec::new(), &vec![b'x'; length]);
+                let frame = Frame::of(&vec![b'x'; length]);
                 let foreseen = log.first_after(frame.len(), history, history_bytes);
                 all.push(frame.clone());
                 let position = log.push(frame, history, history_bytes);

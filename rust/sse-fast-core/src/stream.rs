@@ -27,12 +27,9 @@ pub struct Snapshot {
     event: Option<Box<str>>,
 }
 
-/// Buffers an encoder reuses between events; one per publishing thread is enough.
+/// A buffer an encoder reuses between events; one per publishing thread is enough.
 #[derive(Debug, Default)]
-pub struct Scratch {
-    block: Vec<u8>,
-    chunk: Vec<u8>,
-}
+pub struct Scratch(Vec<u8>);
 
 /// See the module.
 #[derive(Debug)]
@@ -121,9 +118,9 @@ impl StreamState {
         let position = self.newest() + 1;
         let ours = self.id_at(position);
         let id = self.options.ids.then(|| event.id.unwrap_or(ours.as_str()));
-        scratch.block.clear();
-        wire::event(&mut scratch.block, event.event, id.or(event.id), event.retry, event.data);
-        let frame = Frame::new(&mut scratch.chunk, &scratch.block);
+        let frame = Frame::new(&mut scratch.0, |out| {
+            wire::event(out, event.event, id.or(event.id), event.retry, event.data);
+        });
         let snapshot = event.snapshot.map(|data| {
             let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
             self.encode_snapshot(scratch, name, position, data)
@@ -184,9 +181,8 @@ impl StreamState {
 
     fn encode_snapshot(&self, scratch: &mut Scratch, name: &str, position: Position, data: &str) -> Frame {
         let id = self.id_at(position);
-        scratch.block.clear();
         let name = Some(name).filter(|name| !name.is_empty());
-        wire::event(&mut scratch.block, name, self.options.ids.then_some(id.as_str()), None, data);
-        Frame::new(&mut scratch.chunk, &scratch.block)
+        let id = self.options.ids.then_some(id.as_str());
+        Frame::new(&mut scratch.0, |out| wire::event(out, name, id, None, data))
     }
 }

@@ -66,20 +66,37 @@ pub fn heartbeat_event(out: &mut Vec<u8>, name: &str, timestamp_ms: u64) {
 
 /// Appends `payload` as one HTTP chunk (RFC 9112, 7.1).
 pub fn chunk(out: &mut Vec<u8>, payload: &[u8]) {
-    let mut digits = [0u8; 16];
-    let (mut rest, mut at) = (payload.len(), digits.len());
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[rest & 15];
-        rest >>= 4;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-    out.extend_from_slice(b"\r\n");
+    let (head, start) = chunk_head(payload.len());
+    out.extend_from_slice(&head[start..]);
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Makes `out` one HTTP chunk of what `write` appends to it, without copying that again; returns
+/// where in `out` the chunk begins.
+pub fn chunk_around(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    out.clear();
+    out.extend_from_slice(&[0; CHUNK_HEAD_BYTES]);
+    write(out);
+    let (head, start) = chunk_head(out.len() - CHUNK_HEAD_BYTES);
+    out[..CHUNK_HEAD_BYTES].copy_from_slice(&head);
+    out.extend_from_slice(b"\r\n");
+    start
+}
+
+/// Room for the longest size line there can be: eight digits are 4 GiB.
+const CHUNK_HEAD_BYTES: usize = 10;
+
+/// A chunk's size line, at the end of the array, and where it begins.
+fn chunk_head(length: usize) -> ([u8; CHUNK_HEAD_BYTES], usize) {
+    let mut head = *b"00000000\r\n";
+    let (mut rest, mut at) = (length, CHUNK_HEAD_BYTES - 2);
+    while rest > 0 && at > 0 {
+        at -= 1;
+        head[at] = b"0123456789abcdef"[rest & 15];
+        rest >>= 4;
+    }
+    (head, at)
 }
 
 /// One event as a reader sees it.

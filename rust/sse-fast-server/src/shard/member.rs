@@ -129,7 +129,7 @@ impl Beat {
             HeartbeatForm::Comment { text, ids } => {
                 let mut block = Vec::new();
                 wire::heartbeat(&mut block, text, *ids);
-                Body::Frame(Frame::new(&mut Vec::new(), &block))
+                Body::Frame(Frame::of(&block))
             }
             HeartbeatForm::Event(name) => Body::Event(name.clone()),
         };
