@@ -7,6 +7,7 @@ not know: anything about load. Imports lazily, because locust replaces half of t
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,11 +16,14 @@ from . import scenario
 from .processes import ChildError
 
 RESULTS = Path(__file__).parent / "results"
+_TERMINATED = 128 + signal.SIGTERM  # As shells say it.
 
 
 def main() -> int:
     """Runs a command; returns the exit code."""
     arguments = _arguments()
+    # As Ctrl-C: by way of every `finally`, which end the processes that were started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         return int(arguments.command(arguments))
     except (scenario.ScenarioError, ChildError) as error:

@@ -135,6 +135,8 @@ def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
         }
         with _Peak(server) as peak:
             published, took = _publish(peer, load)
+            if load.events:
+                subscribers.tell("published")
             with _Deadline(subscribers, _PATIENCE if load.events else load.seconds):
                 seen = subscribers.answer()
         spent = server.cpu() - before

@@ -4,9 +4,10 @@
 // It recognises an event by its data, whatever the framing around it: "seq":<number>,"t":<publish time, ns>. So servers
 // that merge events into one, or wrap data in an object of their own, are counted all the same.
 //
-// It prints one JSON line when every connection has its response head, and one when the end of standard input, or
-// QUIET seconds without an event, says that it is over; then it waits, connections open, until standard input ends, so
-// that whoever measures the server sees it before it has thousands of closes to handle.
+// It prints one JSON line when every connection has its response head, and one when it is over: at the line `over` on
+// standard input, or, after the line `published`, once no event has come for QUIET seconds. Then it waits, connections
+// open, until standard input ends, so that whoever measures the server sees it before it has thousands of closes to
+// handle.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -249,6 +250,14 @@ static void report(double connected_s) {
   fflush(stdout);
 }
 
+// Reads what was ordered, one line or both in one read; returns whether it is over.
+static bool ordered(int64_t *published) {
+  char line[64];
+  ssize_t got = read(STDIN_FILENO, line, sizeof line);
+  if (got > 0 && line[0] == 'p') *published = now();
+  return got <= 0 || memchr(line, 'o', (size_t)got);
+}
+
 static void parse_options(int argc, char **argv) {
   static const struct option known[] = {{"count", 1, 0, 'c'}, {"stalled", 1, 0, 's'}, {"ramp", 1, 0, 'r'},
                                         {"quiet", 1, 0, 'q'}, {0, 0, 0, 0}};
@@ -282,6 +291,7 @@ int main(int argc, char **argv) {
   int64_t began = now();
   double connected_s = 0;
   bool told = false, over = false;
+  int64_t published = 0;  // When the publisher was done; 0 before.
   while (!over) {
     int64_t due = (int64_t)((double)(now() - began) / 1e9 * options.ramp) + 1;
     while (started < options.count && started < due && started - answered - (int)sums.refused < MOST_PENDING)
@@ -289,7 +299,7 @@ int main(int argc, char **argv) {
     int count = epoll_wait(epoll_fd, ready, 512, started < options.count ? 1 : 20);
     for (int i = 0; i < count; i++) {
       uint32_t index = ready[i].data.u32;
-      if (index == input) over = true;
+      if (index == input) over = ordered(&published);
       else if (subscribers[index].state == CONNECTING) ask(&subscribers[index], index);
       else if (subscribers[index].state != CLOSED) receive(index);
     }
@@ -299,7 +309,8 @@ int main(int argc, char **argv) {
       printf("{\"connected_s\":%.3f,\"answered\":%d,\"refused\":%" PRIu64 "}\n", connected_s, answered, sums.refused);
       fflush(stdout);
     }
-    if (newest_arrival && options.quiet > 0 && (double)(now() - newest_arrival) / 1e9 > options.quiet) over = true;
+    int64_t silent_since = published > newest_arrival ? published : newest_arrival;
+    if (published && (double)(now() - silent_since) / 1e9 > options.quiet) over = true;
   }
   report(connected_s);
   for (char line[256]; fgets(line, sizeof line, stdin);) {
