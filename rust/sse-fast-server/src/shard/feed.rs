@@ -185,11 +185,7 @@ impl Turn {
         let log = inner.state.log();
         subscriber.cursor = subscriber.cursor.max(log.first());
         if let Some(blocked) = &mut subscriber.blocked {
-            // Having taken a whole history, it has `publish_wait` again for the next.
-            if subscriber.cursor >= blocked.mark + inner.state.options().history as u64 {
-                blocked.mark = subscriber.cursor;
-                blocked.since = self.ticks.now();
-            }
+            blocked.earn(subscriber.cursor, inner.state.options().history as u64, self.ticks.now(), self.patience);
         }
         self.single.fill(log, subscriber.cursor, subscriber.framing);
         let closing = draining || inner.state.ended() || inner.removed;

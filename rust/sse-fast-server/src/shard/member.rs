@@ -3,7 +3,7 @@
 //! # Whom a publisher waits for
 //! Before a log overwrites an event, `publish` waits until each shard has offered it to everybody
 //! who is *held*: a subscriber whose socket takes bytes; and one whose socket was full, as long as
-//! it takes a whole history within `publish_wait`. So a reader that is merely slower than a tight
+//! it takes a whole history each `publish_wait` on average. So a reader that is merely slower than a tight
 //! loop gets everything, and one that stalls costs the publisher one wait, once: after that it is
 //! not waited for until it has caught up.
 
@@ -107,10 +107,10 @@ impl Member {
     }
 
     /// The position below which nobody who is held is owed anything.
-    pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, now: Tick, patience: Tick) -> Position {
+    pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, now: Tick) -> Position {
         let held = |subscriber: &&Subscriber| match &subscriber.blocked {
             None => true,
-            Some(blocked) => now.saturating_sub(blocked.since) <= patience,
+            Some(blocked) => blocked.held(now),
         };
         let keys = self.subscribers.iter();
         let cursors = keys.filter_map(|&key| subscribers.get(key as usize)).filter(held).map(|held| held.cursor);

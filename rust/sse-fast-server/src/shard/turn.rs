@@ -37,6 +37,9 @@ const SENDS_PER_POLL: usize = 256;
 /// How long a publisher that waits for room may have to wait until its shard looks again by itself.
 const ROOM_LOOK: Duration = Duration::from_millis(10);
 
+/// And how long if a look was put off.
+const ROOM_LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// What a reader may send on a connection that is a subscription, for each time it is looked at:
 /// it has nothing to say, so that much is an attack.
 const MAX_UNASKED_BYTES: usize = 64 * 1024;
@@ -58,6 +61,8 @@ pub(super) struct Turn {
     spare: Inbox,
     /// Streams whose publisher waits for room.
     room: Vec<Stream>,
+    /// When to look for room next.
+    room_at: Instant,
     /// The frames of the walk under way, and whose they are.
     pub(super) batch: Batch,
     pub(super) batch_of: u32,
@@ -70,7 +75,8 @@ pub(super) struct Turn {
     /// The heartbeat made last: most streams have the same.
     last_beat: Option<Rc<Beat>>,
     pub(super) stall: Tick,
-    patience: Tick,
+    /// `publish_wait`: how long a subscriber whose socket filled is waited for.
+    pub(super) patience: Tick,
     /// When everybody is to be gone, once the server shuts down.
     draining: Option<Instant>,
 }
@@ -89,6 +95,7 @@ impl Turn {
             again: VecDeque::new(),
             spare: Inbox::default(),
             room: Vec::new(),
+            room_at: Instant::now(),
             batch: Batch::default(),
             batch_of: NO_MEMBER,
             single: Batch::default(),
@@ -140,7 +147,8 @@ impl Turn {
             return Some(Duration::ZERO);
         }
         let beat = self.wheel.next_due().map(|tick| self.ticks.until(tick));
-        let room = (!self.room.is_empty()).then_some(ROOM_LOOK);
+        let room =
+            (!self.room.is_empty()).then(|| if self.room_at > Instant::now() { ROOM_LOOK_AGAIN } else { ROOM_LOOK });
         let drain = self.draining.map(|until| until.saturating_duration_since(Instant::now()));
         [beat, room, drain].into_iter().flatten().min()
     }
@@ -323,20 +331,27 @@ impl Turn {
         }
     }
 
-    /// Tells publishers that wait whether they may go on.
+    /// Tells publishers that wait whether they may go on. Looking at thousands of subscribers takes
+    /// time: no more than a sixteenth of it all.
     fn raise_floors(&mut self) {
+        if self.room.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        if began < self.room_at {
+            return;
+        }
         let now = self.now();
         for stream in std::mem::take(&mut self.room) {
             let seat = &stream.0.seats[self.number];
             let member = self.members.get(seat.member.load(Ordering::Relaxed) as usize);
-            let floor = member.map_or(u64::MAX, |member| member.floor(&self.subscribers, now, self.patience));
-            let (first, newest, history) = {
+            let floor = member.map_or(u64::MAX, |member| member.floor(&self.subscribers, now));
+            let (first, newest) = {
                 let inner = stream.inner();
-                let log = inner.state.log();
-                (log.first(), log.newest(), inner.state.options().history)
+                (inner.state.log().first(), inner.state.newest())
             };
-            // A quarter of the history at a time, so that a publisher is not woken for each event.
-            if floor > newest || floor > first + history as u64 / 4 {
+            // A quarter of the log at a time, so that a publisher is not woken for each event.
+            if floor > newest || floor > first + (newest - first) / 4 {
                 seat.floor.store(floor, Ordering::Release);
                 seat.waiting.store(false, Ordering::Release);
                 stream.room_rose();
@@ -344,6 +359,7 @@ impl Turn {
                 self.room.push(stream);
             }
         }
+        self.room_at = began + 16 * began.elapsed();
     }
 
     fn drained(&mut self) -> bool {

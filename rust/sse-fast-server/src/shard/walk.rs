@@ -119,7 +119,7 @@ impl Turn {
             blocked.rest = rest;
             return;
         }
-        subscriber.blocked = Some(Box::new(Blocked { rest, mark: subscriber.cursor, since: now }));
+        subscriber.blocked = Some(Box::new(Blocked::new(rest, subscriber.cursor, now, self.patience)));
         let cursor = subscriber.cursor;
         if let Some(member) = self.members.get_mut(subscriber.member as usize) {
             member.blocked += 1;
