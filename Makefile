@@ -21,8 +21,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-slow test-wheels load compare check lint format wheel docs browser \
-  clean
+.PHONY: help run test test-rust test-python test-slow test-wheels load compare bench check lint format wheel docs \
+  browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -36,7 +36,7 @@ test: test-rust test-python ## Runs every test but the slow ones, installing wha
 test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
-test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser
+test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters
 	$(BIN)/python -m pytest tests $(ARGS)
 
 test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs the tests that take minutes: six of real provisioning
@@ -50,6 +50,9 @@ load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke
 
 compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
 	$(BIN)/python -m loadtest compare $(ARGS)
+
+bench: ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
+	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)
 
 check: lint test ## Everything a change must pass: formatting, lints, types, architecture, tests, examples
 
@@ -74,6 +77,9 @@ wheel: $(VENV)/.wheel ## Builds the wheel into dist/
 
 browser: ## Installs Chromium and its driver where they are missing
 	@scripts/install-browser
+
+counters: ## Installs strace and valgrind where they are missing: tests count with them
+	@scripts/install-counters
 
 clean: ## Removes everything that was built
 	rm -rf $(VENV) dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ fn walk(criterion: &mut Criterion) {
     for events in [1, 20] {
         for subscribers in [1, 1_000, 10_000] {
             let mut crowd = Crowd::new(subscribers, events);
-            group.throughput(Throughput::Elements(subscribers as u64));
+            group.throughput(Throughput::Elements(u64::from(subscribers)));
             let id = BenchmarkId::new(format!("{events} events"), subscribers);
             group.bench_function(id, |bencher| bencher.iter(|| crowd.walk()));
         }
@@ -43,8 +43,6 @@ fn wheel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("an interval of heartbeats");
     for subscribers in [1, 15_000] {
         let mut idle = Idle::new(subscribers);
-        // The crowd that came in one instant is spread.
-        idle.interval();
         group.throughput(Throughput::Elements(u64::from(subscribers)));
         group.bench_function(BenchmarkId::from_parameter(subscribers), |bencher| bencher.iter(|| idle.interval()));
     }

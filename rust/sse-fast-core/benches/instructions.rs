@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use crate::work::{Crowd, Idle, Publisher, payloads};
 
-/// Subscribers of a walk.
-const SUBSCRIBERS: usize = 1000;
+/// Subscribers of a walk, and of the wheel.
+const SUBSCRIBERS: u32 = 1000;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -41,7 +41,7 @@ fn work(what: &str, times: usize) -> bool {
         "publish" => (0..times).for_each(|_| publisher.publish(&small)),
         "walk" => repeat(times, Crowd::new(SUBSCRIBERS, 1), Crowd::walk),
         "walk-burst" => repeat(times, Crowd::new(SUBSCRIBERS, 20), Crowd::walk),
-        "wheel" => repeat(times, Idle::new(1000), Idle::interval),
+        "wheel" => repeat(times, Idle::new(SUBSCRIBERS), Idle::interval),
         _ => return false,
     }
     true

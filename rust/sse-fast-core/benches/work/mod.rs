@@ -69,10 +69,10 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    pub(crate) fn new(subscribers: usize, events: u64) -> Self {
+    pub(crate) fn new(subscribers: u32, events: u64) -> Self {
         let publisher = Publisher::new();
         let cursor = publisher.state.newest() + 1 - events;
-        Self { publisher, batch: Batch::default(), cursors: vec![cursor; subscribers] }
+        Self { publisher, batch: Batch::default(), cursors: vec![cursor; subscribers as usize] }
     }
 
     /// Lays the events out and gives them to everybody, whose sockets take everything.
@@ -102,7 +102,11 @@ impl Idle {
         for key in 0..subscribers {
             wheel.place(key, INTERVAL, INTERVAL);
         }
-        Self { wheel, now: 0, due: Vec::new() }
+        let mut idle = Self { wheel, now: 0, due: Vec::new() };
+        // The crowd that came in one instant is spread.
+        idle.interval();
+        idle.interval();
+        idle
     }
 
     /// One interval: everybody comes up and is placed again.
