@@ -279,7 +279,6 @@ def test_the_host_is_checked_for_everything_that_is_served(server: sse_fast.Serv
     assert not called
 
 
-@pytest.mark.xfail(reason="the engine checks Host alone, also where the target has an authority", strict=True)
 def test_an_absolute_target_names_the_host_that_is_checked(server: sse_fast.Server) -> None:
     """RFC 9112, 3.2.2: a server ignores Host where the target has an authority."""
     server.stream("s")

@@ -112,7 +112,6 @@ def test_two_servers_live_side_by_side(serve: Serve) -> None:
 # ---- Closing -----------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="a shard indexes another server's seats by its own number, and panics", strict=True)
 def test_a_handler_s_answer_with_a_stream_of_another_server_harms_neither(serve: Serve) -> None:
     """Two servers share nothing: such an answer is a failure of the handler, or it works; no thread may die of it."""
     for shards in ((4, 1), (1, 4)):

@@ -101,6 +101,15 @@ def test_who_came_late_is_owed_what_follows_its_first_event() -> None:
     assert (totals.owed, totals.delivered) == (2, 2)
 
 
+def test_who_came_late_and_got_nothing_is_found() -> None:
+    totals = Totals()
+    totals.add(Ledger(None), published=6)
+    assert (totals.right, totals.incomplete) == (False, 1)
+    left = Totals()
+    left.add(Ledger(None), published=None)
+    assert left.right
+
+
 def test_data_quoted_by_the_end_of_a_run_is_no_second_event() -> None:
     end = chunk(b'event: end\nid: e-3\ndata: {"exit_code":0,"result":{"seq":2,"t":2}}\n\n')
     frames = Frames(Ledger(0))

@@ -47,7 +47,13 @@ impl Access {
             let allowed = first.is_none() && version == Version::HTTP_10;
             return if allowed { Ok(()) } else { Err(Denied::NoHost) };
         };
-        let name = without_port(host.to_str().unwrap_or_default()).to_ascii_lowercase();
+        self.name(host.to_str().unwrap_or_default())
+    }
+
+    /// Checks the name a request is addressed to: from Host, or from a target in absolute form,
+    /// which counts instead (RFC 9112, 3.2.2).
+    pub(crate) fn name(&self, host: &str) -> Result<(), Denied> {
+        let name = without_port(host).to_ascii_lowercase();
         if name.is_empty() {
             return Err(Denied::NoHost);
         }

@@ -170,13 +170,13 @@ async fn follow_up(
     };
     tokio::select! {
         answer = &mut answer => match answer {
-            Ok(Answer::Stream(stream)) => context.hub.shards()[shard].move_subscribers(&waiting, &stream, last_event_id),
+            Ok(Answer::Stream(stream)) if context.owns(&stream) => context.hub.shards()[shard].move_subscribers(&waiting, &stream, last_event_id),
             Ok(Answer::Response { status, body, .. }) => {
                 let data = String::from_utf8_lossy(&body).into_owned();
                 let _ = waiting.publish(&NewEvent { data: data.as_bytes(), event: Some(if status < 400 { "message" } else { "error" }), ..NewEvent::default() });
                 let _ = waiting.end(b"null", "end");
             }
-            Err(_) => {
+            Ok(Answer::Stream(_)) | Err(_) => {
                 let _ = waiting.end(br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#, "error");
             }
         },

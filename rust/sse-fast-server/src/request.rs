@@ -52,7 +52,8 @@ impl Asked {
         peer: SocketAddr,
         access: &Access,
     ) -> Result<Self, Refusal> {
-        match access.host(&head.headers, head.version) {
+        let target = head.uri.authority().map_or(Ok(()), |authority| access.name(authority.as_str()));
+        match access.host(&head.headers, head.version).and(target) {
             Ok(()) => {}
             Err(Denied::NoHost) => return Err(Refusal::new(400, "bad_request", "one Host header is required")),
             Err(Denied::Host) => {

@@ -273,10 +273,20 @@ impl Context {
 
     fn answered(&self, asked: &Asked, answer: Option<Answer>) -> Outcome {
         match answer {
-            Some(Answer::Stream(stream)) => self.read(asked, &stream),
+            Some(Answer::Stream(stream)) if self.owns(&stream) => self.read(asked, &stream),
             Some(Answer::Response { status, headers, body }) => Outcome::Respond(reply(status, headers, body)),
-            None => Outcome::Respond(failed().into_reply()),
+            Some(Answer::Stream(_)) | None => Outcome::Respond(failed().into_reply()),
         }
+    }
+
+    /// Whether a handler's stream is this server's: another's shards know nothing of our sockets.
+    pub(crate) fn owns(&self, stream: &Stream) -> bool {
+        let owns = Arc::ptr_eq(&stream.0.hub, &self.hub);
+        if !owns {
+            let text = format!("a handler returned the stream {:?} of another server: 500", stream.name());
+            self.hub.logs.put(Level::Error, "sse_fast.handler", text);
+        }
+        owns
     }
 
     /// A stream in the form the reader wants.

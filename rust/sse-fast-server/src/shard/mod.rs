@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `mod` | the handle other threads hold: inbox, latch, wake-up, counters |
 //! | `turn` | the thread's loop: what is done in which order, and how much of it at a time |
+//! | `roll` | who is here: arriving, moving, leaving |
 //! | `subscriber` | what a subscriber is |
 //! | `member` | a stream as this shard sees it, and whom a publisher is made to wait for |
 //! | `walk` | a stream's news to all its subscribers |
@@ -16,6 +17,7 @@
 mod beat;
 mod feed;
 mod member;
+mod roll;
 mod subscriber;
 mod turn;
 mod walk;
