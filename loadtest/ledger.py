@@ -77,7 +77,8 @@ class Totals:
         self.repeats += ledger.repeats
         self.unknown += ledger.unknown
         self.behind += max(0, end - last)
-        self.incomplete += end > last
+        # Who stayed and got nothing at all has no base to be behind of, but is no less incomplete.
+        self.incomplete += end > last or (published is not None and ledger.last is None)
 
     def merge(self, other: dict[str, int]) -> None:
         """Adds the totals of another process."""
@@ -92,7 +93,7 @@ class Totals:
     @property
     def right(self) -> bool:
         """Whether every promise was kept."""
-        return not (self.lost or self.missing or self.repeats or self.unknown or self.behind)
+        return not (self.lost or self.missing or self.repeats or self.unknown or self.incomplete)
 
     def to_dict(self) -> dict[str, int]:
         """As plain values."""

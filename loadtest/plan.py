@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .scenario import Scenario
 
+_CHURN_SHARE = 0.9  # Of the time of publishing: events follow the last newcomer too, so one that gets none is a fault.
+
 
 @dataclass
 class Part:
@@ -79,7 +81,7 @@ def _part(scenario: Scenario, number: int, chosen: random.Random) -> Part:
 def _churn(scenario: Scenario, members: list[Part], chosen: random.Random) -> list[Part]:
     """Lets members leave, evenly over time, and gives each a successor in the same stream."""
     rate = scenario.churn.per_second * len(members) / scenario.clients.count
-    leaving = min(len(members), int(rate * scenario.events.duration))
+    leaving = min(len(members), int(rate * scenario.events.duration * _CHURN_SHARE))
     newcomers = []
     for index, part in enumerate(chosen.sample([part for part in members if part.stall is None], leaving)):
         part.leave = (index + 1) / rate

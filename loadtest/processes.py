@@ -8,6 +8,7 @@ Figures are kept by process, so that a child that ends takes nothing out of a su
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -77,7 +78,8 @@ class Child:
         """Ends it, gently first."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # What was not written yet to a process that is gone.
+                    pipe.close()
         for stop in (self.process.terminate, self.process.kill):
             if self.process.poll() is None:
                 stop()

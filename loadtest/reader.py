@@ -103,9 +103,9 @@ class Readers(User):
 
     def _account(self, readers: Crowd | Probes, published: int) -> dict[str, Any]:
         totals = readers.totals(published)
-        for name in ("missing", "repeats", "unknown", "behind"):
+        for name in ("missing", "repeats", "unknown", "incomplete"):
             if count := getattr(totals, name):
-                self._fire(name, 0.0, f"{count} events")
+                self._fire(name, 0.0, f"{count} in all")
         return {
             "mass": isinstance(readers, Crowd),
             "totals": totals.to_dict(),
