@@ -1,11 +1,10 @@
 """The load test's own truth: that an event which is lost or repeated on the way is found, and that a run says so.
 
-The parsers and the ledger are fed byte streams made here; the last test plays `smoke` whole, with few clients.
+The parsers and the ledger are fed byte streams made here; the last test plays `smoke` whole, whole, with its 500 clients but without limits on time.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -166,23 +165,21 @@ def test_a_misspelt_key_of_a_scenario_is_named() -> None:
         scenario.load("smoke", ["clients.cuont=3"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="needs loadtest/requirements.txt")
-def test_smoke_with_few_clients_adds_up(tmp_path: Path) -> None:
+@pytest.mark.timeout(240)
+def test_smoke_adds_up(tmp_path: Path) -> None:
     # Limits on time are the business of `make load`, so they are opened wide; the promises are checked all the same.
-    changes = ["clients.count=40", "clients.probes=2", "clients.ramp=500.0", "slow.share=0.1", "slow.at=0.5"]
-    changes += ["events.duration=3.0", "events.quiet=1.0", "streams.options.heartbeat=0.3", "storms.at=[1.5]"]
     limits = scenario.load("smoke").limits
-    changes += [f"limits.at_most.{name}=60000" for name in limits.at_most if name.endswith("_ms")]
+    changes = [f"limits.at_most.{name}=60000" for name in limits.at_most if name.endswith("_ms")]
     changes += [f"limits.at_least.{name}=1" for name in limits.at_least]
     flags = [flag for change in changes for flag in ("--set", change)]
     command = [sys.executable, "-m", "loadtest", "run", "smoke", "--results", str(tmp_path), *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     [record] = tmp_path.rglob("smoke.json")
     kept = json.loads(record.read_text())
     accounting = kept["accounting"]
     assert accounting["owed"] == accounting["delivered"] + accounting["announced"] > 0
-    assert accounting["published_into_each_stream"] == 31
+    assert accounting["published_into_each_stream"] > 100
     assert kept["figures"]["resumed"] > 0
     page = record.with_suffix(".html").read_text()
     assert "<svg" in page
