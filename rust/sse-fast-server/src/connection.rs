@@ -137,7 +137,9 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
     let Ok(socket) = socket.into_std() else { return };
     let Subscription { stream, last_event_id, framing, head, later } = subscription;
     let shards = context.hub.shards();
-    let number = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed) % shards.len();
+    let turn = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed);
+    let mut numbers = (0..shards.len()).map(|next| (turn + next) % shards.len());
+    let Some(number) = numbers.find(|&number| shards[number].works()) else { return };
     if let Some(answer) = later {
         tokio::spawn(follow_up(Arc::clone(context), number, stream.clone(), last_event_id.clone(), answer));
     }

@@ -294,3 +294,49 @@ impl Hub {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
+
+    use sse_fast_core::event::NewEvent;
+
+    use super::*;
+
+    fn subscribe(server: &Server) -> BufReader<TcpStream> {
+        let mut socket = TcpStream::connect(server.local_addr()).expect("a connection");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a deadline");
+        socket.write_all(b"GET /streams/s HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        BufReader::new(socket)
+    }
+
+    /// Reads until a line ends with `wanted`; false where the connection ended before.
+    fn reads(reader: &mut BufReader<TcpStream>, wanted: &str) -> bool {
+        reader.lines().map_while(Result::ok).any(|line| line.trim_end() == wanted)
+    }
+
+    #[test]
+    fn a_shard_that_failed_takes_its_connections_with_it_and_holds_nobody_up() {
+        let config = Config { port: 0, shards: 2, ..Config::default() };
+        let server = Server::start(config, Calls::default()).expect("a server");
+        let stream = server.stream("s", &StreamPatch::default()).expect("a stream");
+        let mut readers: Vec<_> = (0..2).map(|_| subscribe(&server)).collect();
+        assert!(readers.iter_mut().all(|reader| reads(reader, "")), "both have their heads");
+        server.hub().shards()[0].fail();
+        while server.hub().shards()[0].works() {
+            std::thread::yield_now();
+        }
+        // More than the history holds and more than publishers may run ahead.
+        for _ in 0..1000 {
+            stream.publish(&NewEvent { data: &[b'x'; 100], ..NewEvent::default() }).expect("published");
+        }
+        assert_eq!(server.stats().publish_wait_timeouts, 0);
+        let mut later: Vec<_> = (0..4).map(|_| subscribe(&server)).collect();
+        assert!(later.iter_mut().all(|reader| reads(reader, "")), "the other shard takes them all");
+        stream.end(b"over", "end").expect("ended");
+        assert!(later.iter_mut().all(|reader| reads(reader, "data: over")));
+        assert_eq!(readers.iter_mut().filter_map(|reader| reads(reader, "data: over").then_some(())).count(), 1);
+        server.close(Duration::from_secs(5));
+    }
+}

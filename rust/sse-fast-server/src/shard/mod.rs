@@ -52,6 +52,9 @@ struct Shared {
     latch: AtomicBool,
     waker: Waker,
     counters: Counters,
+    /// Whether the thread panicked. That must not happen; if it does, connections go to the other
+    /// shards and nobody waits for this one. Relaxed: seen a little later is soon enough.
+    failed: AtomicBool,
 }
 
 /// What others leave for a shard.
@@ -91,6 +94,9 @@ enum Order {
     Move { from: Stream, to: Stream, last_event_id: Option<Box<str>> },
     /// Give everybody what was published and end; whoever is not done by then is cut.
     Drain { until: Instant },
+    /// Panic, so that a test can see what becomes of the rest.
+    #[cfg(test)]
+    Fail,
 }
 
 impl ShardHandle {
@@ -98,8 +104,13 @@ impl ShardHandle {
     pub(crate) fn new() -> io::Result<(Self, Poll)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let shared =
-            Shared { inbox: Mutex::default(), latch: AtomicBool::new(false), waker, counters: Counters::default() };
+        let shared = Shared {
+            inbox: Mutex::default(),
+            latch: AtomicBool::new(false),
+            waker,
+            counters: Counters::default(),
+            failed: AtomicBool::new(false),
+        };
         Ok((Self(Arc::new(shared)), poll))
     }
 
@@ -114,11 +125,25 @@ impl ShardHandle {
     ) -> io::Result<JoinHandle<()>> {
         let handle = self.clone();
         std::thread::Builder::new().name(format!("sse-fast-{number}")).spawn(move || {
-            let turn = || turn::Turn::new(handle, number, poll, stall_timeout, publish_wait).run();
+            let turn = || turn::Turn::new(handle.clone(), number, poll, stall_timeout, publish_wait).run();
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn)).is_err() {
+                handle.0.failed.store(true, Ordering::Relaxed);
+                // Connections left meanwhile are closed as the others were.
+                drop(std::mem::take(&mut *lock(&handle.0.inbox)));
                 logs.put(Level::Error, "sse_fast", format!("shard {number} failed; its connections are closed"));
             }
         })
+    }
+
+    /// Whether the thread runs; see `failed`.
+    pub(crate) fn works(&self) -> bool {
+        !self.0.failed.load(Ordering::Relaxed)
+    }
+
+    /// Makes the thread panic.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.put(|inbox| inbox.orders.push(Order::Fail));
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -167,6 +167,8 @@ impl Turn {
         for order in inbox.orders.drain(..) {
             match order {
                 Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
+                #[cfg(test)]
+                Order::Fail => panic!("told to"),
                 Order::Drain { until } => {
                     self.draining = Some(until);
                     let members: Vec<_> = self.members.iter().map(|(key, _)| key).collect();

@@ -212,8 +212,10 @@ impl Stream {
         }
         let overwrites = first_after > state.log().first();
         let appended = state.log().appended();
-        let seats = &self.0.seats;
-        seats.iter().any(|seat| (overwrites && seat.owes(first_after)) || seat.behind(appended, MAX_UNOFFERED_BYTES))
+        self.0.seats.iter().zip(self.0.hub.shards()).any(|(seat, shard)| {
+            let owes = overwrites && seat.owes(first_after);
+            (owes || seat.behind(appended, MAX_UNOFFERED_BYTES)) && shard.works()
+        })
     }
 
     /// Tells the shards that are waited for.
