@@ -21,7 +21,7 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-slow test-wheels load compare bench check lint format wheel docs \
+.PHONY: help run test test-rust test-python test-slow test-wheels load compare bars bench check lint format wheel docs \
   browser counters clean
 .DEFAULT_GOAL := help
 
@@ -50,6 +50,9 @@ load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke
 
 compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
 	$(BIN)/python -m loadtest compare $(ARGS)
+
+bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
+	$(BIN)/python -m loadtest bars $(ARGS)
 
 bench: ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
 	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadtest run|list|compare`.
+"""The command line: `python -m loadtest run|list|compare|bars`.
 
 Owns: arguments, what a person sees in the terminal, exit codes (0 passed, 1 a limit failed, 2 could not be run). Must
 not know: anything about load. Imports lazily, because locust replaces half of the standard library when imported.
@@ -46,6 +46,12 @@ def _arguments() -> argparse.Namespace:
     compare.add_argument("--scale", type=float, default=1.0, help="multiplies subscribers, for a quick look")
     compare.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     compare.set_defaults(command=_compare)
+    bars = commands.add_parser("bars", help="every promise about cost, measured beside the floor, and its verdict")
+    bars.add_argument("--only", default="", help="comma-separated rows; default: all")
+    bars.add_argument("--runs", type=int, default=3, help="of which the median counts")
+    bars.add_argument("--strict", action="store_true", help="exit code 1 when a bar is missed")
+    bars.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    bars.set_defaults(command=_bars)
     return parser.parse_args()
 
 
@@ -101,6 +107,13 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.scale,
         arguments.results,
     )
+
+
+def _bars(arguments: argparse.Namespace) -> int:
+    from . import bars  # noqa: PLC0415
+
+    only = [name for name in arguments.only.split(",") if name]
+    return bars.run(only, arguments.runs, arguments.results, strict=arguments.strict)
 
 
 if __name__ == "__main__":

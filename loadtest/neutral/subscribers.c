@@ -7,7 +7,8 @@
 // It prints one JSON line when every connection has its response head, and one when it is over: at the line `over` on
 // standard input, or, after the line `published`, once no event has come for QUIET seconds. Then it waits, connections
 // open, until standard input ends, so that whoever measures the server sees it before it has thousands of closes to
-// handle.
+// handle. `published N` says how many events each subscriber is owed: `exact` then counts those for whom what came and
+// what was announced as skipped is just that. `{}` in PATH stands for the subscriber's number.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,6 +44,7 @@ typedef struct {
   State state;
   int rest;          // Bytes kept from the last read.
   int64_t last;      // The newest event's number; -1 before the first.
+  int64_t delivered, announced;  // Events that came, and those that gap events said were skipped.
   char kept[REST_BYTES];
 } Subscriber;
 
@@ -61,10 +63,10 @@ static Subscriber *subscribers;
 static Event *events;
 static uint64_t delays[TIME_BUCKETS];
 static struct {
-  uint64_t events, bytes, gaps, missed, repeats, refused, closed, timed;
+  uint64_t events, bytes, gaps, missed, announced, repeats, refused, closed, timed;
 } sums;
 static int started, answered, epoll_fd;
-static int64_t newest_arrival;
+static int64_t newest_arrival, owed;
 static char refusal[64];
 
 static int64_t now(void) {
@@ -96,17 +98,35 @@ static void account(Subscriber *s, int64_t number) {
     sums.missed += (uint64_t)(number - s->last - 1);
   }
   s->last = number;
+  s->delivered++;
+}
+
+static const char SEQ[] = "\"seq\":", TIME[] = ",\"t\":", SKIPPED[] = "\"skipped\":";
+
+// Accounts for the gap events between `at` and `end`; returns where one begins whose number may go on, or where
+// the part begins that may be the beginning of one.
+static char *announced(Subscriber *s, char *at, char *end) {
+  for (char *found; (found = memmem(at, (size_t)(end - at), SKIPPED, sizeof SKIPPED - 1));) {
+    int64_t number = strtoll(found + sizeof SKIPPED - 1, &at, 10);
+    if (at >= end) return found;
+    s->announced += number;
+    sums.announced += (uint64_t)number;
+  }
+  return end - at < (long)sizeof SKIPPED ? at : end - sizeof SKIPPED + 2;
 }
 
 // Accounts for all whole events between `at` and `end`; returns where the part begins that the next read completes.
 static char *scan(Subscriber *s, char *at, char *end, int64_t arrival) {
-  static const char SEQ[] = "\"seq\":", TIME[] = ",\"t\":";
   for (;;) {
     char *found = memmem(at, (size_t)(end - at), SEQ, sizeof SEQ - 1);
-    if (!found) return end - at < (long)sizeof SEQ ? at : end - sizeof SEQ + 2;
+    if (!found) return announced(s, at, end);
     char *after, *time;
     int64_t number = strtoll(found + sizeof SEQ - 1, &after, 10);
-    if (end - after < (long)sizeof TIME) return found;
+    bool whole = end - after >= (long)sizeof TIME;
+    // A gap event stands before the event it leads to, so who misses nothing is not searched for any.
+    if (!whole || number != s->last + 1) announced(s, at, found);
+    if (!whole) return found;
+    at = found;
     bool timed = memcmp(after, TIME, sizeof TIME - 1) == 0;
     if (timed) {
       int64_t published = strtoll(after + sizeof TIME - 1, &time, 10);
@@ -151,9 +171,12 @@ static void start(int index) {
 }
 
 static void ask(Subscriber *s, uint32_t index) {
-  char request[1024];
+  char request[1024], path[256];
+  const char *number = strstr(options.path, "{}");
+  if (number) snprintf(path, sizeof path, "%.*s%u%s", (int)(number - options.path), options.path, index, number + 2);
+  else snprintf(path, sizeof path, "%s", options.path);
   int size = snprintf(request, sizeof request,
-                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n", options.path,
+                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n", path,
                       options.port);
   if (send(s->fd, request, (size_t)size, MSG_NOSIGNAL) != size) {
     sums.refused++;
@@ -230,6 +253,9 @@ static void report(double connected_s) {
   static double tails[MOST_EVENTS];
   int whole = 0;
   uint32_t readers = (uint32_t)(options.count - options.stalled);
+  int exact = 0;
+  for (int i = options.stalled; i < options.count; i++)
+    exact += owed > 0 && subscribers[i].delivered + subscribers[i].announced == owed;
   int64_t first = INT64_MAX, last = 0;
   for (int number = 0; number < MOST_EVENTS; number++) {
     Event *e = &events[number];
@@ -241,10 +267,10 @@ static void report(double connected_s) {
   qsort(tails, (size_t)whole, sizeof *tails, by_value);
   double span = last > first ? (double)(last - first) / 1e9 : 0;
   printf("{\"connected_s\":%.3f,\"events\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"missed\":%" PRIu64
-         ",\"repeats\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"closed\":%" PRIu64
+         ",\"announced\":%" PRIu64 ",\"exact\":%d,\"repeats\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"closed\":%" PRIu64
          ",\"per_s\":%.0f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"whole\":%d,\"tail_p50_ms\":%.3f,\"tail_p99_ms\":%.3f,"
          "\"refusal\":\"%s\"}\n",
-         connected_s, sums.events, sums.bytes, sums.gaps, sums.missed, sums.repeats, sums.refused, sums.closed,
+         connected_s, sums.events, sums.bytes, sums.gaps, sums.missed, sums.announced, exact, sums.repeats, sums.refused, sums.closed,
          span > 0 ? (double)sums.events / span : 0, percentile_ms(50), percentile_ms(99), whole,
          whole ? tails[whole / 2] : 0, whole ? tails[(int)(whole * .99)] : 0, refusal);
   fflush(stdout);
@@ -253,8 +279,12 @@ static void report(double connected_s) {
 // Reads what was ordered, one line or both in one read; returns whether it is over.
 static bool ordered(int64_t *published) {
   char line[64];
-  ssize_t got = read(STDIN_FILENO, line, sizeof line);
-  if (got > 0 && line[0] == 'p') *published = now();
+  ssize_t got = read(STDIN_FILENO, line, sizeof line - 1);
+  if (got > 0) line[got] = 0;
+  if (got > 0 && line[0] == 'p') {
+    *published = now();
+    sscanf(line, "published %" SCNd64, &owed);
+  }
   return got <= 0 || memchr(line, 'o', (size_t)got);
 }
 
