@@ -7,18 +7,37 @@ Owns: which rows there are, in which order, what is kept of a run, the exit code
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from . import bars_delivery, bars_table, machine
+from . import (
+    bars_calls,
+    bars_connect,
+    bars_delay,
+    bars_delivery,
+    bars_flood,
+    bars_http,
+    bars_memory,
+    bars_table,
+    machine,
+)
 from .bars_figure import Bar, Figure
 from .bars_stage import Stage
 from .processes import ChildError
 from .scenario import ScenarioError
 
-ALL: tuple[Bar, ...] = (*bars_delivery.BARS,)
+ALL: tuple[Bar, ...] = (
+    *bars_delivery.BARS,
+    *bars_delay.BARS,
+    *bars_flood.BARS,
+    *bars_memory.BARS,
+    *bars_connect.BARS,
+    *bars_calls.BARS,
+    *bars_http.BARS,
+)
 
 
 def run(only: list[str], runs: int, results: Path, *, strict: bool) -> int:
@@ -48,7 +67,7 @@ def _row(bar: Bar, stage: Stage) -> dict[str, Any]:
     began = time.monotonic()
     try:
         figures = bar.measure(stage)
-    except (ChildError, OSError, ValueError, KeyError, ZeroDivisionError) as error:
+    except (ChildError, OSError, ValueError, KeyError, ZeroDivisionError, subprocess.SubprocessError) as error:
         # One row that cannot be measured must not take the others with it.
         figures = [Figure(bar.what, None, "", missing=f"{type(error).__name__}: {error}")]
     return {

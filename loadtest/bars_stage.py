@@ -107,7 +107,7 @@ class Stage:
     folder: Path
     runs: int
     say: Callable[[str], None]
-    _kept: dict[Any, list[dict[str, Row]]] = field(default_factory=dict)
+    kept: dict[Any, list] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Compiles the floor and the client."""
@@ -140,13 +140,13 @@ class Stage:
     def pairs(self, load: Load, *kinds: type[peers.Peer], runs: int = 0, **options: Any) -> list[dict[str, Row]]:
         """The load on the floor, sse_fast and `kinds` in turn, `runs` times; measured once for all rows that ask."""
         key = (load, kinds, runs, str(options))
-        if key not in self._kept:
-            self._kept[key] = []
+        if key not in self.kept:
+            self.kept[key] = []
             for number in range(runs or self.runs):
                 rows = {kind.name: self.delivery(load, kind, **options) for kind in (peers.Floor, Ours, *kinds)}
-                self._kept[key].append(rows)
+                self.kept[key].append(rows)
                 self.say(f"  {load.name} run {number + 1}: {json.dumps(rows)}")
-        return self._kept[key]
+        return self.kept[key]
 
     def delivery(self, load: Load, kind: type[peers.Peer], **options: Any) -> Row:
         """One server under one load."""
@@ -173,7 +173,7 @@ class Stage:
         return row
 
 
-def load(name: str, **changes: Any) -> Load:
+def load(name: str, /, **changes: Any) -> Load:
     """A load of comparisons.toml, changed."""
     return dataclasses.replace(loads()[name], **changes)
 
