@@ -134,20 +134,22 @@ def _floor(stage: Stage) -> float:
 
 def _stalled(stage: Stage) -> list[Figure]:
     figures = []
-    for size in (100, 1000, 64000):
-        runs = [_stall(stage, size) for _ in range(stage.runs)]
+    for size, receive in ((100, 4096), (1000, 4096), (64000, 4096), (1000, 0)):
+        runs = [_stall(stage, size, receive) for _ in range(stage.runs)]
         both = [run["kernel_kib"] + run["user_kib"] for run in runs]
         known = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        figures.append(median(f"per reader, events of {size:,} B", both, "KiB", at_most=96.0, beside=known))
+        buffer = f"{receive // 1024} KiB" if receive else "the kernel's own"
+        what = f"per reader, events of {size:,} B, its receive buffer {buffer}"
+        figures.append(median(what, both, "KiB", at_most=96.0, beside=known))
     return figures
 
 
-def _stall(stage: Stage, size: int) -> Row:
+def _stall(stage: Stage, size: int, receive: int) -> Row:
     with stage.serving(Ours, size) as server:
         process, events = Tree(server), _STALLED_BYTES // size
         server.publish(1, events, 0.0)  # The log is full from here on: what it holds is not the readers'.
         server.ask()
-        with stage.crowd(server, _STALLED + 1, stalled=_STALLED):
+        with stage.crowd(server, _STALLED + 1, stalled=_STALLED, receive=receive):
             time.sleep(SETTLE)
             start = process.memory()
             server.publish(events + 1, events, 0.0)
@@ -192,7 +194,7 @@ BARS = (
         "stalled",
         "kernel + user memory of a stalled reader, server side",
         "≤ 96 KiB by default, whatever is published",
-        "100 readers with a receive buffer of 4 KiB that never read, and one that does; 32 MiB published in each size "
+        "100 readers that never read, and one that does; 32 MiB published in each size "
         "after as much that filled the log. Kernel: receive, write and forward-allocated memory of the server's "
         "sockets by sock_diag, as `ss -tm` shows it; user: what Pss grew by",
         _stalled,

@@ -54,7 +54,7 @@ class Publisher:
         publish = self._streams[stream].publish
         # Made beforehand, so that a list that grows is not taken for memory of the engine.
         took = array("q", bytes(8 * int(rate * seconds + 1)))
-        count, began = 0, time.perf_counter()
+        count, thread, began = 0, time.thread_time(), time.perf_counter()
         while count < len(took) - 1 and (elapsed := time.perf_counter() - began) < seconds:
             if (ahead := count / rate - elapsed) > 0:
                 time.sleep(ahead)
@@ -63,9 +63,10 @@ class Publisher:
             publish(data)
             took[count] = time.perf_counter_ns() - called
             count += 1
-        elapsed, sorted_ns = time.perf_counter() - began, sorted(took[:count])
+        elapsed, thread = time.perf_counter() - began, time.thread_time() - thread
+        sorted_ns = sorted(took[:count])
         percentiles = {f"p{p}_us": sorted_ns[int((count - 1) * p / 100)] / 1e3 for p in (50, 99, 100)}
-        return {"published": count, "seconds": elapsed, **percentiles}
+        return {"published": count, "seconds": elapsed, "thread_us": thread / count * 1e6, **percentiles}
 
 
 def _data(seq: int, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """The load test's own truth: that an event which is lost or repeated on the way is found, and that a run says so.
 
-The parsers and the ledger are fed byte streams made here; the last test plays `smoke` whole, whole, with its 500 clients but without limits on time.
+The parsers and the ledger are fed byte streams made here; the last test plays `smoke` whole,
+with its 500 clients but without limits on time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from loadtest import plan, scenario  # noqa: E402
+from loadtest import bars, bars_table, plan, scenario  # noqa: E402
+from loadtest.bars_figure import Figure, median, worst  # noqa: E402
 from loadtest.frames import Frames  # noqa: E402
 from loadtest.histogram import Histogram  # noqa: E402
 from loadtest.ledger import Ledger, Totals  # noqa: E402
@@ -163,6 +165,41 @@ def test_every_scenario_can_be_planned(name: str) -> None:
 def test_a_misspelt_key_of_a_scenario_is_named() -> None:
     with pytest.raises(scenario.ScenarioError, match=r"clients\.cuont"):
         scenario.load("smoke", ["clients.cuont=3"])
+
+
+def test_a_bar_that_is_missed_says_by_how_much() -> None:
+    missed = median("CPU", [1.5, 1.2, 1.1], "times floor", at_most=1.0)
+    assert (missed.met, missed.verdict) == (False, "missed by 20 %")
+    assert median("rate", [12.0], "times floor", at_least=15.0).verdict == "missed by 20 %"
+    assert median("CPU", [1.0], "times floor", at_most=1.0).verdict == "met"
+    assert worst("lost", [0, 0, 3], "events", at_most=0).verdict == "missed by 3 events"
+    assert Figure("tail", None, "ms", missing="nchan is not installed").verdict.startswith("not measured: nchan")
+    assert median("p50", [1.0], "ms").met is None
+
+
+def test_every_bar_has_a_name_of_its_own_and_says_how_it_is_measured() -> None:
+    names = [bar.name for bar in bars.ALL]
+    assert len(names) == len(set(names))
+    assert all(bar.what and bar.bar and bar.how for bar in bars.ALL)
+
+
+def test_a_bar_that_cannot_be_measured_is_not_met_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_stage: object) -> list[Figure]:
+        raise OSError("no sockets left")
+
+    good = bars.Bar("good", "what", "bar", "how", lambda _stage: [median("CPU", [1.0], "µs", at_most=2.0)])
+    monkeypatch.setattr(bars, "ALL", (bars.Bar("bad", "what", "bar", "how", broken), good))
+    monkeypatch.setattr(bars, "Stage", lambda *_: None)
+    assert bars.run([], 1, tmp_path, strict=False) == 0
+    assert bars.run([], 1, tmp_path, strict=True) == 1
+    [record] = tmp_path.rglob("bars.json")
+    kept = json.loads(record.read_text())
+    assert [row["met"] for row in kept["rows"]] == [False, True]
+    assert "no sockets left" in bars_table.markdown(kept)
+    with pytest.raises(scenario.ScenarioError, match="god"):
+        bars.run(["god"], 1, tmp_path, strict=False)
 
 
 @pytest.mark.timeout(240)

@@ -33,7 +33,6 @@ enum {
   MOST_EVENTS = 1 << 20,  // Numbers up to here are followed to the last subscriber.
   MOST_PENDING = 3000,    // Connects in flight: fewer than any server's backlog, so that no SYN is lost to us.
   PER_ADDRESS = 5000,     // Connections from one source address: a free port is found at once.
-  STALLED_RECEIVE_BYTES = 4096,
 };
 static const double BUCKET_GROWTH = 1.03;
 
@@ -54,10 +53,10 @@ typedef struct {
 } Event;
 
 static struct {
-  int port, count, stalled;
+  int port, count, stalled, receive_bytes;
   double ramp, quiet;
   const char *path;
-} options = {.count = 1000, .ramp = 4000, .quiet = 3};
+} options = {.count = 1000, .ramp = 4000, .quiet = 3, .receive_bytes = 4096};
 
 static Subscriber *subscribers;
 static Event *events;
@@ -146,7 +145,7 @@ static void drop(Subscriber *s) {
 
 static void start(int index) {
   Subscriber *s = &subscribers[index];
-  int one = 1, small = STALLED_RECEIVE_BYTES;
+  int one = 1, small = options.receive_bytes;
   s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   if (s->fd < 0) {
     perror("socket");
@@ -154,7 +153,7 @@ static void start(int index) {
   }
   s->last = -1;
   setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-  if (index < options.stalled) setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  if (index < options.stalled && small) setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
   struct sockaddr_in from = {.sin_family = AF_INET};
   from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(index / PER_ADDRESS));
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
@@ -290,16 +289,17 @@ static bool ordered(int64_t *published) {
 
 static void parse_options(int argc, char **argv) {
   static const struct option known[] = {{"count", 1, 0, 'c'}, {"stalled", 1, 0, 's'}, {"ramp", 1, 0, 'r'},
-                                        {"quiet", 1, 0, 'q'}, {0, 0, 0, 0}};
+                                        {"quiet", 1, 0, 'q'}, {"receive", 1, 0, 'b'}, {0, 0, 0, 0}};
   for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
     if (option == 'c') options.count = atoi(optarg);
     else if (option == 's') options.stalled = atoi(optarg);
     else if (option == 'r') options.ramp = atof(optarg);
     else if (option == 'q') options.quiet = atof(optarg);
+    else if (option == 'b') options.receive_bytes = atoi(optarg);  // Of who stalls; 0: the kernel's own choice.
     else exit(2);
   }
   if (argc - optind != 2) {
-    fprintf(stderr, "subscribers [--count N] [--stalled N] [--ramp PER_S] [--quiet S] PORT PATH\n");
+    fprintf(stderr, "subscribers [--count N] [--stalled N] [--ramp PER_S] [--quiet S] [--receive BYTES] PORT PATH\n");
     exit(2);
   }
   options.port = atoi(argv[optind]);
