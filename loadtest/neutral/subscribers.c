@@ -131,11 +131,22 @@ static char *announced(Subscriber *s, char *at, char *end) {
   return end - at < (long)sizeof SKIPPED ? at : end - sizeof SKIPPED + 2;
 }
 
+// Where the next event is found by its number, or NULL. Events mostly are as long as the one before, which is `guess`;
+// it is taken only if its number follows, so nothing between is overlooked.
+static char *next(const Subscriber *s, char *at, char *end, char *guess) {
+  char *after;
+  if (guess && end - guess > (long)sizeof SEQ && memcmp(guess, SEQ, sizeof SEQ - 1) == 0 &&
+      digits(guess + sizeof SEQ - 1, &after) == s->last + 1)
+    return guess;
+  return memmem(at, (size_t)(end - at), SEQ, sizeof SEQ - 1);
+}
+
 // Accounts for all whole events between `at` and `end`; returns where the part begins that the next read completes.
 static char *scan(Subscriber *s, char *at, char *end, int64_t arrival) {
-  for (;;) {
-    char *found = memmem(at, (size_t)(end - at), SEQ, sizeof SEQ - 1);
+  for (char *before = NULL, *guess = NULL, *found;; before = found) {
+    found = next(s, at, end, guess);
     if (!found) return announced(s, at, end);
+    guess = before && found - before < end - found ? found + (found - before) : NULL;
     char *after, *time;
     int64_t number = digits(found + sizeof SEQ - 1, &after);
     bool whole = end - after >= (long)sizeof TIME;
