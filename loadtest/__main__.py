@@ -49,7 +49,7 @@ def _arguments() -> argparse.Namespace:
     bars = commands.add_parser("bars", help="every promise about cost, measured beside the floor, and its verdict")
     bars.add_argument("--only", default="", help="comma-separated rows; default: all")
     bars.add_argument("--runs", type=int, default=3, help="of which the median counts")
-    bars.add_argument("--strict", action="store_true", help="exit code 1 when a bar is missed")
+    bars.add_argument("--strict", action="store_true", help="exit code 1 when a bar is missed or not measured")
     bars.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     bars.set_defaults(command=_bars)
     return parser.parse_args()

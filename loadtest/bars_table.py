@@ -22,7 +22,9 @@ def lines(row: dict[str, Any]) -> str:
         f"  {each['verdict']:24} {each['what']}: {_value(each)} ({_bound(each)}){_beside(each)}"
         for each in row["figures"]
     ]
-    return "\n".join([*found, f"  {'met' if row['met'] else 'MISSED'}: {row['name']}, after {row['seconds']:g} s"])
+    missed = any(each["verdict"].startswith("missed") for each in row["figures"])
+    verdict = "met" if row["met"] else "MISSED" if missed else "not measured whole"
+    return "\n".join([*found, f"  {verdict}: {row['name']}, after {row['seconds']:g} s"])
 
 
 def markdown(kept: dict[str, Any]) -> str:

@@ -14,15 +14,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import orjson
 import sse_fast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-try:
-    from orjson import dumps
-except ImportError:  # sse_fast does without it; its comparison cannot.
-    dumps = None
 
 _CALLS = 200_000
 _TIMES = 7  # Rounds, each of every loop: the best tells the cost, the others what else the machine did.
@@ -39,7 +35,7 @@ def _append_bytes(append: Callable) -> None:
 
 
 def _append_dict(append: Callable) -> None:
-    encode = dumps
+    encode = orjson.dumps
     for _ in range(_CALLS):
         append(encode(_DICT))
 
@@ -57,8 +53,7 @@ def _publish_dict(publish: Callable) -> None:
 def _each(stream: sse_fast.Stream) -> dict[str, float]:
     append = deque(maxlen=_HELD).append
     loops = {"append_bytes": (_append_bytes, append), "publish_bytes": (_publish_bytes, stream.publish)}
-    if dumps is not None:
-        loops |= {"append_dict": (_append_dict, append), "publish_dict": (_publish_dict, stream.publish)}
+    loops |= {"append_dict": (_append_dict, append), "publish_dict": (_publish_dict, stream.publish)}
     best = dict.fromkeys(loops, float("inf"))
     for _ in range(_TIMES):
         for name, (loop, call) in loops.items():
