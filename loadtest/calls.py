@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import orjson
+
 import sse_fast
 
 if TYPE_CHECKING:
