@@ -3,9 +3,10 @@
 //! # Lagging
 //! Lag is the number of events between a cursor and the newest. A subscriber whose socket takes
 //! bytes is given everything the log still holds, however fast the publisher was; only one that
-//! *was blocked* is held to `max_lag`, at the moment its socket takes bytes again. So a gap is
-//! announced once, with the exact number, right before the next event. The newest event, and so
-//! the terminal one, is never skipped.
+//! *was blocked* is held to `max_lag`, at the moment its socket takes bytes again, and what it was
+//! already being given when its socket filled does not count: a replay of a long history fills any
+//! socket, and is no lag. So a gap is announced once, with the exact number, right before the next
+//! event. The newest event, and so the terminal one, is never skipped.
 
 use crate::cursor::Gap;
 use crate::id::Position;
@@ -17,8 +18,11 @@ use crate::stream::StreamState;
 pub enum Pace {
     /// It did: only what the log no longer holds can be missing.
     Ready,
-    /// It did not: `max_lag` applies.
-    Blocked,
+    /// It did not: `max_lag` applies to what was published since.
+    Blocked {
+        /// The newest position when its socket filled.
+        since: Position,
+    },
 }
 
 /// What to do with a subscriber before it is given more.
@@ -32,12 +36,19 @@ pub enum Verdict {
     Disconnect,
 }
 
+/// How many events were published that a subscriber whose next position is `cursor` fell behind by.
+pub fn behind(newest: Position, cursor: Position, since: Position) -> u64 {
+    newest.saturating_sub(since.max(cursor.saturating_sub(1)))
+}
+
 /// Judges a subscriber whose next position is `cursor`.
 pub fn judge(stream: &StreamState, cursor: Position, pace: Pace) -> Verdict {
     let (first, newest, options) = (stream.log().first(), stream.newest(), stream.options());
-    let lag = (newest + 1).saturating_sub(cursor);
     let overtaken = cursor < first;
-    let beyond = pace == Pace::Blocked && lag > options.max_lag;
+    let beyond = match pace {
+        Pace::Ready => false,
+        Pace::Blocked { since } => behind(newest, cursor, since) > options.max_lag,
+    };
     if !overtaken && !beyond {
         return Verdict::Continue;
     }

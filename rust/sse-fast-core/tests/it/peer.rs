@@ -129,7 +129,7 @@ impl Peer {
         };
         let taken = self.socket.take(world, &subscriber.pending);
         subscriber.pending.drain(..taken);
-        subscriber.took(taken, subscriber.pending.is_empty(), now);
+        subscriber.took(taken, subscriber.pending.is_empty(), now, world.state.newest());
         taken
     }
 
@@ -144,7 +144,7 @@ impl Peer {
         assert!(!bytes.is_empty(), "a frame that was taken whole leaves no rest");
         let taken = self.socket.take(world, bytes);
         let all = taken == bytes.len();
-        subscriber.took(taken, all, now);
+        subscriber.took(taken, all, now, world.state.newest());
         if !all {
             rest.written += taken;
             subscriber.rest = Some(rest);
@@ -178,8 +178,10 @@ impl Peer {
         let taken = self.socket.take(world, bytes);
         let all = taken == bytes.len();
         (subscriber.cursor, subscriber.rest) = batch.advance(subscriber.cursor, taken, subscriber.framing);
-        subscriber.pace = Pace::Ready;
-        subscriber.took(taken, all, now);
+        if all {
+            subscriber.pace = Pace::Ready;
+        }
+        subscriber.took(taken, all, now, world.state.newest());
         subscriber.retry_waits &= taken == 0;
         all
     }
@@ -203,12 +205,12 @@ impl Peer {
 
 impl Subscriber {
     /// Notes what the socket did with an offer.
-    fn took(&mut self, taken: usize, all: bool, now: Tick) {
+    fn took(&mut self, taken: usize, all: bool, now: Tick, newest: u64) {
         if taken > 0 {
             self.wrote_at = now;
         }
-        if !all {
-            self.pace = Pace::Blocked;
+        if !all && self.pace == Pace::Ready {
+            self.pace = Pace::Blocked { since: newest };
         }
     }
 

@@ -82,14 +82,29 @@ fn outside_history_a_subscriber_is_told_exactly_how_many_it_missed_before_anythi
 #[test]
 fn a_blocked_subscriber_beyond_max_lag_is_told_and_goes_on_with_the_newest_max_lag_events() {
     let mut shard = one_reader(&patch(20, 4, OnLag::Skip), Framing::Chunked, 10, true);
-    publish_many(&mut shard, 15, 0);
+    publish_many(&mut shard, 1, 0);
     shard.walk();
-    publish_many(&mut shard, 3, 0);
+    publish_many(&mut shard, 17, 0);
     shard.unblock(0);
     shard.walk();
     // The first was half-written when the socket blocked.
     assert_eq!(received(&shard), [1, 15, 16, 17, 18]);
     assert_eq!(skipped(&shard), (2..=14).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_replay_that_fills_the_socket_is_no_lag() {
+    for on_lag in POLICIES {
+        let mut shard = one_reader(&patch(20, 4, on_lag), Framing::Chunked, 10, true);
+        publish_many(&mut shard, 15, 0);
+        shard.walk();
+        publish_many(&mut shard, 4, 0);
+        while received(&shard).len() < 19 {
+            shard.drain(0, 7);
+            shard.walk();
+        }
+        assert_eq!(received(&shard), (1..=19).collect::<Vec<_>>(), "{on_lag}");
+    }
 }
 
 #[test]

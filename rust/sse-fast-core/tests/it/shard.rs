@@ -157,7 +157,7 @@ impl Shard {
 
     fn serve(&mut self, at: usize) {
         let peer = &self.peers[at];
-        let is_stuck = |subscriber: &Subscriber| subscriber.pace == Pace::Blocked && peer.socket.room == 0;
+        let is_stuck = |subscriber: &Subscriber| subscriber.pace != Pace::Ready && peer.socket.room == 0;
         // A blocked socket without room is not reported as writable.
         if !peer.subscriber.as_ref().is_none_or(is_stuck) {
             while self.serve_once(at) {}
@@ -194,9 +194,14 @@ impl Shard {
     fn check_verdict(&self, cursor: u64, pace: Pace, verdict: Verdict) {
         let all = &self.world.all;
         let is_overwritten = cursor < all.first;
-        let behind = (cursor..=all.newest()).count() as u64;
-        let is_beyond = pace == Pace::Blocked && behind > all.options.max_lag;
-        let may_overtake = pace == Pace::Blocked || !self.waits || self.shrunk;
+        // What was published before its socket filled it is still being given.
+        let is_beyond = match pace {
+            Pace::Ready => false,
+            Pace::Blocked { since } => {
+                (cursor..=all.newest()).filter(|&n| n > since).count() as u64 > all.options.max_lag
+            }
+        };
+        let may_overtake = pace != Pace::Ready || !self.waits || self.shrunk;
         assert!(!is_overwritten || may_overtake, "a publish did not wait for a writable subscriber");
         let to = |target| Verdict::Skip(Gap::Known { from: cursor, to: target - 1 }, target);
         let expected = match all.options.on_lag {

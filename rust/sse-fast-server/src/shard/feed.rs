@@ -12,6 +12,7 @@ use sse_fast_core::id::Position;
 use sse_fast_core::lag::{self, Pace, Verdict};
 use sse_fast_core::wire;
 
+use super::hold::{self, Hold};
 use super::subscriber::{Phase, Taken, Unwritten};
 use super::turn::Turn;
 use crate::reader::put_gap;
@@ -60,6 +61,9 @@ impl Turn {
         drop(inner);
         gaps.into_iter().flatten().for_each(|gap| self.count_gap(gap));
         let cursor = subscriber_cursor(self, key);
+        if let Some(subscriber) = self.subscribers.get_mut(key as usize) {
+            subscriber.hold = Hold::at(cursor);
+        }
         if let Some(member) = self.members.get(stream.0.seats[self.number].member.load(Ordering::Relaxed) as usize) {
             member.lower_floor(self.number, cursor);
         }
@@ -84,7 +88,9 @@ impl Turn {
         if subscriber.blocked.is_some() && self.write_rest(key) {
             match self.subscribers.get(key as usize).map(|subscriber| subscriber.phase) {
                 Some(Phase::Live) => {
-                    self.rounds(key, Pace::Blocked, Vec::new());
+                    let since = self.subscribers.get(key as usize).and_then(|subscriber| subscriber.blocked.as_ref());
+                    let pace = since.map_or(Pace::Ready, |blocked| Pace::Blocked { since: blocked.since });
+                    self.rounds(key, pace, Vec::new());
                 }
                 Some(Phase::Finishing) => self.shut(key),
                 Some(Phase::Lingering) | None => {}
@@ -134,7 +140,10 @@ impl Turn {
                 return round;
             }
             match self.give(key, &out) {
-                Taken::All => pace = Pace::Ready,
+                Taken::All => {
+                    pace = Pace::Ready;
+                    self.kept_up(key, look.newest);
+                }
                 Taken::Some(_) => return round + 1,
                 Taken::Gone => {
                     self.close(key, CloseReason::Gone);
@@ -167,6 +176,7 @@ impl Turn {
             Verdict::Skip(skipped, target) => {
                 put(out, subscriber.framing, |block| put_gap(block, &inner, skipped));
                 subscriber.cursor = target;
+                subscriber.hold.skip_to(target);
                 gap = Some(skipped);
             }
             Verdict::Disconnect => {
@@ -184,8 +194,9 @@ impl Turn {
         let subscriber = self.subscribers.get_mut(key as usize)?;
         let log = inner.state.log();
         subscriber.cursor = subscriber.cursor.max(log.first());
-        if let Some(blocked) = &mut subscriber.blocked {
-            blocked.earn(subscriber.cursor, inner.state.options().history as u64, self.ticks.now(), self.patience);
+        if subscriber.blocked.is_some() {
+            let worth = hold::worth(log, inner.state.options());
+            subscriber.hold.earn(subscriber.cursor, worth, self.ticks.now(), self.patience);
         }
         self.single.fill(log, subscriber.cursor, subscriber.framing);
         let closing = draining || inner.state.ended() || inner.removed;
@@ -234,7 +245,15 @@ impl Turn {
         taken
     }
 
-    /// The socket took everything it was offered.
+    /// The socket took all that was offered: should it fill again, its lag begins there.
+    fn kept_up(&mut self, key: u32, newest: Position) {
+        let blocked = self.subscribers.get_mut(key as usize).and_then(|subscriber| subscriber.blocked.as_mut());
+        if let Some(blocked) = blocked {
+            blocked.since = newest;
+        }
+    }
+
+    /// The socket took everything there was.
     fn unmark(&mut self, key: u32) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if subscriber.blocked.take().is_some()

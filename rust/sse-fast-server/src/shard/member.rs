@@ -2,10 +2,10 @@
 //!
 //! # Whom a publisher waits for
 //! Before a log overwrites an event, `publish` waits until each shard has offered it to everybody
-//! who is *held*: a subscriber whose socket takes bytes; and one whose socket was full, as long as
-//! it takes a whole history each `publish_wait` on average. So a reader that is merely slower than a tight
-//! loop gets everything, and one that stalls costs the publisher one wait, once: after that it is
-//! not waited for until it has caught up.
+//! who is *held*: a subscriber whose socket takes bytes; and one whose socket is full, for as long
+//! as `hold` says, while its lag is within `max_lag`, and unless its policy is to get the newest
+//! alone. So a reader that is merely slower than a tight loop gets everything, and one that stalls
+//! costs the publisher one wait, once in a while.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,9 @@ use smallvec::SmallVec;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
+use sse_fast_core::lag;
+use sse_fast_core::options::OnLag;
+use sse_fast_core::stream::StreamState;
 use sse_fast_core::wire;
 
 use super::subscriber::Subscriber;
@@ -107,10 +110,16 @@ impl Member {
     }
 
     /// The position below which nobody who is held is owed anything.
-    pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, now: Tick) -> Position {
+    pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, state: &StreamState, now: Tick) -> Position {
+        let (newest, options) = (state.newest(), state.options());
         let held = |subscriber: &&Subscriber| match &subscriber.blocked {
             None => true,
-            Some(blocked) => blocked.held(now),
+            // Who will be skipped anyway, or wants the newest alone, is not waited for.
+            Some(blocked) => {
+                options.on_lag != OnLag::Latest
+                    && subscriber.hold.lasts(now)
+                    && lag::behind(newest, subscriber.cursor, blocked.since) <= options.max_lag
+            }
         };
         let keys = self.subscribers.iter();
         let cursors = keys.filter_map(|&key| subscribers.get(key as usize)).filter(held).map(|held| held.cursor);

@@ -10,12 +10,14 @@
 //! | `roll` | who is here: arriving, moving, leaving |
 //! | `subscriber` | what a subscriber is |
 //! | `member` | a stream as this shard sees it, and whom a publisher is made to wait for |
+//! | `hold` | for how long publishers are made to wait for a subscriber whose socket is full |
 //! | `walk` | a stream's news to all its subscribers |
 //! | `feed` | one subscriber from where it is to the newest: arrival, resume, catching up |
 //! | `beat` | heartbeats, stalled readers, lingering closes |
 
 mod beat;
 mod feed;
+mod hold;
 mod member;
 mod roll;
 mod subscriber;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use mio::{Interest, Token};
 
 use super::Arrival;
+use super::hold::Hold;
 use super::member::{Beat, Member, Walking};
 use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
 use super::turn::{Turn, key_of};
@@ -35,6 +36,7 @@ impl Turn {
             last_write: self.ticks.now(),
             beat: NO_TICK,
             cursor: 0,
+            hold: Hold::default(),
             blocked: None,
             framing,
             phase: Phase::Live,

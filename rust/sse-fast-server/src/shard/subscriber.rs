@@ -9,15 +9,13 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
 
+use super::hold::Hold;
+
 /// No tick: the wheel does not hold the subscriber.
 pub(super) const NO_TICK: Tick = Tick::MAX;
 
 /// No member: the subscriber left its stream and its connection is being closed.
 pub(super) const NO_MEMBER: u32 = u32::MAX;
-
-/// How many times `publish_wait` a blocked subscriber can have earned: so long, at most, publishers
-/// are held by one that took everything and then stalls.
-const MAX_EARNED: Tick = 4;
 
 pub(super) struct Subscriber {
     pub(super) socket: TcpStream,
@@ -31,6 +29,8 @@ pub(super) struct Subscriber {
     pub(super) beat: Tick,
     /// The next position it is given.
     pub(super) cursor: Position,
+    /// How long publishers wait for it.
+    pub(super) hold: Hold,
     /// What it needs while its socket takes nothing.
     pub(super) blocked: Option<Box<Blocked>>,
     pub(super) framing: Framing,
@@ -53,34 +53,8 @@ pub(super) enum Phase {
 pub(super) struct Blocked {
     /// What must be written before anything else.
     pub(super) rest: Option<Unwritten>,
-    /// Where it was when it last earned time.
-    mark: Position,
-    /// Until when publishers are made to wait for it.
-    held_until: Tick,
-}
-
-impl Blocked {
-    /// A subscriber at `cursor` whose socket just filled: it has `patience` to take a history.
-    pub(super) fn new(rest: Option<Unwritten>, cursor: Position, now: Tick, patience: Tick) -> Self {
-        Self { rest, mark: cursor, held_until: now.saturating_add(patience) }
-    }
-
-    /// Whether publishers are made to wait for it.
-    pub(super) fn held(&self, now: Tick) -> bool {
-        now <= self.held_until
-    }
-
-    /// It came to `cursor`: each whole history it took earns it `patience` more, up to
-    /// [`MAX_EARNED`] of them: a busy reader takes much at a time, and then nothing for a while.
-    pub(super) fn earn(&mut self, cursor: Position, history: u64, now: Tick, patience: Tick) {
-        let taken = cursor.saturating_sub(self.mark) / history;
-        if taken > 0 {
-            self.mark += taken * history;
-            let earned = Tick::try_from(taken).unwrap_or(MAX_EARNED).min(MAX_EARNED) * patience;
-            let most = now.saturating_add(MAX_EARNED * patience);
-            self.held_until = self.held_until.max(now).saturating_add(earned).min(most);
-        }
-    }
+    /// The stream's newest position when its socket filled: what was published since is its lag.
+    pub(super) since: Position,
 }
 
 /// Bytes that were begun or must come first.

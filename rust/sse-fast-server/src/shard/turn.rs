@@ -274,10 +274,10 @@ impl Turn {
         for stream in std::mem::take(&mut self.room) {
             let seat = &stream.0.seats[self.number];
             let member = self.members.get(seat.member.load(Ordering::Relaxed) as usize);
-            let floor = member.map_or(u64::MAX, |member| member.floor(&self.subscribers, now));
-            let (first, newest) = {
+            let (floor, first, newest) = {
                 let inner = stream.inner();
-                (inner.state.log().first(), inner.state.newest())
+                let floor = member.map_or(u64::MAX, |member| member.floor(&self.subscribers, &inner.state, now));
+                (floor, inner.state.log().first(), inner.state.newest())
             };
             // A quarter of the log at a time, so that a publisher is not woken for each event.
             if floor > newest || floor > first + (newest - first) / 4 {

@@ -10,6 +10,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
 
+use super::hold;
 use super::member::{Walk, Walking};
 use super::subscriber::{Blocked, Taken, Unwritten};
 use super::turn::{SENDS_PER_LOOK, Turn};
@@ -113,18 +114,23 @@ impl Turn {
 
     /// A socket is full: it will say when it is not.
     pub(super) fn block(&mut self, key: u32, rest: Option<Unwritten>) {
-        let now = self.now();
+        let (now, patience) = (self.now(), self.patience);
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         if let Some(blocked) = &mut subscriber.blocked {
             blocked.rest = rest;
             return;
         }
-        subscriber.blocked = Some(Box::new(Blocked::new(rest, subscriber.cursor, now, self.patience)));
         let cursor = subscriber.cursor;
+        let mut since = cursor;
         if let Some(member) = self.members.get_mut(subscriber.member as usize) {
+            let inner = member.stream.inner();
+            since = inner.state.newest();
+            subscriber.hold.begin(cursor, hold::worth(inner.state.log(), inner.state.options()), now, patience);
+            drop(inner);
             member.blocked += 1;
             member.lower_floor(self.number, cursor);
         }
+        subscriber.blocked = Some(Box::new(Blocked { rest, since }));
         Counters::add(&self.counters().blocked, 1);
         self.watch_stall(key);
     }
