@@ -20,6 +20,32 @@ pub enum EventError {
         /// Where, in bytes from the field's start.
         position: usize,
     },
+    /// A control character in an id: no request header may hold one, so the id could not come back.
+    #[error(
+        "{field} must not contain the control character U+{code:04X}: found at position {position}; \
+         a reader could not give it back in a Last-Event-ID header"
+    )]
+    Control {
+        /// The field it stands in.
+        field: &'static str,
+        /// The character.
+        code: u8,
+        /// Where, in bytes from the field's start.
+        position: usize,
+    },
+    /// A blank or tab at an id's edge: headers are trimmed, so the id would come back as another.
+    #[error(
+        "{field} must not begin or end with a {character}: found at position {position}; \
+         a reader's Last-Event-ID header would come back without it"
+    )]
+    Edge {
+        /// The field.
+        field: &'static str,
+        /// The name of the character.
+        character: &'static str,
+        /// Where, in bytes from the field's start.
+        position: usize,
+    },
     /// An empty id would reset the reader's Last-Event-ID.
     #[error("id must not be empty: position 0; leave it out to have one made")]
     EmptyId,

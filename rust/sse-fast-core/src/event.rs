@@ -55,10 +55,11 @@ pub fn check<'a>(event: &NewEvent<'a>) -> Result<CheckedEvent<'a>, EventError> {
         }
         bounded("id", id.len(), MAX_ID_BYTES)?;
         one_line("id", id)?;
+        returnable("id", id)?;
     }
     let name = event.event.filter(|name| !name.is_empty());
     if let Some(name) = name {
-        bounded("event", name.len() + event.data.len(), MAX_EVENT_BYTES)?;
+        bounded_together(name.len(), event.data.len())?;
         one_line("event", name)?;
     }
     Ok(CheckedEvent {
@@ -84,6 +85,34 @@ pub fn one_line(field: &'static str, value: &str) -> Result<(), EventError> {
             position,
         }),
     }
+}
+
+/// Checks that text comes back unchanged as the value of a request's header, as an id does in Last-Event-ID: a
+/// header that holds a control character is no header, and blanks and tabs around a value are no part of it. A tab
+/// inside it is.
+fn returnable(field: &'static str, value: &str) -> Result<(), EventError> {
+    let bytes = value.as_bytes();
+    if let Some(position) = bytes.iter().position(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(EventError::Control { field, code: bytes[position], position });
+    }
+    let last = bytes.len().saturating_sub(1);
+    for position in [0, last] {
+        match bytes.get(position) {
+            Some(b' ') => return Err(EventError::Edge { field, character: "blank", position }),
+            Some(b'\t') => return Err(EventError::Edge { field, character: "tab", position }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks name and data against the limit they share; the greater is the one that is too long, for what the other leaves.
+fn bounded_together(name: usize, data: usize) -> Result<(), EventError> {
+    if name.saturating_add(data) <= MAX_EVENT_BYTES {
+        return Ok(());
+    }
+    let (field, length, other) = if name > data { ("event", name, data) } else { ("data", data, name) };
+    bounded(field, length, MAX_EVENT_BYTES.saturating_sub(other))
 }
 
 fn text<'a>(field: &'static str, bytes: &'a [u8]) -> Result<&'a str, EventError> {
@@ -131,6 +160,37 @@ mod tests {
             refused(NewEvent { id: Some(&id), ..NewEvent::default() }),
             EventError::TooLong { field: "id", .. }
         ));
+    }
+
+    #[test]
+    fn an_id_must_come_back_from_a_header_as_it_was() {
+        for (id, code, position) in [("\x01", 1, 0), ("a\x1f", 0x1f, 1), ("ab\x7fc", 0x7f, 2), (" \x08", 8, 1)] {
+            let expected = EventError::Control { field: "id", code, position };
+            assert_eq!(refused(NewEvent { id: Some(id), ..NewEvent::default() }), expected, "{id:?}");
+        }
+        for (id, character, position) in
+            [(" lead", "blank", 0), ("trail ", "blank", 5), ("\t", "tab", 0), ("a\t", "tab", 1)]
+        {
+            let expected = EventError::Edge { field: "id", character, position };
+            assert_eq!(refused(NewEvent { id: Some(id), ..NewEvent::default() }), expected, "{id:?}");
+        }
+        for id in ["a b", "a\tb", "\u{a0}", "\u{85}", "№ 1"] {
+            assert!(check(&NewEvent { id: Some(id), ..NewEvent::default() }).is_ok(), "{id:?}");
+        }
+        assert!(check(&NewEvent { event: Some(" \x01\t"), ..NewEvent::default() }).is_ok(), "a name never comes back");
+    }
+
+    #[test]
+    fn names_the_field_that_is_too_long_when_both_are_together() {
+        let megabyte = "x".repeat(MAX_EVENT_BYTES);
+        for (event, data, field, length, limit) in [
+            ("e", &megabyte[..], "data", MAX_EVENT_BYTES, MAX_EVENT_BYTES - 1),
+            (&megabyte[..], "d", "event", MAX_EVENT_BYTES, MAX_EVENT_BYTES - 1),
+            (&megabyte[..], &megabyte[..], "data", MAX_EVENT_BYTES, 0),
+        ] {
+            let error = refused(NewEvent { event: Some(event), data: data.as_bytes(), ..NewEvent::default() });
+            assert_eq!(error, EventError::TooLong { field, length, limit });
+        }
     }
 
     #[test]
