@@ -3,7 +3,7 @@
 //! Owns: from a parsed event to `EventSink::publish`, what becomes of rejected ones, the last event.
 //! Must not know: pipes, processes, timers.
 //! Invariants: no event of the child is lost without a log line, and all but those that are not UTF-8
-//! have an `error` event in their place; one batch at a time, so `status` and `result` are those of the
+//! have an `error` event in their place, those cut in the middle of a line included; one batch at a time, so `status` and `result` are those of the
 //! last event in the stream. Everything here may block and runs on the blocking pool.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,12 +57,13 @@ impl Publisher {
         let shown = name.as_deref().unwrap_or("(unnamed)");
         match ended {
             Ended::ByLine => {}
-            Ended::MidLine if data.as_deref().is_some_and(is_cut_json) => {
+            // Nothing can tell the whole of a value from its beginning: `12` may be a cut `1234.5`.
+            Ended::MidLine => {
                 self.log.line(Level::Warning, &format!("event {shown} was cut: the output ended inside of it"));
                 self.error(&json!({"error": "event_cut", "event": name}), refused);
                 return;
             }
-            Ended::AtClose | Ended::MidLine => {
+            Ended::AtClose => {
                 self.log.line(Level::Warning, &format!("event {shown} lacks its end: the output ended before it"));
             }
         }
@@ -107,9 +108,4 @@ impl Publisher {
             self.shared.set_last(last);
         }
     }
-}
-
-/// Whether data that lacks its line end is the beginning of a JSON value, and not the whole of it.
-fn is_cut_json(data: &str) -> bool {
-    data.starts_with(['{', '[', '"']) && serde_json::from_str::<&serde_json::value::RawValue>(data).is_err()
 }

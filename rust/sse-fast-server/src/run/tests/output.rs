@@ -167,11 +167,24 @@ fn an_event_that_the_stream_refuses_leaves_an_error_event() {
 }
 
 #[test]
-fn an_event_without_its_end_is_published_and_a_cut_one_is_an_error() {
-    let (_, recorder) = start(&sh("printf 'SSE_EVENT:event: A\nSSE_EVENT:data: {}'"));
+fn an_event_of_whole_lines_without_its_end_is_published() {
+    let (_, recorder) = start(&sh("printf 'SSE_EVENT:event: A\nSSE_EVENT:data: {}\n'"));
     assert_eq!(recorder.events(), pairs(&[("A", "{}")]));
     recorder.wait_for_log("lacks its end");
-    let (_, recorder) = start(&sh(r#"printf 'SSE_EVENT:event: A\nSSE_EVENT:data: {"gflops": 1'"#));
-    assert!(recorder.events()[0].1.contains("event_cut"));
-    assert_eq!(recorder.end()["status"], "error");
+}
+
+#[test]
+fn an_event_cut_inside_a_line_is_an_error_whatever_its_data_looks_like() {
+    for data in [r#"{"gflops": 1"#, "{}", "12", "text", ""] {
+        let (run, recorder) = start(&sh(&format!("printf 'SSE_EVENT:event: A\nSSE_EVENT:data: {data}'; kill -9 $$")));
+        let events = recorder.events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0].0, "error");
+        let error: Value = serde_json::from_str(&events[0].1).unwrap();
+        assert_eq!((&error["error"], &error["event"]), (&"event_cut".into(), &"A".into()));
+        recorder.wait_for_log("event A was cut");
+        let end = recorder.end();
+        assert_eq!((&end["status"], &end["result"]["error"]), (&"error".into(), &"event_cut".into()));
+        assert_eq!(run.status().as_deref(), Some("error"));
+    }
 }
