@@ -677,9 +677,19 @@ def test_a_bad_argument_is_a_typed_error_and_no_process_is_started(
 ) -> None:
     with pytest.raises(error):
         server.run(**{"argv": [sys.executable, "-c", "pass"], "stream": "s", **arguments})
-    # Nothing half-made is left that would wait for an end for ever.
-    for stream in server.streams():
-        assert stream.last_id is None
+    assert not server.streams(), "nothing half-made is left that would wait for an end for ever"
+
+
+@pytest.mark.parametrize("argv", [["/nonexistent"], [], ["a\0b"]], ids=repr)
+def test_a_run_that_cannot_start_leaves_its_stream_as_it_was(server: sse_fast.Server, argv: list[str]) -> None:
+    kept = server.stream("kept")
+    for name in ("kept", "jobs/1"):
+        with pytest.raises((sse_fast.RunError, sse_fast.RunArgumentError)):
+            server.run(argv, stream=name, on_event=print)
+    assert [stream.name for stream in server.streams()] == ["kept"]
+    assert kept.publish("still open").endswith("-1")
+    with Reader(server.port, "/streams/jobs/1") as reader:
+        assert reader.read_head().status == 404
 
 
 def test_a_run_into_an_ended_stream_is_refused(server: sse_fast.Server) -> None:

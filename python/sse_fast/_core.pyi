@@ -307,6 +307,9 @@ class Server:
     def stream(self, name: str, options: dict[str, Any] | None = None) -> Stream:
         """The stream of that name, made if there is none."""
 
+    def find(self, name: str) -> Stream | None:
+        """The stream of that name, if there is one."""
+
     def streams(self) -> list[Stream]:
         """Every stream there is now."""
 

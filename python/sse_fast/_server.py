@@ -154,7 +154,8 @@ class Server:
         """Starts a child process whose marked output lines become the events of a stream.
 
         The engine reads both its pipes whatever Python does; other lines go to the logger ``sse_fast.run``, never to
-        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it.
+        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it. Where the
+        process cannot be started, a stream that this call made is removed again.
 
         Args:
             argv: the command and its arguments; no shell is involved.
@@ -181,13 +182,22 @@ class Server:
         args = _run.arguments(argv)
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
-        target = self.stream(stream if isinstance(stream, str) else stream.name, **options)
+        name = stream if isinstance(stream, str) else stream.name
+        made = self._engine.find(name) is None
+        target = self.stream(name, **options)
         if target.ended:
             raise StreamEnded(f"stream {target.name!r} has ended: give the run another one, or remove it first")
         last_id = target.last_id
         # Before the start, so that not even the first event is missed.
         reader = target._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
-        run = _run.Run(self._engine.run(target, spec), args, target)
+        try:
+            engine = self._engine.run(target, spec)
+        except BaseException:
+            # Nobody would ever end it: its readers would wait in silence. With an event in it, it is another's by now.
+            if made and target.last_id is None:
+                target.remove()
+            raise
+        run = _run.Run(engine, args, target)
         if reader is not None and on_event is not None:
             run.call_on_event(reader, on_event)
         return run

@@ -108,6 +108,13 @@ impl PyServer {
         Ok(PyStream::new(stream))
     }
 
+    /// The stream of that name, if there is one.
+    fn find(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<Option<PyStream>> {
+        let server = &self.engine.get()?.server;
+        let name = convert::name("stream name", name, setting_error)?;
+        Ok(py.aside(|| server.find(name))?.map(PyStream::new))
+    }
+
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
