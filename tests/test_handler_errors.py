@@ -7,8 +7,10 @@ without an answer.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -83,10 +85,10 @@ def test_even_a_base_exception_answers_500_and_ends_no_thread(
 @pytest.mark.parametrize(
     "answer",
     [
-        sse_fast.Response("x", headers={"X-Odd": "\ud800"}),
-        sse_fast.Response("x", headers={"X-Odd": "a\nb"}),
         sse_fast.HttpError(400, "detail \ud800"),
         sse_fast.HttpError(400, "x", headers={"X-Odd": "\ud800"}),
+        sse_fast.HttpError(400, "x", headers={"X-Odd": "a\nb"}),
+        sse_fast.HttpError(400, "x", headers={"Content-Length": "99"}),
     ],
     ids=repr,
 )
@@ -105,6 +107,73 @@ def test_an_answer_that_cannot_be_sent_is_a_500_at_once(
     with caplog.at_level(logging.ERROR, "sse_fast"):
         for _ in range(2):
             assert fetch(server.port, "/odd", deadline=5)[0].status == 500
+    assert "Traceback" in caplog.text, "the answer refers to the log"
+
+
+BAD_HEADERS = [
+    ({"X A": "b"}, "X A"),
+    ({"": "b"}, "name"),
+    ({"Größe": "b"}, "Größe"),
+    ({"X-A": "a\r\nb: c"}, r"X-A.*position 1"),
+    ({"X-A": "a\nb"}, r"X-A.*position 1"),
+    ({"X-A": "ab\0"}, r"X-A.*position 2"),
+    ({"X-A": "\x7f"}, "X-A"),
+    ({"X-A": "a\ud800"}, r"X-A.*position 1"),
+    *(
+        ({name: "5"}, f"{name}.*engine")
+        for name in (
+            "Content-Length",
+            "transfer-encoding",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+            "Trailer",
+            "TE",
+            "DATE",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("headers", "named"), BAD_HEADERS, ids=repr)
+def test_a_header_that_cannot_be_sent_is_refused_where_it_is_given(headers: dict[str, str], named: str) -> None:
+    with pytest.raises(sse_fast.ResponseError, match=named):
+        sse_fast.Response("x", headers=headers)
+
+
+def test_a_content_type_and_a_header_s_name_are_checked_too() -> None:
+    with pytest.raises(sse_fast.ResponseError, match="content-type"):
+        sse_fast.Response("x", content_type="text/html\r\nX-Evil: 1")
+    with pytest.raises(sse_fast.ArgumentTypeError, match="5"):
+        sse_fast.Response("x", headers={5: "x"})  # type: ignore[dict-item]
+
+
+def test_a_header_may_hold_what_utf_8_can_express_and_numbers(server: sse_fast.Server) -> None:
+    headers: Any = {"X-Tab": "a\tb", "X-City": "Köln", "Retry-After": 5}
+    server.get("/good")(lambda _req: sse_fast.Response("x", headers=headers))
+    head, _ = fetch(server.port, "/good")
+    assert (head.status, head["x-tab"], head["retry-after"]) == (200, "a\tb", "5")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sse_fast.HttpError(404, "no such run", error="unknown_run", headers={"X-Why": "gone"}),
+        *(
+            kind("what it says")
+            for name in sse_fast.__all__
+            if isinstance(kind := getattr(sse_fast, name), type)
+            and issubclass(kind, sse_fast.SseFastError)
+            and kind is not sse_fast.HttpError
+        ),
+    ],
+    ids=repr,
+)
+def test_an_error_can_be_pickled_and_copied(error: sse_fast.SseFastError) -> None:
+    error.__dict__["note"] = "kept"
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
 class Broken(logging.Handler):

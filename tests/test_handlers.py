@@ -85,10 +85,11 @@ def test_a_response_s_headers_are_sent_and_cannot_split_it(server: sse_fast.Serv
     head, _ = fetch(server.port, "/good")
     assert (head["x-good"], head["set-cookie"]) == ("yes", "a=b")
     with caplog.at_level(logging.ERROR, "sse_fast"):
-        for path in ("/bad", "/bad-name"):
+        for path, named in (("/bad", "X-Bad"), ("/bad-name", "X Bad")):
             head, _ = fetch(server.port, path)
             assert head.status == 500
             assert "x-evil" not in head
+            assert f"the header '{named}' cannot be sent" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
@@ -99,12 +100,15 @@ def test_a_content_type_among_the_headers_is_the_only_one(server: sse_fast.Serve
 
 @pytest.mark.parametrize("status", [199, 600, 0, -1, True])
 def test_a_status_that_is_none_is_a_value_error(status: int) -> None:
-    with pytest.raises(ValueError, match="status"):
+    with pytest.raises(sse_fast.ResponseError, match="status"):
         sse_fast.Response("x", status=status)
-    with pytest.raises(ValueError, match="status"):
+    with pytest.raises(sse_fast.ResponseError, match="status"):
         sse_fast.HttpError(status, "x")
-    with pytest.raises(TypeError):
-        sse_fast.Response("x", status="200")  # type: ignore[arg-type]
+    for wrong in ("200", 200.0, None):
+        with pytest.raises(sse_fast.ArgumentTypeError, match="status"):
+            sse_fast.Response("x", status=wrong)  # type: ignore[arg-type]
+        with pytest.raises(sse_fast.ArgumentTypeError, match="status"):
+            sse_fast.HttpError(wrong, "x")  # type: ignore[arg-type]
 
 
 def test_an_async_handler_is_run(server: sse_fast.Server) -> None:

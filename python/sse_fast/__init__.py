@@ -14,11 +14,13 @@ and imports neither asyncio nor orjson.
 from ._core import Stream, __version__
 from ._exceptions import (
     AddressInUse,
+    ArgumentTypeError,
     EventError,
     EventTypeError,
     ForkError,
     HttpError,
     PermissionDenied,
+    ResponseError,
     RouteError,
     RunArgumentError,
     RunError,
@@ -37,6 +39,7 @@ from ._watch import Watch
 
 __all__ = [
     "AddressInUse",
+    "ArgumentTypeError",
     "Event",
     "EventError",
     "EventTypeError",
@@ -45,6 +48,7 @@ __all__ = [
     "PermissionDenied",
     "Request",
     "Response",
+    "ResponseError",
     "RouteError",
     "Run",
     "RunArgumentError",

@@ -3,8 +3,10 @@
 SseFastError
 ├── EventError           (ValueError)       an event's field has a value the wire cannot carry
 ├── EventTypeError       (TypeError)        an event's field has a type that events do not have
+├── ArgumentTypeError    (TypeError)        an argument of any other method has a type that it cannot have
 ├── SettingError         (ValueError)       a setting or stream option is unknown or out of range
 ├── RouteError           (ValueError)       a path template cannot be routed, or is routed already
+├── ResponseError        (ValueError)       a `Response` has a status or a header that cannot be sent
 ├── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
 ├── StartError           (OSError)          the server could not start
 ├── AddressInUse         (OSError)          its address is taken
@@ -14,7 +16,7 @@ SseFastError
 ├── ServerClosed         (RuntimeError)     the server was closed
 ├── ForkError            (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout          (TimeoutError)     nothing came within the time given
-└── HttpError                               raised by a handler: becomes that HTTP response
+└── HttpError            (RuntimeError)     raised by a handler: becomes that HTTP response
 
 Owns: the classes, so that docstrings and double bases are ordinary Python. Must not know: when they are raised; the
 engine's errors are mapped to them in one file, `rust/sse-fast-py/src/errors.rs`, which changes together with this one.
@@ -23,6 +25,7 @@ Invariant: one root, so that `except SseFastError` catches the library; each lea
 
 from __future__ import annotations
 
+import copyreg
 import http
 import operator
 from typing import TYPE_CHECKING
@@ -43,12 +46,20 @@ class EventTypeError(SseFastError, TypeError):
     """An argument of a publish has a type that events do not have, or data that is not JSON: the text names it."""
 
 
+class ArgumentTypeError(SseFastError, TypeError):
+    """An argument has a type that it cannot have: the text names the argument, the value and what is allowed."""
+
+
 class SettingError(SseFastError, ValueError):
     """A setting or stream option is unknown, or its value is out of range: the text says what is allowed."""
 
 
 class RouteError(SseFastError, ValueError):
     """A path template cannot be routed: it is malformed, or in conflict with one that is routed already."""
+
+
+class ResponseError(SseFastError, ValueError):
+    """A `Response` or `HttpError` cannot be sent as it is: the text names the status, or the header and why."""
 
 
 class RunArgumentError(SseFastError, ValueError):
@@ -87,18 +98,18 @@ class WaitTimeout(SseFastError, TimeoutError):  # noqa: N818 - as above
     """Nothing came within the time given."""
 
 
-class HttpError(SseFastError):
+class HttpError(SseFastError, RuntimeError):
     """Raised by a handler: the response then is this error, as JSON ``{"error", "detail"}``.
 
     Args:
         status: the HTTP status, 400 to 599.
         detail: what was wrong, for the person who reads the response; keep secrets out of it.
         error: a short word for programs; by default the status in words, such as ``"not_found"``.
-        headers: further response headers.
+        headers: further response headers, as those of a `Response`.
 
     Raises:
-        ValueError: the status is not that of an error.
-        TypeError: the status is no whole number.
+        ResponseError: the status is not that of an error; or, in the server's log where it is sent, a header cannot be.
+        ArgumentTypeError: the status is no whole number.
 
     >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
     Traceback (most recent call last):
@@ -114,15 +125,27 @@ class HttpError(SseFastError):
         self, status: int, detail: str, *, error: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         """See the class."""
-        status = operator.index(status)
-        if not 400 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's error statuses
-            message = f"the status of an HttpError is 400 to 599, not {status}"
-            raise ValueError(message)
-        self.status = status
+        self.status = checked_status("an HttpError", status, 400)
         self.detail = detail
         self.error = error if error is not None else _in_words(status)
         self.headers = dict(headers or {})
-        super().__init__(f"{status} {self.error}: {detail}")
+        super().__init__(f"{self.status} {self.error}: {detail}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For pickle and copy: as it is, because `args` holds the text and not what `__init__` takes."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def checked_status(what: str, status: object, low: int) -> int:
+    """The status of a response, from `low` to 599; `what` has it."""
+    try:
+        number = operator.index(status)  # type: ignore[arg-type]
+    except TypeError:
+        wrong = f"status={status!r} is not allowed: it must be a whole number from {low} to 599"
+        raise ArgumentTypeError(wrong) from None
+    if not low <= number <= 599:  # noqa: PLR2004 - the last of HTTP's statuses
+        raise ResponseError(f"the status of {what} is {low} to 599, not {number}")
+    return number
 
 
 def _in_words(status: int) -> str:

@@ -15,19 +15,29 @@ import inspect
 import itertools
 import json
 import logging
-import operator
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._core import Stream, json_dumps
-from ._exceptions import HttpError
+from ._exceptions import ArgumentTypeError, HttpError, ResponseError, checked_status
 
 if TYPE_CHECKING:
     from ._core import Call
     from ._core import Server as Engine
 
 _LOG = logging.getLogger("sse_fast.handler")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # A header's name (RFC 9110, 5.6.2).
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # What a header's value may not hold: a line end splits a response.
+#: Headers that say how the engine frames and keeps the connection; from a handler they would contradict it.
+_ENGINE_S = frozenset(
+    {
+        *("connection", "content-length", "date", "keep-alive", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    }
+)
 
 Handler = Callable[["Request"], Any]
 Exists = Callable[[str], object]
@@ -117,14 +127,17 @@ class Response:
     Args:
         body: bytes as they are, str as UTF-8, anything else as JSON.
         status: the HTTP status.
-        headers: further headers, names in any case.
+        headers: further headers, names in any case. Those of the connection itself are the engine's: ``Connection``,
+            ``Content-Length``, ``Date``, ``Keep-Alive``, ``Proxy-Connection``, ``TE``, ``Trailer``,
+            ``Transfer-Encoding`` and ``Upgrade`` are refused.
         content_type: beats the one in `headers`; by default what the body's type says: ``application/octet-stream``,
             ``text/plain; charset=utf-8`` or ``application/json``.
 
     Raises:
         EventTypeError: the body is not JSON-able.
-        ValueError: the status is not from 200 to 599.
-        TypeError: the status is no whole number.
+        ResponseError: the status is not from 200 to 599, or a header cannot be sent: its name is no token, its value
+            has a line end or another control character, or it is the engine's.
+        ArgumentTypeError: the status is no whole number, or a header's name no str.
 
     >>> Response({"id": 7}, status=201).body
     b'{"id":7}'
@@ -140,16 +153,38 @@ class Response:
         content_type: str | None = None,
     ) -> None:
         """See the class."""
-        status = operator.index(status)
-        if not 200 <= status <= 599:  # noqa: PLR2004 - the range of HTTP's final statuses
-            message = f"the status of a Response is 200 to 599, not {status}"
-            raise ValueError(message)
+        self.status = checked_status("a Response", status, 200)
         self.body, by_type = _encoded(body)
-        self.status = status
-        given = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+        given = dict(_header(name, value) for name, value in (headers or {}).items())
         if content_type is not None:
-            given["content-type"] = content_type
+            given.update([_header("content-type", content_type)])
         self.headers = {"content-type": by_type, **given}
+
+
+def _header(name: object, value: object) -> tuple[str, str]:
+    """A header as it is sent, its name in lower case.
+
+    Checked here, at the handler's line, because a header that cannot be written is found only when the call is over.
+    """
+    if not isinstance(name, str):
+        raise ArgumentTypeError(f"the name of a header must be a str, not {type(name).__name__}: {name!r}")
+    if not _TOKEN.fullmatch(name):
+        raise ResponseError(f"the header {name!r} cannot be sent: its name must be letters, digits and !#$%&'*+-.^_`|~")
+    lower, text = name.lower(), str(value)
+    if lower in _ENGINE_S:
+        raise ResponseError(
+            f"the header {name!r} belongs to the engine, which frames the response itself: leave it out"
+        )
+    if found := _CONTROL.search(text):
+        raise ResponseError(
+            f"the header {name!r} cannot be sent: {found[0]!r} at position {found.start()} of its value"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"a lone surrogate at position {error.start} of its value, which UTF-8 cannot express"
+        raise ResponseError(f"the header {name!r} cannot be sent: {reason}") from error
+    return lower, text
 
 
 def _encoded(body: object) -> tuple[bytes, str]:
