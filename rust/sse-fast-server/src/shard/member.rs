@@ -112,13 +112,14 @@ impl Member {
     /// The position below which nobody who is held is owed anything.
     pub(super) fn floor(&self, subscribers: &Slab<Subscriber>, state: &StreamState, now: Tick) -> Position {
         let (newest, options) = (state.newest(), state.options());
+        let lag_is_tighter = options.max_lag < options.history as u64;
         let held = |subscriber: &&Subscriber| match &subscriber.blocked {
             None => true,
             // Who will be skipped anyway, or wants the newest alone, is not waited for.
             Some(blocked) => {
                 options.on_lag != OnLag::Latest
                     && subscriber.hold.lasts(now)
-                    && lag::behind(newest, subscriber.cursor, blocked.since) <= options.max_lag
+                    && !(lag_is_tighter && lag::behind(newest, subscriber.cursor, blocked.since) > options.max_lag)
             }
         };
         let keys = self.subscribers.iter();

@@ -219,9 +219,20 @@ impl Turn {
             return;
         }
         if event.is_read_closed() || event.is_error() || (event.is_readable() && !self.discard(key)) {
-            self.close(key, CloseReason::Gone);
+            let reason = self.reason_of_end(key);
+            self.close(key, reason);
         } else if event.is_writable() {
             self.unblock(key);
+        }
+    }
+
+    /// Why a connection ended that we did not end: the kernel, too, finds readers that take nothing.
+    fn reason_of_end(&self, key: u32) -> CloseReason {
+        let error = self.subscribers.get(key as usize).and_then(|subscriber| subscriber.socket.take_error().ok()?);
+        if error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            CloseReason::Stalled
+        } else {
+            CloseReason::Gone
         }
     }
 
