@@ -53,6 +53,20 @@ def test_resuming_after_every_position_gives_exactly_the_rest(server: sse_fast.S
     assert reader.next().own_id == last
 
 
+@pytest.mark.parametrize("on_lag", ["skip", "latest", "disconnect"])
+def test_a_replay_longer_than_max_lag_and_than_any_socket_buffer_is_whole(
+    server: sse_fast.Server, read: Open, on_lag: Any
+) -> None:
+    """A replay fills the socket; that is no lag, for nothing is published meanwhile."""
+    stream = server.stream("s", history=2000, history_bytes=32 << 20, max_lag=16, on_lag=on_lag)
+    ids = [stream.publish("x" * 8000) for _ in range(2000)]
+    stream.end("over")
+    reader = read(last_event_id=ids[1], receive_buffer=4096).open()
+    events = reader.rest(60)
+    assert [event.own_id for event in events[:-1]] == ids[2:]
+    assert events[-1].data == "over"
+
+
 def test_the_query_resumes_as_the_header_does(server: sse_fast.Server, read: Open) -> None:
     stream = server.stream("s")
     ids = [stream.publish(number) for number in range(5)]
@@ -272,6 +286,25 @@ def test_the_caller_s_own_ids_are_resumable(server: sse_fast.Server, read: Open)
     stream.publish("epsilon", id="e")
     assert reader.next().own_id == "e"
     assert stream.last_id == "e"
+
+
+@pytest.mark.parametrize("own", ["\x01", "a\x1f", "ab\x7f", " lead", "trail ", "\t", "a\t"], ids=repr)
+def test_an_own_id_that_no_header_brings_back_is_refused(server: sse_fast.Server, own: str) -> None:
+    stream = server.stream("s")
+    with pytest.raises(sse_fast.SseFastError, match=r"id.*position \d+.*Last-Event-ID") as caught:
+        stream.publish("x", id=own)
+    assert isinstance(caught.value, ValueError)
+    assert stream.publish("x").endswith("-1"), "nothing was published"
+
+
+@pytest.mark.parametrize("own", ["a b", "a\tb", "№ 1"])
+def test_an_own_id_with_blanks_inside_is_resumed(server: sse_fast.Server, own: str) -> None:
+    stream = server.stream("s", start="all")
+    assert stream.publish("first", id=own) == own
+    stream.publish("second")
+    head = f"GET /streams/s HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nLast-Event-ID: {own}\r\n\r\n"
+    with Reader(server.port, raw=head.encode()) as reader:
+        assert reader.open().next().data == "second"
 
 
 def test_of_equal_own_ids_the_newest_counts(server: sse_fast.Server, read: Open) -> None:
