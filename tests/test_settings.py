@@ -15,15 +15,35 @@ import pytest
 import sse_fast
 from conftest import Serve
 from sse_fast import _settings
-from support.reader import Reader, fetch
+from support.reader import Reader, fetch, request
 
 NAMES = sorted(setting.name for setting in _settings.SETTINGS)
 
 BAD: dict[str, tuple[list[Any], list[str]]] = {
     "port": ([-1, 65536, 1.5, "80", True], ["-1", "65536", "http", "", "80.5"]),
     "host": (["", 5, "no such host name.invalid"], ["", "256.256.256.256"]),
-    "allowed_hosts": (["a.example", 5, [5], [""]], []),
-    "cors": (["https://a.example", 5, [5]], []),
+    "allowed_hosts": (
+        [
+            "a.example",
+            5,
+            [5],
+            [""],
+            ["a.example:80"],
+            ["http://a.example"],
+            ["*.example"],
+            ["::1"],
+            ["a/b"],
+            ["größe.de"],
+        ],
+        ["a.example:80", "a.example, http://b.example"],
+    ),
+    "cors": (
+        [
+            *("https://a.example", 5, [5], ["nope"], ["a b"], ["a.example"], ["https://a.example/path"], ["https://"]),
+            *(["https://a.example:443"], ["http://a.example:80/"], ["https://*.example"], ["https://a.example\n"]),
+        ],
+        ["nope", "https://a.example nope"],
+    ),
     "max_connections": ([0, -1, 1.5, "many"], ["0", "-1", "many"]),
     "max_body_bytes": ([-1, 1.5, "1MiB"], ["-1", "1MB?", "big"]),
     "header_timeout": (
@@ -78,6 +98,38 @@ def test_a_bad_environment_variable_is_a_typed_error_naming_it(
     assert isinstance(caught.value, sse_fast.SseFastError)
     if isinstance(caught.value, ValueError):
         assert f"SSE_FAST_{name.upper()}" in str(caught.value) or name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "hosts", [["a.example"], ["localhost", "10.0.0.5"], ["[2001:db8::1]"], ["*"], ("my_host", "A.Example.")], ids=repr
+)
+def test_hosts_that_a_client_can_ask_for_are_allowed(serve: Serve, hosts: Any) -> None:
+    server = serve(allowed_hosts=hosts)
+    server.stream("s")
+    for host in hosts:
+        named = "any.example" if host == "*" else host
+        for asked in (named, f"{named}:8080"):
+            with Reader(server.port, raw=request("/streams/s", server.port, host=asked)) as reader:
+                assert reader.read_head().status == 200
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin"),
+    [
+        ("https://a.example", "https://a.example"),
+        ("https://a.example/", "https://a.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("https://a.example:80", "https://a.example:80"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("null", "null"),
+    ],
+)
+def test_origins_that_a_browser_can_send_are_allowed(serve: Serve, allowed: str, origin: str) -> None:
+    server = serve(cors=[allowed])
+    server.stream("s")
+    with Reader(server.port, headers=[("Origin", origin)]) as reader:
+        assert reader.read_head()["access-control-allow-origin"] == origin
 
 
 def test_an_unknown_keyword_is_a_value_error_with_the_nearest_name(serve: Serve) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, cast
 
-from ._exceptions import SettingError
+from ._exceptions import ArgumentTypeError, SettingError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -119,11 +119,41 @@ def _names(value: object) -> list[str]:
     return [_name(name) for name in value]
 
 
+def _each(pattern: re.Pattern[str]) -> Callable[[object], list[str]]:
+    def check(value: object) -> list[str]:
+        names = _names(value)
+        if not all(pattern.fullmatch(name) for name in names):
+            raise ValueError
+        return names
+
+    return check
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+# What a browser or a client sends, and the engine compares: anything else would be accepted here and never match.
+_HOST = r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\])"
+_HOSTS = re.compile(rf"\*|{_HOST}", re.ASCII)
+_ORIGINS = re.compile(
+    rf"\*|null|(?!https://{_HOST}:443/?$)(?!http://{_HOST}:80/?$)"
+    rf"[a-z][a-z0-9+.-]*://{_HOST}(?::\d{{1,5}})?/?",
+    re.ASCII | re.IGNORECASE,
+)
+
 NAME = Kind("a str that is not empty", str.strip, _name)
-NAMES = Kind(
-    "a sequence of str (in the environment separated by commas)",
-    lambda text: [name.strip() for name in text.split(",") if name.strip()],
-    _names,
+HOSTS = Kind(
+    'a sequence of host names such as "app.example", "10.0.0.5", "[2001:db8::1]" or "*": no scheme, port or path '
+    "(in the environment separated by commas)",
+    _listed,
+    _each(_HOSTS),
+)
+ORIGINS = Kind(
+    'a sequence of origins such as "https://app.example", "http://localhost:3000", "null" or "*": a scheme, no path, '
+    "and a port only where it is not the scheme's own (in the environment separated by commas)",
+    _listed,
+    _each(_ORIGINS),
 )
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
 
@@ -149,12 +179,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("port", _integer(0, 65535), 8080, "", "Where to listen; 0 picks a free port."),
     Setting("host", NAME, "127.0.0.1", "", "The address to listen on; `0.0.0.0` for all of IPv4."),
     Setting(
-        "allowed_hosts", NAMES, (), "", "Names accepted in `Host` besides loopback's; on other addresses none is any."
+        "allowed_hosts", HOSTS, (), "", "Names accepted in `Host` besides loopback's; on other addresses none is any."
     ),
-    Setting("cors", NAMES, (), "", "Origins that may read from browsers; none means no CORS header at all."),
+    Setting("cors", ORIGINS, (), "", "Origins that may read from browsers; none means no CORS header at all."),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
     Setting("max_body_bytes", _size(0), 1 << 20, "bytes", "The largest request body a handler is given."),
-    Setting("header_timeout", _seconds(0.001), 10.0, "s", "How long a request may take to arrive."),
+    Setting(
+        "header_timeout",
+        _seconds(0.001),
+        10.0,
+        "s",
+        "How long a request's head may take to arrive; a body has that and a second for each 64 KiB that it may have.",
+    ),
     Setting("stall_timeout", _seconds(0.001), 30.0, "s", "How long a reader may take nothing."),
     Setting("publish_wait", _seconds(0.0), 1.0, "s", "How long a publish may wait for the engine in a flood."),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
@@ -250,6 +286,11 @@ def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
     kind = _seconds(low)
     _accept(Setting(name, kind, None, "s", ""), value, name)
     return float(cast("float", value))
+
+
+def wrong_type(name: str, value: object, allowed: str) -> ArgumentTypeError:
+    """For an argument of a method that has a type which it cannot have."""
+    return ArgumentTypeError(f"{name}={value!r} is not allowed: it must be {allowed}")
 
 
 def options_table(*, stream: bool) -> str:
