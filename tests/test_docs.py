@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import inspect
 import json
+import operator
 import re
 import shutil
 import signal
@@ -206,6 +208,38 @@ def test_there_are_examples_of_what_everybody_needs() -> None:
         "_server.py:route",
     }
     assert expected <= found
+
+
+def native() -> Iterator[Any]:
+    """Everything that the stub documents, with its text; `__new__` aside, which Python itself documents."""
+    for node in ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield pytest.param(node.name, ast.get_docstring(node), id=node.name)
+        if isinstance(node, ast.ClassDef):
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef) and member.name != "__new__":
+                    name = f"{node.name}.{member.name}"
+                    yield pytest.param(name, ast.get_docstring(member), id=name)
+
+
+@pytest.mark.parametrize(("name", "text"), list(native()))
+def test_help_shows_of_a_native_class_what_the_stub_says(name: str, text: str | None) -> None:
+    """Editors read the stub, `help` reads the doc comment in Rust: one text, which neither may change alone."""
+    value = operator.attrgetter(name)(sse_fast._core)  # type: ignore[attr-defined]
+    assert inspect.getdoc(value) == text
+
+
+def test_everything_public_of_a_stream_is_in_the_stub() -> None:
+    public = {f"Stream.{name}" for name in vars(sse_fast.Stream) if not name.startswith("_")}
+    assert public <= {param.id for param in native()}
+
+
+METHODS = ["publish", "publish_many", "snapshot", "end", "heartbeat", "events", "stats", "remove"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_on_a_stream_s_method_has_an_example(method: str) -> None:
+    assert ">>> " in (inspect.getdoc(getattr(sse_fast.Stream, method)) or "")
 
 
 # ---- Commands, options, paths, links -------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pydantic
@@ -282,9 +282,72 @@ def test_a_name_that_no_url_can_carry_is_a_value_error(server: sse_fast.Server, 
         server.stream(name)
 
 
-def test_a_name_of_the_wrong_type_is_a_type_error(server: sse_fast.Server) -> None:
-    with pytest.raises(TypeError):
-        server.stream(5)  # type: ignore[arg-type]
+WRONG_TYPES: list[tuple[str, Callable[[Any], object]]] = [
+    ("name", lambda server: server.stream(5)),
+    ("argv='x'", lambda server: server.run("x", stream="s")),
+    ("argv=5", lambda server: server.run(5, stream="s")),
+    (r"argv\[1\]=1", lambda server: server.run(["x", 1], stream="s")),
+    ("stream=5", lambda server: server.run(["x"], stream=5)),
+    ("cwd=5", lambda server: server.run(["x"], stream="s", cwd=5)),
+    ("env.*list", lambda server: server.run(["x"], stream="s", env=["A"])),
+    (r"env\['A'\].*int", lambda server: server.run(["x"], stream="s", env={"A": 1})),
+    ("marker=5", lambda server: server.run(["x"], stream="s", marker=5)),
+    ("on_event=5", lambda server: server.run(["x"], stream="s", on_event=5)),
+    ("create=1", lambda server: server.route("/r", "r", create=1)),
+    ("exists=1", lambda server: server.route("/r", "r", exists=1)),
+    ("path=5", lambda server: server.route(5, "r")),
+    ("stream name=5", lambda server: server.route("/r", 5)),
+    ("early_head=1", lambda server: server.get("/r", early_head=1)),
+    ("path=5", lambda server: server.get(5)(print)),
+    ("handler of POST /r=5", lambda server: server.post("/r")(5)),
+    ("poll=5", lambda server: server.watch(5, stream="s", until="DONE")),
+    ("stream=None", lambda server: server.watch(dict, stream=None, until="DONE")),
+    ("every='1'", lambda server: server.stream("t").heartbeat(every="1")),
+    ("every=True", lambda server: server.stream("t").heartbeat(every=True)),
+    ("start=5", lambda server: server.stream("t").events(start=5)),
+]
+
+
+@pytest.mark.parametrize(("named", "call"), WRONG_TYPES, ids=[named for named, _ in WRONG_TYPES])
+def test_an_argument_of_a_wrong_type_is_a_typed_error_naming_it(
+    server: sse_fast.Server, named: str, call: Callable[[Any], object]
+) -> None:
+    with pytest.raises(sse_fast.ArgumentTypeError, match=named):
+        call(server)
+    assert [stream.name for stream in server.streams()] in ([], ["t"])
+
+
+@pytest.mark.parametrize(
+    ("named", "call"),
+    [
+        ("events", lambda stream: stream.publish_many(5)),
+        ("comment", lambda stream: stream.heartbeat(comment=5)),
+        ("last_event_id", lambda stream: stream.events(last_event_id=5)),
+    ],
+)
+def test_a_wrong_type_of_what_events_have_is_an_event_type_error(
+    server: sse_fast.Server, named: str, call: Callable[[Any], object]
+) -> None:
+    with pytest.raises(sse_fast.EventTypeError, match=named):
+        call(server.stream("s"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"data": "ab\ud800"}, "data: .* at position 2"),
+        ({"data": "x", "event": "ab\udfffc"}, "event: .* at position 2"),
+        ({"data": "x", "id": "\ud800"}, "id: .* at position 0"),
+        ({"data": "x", "snapshot": "äöü\ud800"}, "snapshot: .* at position 3"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_with_its_place(
+    server: sse_fast.Server, fields: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(sse_fast.EventError, match=named):
+        server.stream("s").publish(**fields)
+    with pytest.raises(sse_fast.SettingError, match="at position 1"):
+        server.stream("s\ud800")
 
 
 def test_options_given_later_apply_to_a_stream_that_exists(server: sse_fast.Server, read: Open) -> None:

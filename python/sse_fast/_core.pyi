@@ -1,7 +1,10 @@
 """The engine as Python sees it: what `rust/sse-fast-py` exports, name by name.
 
 Owns: types and documentation of the native classes. Of them only `Stream` is public; the others are what the package's
-private modules are built on. Changes together with `rust/sse-fast-py/src`; mypy's stubtest holds the two together.
+private modules are built on. Changes together with `rust/sse-fast-py/src`: mypy's stubtest holds the signatures
+together, and a test the texts, which are the Rust files' doc comments word for word, so that `help` shows them.
+
+Long, because it carries the documentation of every native class.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,12 +33,20 @@ class Stream:
     """A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 
     Every method may be called from any thread and never waits for a subscriber. Handles are cheap; two handles on one
-    name are the same stream.
+    name are the same stream. In a child of the process that started the server every use raises `ForkError`.
+
+    >>> import sse_fast
+    >>> server = sse_fast.serve(0)
+    >>> stream = server.stream("runs/42", start="all")
+    >>> _ = stream.publish({"status": "COMPILING"}, event="COMPILING")
+    >>> _ = stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED")
+    >>> stream
+    <sse_fast.Stream "runs/42", ended, 0 subscribers>
     """
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Its name: what follows ``/streams/`` in its URL."""
 
     @property
     def subscribers(self) -> int:
@@ -43,11 +54,14 @@ class Stream:
 
     @property
     def last_id(self) -> str | None:
-        """The id of the newest event; None before the first."""
+        """The id of the newest event, the terminal one included; None before the first.
+
+        A reader that is given it as ``last_event_id`` goes on with what is published after it.
+        """
 
     @property
     def ended(self) -> bool:
-        """Whether the terminal event was published."""
+        """Whether the terminal event was published; `publish` then raises `StreamEnded`."""
 
     def publish(
         self,
@@ -58,7 +72,7 @@ class Stream:
         retry: float | None = None,
         snapshot: object = None,
     ) -> str:
-        """Publishes one event and returns its id.
+        """Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
 
         Under load: it appends and returns, whatever subscribers do; only in a flood, before the log would overwrite
         what a healthy subscriber has not been offered, it waits for the engine, at most ``publish_wait`` seconds and
@@ -84,7 +98,7 @@ class Stream:
             EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
                 1 MiB or not UTF-8, a negative `retry`. Nothing was published.
             EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able; the text names the
-                place in it, such as ``data['runs'][3]``.
+                place in it, such as ``data['runs'][3]``. Nothing was published.
             StreamEnded: the stream has ended.
             ServerClosed: the server was closed.
         """
@@ -92,9 +106,14 @@ class Stream:
     def publish_many(self, events: Iterable[Event | tuple[object, str | None] | Mapping[str, object]]) -> list[str]:
         """Publishes several events, in order, crossing into the engine once; returns their ids.
 
+        Under load and at shutdown it behaves as `publish` does, event by event; it does not hold the interpreter.
+
         Each is an `Event`, a ``(data, event)`` tuple, or a mapping with the names of `publish`'s arguments. All are
         converted and checked before the first is published, so that a wrong one publishes nothing; readers may see
         other publishers' events in between.
+
+        Args:
+            events: any iterable of them; it is read to its end first, and what it raises is passed on.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -104,19 +123,28 @@ class Stream:
 
         Raises:
             EventError: as for `publish`; the text says which item. Nothing was published.
-            EventTypeError: likewise.
-            StreamEnded: the stream has ended.
-            ServerClosed: the server was closed.
+            EventTypeError: likewise; also where `events` is no iterable of events.
+            StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+            ServerClosed: the server was closed; likewise.
         """
 
     def snapshot(self, data: object, *, event: str = "snapshot") -> None:
         """Sets what stands for everything published so far: a new subscriber gets it first, then what follows.
 
-        Nothing is sent to present subscribers.
+        Nothing is sent to present subscribers. The engine keeps one snapshot, the newest, whatever the load, and gives
+        it with the id of the position it stands for, so that no event is lost or doubled between it and what follows.
+        To set it and publish an event in one step, give `publish` its ``snapshot=``.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> stream.snapshot({"step": 7, "status": "RUNNING"})
+        >>> next(stream.events(timeout=5.0)).event
+        'snapshot'
 
         Args:
             data: as for `publish`.
-            event: the name of the event that carries it.
+            event: the name of the event that carries it; by default ``"snapshot"``.
 
         Raises:
             EventError: as for `publish`.
@@ -128,12 +156,20 @@ class Stream:
     def end(self, data: object = None, *, event: str = "end") -> str:
         """Publishes the terminal event and returns its id; the stream takes no more.
 
-        Every subscriber gets it, however slow; then its connection is closed. For ``linger`` seconds a late reader
-        still gets what it lacks; a reader that has the terminal event gets 204, which tells a browser not to return.
+        Every subscriber gets it, however slow, unless its connection is given up for taking nothing; then its
+        connection is closed. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
+        terminal event gets 204, which tells a browser not to return. At shutdown subscribers still get it, within the
+        ``drain`` of `Server.close`.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example", start="all")
+        >>> stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED") == stream.last_id
+        True
 
         Args:
-            data: as for `publish`; None is ``null``.
-            event: its name.
+            data: as for `publish`; None is ``null``, because clients ignore an event without data.
+            event: its name; by default ``"end"``.
 
         Raises:
             EventError: as for `publish`.
@@ -145,7 +181,8 @@ class Stream:
     def heartbeat(self, every: float = 5.0, comment: str = "prefill") -> Heartbeat:
         """Overrides the heartbeat inside a ``with`` block, by the engine's clock, whatever Python does meanwhile.
 
-        Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it.
+        Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it. The block is
+        given the stream. Heartbeats end with the stream and with the server; the block then changes nothing.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -154,11 +191,13 @@ class Stream:
         'completion'
 
         Args:
-            every: seconds since the last write to a subscriber after which it gets a heartbeat.
-            comment: the text of the heartbeat.
+            every: seconds since the last write to a subscriber after which it gets a heartbeat, from 0.001 up.
+            comment: the text of the heartbeat, which no reader sees as an event.
 
         Raises:
             SettingError: `every` is not allowed.
+            ArgumentTypeError: `every` is no number.
+            EventTypeError: `comment` is no str.
             EventError: the comment has a CR, LF or NUL; raised on entering.
         """
 
@@ -172,7 +211,16 @@ class Stream:
         """Iterates over the events in this process, with ``for`` or ``async for``, until the terminal event.
 
         A reader that falls out of the stream's history gets a ``gap`` event; it never slows a publisher. When the
-        server closes the iteration ends.
+        server closes, or the stream is removed, the iteration ends. It waits without holding the interpreter, and
+        Ctrl-C interrupts it; with ``async for`` it costs no thread.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example", start="all")
+        >>> _ = stream.publish({"n": 1})
+        >>> _ = stream.end()
+        >>> [(event.event, event.data) for event in stream.events(timeout=5.0)]
+        [('message', '{"n":1}'), ('end', 'null')]
 
         Args:
             start: what comes first: ``"new"``, ``"last"`` or ``"all"``; by default the stream's own ``start``.
@@ -181,16 +229,40 @@ class Stream:
 
         Raises:
             SettingError: `start` and `last_event_id` were both given, or a value is not allowed.
+            EventTypeError: `last_event_id` is no str.
             WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
         """
 
     def stats(self) -> dict[str, Any]:
-        """The stream's counters and present numbers, as a dict."""
+        """The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
+
+        Its keys: ``subscribers`` now, ``published`` events so far, ``retained`` events and their ``retained_bytes``,
+        whether it has ``ended``, and ``silent_s``, the seconds since its last event, or since it was made.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> _ = stream.publish("x")
+        >>> stream.stats()["published"]
+        1
+        """
 
     def remove(self) -> None:
-        """Forgets the name at once: subscribers are closed, and its next life has a new epoch."""
+        """Forgets the name at once: subscribers are closed, and its next life has a new epoch.
 
-    def _reader(self, start: str | None = None, last_event_id: str | None = None) -> Reader: ...
+        What subscribers had not been given is lost to them; to let them have it, `end` the stream instead, which is
+        forgotten by itself ``linger`` seconds later. A handle that is still held raises `StreamEnded` where it
+        publishes. Does nothing to a stream that was removed before.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> server.stream("example").remove()
+        >>> server.streams()
+        []
+        """
+
+    def _reader(self, start: str | None = None, last_event_id: str | None = None) -> Reader:
+        """The engine's reader below `events`."""
 
 @final
 class Heartbeat:
@@ -210,10 +282,10 @@ class Reader:
     """A stream read in this process: an event as ``(data, event, id, retry)``, or the reason why there is none."""
 
     def next(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
-        """Waits for an event; signals are seen meanwhile."""
+        """Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile."""
 
     def next_parked(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
-        """The same in one piece, for threads that serve nothing else."""
+        """The same in one piece, for threads that serve nothing else and never see signals."""
 
     def try_next(self) -> tuple[_Row, None] | tuple[None, _Reason]:
         """The next event if there is one already."""
@@ -258,7 +330,7 @@ class Call:
 
     @property
     def key(self) -> int:
-        """Which callable is meant."""
+        """Which callable is meant; its number was given to `route` or `handler`."""
 
     @property
     def stream(self) -> str | None:
@@ -305,7 +377,7 @@ class Server:
         """Whether closing has begun; also true in a process that did not start it."""
 
     def stream(self, name: str, options: dict[str, Any] | None = None) -> Stream:
-        """The stream of that name, made if there is none."""
+        """The stream of that name, made if there is none; `options` are applied to it."""
 
     def find(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""
@@ -339,10 +411,10 @@ class Server:
         """Starts a child process whose events go to that stream."""
 
     def next_call(self) -> Call | None:
-        """Waits for the next call; None once the engine has stopped."""
+        """Waits, in one piece, for the next call; None once the engine has stopped."""
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:
-        """Waits for ``(level, logger, text)`` records; None once the engine has stopped and all were given."""
+        """Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given."""
 
     def close(self, drain: float) -> None:
         """Drains for at most `drain` seconds and stops; an exception of a signal handler leaves only the wait."""

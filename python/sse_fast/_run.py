@@ -13,14 +13,15 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._exceptions import ServerClosed, WaitTimeout
-from ._settings import checked_seconds
+from ._exceptions import ArgumentTypeError, ServerClosed, WaitTimeout
+from ._settings import checked_seconds, wrong_type
 from ._stream import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ._core import Reader, Stream
     from ._core import Run as EngineRun
@@ -128,7 +129,14 @@ class Run:
         self._engine.kill()
 
     def send_signal(self, signal: int) -> None:
-        """Sends a signal; does nothing when it is over."""
+        """Sends a signal; does nothing when it is over.
+
+        Raises:
+            ArgumentTypeError: it is no whole number, as ``signal.SIGTERM`` is.
+            RunError: there is no such signal.
+        """
+        if not isinstance(signal, int):
+            raise wrong_type("signal", signal, "a whole number, such as signal.SIGTERM")
         self._engine.signal(int(signal))
 
     def __repr__(self) -> str:
@@ -155,12 +163,24 @@ def arguments(argv: Iterable[Argument]) -> list[str]:
     """The command as text, as the operating system takes it.
 
     Raises:
-        TypeError: `argv` is one str, or has an item that is no str, bytes or path.
+        ArgumentTypeError: `argv` is one str or no sequence, or has an item that is no str, bytes or path.
     """
-    if isinstance(argv, (str, bytes, os.PathLike)):
-        message = f'argv must be a sequence such as ["python", "job.py"], not {type(argv).__name__}: no shell splits it'
-        raise TypeError(message)
-    return [os.fsdecode(argument) for argument in argv]
+    if isinstance(argv, (str, bytes, os.PathLike)) or not isinstance(argv, Iterable):
+        raise wrong_type("argv", argv, 'a sequence such as ["python", "job.py"]; no shell splits it')
+    return [_text(f"argv[{place}]", argument) for place, argument in enumerate(argv)]
+
+
+def _text(name: str, value: object) -> str:
+    """What the operating system takes, as text; `name` is what the caller gave it as."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise wrong_type(name, value, "a str, bytes or a path")
+    return os.fsdecode(value)
+
+
+def _variable(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(value, (str, bytes, os.PathLike)):  # Not shown: it may be a secret.
+        raise ArgumentTypeError(f"env[{name!r}] must be a str, not {type(value).__name__}")
+    return _text("a name in env", name), os.fsdecode(value)
 
 
 def specification(  # noqa: PLR0913 - the arguments of Server.run
@@ -178,10 +198,14 @@ def specification(  # noqa: PLR0913 - the arguments of Server.run
     The environment is always given, from Python's copy: the process's own may be written by another thread meanwhile.
     """
     environment = os.environ if env is None else env
+    if not isinstance(environment, Mapping):
+        raise ArgumentTypeError(f"env must be a mapping of str to str, or None, not {type(env).__name__}")
+    if marker is not None and not isinstance(marker, str):
+        raise wrong_type("marker", marker, "a str, or None")
     return RunSpec(
         argv=list(args),
-        cwd=None if cwd is None else os.fsdecode(cwd),
-        env=[(os.fsdecode(name), os.fsdecode(value)) for name, value in environment.items()],
+        cwd=None if cwd is None else _text("cwd", cwd),
+        env=[_variable(name, value) for name, value in environment.items()],
         marker=marker,
         timeout=None if timeout is None else checked_seconds("timeout", timeout, low=0.001),
         grace=checked_seconds("grace", grace),

@@ -124,6 +124,7 @@ class Server:
 
         Raises:
             SettingError: an option is unknown or not allowed, or the name cannot be used.
+            ArgumentTypeError: the name is no str.
             ServerClosed: the server was closed.
 
         >>> import sse_fast
@@ -173,16 +174,18 @@ class Server:
             **options: the stream's options; ``start`` is ``"all"`` unless given.
 
         Raises:
-            TypeError: `argv` is one str.
+            ArgumentTypeError: an argument has a type that it cannot have, such as one str for `argv`.
             RunArgumentError: an argument cannot be used.
             RunError: the process could not be started.
             StreamEnded: the stream has ended already.
             ServerClosed: the server was closed.
         """
+        if on_event is not None and not callable(on_event):
+            raise _settings.wrong_type("on_event", on_event, "a callable that is given an event, or None")
         args = _run.arguments(argv)
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
-        name = stream if isinstance(stream, str) else stream.name
+        name = _name_of(stream)
         made = self._engine.find(name) is None
         target = self.stream(name, **options)
         if target.ended:
@@ -228,6 +231,7 @@ class Server:
 
         Raises:
             SettingError: `every` or `max_failures` is not allowed.
+            ArgumentTypeError: `poll` cannot be called, or `stream` is neither a stream nor a name.
 
         >>> import sse_fast
         >>> states = iter(["IN_QUEUE", "IN_QUEUE", "DONE"])
@@ -237,12 +241,14 @@ class Server:
         ...     watch.value, watch.stream.ended
         ('DONE', True)
         """
+        if not callable(poll):
+            raise _settings.wrong_type("poll", poll, "a callable that returns the present state")
         if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
             raise SettingError(f"max_failures={max_failures!r} is not allowed: it must be a whole number from 1 up")
         return Watch(
             poll,
             every=_settings.checked_seconds("every", every, low=0.001),
-            stream=self.stream(stream) if isinstance(stream, str) else stream,
+            stream=stream if isinstance(stream, Stream) else self.stream(_name_of(stream)),
             until=(until,) if isinstance(until, str) else until,
             event=event,
             max_failures=max_failures,
@@ -274,11 +280,16 @@ class Server:
         Raises:
             RouteError: the template is malformed, or routed already.
             SettingError: an option is unknown or not allowed.
+            ArgumentTypeError: `path` or `stream` is no str, `exists` cannot be called, or `create` is no bool.
 
         >>> import sse_fast
         >>> with sse_fast.serve(0) as server:
         ...     server.route("/api/streams/{id}", "workflow/{id}", wait=6.0)
         """
+        if exists is not None and not callable(exists):
+            raise _settings.wrong_type("exists", exists, "a callable that is given a stream's name, or None")
+        if not isinstance(create, bool):
+            raise _settings.wrong_type("create", create, "True or False")
         with contextlib.nullcontext() if exists is None else self._callbacks.added(exists) as key:
             self._engine.route(
                 path,
@@ -313,7 +324,8 @@ class Server:
             **options: the heartbeat while it works.
 
         Raises:
-            RouteError: the path is malformed, or routed already.
+            RouteError: the path is malformed, or routed already; raised where the function is decorated.
+            ArgumentTypeError: `path` is no str, `early_head` no bool, or what is decorated cannot be called.
 
         >>> import sse_fast
         >>> with sse_fast.serve(0) as server:
@@ -395,9 +407,13 @@ class Server:
     def _handler(
         self, method: str, path: str, *, early_head: bool, options: StreamOptions
     ) -> Callable[[Function], Function]:
+        if not isinstance(early_head, bool):
+            raise _settings.wrong_type("early_head", early_head, "True or False")
         checked = _settings.stream_options(options)
 
         def decorate(function: Function) -> Function:
+            if not callable(function):
+                raise _settings.wrong_type(f"the handler of {method} {path}", function, "a callable")
             with self._callbacks.added(function) as key:
                 self._engine.handler(method, path, key, early_head=early_head, options=checked)
             return function
@@ -412,6 +428,12 @@ class Server:
             except FileNotFoundError as error:
                 raise StartError(f"the package lacks its file {file}: install it again") from error
             self._engine.asset(path, content_type, body)
+
+
+def _name_of(stream: object) -> str:
+    if isinstance(stream, (str, Stream)):
+        return stream if isinstance(stream, str) else stream.name
+    raise _settings.wrong_type("stream", stream, "a stream or the name of one")
 
 
 def _raise_open_files_limit() -> None:

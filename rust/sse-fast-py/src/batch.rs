@@ -105,6 +105,11 @@ pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<Item<'py>>>
         let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
         return Err(event_type_error("events", &refused));
     }
+    // Only what has no iterator at all; what one raises is the caller's own.
+    if !events.hasattr("__iter__")? && !events.hasattr("__getitem__")? {
+        let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
+        return Err(event_type_error("events", &refused));
+    }
     let mut items = Vec::with_capacity(events.len().unwrap_or(0));
     for (position, item) in events.try_iter()?.enumerate() {
         items.push(Item::of(&item?).map_err(|error| placed(events.py(), position, error))?);

@@ -32,10 +32,10 @@ enum Answer {
     Exists(ExistsReply),
 }
 
-/// One call of the engine to Python.
+/// A request of the engine to Python, a handler's or an ``exists`` check, to be answered once.
 #[pyclass(frozen, module = "sse_fast._core", name = "Call")]
 pub(crate) struct PyCall {
-    /// Which callable is meant; the number was given to `route` or `handler`.
+    /// Which callable is meant; its number was given to `route` or `handler`.
     #[pyo3(get)]
     key: u64,
     asked: Asked,
@@ -67,7 +67,7 @@ impl PyCall {
 
 #[pymethods]
 impl PyCall {
-    /// The name of the stream that is asked for; None for a handler's call.
+    /// The name an ``exists`` check asks for; None for a handler's call.
     #[getter]
     fn stream(&self) -> Option<&str> {
         match &self.asked {
@@ -76,7 +76,7 @@ impl PyCall {
         }
     }
 
-    /// The request's parts; None for an `exists` check.
+    /// ``(method, path, params, query, headers, body, client)``; None for an ``exists`` check.
     fn request<'py>(&self, py: Python<'py>) -> Option<Parts<'py>> {
         let Asked::Handler(request) = &self.asked else { return None };
         let client = request.client.map(|client| (client.ip().to_string(), client.port()));
@@ -104,7 +104,7 @@ impl PyCall {
         py.aside(move || reply.response(status, headers, body))
     }
 
-    /// Answers an `exists` check.
+    /// Answers an ``exists`` check.
     fn answer_exists(&self, py: Python<'_>, exists: bool) -> PyResult<()> {
         match self.take()? {
             Answer::Exists(reply) => py.aside(move || reply.answer(exists)),

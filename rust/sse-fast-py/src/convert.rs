@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
-use crate::errors::{event_type_error, event_value_error};
+use crate::errors::{argument_type_error, event_type_error, event_value_error, setting_error};
 use crate::json::{self, Json};
 
 /// The data of an event, borrowed from Python where that is possible without a copy.
@@ -64,20 +64,28 @@ impl<'py> Data<'py> {
 
 fn utf8<'a>(field: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|error| {
-        let refusal = event_value_error(field, "has a lone surrogate, which UTF-8 cannot express");
+        let refused = format!("has a lone surrogate{}, which UTF-8 cannot express", at(text.py(), &error));
+        let refusal = event_value_error(field, &refused);
         refusal.set_cause(text.py(), Some(error));
         refusal
     })
 }
 
+/// Where a `UnicodeEncodeError` says that it failed, counted in characters as Python does.
+fn at(py: Python<'_>, error: &PyErr) -> String {
+    let start = error.value(py).getattr(pyo3::intern!(py, "start")).and_then(|start| start.extract::<usize>());
+    start.map_or_else(|_| String::new(), |start| format!(" at position {start}"))
+}
+
 /// The name of a stream or a path, as text; `refuse` makes the error where it has no UTF-8.
 pub(crate) fn name<'a>(
     what: &str,
-    value: &'a Bound<'_, PyString>,
+    value: &'a Bound<'_, PyAny>,
     refuse: impl FnOnce(&str) -> PyErr,
 ) -> PyResult<&'a str> {
-    value.to_str().map_err(|error| {
-        let refusal = refuse(&format!("the {what} {} has a lone surrogate, which no URL can carry", shown(value)));
+    string(what, value)?.to_str().map_err(|error| {
+        let (shown, at) = (shown(value), at(value.py(), &error));
+        let refusal = refuse(&format!("the {what} {shown} has a lone surrogate{at}, which no URL can carry"));
         refusal.set_cause(value.py(), Some(error));
         refusal
     })
@@ -105,6 +113,22 @@ pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duratio
     Duration::try_from_secs_f64(seconds)
         .map(Some)
         .map_err(|_| event_value_error("retry", &format!("{seconds} is not a finite number of seconds from 0 up")))
+}
+
+/// An argument that is a number of seconds; `allowed` says which.
+pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyResult<Duration> {
+    let refused = || format!("{name}={} is not allowed: it must be {allowed}", shown(value));
+    // Not a bool, which Python would take for a number.
+    let number = (!value.is_instance_of::<PyBool>()).then(|| value.extract::<f64>().ok()).flatten();
+    let number = number.ok_or_else(|| argument_type_error(&refused()))?;
+    Duration::try_from_secs_f64(number).map_err(|_| setting_error(&refused()))
+}
+
+/// An argument that is a str; its text may be refused later.
+pub(crate) fn string<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
+    value
+        .cast::<PyString>()
+        .map_err(|_| argument_type_error(&format!("{name}={} is not allowed: it must be a str", shown(value))))
 }
 
 /// Seconds that Python has already checked, as a timeout; what is negative has passed, what is infinite never does.

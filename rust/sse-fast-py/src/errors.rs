@@ -20,6 +20,7 @@ mod python {
     use pyo3::import_exception;
 
     import_exception!(sse_fast._exceptions, AddressInUse);
+    import_exception!(sse_fast._exceptions, ArgumentTypeError);
     import_exception!(sse_fast._exceptions, EventError);
     import_exception!(sse_fast._exceptions, EventTypeError);
     import_exception!(sse_fast._exceptions, ForkError);
@@ -47,6 +48,11 @@ pub(crate) fn event_value_error(field: &str, text: &str) -> PyErr {
 
 pub(crate) fn event_error(error: &engine::EventError) -> PyErr {
     EventError::new_err(error.to_string())
+}
+
+/// An argument that belongs to no event has a type that it cannot have.
+pub(crate) fn argument_type_error(text: &str) -> PyErr {
+    python::ArgumentTypeError::new_err(text.to_owned())
 }
 
 pub(crate) fn setting_error(text: &str) -> PyErr {

@@ -51,7 +51,11 @@ pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Js
     }
 }
 
-/// Compact JSON of `value` as bytes, encoded as `Stream.publish` would.
+/// Compact JSON, encoded as `Stream.publish` would.
+///
+/// Raises:
+///     EventTypeError: the value is not JSON-able; the text names the place and the type.
+///     EventError: a text in it has no UTF-8.
 #[pyfunction]
 pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(match encode("data", value)? {

@@ -8,7 +8,13 @@
 //! 2. Whatever can block runs detached (`gil`); whatever can panic is caught there, so that no `PanicException` leaves.
 //! 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
 //!
-//! Changes together with `python/sse_fast/_core.pyi`, which mirrors it name by name.
+//! Changes together with `python/sse_fast/_core.pyi`, which mirrors it name by name, and text by text.
+
+#![allow(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "the doc comments of what Python sees are docstrings, in Python's form"
+)]
 
 mod batch;
 mod calls;

@@ -9,9 +9,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 use sse_fast_server::{Config, StreamPatch};
 
+use crate::convert;
 use crate::errors::{option_error, setting_error};
 
 /// A server's configuration; `stream` are the defaults of its streams.
@@ -71,7 +72,7 @@ where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
-    let word = value.cast::<PyString>()?;
+    let word = convert::string(name, value)?;
     word.to_str()?.parse().map_err(|error: T::Err| setting_error(&format!("{name}: {error}")))
 }
 

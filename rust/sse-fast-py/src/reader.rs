@@ -24,7 +24,7 @@ type Row = (String, Option<String>, Option<String>, Option<f64>);
 /// What a read gave: an event, or the reason why there is none: `"timeout"`, `"ended"`, `"closed"`.
 type Read = (Option<Row>, Option<&'static str>);
 
-/// A reader of one stream; made by `Stream._reader`.
+/// A stream read in this process: an event as ``(data, event, id, retry)``, or the reason why there is none.
 #[pyclass(frozen, module = "sse_fast._core", name = "Reader")]
 pub(crate) struct PyReader {
     /// Protects the reader's place in the stream: one thread reads at a time, others wait their turn.
@@ -44,7 +44,7 @@ impl PyReader {
 
 #[pymethods]
 impl PyReader {
-    /// Waits for the next event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile.
+    /// Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
@@ -71,7 +71,7 @@ impl PyReader {
         py.aside(|| Self::locked(reader, Reader::try_next)).map(row)
     }
 
-    /// A new descriptor of a socket that becomes readable when there may be something to read; the caller closes it.
+    /// A new descriptor of a socket that becomes readable when there may be something; the caller closes it.
     #[cfg(unix)]
     fn wake_fd(&self, py: Python<'_>) -> PyResult<i32> {
         let reader = self.engine.get()?;

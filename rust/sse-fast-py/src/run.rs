@@ -45,7 +45,7 @@ impl Spec {
     }
 }
 
-/// A child process whose marked lines are a stream.
+/// A child process of the engine; `sse_fast.Run` is made from it.
 #[pyclass(frozen, module = "sse_fast._core", name = "Run")]
 pub(crate) struct PyRun {
     engine: Guarded<Run>,
@@ -65,7 +65,7 @@ impl PyRun {
         Ok(self.engine.get()?.pid())
     }
 
-    /// The exit code, negative for a signal; None while the process runs.
+    /// The exit code, negative for a signal; None while it runs.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
         let run = self.engine.get()?;
         py.aside(|| run.poll())
@@ -79,19 +79,19 @@ impl PyRun {
         Ok(ended.is_some())
     }
 
-    /// Asks the process to end; after the grace it is killed.
+    /// Sends SIGTERM.
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.engine.get()?;
         py.aside(|| run.terminate())?.map_err(run_error)
     }
 
-    /// Kills the process.
+    /// Sends SIGKILL.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.engine.get()?;
         py.aside(|| run.kill())?.map_err(run_error)
     }
 
-    /// Sends the process a signal.
+    /// Sends a signal.
     fn signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
         let run = self.engine.get()?;
         py.aside(|| run.signal(number))?.map_err(run_error)
@@ -104,7 +104,7 @@ impl PyRun {
         py.aside(|| run.status())
     }
 
-    /// The JSON text of the last event that carried data.
+    /// The data of the last event that carried any.
     #[getter]
     fn result(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let run = self.engine.get()?;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
 
 use crate::calls::PyCall;
@@ -62,7 +62,7 @@ struct Engine {
     stopped: Arc<Stopped>,
 }
 
-/// One engine: its threads run from here on, until `close`.
+/// An engine; `sse_fast.Server` is made from it.
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
@@ -87,7 +87,7 @@ impl PyServer {
         Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
     }
 
-    /// The port the engine listens on.
+    /// The port it listens on.
     #[getter]
     fn port(&self) -> PyResult<u16> {
         Ok(self.engine.get()?.server.port())
@@ -98,7 +98,7 @@ impl PyServer {
     fn stream(
         &self,
         py: Python<'_>,
-        name: &Bound<'_, PyString>,
+        name: &Bound<'_, PyAny>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyStream> {
         let server = &self.engine.get()?.server;
@@ -109,7 +109,7 @@ impl PyServer {
     }
 
     /// The stream of that name, if there is one.
-    fn find(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<Option<PyStream>> {
+    fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
         Ok(py.aside(|| server.find(name))?.map(PyStream::new))
@@ -121,20 +121,20 @@ impl PyServer {
         Ok(py.aside(|| server.streams())?.into_iter().map(PyStream::new).collect())
     }
 
-    /// What the engine has counted so far.
+    /// What it has counted so far.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let server = &self.engine.get()?.server;
         stats::of_server(py, py.aside(|| server.stats())?)
     }
 
-    /// Maps a URL template to a stream's name; `exists` is the key of a callback.
+    /// Maps a URL template to a stream's name; `exists` is the key of a callable.
     #[pyo3(signature = (template, stream, *, wait, retry_delay, exists, create, options))]
     #[expect(clippy::too_many_arguments, reason = "the arguments of Server.route, by name")]
     fn route(
         &self,
         py: Python<'_>,
-        template: &Bound<'_, PyString>,
-        stream: &Bound<'_, PyString>,
+        template: &Bound<'_, PyAny>,
+        stream: &Bound<'_, PyAny>,
         wait: f64,
         retry_delay: f64,
         exists: Option<u64>,
@@ -155,13 +155,13 @@ impl PyServer {
         py.aside(|| server.route(spec))?.map_err(route_error)
     }
 
-    /// Maps a method and a URL template to the callback with that key.
+    /// Maps a method and a URL template to the callable with that key.
     #[pyo3(signature = (method, template, key, *, early_head, options))]
     fn handler(
         &self,
         py: Python<'_>,
         method: String,
-        template: &Bound<'_, PyString>,
+        template: &Bound<'_, PyAny>,
         key: u64,
         early_head: bool,
         options: &Bound<'_, PyDict>,
@@ -186,7 +186,7 @@ impl PyServer {
         Ok(PyRun::new(py.aside(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits, in one piece, for the next call; None once the engine has stopped. For threads that serve nothing else.
+    /// Waits, in one piece, for the next call; None once the engine has stopped.
     fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
         let calls = &self.engine.get()?.calls;
         py.aside(|| {
@@ -200,7 +200,7 @@ impl PyServer {
         })
     }
 
-    /// Waits, in one piece, for log records; None once the engine has stopped and all were given.
+    /// Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given.
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
         let batch = py.aside(|| logs.take(PATIENCE))?;
@@ -208,7 +208,7 @@ impl PyServer {
             .map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
     }
 
-    /// Drains for at most `drain` seconds and stops the engine. A raising signal handler leaves the wait, not the closing.
+    /// Drains for at most `drain` seconds and stops; an exception of a signal handler leaves only the wait.
     fn close(&self, py: Python<'_>, drain: f64) -> PyResult<()> {
         // A process that did not start the engine has nothing to close: leaving a `with` block there is no error.
         let Some(engine) = self.engine.own() else { return Ok(()) };
@@ -231,7 +231,7 @@ impl PyServer {
         Ok(py.wait(convert::timeout(Some(timeout)), |slice| stopped.wait(slice).then_some(()))?.is_some())
     }
 
-    /// Whether closing has begun; also true in a process that did not start the engine.
+    /// Whether closing has begun; also true in a process that did not start it.
     #[getter]
     fn closed(&self, py: Python<'_>) -> PyResult<bool> {
         match self.engine.own() {

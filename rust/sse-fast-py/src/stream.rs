@@ -6,7 +6,10 @@
 //! Invariants: a batch is converted wholly before its first event is published; a stream of another process (after a
 //! fork) only ever raises `ForkError`.
 //!
-//! Changes together with `python/sse_fast/_core.pyi`, which holds the documentation that users see.
+//! Changes together with `python/sse_fast/_core.pyi`, which has the same documentation, word for word: editors read it
+//! there, `help` here, and a test compares the two.
+//!
+//! This file is long because every method of `Stream` carries that documentation.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +31,17 @@ use crate::stats;
 static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
+///
+/// Every method may be called from any thread and never waits for a subscriber. Handles are cheap; two handles on one
+/// name are the same stream. In a child of the process that started the server every use raises `ForkError`.
+///
+/// >>> import sse_fast
+/// >>> server = sse_fast.serve(0)
+/// >>> stream = server.stream("runs/42", start="all")
+/// >>> _ = stream.publish({"status": "COMPILING"}, event="COMPILING")
+/// >>> _ = stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED")
+/// >>> stream
+/// <sse_fast.Stream "runs/42", ended, 0 subscribers>
 #[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
@@ -54,7 +68,35 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
 
 #[pymethods]
 impl PyStream {
-    /// Publishes one event and returns its id.
+    /// Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
+    ///
+    /// Under load: it appends and returns, whatever subscribers do; only in a flood, before the log would overwrite
+    /// what a healthy subscriber has not been offered, it waits for the engine, at most ``publish_wait`` seconds and
+    /// without holding the interpreter. At shutdown it raises `ServerClosed`.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example", start="all")
+    /// >>> stream.publish({"n": 1}, event="progress") == stream.last_id
+    /// True
+    ///
+    /// Args:
+    ///     data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
+    ///         UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
+    ///         Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
+    ///     event: the event's name; None is what readers call ``message``.
+    ///     id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
+    ///     retry: seconds that readers shall wait before they reconnect.
+    ///     snapshot: data that stands for everything up to and with this event, set in the same atomic step; a new
+    ///         subscriber gets it first. None leaves the snapshot as it is.
+    ///
+    /// Raises:
+    ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
+    ///         1 MiB or not UTF-8, a negative `retry`. Nothing was published.
+    ///     EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able; the text names the
+    ///         place in it, such as ``data['runs'][3]``. Nothing was published.
+    ///     StreamEnded: the stream has ended.
+    ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
     fn publish<'py>(
         &self,
@@ -78,7 +120,28 @@ impl PyStream {
         Ok(PyString::new(py, publish(py, stream, &event)?.id()))
     }
 
-    /// Publishes several events, in order, crossing into the engine once.
+    /// Publishes several events, in order, crossing into the engine once; returns their ids.
+    ///
+    /// Under load and at shutdown it behaves as `publish` does, event by event; it does not hold the interpreter.
+    ///
+    /// Each is an `Event`, a ``(data, event)`` tuple, or a mapping with the names of `publish`'s arguments. All are
+    /// converted and checked before the first is published, so that a wrong one publishes nothing; readers may see
+    /// other publishers' events in between.
+    ///
+    /// Args:
+    ///     events: any iterable of them; it is read to its end first, and what it raises is passed on.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> len(stream.publish_many([("a", "line"), {"data": {"n": 1}, "retry": 2.0}, sse_fast.Event("b")]))
+    /// 3
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`; the text says which item. Nothing was published.
+    ///     EventTypeError: likewise; also where `events` is no iterable of events.
+    ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+    ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
@@ -89,7 +152,28 @@ impl PyStream {
         .map_err(publish_error)
     }
 
-    /// Sets what a new subscriber gets first.
+    /// Sets what stands for everything published so far: a new subscriber gets it first, then what follows.
+    ///
+    /// Nothing is sent to present subscribers. The engine keeps one snapshot, the newest, whatever the load, and gives
+    /// it with the id of the position it stands for, so that no event is lost or doubled between it and what follows.
+    /// To set it and publish an event in one step, give `publish` its ``snapshot=``.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> stream.snapshot({"step": 7, "status": "RUNNING"})
+    /// >>> next(stream.events(timeout=5.0)).event
+    /// 'snapshot'
+    ///
+    /// Args:
+    ///     data: as for `publish`.
+    ///     event: the name of the event that carries it; by default ``"snapshot"``.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`.
+    ///     EventTypeError: as for `publish`.
+    ///     StreamEnded: the stream has ended.
+    ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let stream = self.engine.get()?;
@@ -98,7 +182,28 @@ impl PyStream {
         py.aside(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
 
-    /// Publishes the terminal event; the stream takes no more.
+    /// Publishes the terminal event and returns its id; the stream takes no more.
+    ///
+    /// Every subscriber gets it, however slow, unless its connection is given up for taking nothing; then its
+    /// connection is closed. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
+    /// terminal event gets 204, which tells a browser not to return. At shutdown subscribers still get it, within the
+    /// ``drain`` of `Server.close`.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example", start="all")
+    /// >>> stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED") == stream.last_id
+    /// True
+    ///
+    /// Args:
+    ///     data: as for `publish`; None is ``null``, because clients ignore an event without data.
+    ///     event: its name; by default ``"end"``.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`.
+    ///     EventTypeError: as for `publish`.
+    ///     StreamEnded: the stream has ended already.
+    ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
     fn end<'py>(
         &self,
@@ -114,21 +219,67 @@ impl PyStream {
         Ok(PyString::new(py, done.id()))
     }
 
-    /// A context manager that overrides the heartbeat inside its block.
-    #[pyo3(signature = (every=5.0, comment="prefill"))]
-    fn heartbeat(slf: Bound<'_, Self>, every: f64, comment: &str) -> PyResult<PyHeartbeat> {
-        let every = Duration::try_from_secs_f64(every)
-            .map_err(|_| setting_error(&format!("every={every} is not allowed: it must be seconds from 0.001 up")))?;
-        Ok(PyHeartbeat { stream: slf.unbind(), every, comment: comment.to_owned(), tokens: Mutex::new(Vec::new()) })
+    /// Overrides the heartbeat inside a ``with`` block, by the engine's clock, whatever Python does meanwhile.
+    ///
+    /// Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it. The block is
+    /// given the stream. Heartbeats end with the stream and with the server; the block then changes nothing.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+    /// ...     stream.name
+    /// 'completion'
+    ///
+    /// Args:
+    ///     every: seconds since the last write to a subscriber after which it gets a heartbeat, from 0.001 up.
+    ///     comment: the text of the heartbeat, which no reader sees as an event.
+    ///
+    /// Raises:
+    ///     SettingError: `every` is not allowed.
+    ///     ArgumentTypeError: `every` is no number.
+    ///     EventTypeError: `comment` is no str.
+    ///     EventError: the comment has a CR, LF or NUL; raised on entering.
+    #[pyo3(signature = (every=None, comment=None), text_signature = "($self, every=5.0, comment='prefill')")]
+    fn heartbeat(
+        slf: Bound<'_, Self>,
+        every: Option<&Bound<'_, PyAny>>,
+        comment: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyHeartbeat> {
+        let seconds = |every| convert::seconds("every", every, "seconds from 0.001 up");
+        let every = every.map_or(Ok(Duration::from_secs(5)), seconds)?;
+        let comment = convert::text("comment", comment)?.unwrap_or("prefill").to_owned();
+        Ok(PyHeartbeat { stream: slf.unbind(), every, comment, tokens: Mutex::new(Vec::new()) })
     }
 
-    /// Iterates over the stream's events in this process.
+    /// Iterates over the events in this process, with ``for`` or ``async for``, until the terminal event.
+    ///
+    /// A reader that falls out of the stream's history gets a ``gap`` event; it never slows a publisher. When the
+    /// server closes, or the stream is removed, the iteration ends. It waits without holding the interpreter, and
+    /// Ctrl-C interrupts it; with ``async for`` it costs no thread.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example", start="all")
+    /// >>> _ = stream.publish({"n": 1})
+    /// >>> _ = stream.end()
+    /// >>> [(event.event, event.data) for event in stream.events(timeout=5.0)]
+    /// [('message', '{"n":1}'), ('end', 'null')]
+    ///
+    /// Args:
+    ///     start: what comes first: ``"new"``, ``"last"`` or ``"all"``; by default the stream's own ``start``.
+    ///     last_event_id: goes on right after this event instead, as a reconnecting client does.
+    ///     timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever.
+    ///
+    /// Raises:
+    ///     SettingError: `start` and `last_event_id` were both given, or a value is not allowed.
+    ///     EventTypeError: `last_event_id` is no str.
+    ///     WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
     #[pyo3(signature = (*, start=None, last_event_id=None, timeout=None))]
     fn events<'py>(
         slf: &Bound<'py, Self>,
         start: Option<&Bound<'py, PyAny>>,
         last_event_id: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let reader = Py::new(py, slf.get().reader(py, start, last_event_id)?)?;
@@ -152,40 +303,62 @@ impl PyStream {
         Ok(PyReader::new(py.aside(|| stream.reader(&from))?))
     }
 
-    /// The stream's name.
+    /// Its name: what follows ``/streams/`` in its URL.
     #[getter]
     fn name(&self) -> PyResult<&str> {
         Ok(self.engine.get()?.name())
     }
 
-    /// How many subscribers it has now.
+    /// How many subscribers it has now; readers in this process are not counted.
     #[getter]
     fn subscribers(&self, py: Python<'_>) -> PyResult<usize> {
         let stream = self.engine.get()?;
         py.aside(|| stream.subscribers())
     }
 
-    /// The id of the newest event, or None.
+    /// The id of the newest event, the terminal one included; None before the first.
+    ///
+    /// A reader that is given it as ``last_event_id`` goes on with what is published after it.
     #[getter]
     fn last_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let stream = self.engine.get()?;
         py.aside(|| stream.last_id())
     }
 
-    /// Whether the terminal event was published.
+    /// Whether the terminal event was published; `publish` then raises `StreamEnded`.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
         let stream = self.engine.get()?;
         py.aside(|| stream.ended())
     }
 
-    /// What the stream has counted so far.
+    /// The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
+    ///
+    /// Its keys: ``subscribers`` now, ``published`` events so far, ``retained`` events and their ``retained_bytes``,
+    /// whether it has ``ended``, and ``silent_s``, the seconds since its last event, or since it was made.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> _ = stream.publish("x")
+    /// >>> stream.stats()["published"]
+    /// 1
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stream = self.engine.get()?;
         stats::of_stream(py, &py.aside(|| stream.stats())?)
     }
 
-    /// Forgets the name at once.
+    /// Forgets the name at once: subscribers are closed, and its next life has a new epoch.
+    ///
+    /// What subscribers had not been given is lost to them; to let them have it, `end` the stream instead, which is
+    /// forgotten by itself ``linger`` seconds later. A handle that is still held raises `StreamEnded` where it
+    /// publishes. Does nothing to a stream that was removed before.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> server.stream("example").remove()
+    /// >>> server.streams()
+    /// []
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let stream = self.engine.get()?;
         py.aside(|| stream.remove())
@@ -199,7 +372,7 @@ impl PyStream {
     }
 }
 
-/// The `with stream.heartbeat(...)` block.
+/// The ``with stream.heartbeat(...)`` block.
 #[pyclass(frozen, module = "sse_fast._core", name = "Heartbeat")]
 pub(crate) struct PyHeartbeat {
     stream: Py<PyStream>,
@@ -211,6 +384,7 @@ pub(crate) struct PyHeartbeat {
 
 #[pymethods]
 impl PyHeartbeat {
+    /// The stream, with the heartbeat overridden.
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyStream>> {
         let stream = self.stream.get().engine()?;
         let token = py.aside(|| stream.push_heartbeat(self.every, &self.comment))?.map_err(heartbeat_error)?;
@@ -218,7 +392,7 @@ impl PyHeartbeat {
         Ok(self.stream.clone_ref(py))
     }
 
-    /// Restores the heartbeat that was in force outside the block, whatever ended the block.
+    /// Restores the heartbeat that was in force outside.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<bool> {
         let token = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).pop();
