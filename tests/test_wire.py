@@ -409,6 +409,14 @@ def test_the_error_names_the_position(server: sse_fast.Server, field: str, bad: 
         assert re.search(rf"\b{position}\b", str(caught.value)), caught.value
 
 
+def test_an_event_too_large_with_its_name_says_which_of_the_two_is(server: sse_fast.Server) -> None:
+    stream = server.stream("s")
+    with pytest.raises(ValueError, match=rf"^data.*\b{MEBIBYTE}\b.*\b{MEBIBYTE - 10}\b"):
+        stream.publish("x" * MEBIBYTE, event="e" * 10)
+    with pytest.raises(ValueError, match=rf"^event.*\b{MEBIBYTE}\b.*\b{MEBIBYTE - 1}\b"):
+        stream.publish("x", event="e" * MEBIBYTE)
+
+
 def test_invalid_utf_8_is_named_with_its_position(server: sse_fast.Server) -> None:
     with pytest.raises(ValueError, match=r"data.*\b3\b"):
         server.stream("s").publish(b"abc\xff\xfe")
