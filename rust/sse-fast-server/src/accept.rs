@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
@@ -22,11 +22,15 @@ pub(crate) const RESERVED_FILES: usize = 64;
 /// How long accepting rests when the system has no more files to give.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often failures of accepting are said again, in a system that stays short of files.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Connections accepted before those are looked at: what is being parsed costs 10 KB each.
 const BATCH: usize = 32;
 
 /// Accepts for ever.
 pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListener>) {
+    let mut failures = Failures::default();
     loop {
         let Ok(mut ready) = listener.readable().await else { return };
         for _ in 0..BATCH {
@@ -39,14 +43,38 @@ pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListene
                 // The peer was gone before it was accepted: nothing is wrong here.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    let text = format!("accepting failed, resting {PAUSE:?}: {error}");
-                    context.hub.logs.put(Level::Error, "sse_fast", text);
+                    if let Some(text) = failures.text(Instant::now(), &error) {
+                        context.hub.logs.put(Level::Error, "sse_fast", text);
+                    }
                     tokio::time::sleep(PAUSE).await;
                     break;
                 }
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Failures of accepting, said at once and then at most once in [`SAY_EVERY`]: they come twenty times a second for as
+/// long as the system is short of files.
+#[derive(Default)]
+struct Failures {
+    /// When they were said last.
+    said: Option<Instant>,
+    /// Those since then.
+    more: u64,
+}
+
+impl Failures {
+    /// What to say of one more failure, if anything.
+    fn text(&mut self, now: Instant, error: &io::Error) -> Option<String> {
+        self.more += 1;
+        if self.said.is_some_and(|said| now.duration_since(said) < SAY_EVERY) {
+            return None;
+        }
+        let again = self.said.map(|said| format!(" {} times in {:.1?}", self.more, now.duration_since(said)));
+        *self = Self { said: Some(now), more: 0 };
+        Some(format!("accepting failed{}, resting {PAUSE:?} each time: {error}", again.unwrap_or_default()))
     }
 }
 
@@ -75,4 +103,21 @@ fn take(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (socket, peer) = listener.accept()?;
     socket.set_nonblocking(true)?;
     Ok((socket, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_said_at_once_and_then_counted() {
+        let (began, error) = (Instant::now(), io::Error::other("no files"));
+        let mut failures = Failures::default();
+        let said: Vec<_> = (0..500_u32)
+            .filter_map(|number| failures.text(began + PAUSE * number, &error).map(|text| (number, text)))
+            .collect();
+        assert_eq!(said.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 200, 400]);
+        assert!(said[0].1.contains("failed, resting") && said[0].1.ends_with("no files"), "{said:?}");
+        assert!(said[1].1.contains("failed 200 times in 10.0s"), "{said:?}");
+    }
 }
