@@ -9,7 +9,10 @@ Long, because it is one table: what a server may be asked, well and badly, and t
 from __future__ import annotations
 
 import json
+import logging
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -18,7 +21,7 @@ import pytest
 
 import sse_fast
 from conftest import Open, Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
 from support.http import Head
 from support.reader import Reader, exchange, fetch, request
 
@@ -359,6 +362,120 @@ def test_a_malformed_request_gets_a_client_error_or_a_closed_connection(server: 
     assert not called
     assert stream.subscribers == 0
     assert_alive(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (431, b"X: " + b"y" * 60_000),
+        (431, b"\r\n".join(b"X-%d: y" % number for number in range(200))),
+        (400, b"X : a"),
+        (400, b"X: a\0b"),
+        (400, b"Content-Length: 1\r\nContent-Length: 2"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+@pytest.mark.parametrize("before", ["nothing", "a plain request", "a large response"])
+def test_a_request_that_cannot_be_parsed_is_told_so_in_json(
+    server: sse_fast.Server, status: int, line: bytes, before: str
+) -> None:
+    large = "z" * 3_000_000
+
+    @server.get("/large")
+    def answer(_req: sse_fast.Request) -> sse_fast.Response:
+        return sse_fast.Response(large, headers={"X-Long": "x" * 20_000})
+
+    raw = b"GET /streams/s HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n"
+    path = {"nothing": None, "a plain request": "/nothing", "a large response": "/large"}[before]
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as connection:
+        if path is not None:
+            # Both at once: the second head is parsed right behind the first response.
+            raw = request(path, server.port) + raw
+        connection.sendall(raw)
+        with connection.makefile("rb") as file:
+            received = file.read()
+    if path == "/large":
+        _, _, rest = received.partition(b"\r\n\r\n")
+        assert rest.startswith(large.encode())
+        received = rest[len(large) :]
+    elif path is not None:
+        received = received[received.rindex(b"HTTP/1.1 ") :]
+    top, _, body = received.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 %d " % status), received
+    fields = dict(line.split(b": ", 1) for line in top.lower().split(b"\r\n")[1:])
+    assert fields[b"content-type"] == b"application/json"
+    assert fields[b"connection"] == b"close"
+    assert int(fields[b"content-length"]) == len(body)
+    assert set(json.loads(body)) >= {"error", "detail"}
+    assert_alive(server)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"X A": "b"}, "X A"),
+        ({"X-A": "secret\r\nb: c"}, "X-A"),
+        ({"Content-Length": "99"}, "Content-Length"),
+        ({"content-length": "1"}, "content-length"),
+        ({"Transfer-Encoding": "chunked"}, "Transfer-Encoding"),
+    ],
+)
+def test_a_response_of_a_handler_that_cannot_be_written_is_500_and_the_log_says_why(
+    server: sse_fast.Server, caplog: pytest.LogCaptureFixture, headers: dict[str, str], named: str
+) -> None:
+    @server.get("/h")
+    def answer(_req: sse_fast.Request) -> sse_fast.Response:
+        response = sse_fast.Response("x")
+        response.headers.update(headers)  # Behind the back of the class, which refuses these itself.
+        return response
+
+    with caplog.at_level(logging.ERROR, "sse_fast"):
+        head, body = fetch(server.port, "/h?token=hidden")
+        assert head.status == 500
+        assert set(error_of(head, body)) == {"error", "detail"}
+        until(lambda: caplog.records, what="a log record")
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert named in record.getMessage()
+    assert "/h" in record.getMessage()
+    assert "secret" not in caplog.text
+    assert "hidden" not in caplog.text
+
+
+SHORT_OF_FILES = """
+import logging, os, resource, socket, time
+import sse_fast
+
+lines = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        lines.append(record.getMessage())
+logging.getLogger("sse_fast").addHandler(Keep())
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+server = sse_fast.serve(0, max_connections=1000)
+hog, client = [], socket.socket()
+try:
+    while True:
+        hog.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+client.connect(("127.0.0.1", server.port))
+time.sleep(1)  # Twenty attempts.
+for file in hog:
+    os.close(file)
+client.settimeout(10)
+client.sendall(b"GET /nothing HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+assert client.recv(100).startswith(b"HTTP/1.1 404"), "it accepts again"
+server.close(0)
+assert len([line for line in lines if "accepting failed" in line]) == 1, lines
+"""
+
+
+def test_a_system_short_of_files_is_said_once_and_not_twenty_times_a_second() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_FILES], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert child.returncode == 0, child.stderr
 
 
 def test_a_head_that_takes_too_long_is_cut(serve: Serve) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
 from support.reader import Reader, fetch
 
 
@@ -140,6 +140,45 @@ def test_exists_is_asked_per_interval_not_per_reader(server: sse_fast.Server) ->
     assert min(pauses) > 0.1, pauses
 
 
+def test_exists_is_not_asked_for_readers_that_left_and_does_not_starve_handlers(server: sse_fast.Server) -> None:
+    asked: list[str] = []
+    at_once: list[int] = []
+    running, more, release = threading.Lock(), itertools.count(), threading.Event()
+    now: set[int] = set()
+
+    def exists(name: str) -> bool:
+        number = next(more)
+        with running:
+            asked.append(name)
+            now.add(number)
+            at_once.append(len(now))
+        release.wait(DEADLINE)
+        with running:
+            now.discard(number)
+        return False
+
+    @server.get("/fast")
+    def fast(_req: sse_fast.Request) -> int:
+        return 1
+
+    server.route("/api/streams/{id}", "workflow/{id}", wait=30.0, exists=exists, retry_delay=0.05)
+    readers = [Reader(server.port, f"/api/streams/{number}") for number in range(100)]
+    try:
+        until(lambda: asked and server.stats()["connections"] == 100)
+        assert fetch(server.port, "/fast")[0].status == 200, "sixteen threads answer calls: some are left for handlers"
+    finally:
+        for reader in readers:
+            reader.close()
+    until(lambda: server.stats()["connections"] == 0)
+    before = len(asked)
+    release.set()
+    until(lambda: not now)
+    for _ in range(20):  # Each waits behind whatever was still queued.
+        assert fetch(server.port, "/fast")[0].status == 200
+    assert len(asked) == before, "nobody waits for these names any more"
+    assert max(at_once) <= 4
+
+
 def test_exists_that_raises_is_logged_and_asked_again(
     server: sse_fast.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +227,17 @@ def test_create_makes_the_stream_at_the_first_request(server: sse_fast.Server) -
         assert reader.next().data == "x"
     with Reader(server.port, "/api/streams/7") as reader:
         assert reader.open().next().data == "x"
+
+
+def test_create_makes_nothing_for_a_refused_request_or_a_head(server: sse_fast.Server) -> None:
+    server.route("/api/streams/{id}", "workflow/{id}", create=True)
+    head, _ = fetch(server.port, "/api/streams/a", headers=[("Accept", "image/png")])
+    assert head.status == 406
+    head, body = fetch(server.port, "/api/streams/b", method="HEAD")
+    assert (head.status, head["content-type"], body) == (200, "text/event-stream", b"")
+    head, _ = fetch(server.port, "/api/streams/c", method="HEAD", headers=[("Accept", "application/json")])
+    assert (head.status, head["content-type"]) == (200, "application/json")
+    assert server.streams() == []
 
 
 def test_a_created_stream_expires_without_subscribers(server: sse_fast.Server) -> None:

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::stream::Stream;
 
@@ -62,14 +62,27 @@ impl Reply {
     }
 }
 
+/// The most questions whether a stream exists that are asked at a time: a quarter of the threads that answer calls by
+/// default, so that handlers do not wait behind a storm of names that nobody knows.
+const MAX_CHECKS: usize = 4;
+
 /// Where the answer to "does it exist" goes. Dropping it answers no.
 #[derive(Debug)]
-pub struct ExistsReply(pub(crate) oneshot::Sender<bool>);
+pub struct ExistsReply {
+    answer: oneshot::Sender<bool>,
+    /// Held until the application is done with the question, whether the answer is still wanted or not.
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
 impl ExistsReply {
+    pub(crate) fn new(answer: oneshot::Sender<bool>, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { answer, _permit: permit }
+    }
+
     /// Answers.
     pub fn answer(self, exists: bool) {
-        let _ = self.0.send(exists);
+        // Whoever asked may be gone; then nobody wants the answer.
+        let _ = self.answer.send(exists);
     }
 }
 
@@ -111,12 +124,20 @@ pub enum Received {
 #[derive(Clone, Debug, Default)]
 pub struct Calls(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// Protects the queue; held for a push or a pop only.
     queue: Mutex<Queue>,
     /// Tells one waiting thread that there is a call.
     news: Condvar,
+    /// Permits to ask whether a stream exists; fair, and closed with the queue.
+    checks: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { queue: Mutex::default(), news: Condvar::new(), checks: Arc::new(Semaphore::new(MAX_CHECKS)) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +146,23 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// Drops the questions at the front that nobody wants an answer to any more. Under the lock: it wakes at most a
+    /// task that waits for a permit, and runs nothing.
+    fn drop_unwanted(&mut self) {
+        let unwanted = |call: &Call| matches!(call, Call::Exists { reply, .. } if reply.answer.is_closed());
+        while self.waiting.front().is_some_and(unwanted) {
+            self.waiting.pop_front();
+        }
+    }
+}
+
 impl Calls {
+    /// Waits for the permit to ask whether a stream exists; there is none once closed, and no need of one.
+    pub(crate) async fn may_check(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.checks).acquire_owned().await.ok()
+    }
+
     /// Puts a call in; once closed it is dropped, which answers it.
     pub(crate) fn put(&self, call: Call) {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +179,10 @@ impl Calls {
         let (mut queue, _) = self
             .0
             .news
-            .wait_timeout_while(queue, timeout, |queue| queue.waiting.is_empty() && !queue.closed)
+            .wait_timeout_while(queue, timeout, |queue| {
+                queue.drop_unwanted();
+                queue.waiting.is_empty() && !queue.closed
+            })
             .unwrap_or_else(PoisonError::into_inner);
         match queue.waiting.pop_front() {
             Some(call) => Received::Call(call),
@@ -155,6 +195,7 @@ impl Calls {
     pub fn close(&self) {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.closed = true;
+        self.0.checks.close();
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         drop(waiting);

@@ -25,12 +25,13 @@ use tokio::time::timeout;
 use crate::calls::Answer;
 use crate::hub::Hub;
 use crate::respond::{Context, Outcome, Subscription};
+use crate::response::Refusal;
 use crate::shard::Arrival;
-use crate::socket::{Socket, Wait};
+use crate::socket::{AnswerBody, Socket, Wait};
 use crate::stream::Stream;
 use crate::sync::lock;
 
-/// The most bytes of a request's head; hyper answers 431 beyond it.
+/// The most bytes of a request's head; beyond it is a 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// How long a refused connection may take to read why, and how much it may still send meanwhile.
@@ -41,6 +42,13 @@ const MAX_UNREAD_BYTES: usize = 256 * 1024;
 enum Note {
     Subscribe(Subscription),
     Shed,
+}
+
+/// How HTTP was done with a connection.
+enum Done {
+    Noted(Note),
+    /// The reader closed, or hyper could not go on.
+    Closed(hyper::Result<()>),
 }
 
 /// A connection counts as parsing until this is dropped.
@@ -80,10 +88,13 @@ pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) 
 async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: SocketAddr, parsing: Parsing) {
     let note = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
-        let (context, note) = (Arc::clone(&context), Arc::clone(&note));
+        let (context, note, wait) = (Arc::clone(&context), Arc::clone(&note), Arc::clone(&wait));
+        wait.answers.open();
         Box::pin(async move {
             let noted = match context.respond(request, peer).await {
-                Outcome::Respond(reply) => return Ok::<_, std::convert::Infallible>(reply),
+                Outcome::Respond(reply) => {
+                    return Ok::<_, std::convert::Infallible>(reply.map(|body| AnswerBody { body, wait }));
+                }
                 Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
                 Outcome::Shed => Note::Shed,
             };
@@ -96,26 +107,41 @@ async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: Soc
         .header_read_timeout(context.hub.config.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service);
-    let noted = poll_fn(|cx| {
+    let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
             if let Some(noted) = lock(&note).take() {
-                return Poll::Ready(Some(noted));
+                return Poll::Ready(Done::Noted(noted));
             }
             if polled.is_ready() || !wait.must_poll_again() {
-                return polled.map(|_| None);
+                return polled.map(Done::Closed);
             }
         }
     })
     .await;
     let socket = connection.into_parts().io.into_inner();
-    match noted {
-        Some(Note::Subscribe(subscription)) => hand_over(&context, socket, subscription),
-        Some(Note::Shed) => {}
-        // The reader closed, or hyper refused the request and wrote why.
-        None => drop(timeout(FAREWELL, part(socket)).await),
+    match done {
+        Done::Noted(Note::Subscribe(subscription)) => hand_over(&context, socket, subscription),
+        Done::Noted(Note::Shed) => {}
+        Done::Closed(Err(error)) if wait.answers.held() => {
+            wait.answers.open();
+            drop(timeout(FAREWELL, refuse(socket, &error)).await);
+        }
+        Done::Closed(_) => drop(timeout(FAREWELL, part(socket)).await),
     }
     drop(parsing);
+}
+
+/// Says why a request could not be parsed, and parts.
+async fn refuse(mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
+    let refusal = if error.is_parse_too_large() {
+        let detail = format!("the head of a request may have at most {MAX_HEAD_BYTES} bytes and 100 headers");
+        Refusal::new(431, "head_too_large", detail).with("limit", MAX_HEAD_BYTES)
+    } else {
+        Refusal::new(400, "bad_request", format!("this cannot be read as a request: {error}"))
+    };
+    socket.write_all(&refusal.into_last_bytes()).await?;
+    part(socket).await
 }
 
 /// Closes our end and reads what is still on its way: closing with unread bytes would reset the

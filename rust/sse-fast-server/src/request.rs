@@ -85,6 +85,11 @@ impl Asked {
         })
     }
 
+    /// Whether it reads a stream's events, in either form: not its head only, and not a form there is none of.
+    pub(crate) fn reads_a_stream(&self) -> bool {
+        self.method == Method::GET && self.wanted != Wanted::Neither
+    }
+
     /// Whether the method reads.
     pub(crate) fn reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD

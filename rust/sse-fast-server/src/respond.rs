@@ -24,6 +24,7 @@ use crate::request::{Asked, Wanted};
 use crate::response::{self, Refusal, Reply};
 use crate::route::{HandlerSpec, Match, Route, Routes, render};
 use crate::stream::Stream;
+use crate::waiting::Name;
 
 /// What requests are answered with.
 pub(crate) struct Context {
@@ -76,15 +77,15 @@ impl Context {
         }
         let origin = self.access.allow_origin(&asked.headers);
         match self.route(&asked, body).await {
-            Ok(Outcome::Respond(reply)) => Outcome::Respond(with_origin(reply, origin)),
+            Ok(Outcome::Respond(reply)) => Outcome::Respond(response::with_origin(reply, origin)),
             Ok(outcome) => outcome,
-            Err(refusal) => Outcome::Respond(with_origin(refusal.into_reply(), origin)),
+            Err(refusal) => Outcome::Respond(response::with_origin(refusal.into_reply(), origin)),
         }
     }
 
     async fn route(self: &Arc<Self>, asked: &Asked, body: Incoming) -> Result<Outcome, Refusal> {
         if asked.method == Method::OPTIONS && asked.raw_path == "*" {
-            return Ok(Outcome::Respond(options("GET, HEAD, POST, OPTIONS")));
+            return Ok(Outcome::Respond(response::options("GET, HEAD, POST, OPTIONS")));
         }
         if let Some(found) = self.routes.find(&asked.path, &asked.raw_path) {
             return self.matched(asked, found, body).await;
@@ -94,7 +95,7 @@ impl Context {
         };
         allowed(asked, "GET, HEAD, OPTIONS")?;
         if asked.method == Method::OPTIONS {
-            return Ok(Outcome::Respond(options("GET, HEAD, OPTIONS")));
+            return Ok(Outcome::Respond(response::options("GET, HEAD, OPTIONS")));
         }
         check_name(name).map_err(|error| Refusal::new(400, "bad_stream_name", error.to_string()))?;
         match self.hub.find(name) {
@@ -106,7 +107,7 @@ impl Context {
     async fn matched(self: &Arc<Self>, asked: &Asked, found: Match, body: Incoming) -> Result<Outcome, Refusal> {
         allowed(asked, found.allow())?;
         if asked.method == Method::OPTIONS {
-            return Ok(Outcome::Respond(options(found.allow())));
+            return Ok(Outcome::Respond(response::options(found.allow())));
         }
         if asked.method == Method::POST {
             if !self.access.may_change(&asked.headers) {
@@ -148,7 +149,12 @@ impl Context {
         check_name(&name).map_err(bad_name)?;
         let spec = &route.spec;
         if spec.create {
-            let stream = self.hub.find(&name).map_or_else(|| self.hub.stream(&name, &spec.options), Ok);
+            let stream = match self.hub.find(&name) {
+                Some(stream) => Ok(stream),
+                None if asked.reads_a_stream() => self.hub.stream(&name, &spec.options),
+                // Who is refused or wants the head only makes nothing: the answer is that of a stream just made.
+                None => self.hub.unnamed(&name, &spec.options),
+            };
             return stream.map(|stream| self.read(asked, &stream)).map_err(bad_name);
         }
         match self.hub.find(&name) {
@@ -161,7 +167,8 @@ impl Context {
         let began = Instant::now();
         let place = self.hub.waiting.enter(name);
         if place.first && route.spec.exists.is_some() {
-            tokio::spawn(Arc::clone(self).check_until_it_exists(Arc::clone(route), name.to_owned()));
+            let entry = Arc::clone(&place.entry);
+            tokio::spawn(Arc::clone(self).check_until_it_exists(Arc::clone(route), name.to_owned(), entry));
         }
         let deadline = tokio::time::Instant::now() + route.spec.wait;
         let found = loop {
@@ -191,14 +198,27 @@ impl Context {
         }
     }
 
-    /// Asks the application whether a stream exists, once an interval, for everybody who waits.
-    async fn check_until_it_exists(self: Arc<Self>, route: Arc<Route>, name: String) {
+    /// Asks the application whether a stream exists, once an interval, for everybody who waits. When nobody does
+    /// any more the question is dropped, and with it the call that no thread has taken yet.
+    async fn check_until_it_exists(self: Arc<Self>, route: Arc<Route>, name: String, entry: Arc<Name>) {
         let Some(key) = route.spec.exists else { return };
-        while self.hub.waiting.wanted(&name) && self.hub.find(&name).is_none() && !self.hub.closed() {
-            self.hub.waiting.attempt(&name);
+        loop {
+            let permit = self.calls.may_check().await;
+            let bell = entry.bell.notified();
+            tokio::pin!(bell);
+            bell.as_mut().enable();
+            // Looked at after the bell was enabled: what changes from here on rings it.
+            if !entry.wanted() || self.hub.find(&name).is_some() || self.hub.closed() {
+                return;
+            }
+            entry.attempts.fetch_add(1, Ordering::Relaxed);
             let (sender, answer) = oneshot::channel();
-            self.calls.put(Call::Exists { key, stream: name.clone(), reply: ExistsReply(sender) });
-            if answer.await.unwrap_or(false) {
+            self.calls.put(Call::Exists { key, stream: name.clone(), reply: ExistsReply::new(sender, permit) });
+            let exists = tokio::select! {
+                answer = answer => answer.unwrap_or(false),
+                () = bell => continue,
+            };
+            if exists {
                 // The name was checked; an option that is wrong was refused with the route.
                 let _ = self.hub.stream(&name, &route.spec.options);
                 return;
@@ -274,7 +294,15 @@ impl Context {
     fn answered(&self, asked: &Asked, answer: Option<Answer>) -> Outcome {
         match answer {
             Some(Answer::Stream(stream)) if self.owns(&stream) => self.read(asked, &stream),
-            Some(Answer::Response { status, headers, body }) => Outcome::Respond(reply(status, headers, body)),
+            Some(Answer::Response { status, headers, body }) => {
+                let reply = response::of_handler(status, headers, body).unwrap_or_else(|why| {
+                    let text =
+                        format!("the response of {} {:?} cannot be written: {why}: 500", asked.method, asked.path);
+                    self.hub.logs.put(Level::Error, "sse_fast.handler", text);
+                    failed().into_reply()
+                });
+                Outcome::Respond(reply)
+            }
             Some(Answer::Stream(_)) | None => Outcome::Respond(failed().into_reply()),
         }
     }
@@ -347,38 +375,4 @@ fn not_allowed(allow: &'static str) -> Refusal {
 
 fn found_allow_read() -> &'static str {
     "GET, HEAD, OPTIONS"
-}
-
-fn options(allow: &'static str) -> Reply {
-    let mut reply = response::empty(204);
-    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
-    let names = HeaderValue::from_static("Accept, Cache-Control, Content-Type, Last-Event-ID");
-    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
-    reply.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    reply
-}
-
-/// Adds the CORS header where the origin is allowed; takes away what says the same to a preflight
-/// where it is not.
-fn with_origin(mut reply: Reply, origin: Option<HeaderValue>) -> Reply {
-    let headers = reply.headers_mut();
-    if let Some(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    } else {
-        headers.remove(header::ACCESS_CONTROL_ALLOW_METHODS);
-        headers.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
-        headers.remove(header::ACCESS_CONTROL_MAX_AGE);
-    }
-    reply
-}
-
-/// A handler's response; a header that cannot be one is the handler's failure.
-fn reply(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Reply {
-    let mut builder = Response::builder().status(status);
-    for (name, value) in headers {
-        builder = builder.header(name, value);
-    }
-    builder.body(body.into()).unwrap_or_else(|_| failed().into_reply())
 }

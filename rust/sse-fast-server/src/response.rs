@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use sse_fast_core::cursor::{self, Gap, Opening};
 use sse_fast_core::frame::Framing;
@@ -25,7 +25,7 @@ pub(crate) struct Refusal {
     error: &'static str,
     detail: String,
     extra: Vec<(&'static str, serde_json::Value)>,
-    headers: Vec<(header::HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -38,19 +38,37 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, HeaderValue::from_static(value)));
         self
     }
 
-    pub(crate) fn into_reply(self) -> Reply {
+    fn body(&self) -> serde_json::Value {
         let mut body = json!({"error": self.error, "detail": self.detail});
-        for (key, value) in self.extra {
-            body[key] = value;
+        for (key, value) in &self.extra {
+            body[key] = value.clone();
         }
-        let mut reply = json_reply(self.status, &body);
+        body
+    }
+
+    pub(crate) fn into_reply(self) -> Reply {
+        let mut reply = json_reply(self.status, &self.body());
         reply.headers_mut().extend(self.headers);
         reply
+    }
+
+    /// The last response of a connection, as it goes out where hyper has given the connection up.
+    pub(crate) fn into_last_bytes(self) -> Vec<u8> {
+        let body = self.body().to_string();
+        let (head, _) = self.into_reply().into_parts();
+        let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+        for (name, value) in &head.headers {
+            bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        let (length, date) = (body.len(), httpdate::fmt_http_date(SystemTime::now()));
+        let rest = format!("content-length: {length}\r\ndate: {date}\r\nconnection: close\r\n\r\n{body}");
+        bytes.extend_from_slice(rest.as_bytes());
+        bytes
     }
 }
 
@@ -64,10 +82,61 @@ pub(crate) fn json_reply(status: u16, body: &serde_json::Value) -> Reply {
     reply
 }
 
+/// A handler's response, or why it cannot be written. The framing is the server's: a length or coding that a handler
+/// gives would let a body run into the next response.
+pub(crate) fn of_handler(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Result<Reply, String> {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = match hyper::StatusCode::from_u16(status) {
+        Ok(status) if !status.is_informational() => status,
+        _ => return Err(format!("its status is {status}: 200 to 999 are allowed")),
+    };
+    for (given, value) in headers {
+        let Ok(name) = HeaderName::from_bytes(given.as_bytes()) else {
+            return Err(format!("{given:?} cannot be the name of a header"));
+        };
+        if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name) {
+            return Err(format!("the header {given:?} is the server's to set: leave it out"));
+        }
+        let Ok(value) = HeaderValue::try_from(&value) else {
+            // The value may be a secret: where it is wrong is enough.
+            let at = value.bytes().position(|byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or_default();
+            return Err(format!("the header {given:?} has a control character at position {at} of its value"));
+        };
+        reply.headers_mut().append(name, value);
+    }
+    Ok(reply)
+}
+
 /// A response without a body.
 pub(crate) fn empty(status: u16) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    reply
+}
+
+/// What may be done at a path, as a preflight asks.
+pub(crate) fn options(allow: &'static str) -> Reply {
+    let mut reply = empty(204);
+    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
+    let names = HeaderValue::from_static("Accept, Cache-Control, Content-Type, Last-Event-ID");
+    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    reply.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    reply
+}
+
+/// Adds the CORS header where the origin is allowed; takes away what says the same to a preflight
+/// where it is not.
+pub(crate) fn with_origin(mut reply: Reply, origin: Option<HeaderValue>) -> Reply {
+    let headers = reply.headers_mut();
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    } else {
+        headers.remove(header::ACCESS_CONTROL_ALLOW_METHODS);
+        headers.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
+        headers.remove(header::ACCESS_CONTROL_MAX_AGE);
+    }
     reply
 }
 
@@ -122,4 +191,44 @@ pub(crate) fn stream_json(stream: &Stream, last_event_id: Option<&str>) -> serde
 /// How many events a gap stands for; -1 where nobody knows.
 fn count(gap: Gap) -> i64 {
     gap.skipped().map_or(-1, |skipped| i64::try_from(skipped).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_handler_with(name: &str, value: &str) -> Result<Reply, String> {
+        of_handler(200, vec![(name.to_owned(), value.to_owned())], b"x".to_vec())
+    }
+
+    #[test]
+    fn a_handler_s_response_that_cannot_be_written_says_why_but_not_the_value() {
+        for (name, value, why) in [
+            ("X A", "b", "cannot be the name"),
+            ("", "b", "cannot be the name"),
+            ("X-A", "secret\r\nb: c", "position 6"),
+            ("Content-Length", "1", "the server's to set"),
+            ("transfer-encoding", "chunked", "the server's to set"),
+        ] {
+            let text = of_handler_with(name, value).expect_err("must be refused");
+            assert!(text.contains(why) && text.contains(&format!("{name:?}").replace("\"\"", "")), "{text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+        for status in [0, 99, 101, 1000] {
+            assert!(of_handler(status, Vec::new(), Vec::new()).expect_err("no status").contains(&status.to_string()));
+        }
+        assert_eq!(of_handler_with("X-A", "a\tb é").expect("can be written").headers().len(), 1);
+    }
+
+    #[test]
+    fn a_last_response_is_framed_like_any_other() {
+        let bytes = Refusal::new(431, "head_too_large", "é").with("limit", 7).into_last_bytes();
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"));
+        assert!(
+            head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())) && head.ends_with("connection: close")
+        );
+        assert_eq!(body, r#"{"error":"head_too_large","detail":"é","limit":7}"#);
+    }
 }

@@ -8,6 +8,8 @@
 //! What changes together: `connection`, which says when a socket that gave all it had is to be
 //! waited for after all.
 
+mod answers;
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::pin::Pin;
@@ -16,6 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub(crate) use self::answers::AnswerBody;
+use self::answers::Answers;
 
 /// What is read of a request before it is parsed: most heads are shorter than 1 KiB.
 const AHEAD_BYTES: usize = 4 * 1024;
@@ -46,6 +51,8 @@ pub(crate) struct Wait {
     put_off: AtomicBool,
     /// It must not do that again.
     due: AtomicBool,
+    /// Whether what is written answers a request.
+    pub(crate) answers: Answers,
 }
 
 impl Wait {
@@ -134,6 +141,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.wait.answers.hold() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         if let State::Direct(socket) = &mut self.state {
             match socket.write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -148,6 +158,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.wait.answers.hold() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         if let State::Direct(socket) = &mut self.state {
             match socket.write_vectored(slices) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -162,6 +175,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wait.answers.written();
         // A TCP socket keeps nothing back.
         Poll::Ready(Ok(()))
     }

@@ -23,12 +23,19 @@ pub(crate) struct Waiting {
 /// One name waited for.
 #[derive(Default)]
 pub(crate) struct Name {
-    /// Rings for every reader when the stream appears or the server closes.
+    /// Rings for everyone who has the entry when the stream appears, the last reader left, or the server closes.
     pub(crate) bell: Notify,
     /// Checks made so far.
     pub(crate) attempts: AtomicU32,
-    /// Readers waiting.
+    /// Readers waiting; changed under the map's lock, and once zero again it stays so: the entry is out of the map.
     readers: AtomicUsize,
+}
+
+impl Name {
+    /// Whether anybody still waits.
+    pub(crate) fn wanted(&self) -> bool {
+        self.readers.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// A reader's place; leaving it behind gives it up.
@@ -51,18 +58,6 @@ impl Waiting {
         }));
         let first = entry.readers.fetch_add(1, Ordering::Relaxed) == 0;
         Place { waiting: self, name, entry, first }
-    }
-
-    /// Whether anybody still waits for the name.
-    pub(crate) fn wanted(&self, name: &str) -> bool {
-        lock(&self.names).contains_key(name)
-    }
-
-    /// Counts a check.
-    pub(crate) fn attempt(&self, name: &str) {
-        if let Some(entry) = lock(&self.names).get(name) {
-            entry.attempts.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// A stream of this name was made.
@@ -88,6 +83,8 @@ impl Drop for Place<'_> {
         if self.entry.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
             names.remove(self.name);
             self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+            drop(names);
+            self.entry.bell.notify_waiters();
         }
     }
 }
