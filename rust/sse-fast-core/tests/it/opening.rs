@@ -19,7 +19,7 @@ const STARTS: [Option<Start>; 4] = [None, Some(Start::New), Some(Start::Last), S
 
 fn publish() -> impl Strategy<Value = Publish> {
     // Few own ids, so that some come twice; one looks like an id of another life.
-    let own = prop_oneof![8 => Just(None), 1 => Just(Some("b")), 1 => Just(Some("ü ")), 1 => Just(Some("a-3"))];
+    let own = prop_oneof![8 => Just(None), 1 => Just(Some("b")), 1 => Just(Some("ü b")), 1 => Just(Some("a-3"))];
     (0usize..60, own, prop::bool::weighted(0.1), any::<bool>()).prop_map(|(padding, own, snapshot, named)| Publish {
         padding,
         own_id: own.map(str::to_owned),
