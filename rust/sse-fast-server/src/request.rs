@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName};
-use hyper::{Method, Version};
+use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::access::{Access, Denied};
@@ -28,8 +28,8 @@ pub(crate) enum Wanted {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
-    /// As it was sent, for templates: an encoded slash is no separator.
-    pub(crate) raw_path: String,
+    /// As it was sent; templates are matched with its path: an encoded slash is no separator.
+    pub(crate) uri: Uri,
     /// Decoded.
     pub(crate) path: String,
     /// Decoded pairs, in order.
@@ -47,11 +47,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl Asked {
     /// Parses and checks a request's head.
-    pub(crate) fn parse(
-        head: &hyper::http::request::Parts,
-        peer: SocketAddr,
-        access: &Access,
-    ) -> Result<Self, Refusal> {
+    pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr, access: &Access) -> Result<Self, Refusal> {
         let target = head.uri.authority().map_or(Ok(()), |authority| access.name(authority.as_str()));
         match access.host(&head.headers, head.version).and(target) {
             Ok(()) => {}
@@ -61,8 +57,7 @@ impl Asked {
                 return Err(Refusal::new(403, "host_not_allowed", detail));
             }
         }
-        let raw_path = head.uri.path().to_owned();
-        let path = decode(&raw_path).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
+        let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let from_query = || query.iter().find(|(name, _)| name == "last_event_id").map(|(_, value)| value.as_str());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -71,15 +66,15 @@ impl Asked {
             None => from_query(),
         };
         Ok(Self {
-            method: head.method.clone(),
             last_event_id: last_event_id.filter(|id| !id.is_empty()).map(Box::from),
-            raw_path,
+            uri: head.uri,
             path,
             query,
             // The JSON form is for those who poll, and nobody polls with POST: the clients of OpenAI and Anthropic ask
             // for JSON in the very request that they expect a stream for.
             wanted: if head.method == Method::POST { Wanted::Events } else { wanted(&head.headers) },
-            headers: head.headers.clone(),
+            method: head.method,
+            headers: head.headers,
             old: head.version == Version::HTTP_10,
             peer,
         })

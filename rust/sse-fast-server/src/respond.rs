@@ -61,7 +61,7 @@ impl Context {
     pub(crate) async fn respond(self: Arc<Self>, request: Request<Incoming>, peer: std::net::SocketAddr) -> Outcome {
         self.hub.totals.requests.fetch_add(1, Ordering::Relaxed);
         let (head, body) = request.into_parts();
-        let asked = match Asked::parse(&head, peer, &self.access) {
+        let asked = match Asked::parse(head, peer, &self.access) {
             Ok(asked) => asked,
             Err(refusal) => return Outcome::Respond(refusal.into_reply()),
         };
@@ -84,10 +84,10 @@ impl Context {
     }
 
     async fn route(self: &Arc<Self>, asked: &Asked, body: Incoming) -> Result<Outcome, Refusal> {
-        if asked.method == Method::OPTIONS && asked.raw_path == "*" {
+        if asked.method == Method::OPTIONS && asked.uri.path() == "*" {
             return Ok(Outcome::Respond(response::options("GET, HEAD, POST, OPTIONS")));
         }
-        if let Some(found) = self.routes.find(&asked.path, &asked.raw_path) {
+        if let Some(found) = self.routes.find(&asked.path, asked.uri.path()) {
             return self.matched(asked, found, body).await;
         }
         let Some(name) = asked.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
