@@ -119,10 +119,10 @@ def _names(value: object) -> list[str]:
     return [_name(name) for name in value]
 
 
-def _each(pattern: re.Pattern[str]) -> Callable[[object], list[str]]:
+def _each(pattern: str) -> Callable[[object], list[str]]:
     def check(value: object) -> list[str]:
         names = _names(value)
-        if not all(pattern.fullmatch(name) for name in names):
+        if not all(re.fullmatch(pattern, name, re.ASCII | re.IGNORECASE) for name in names):
             raise ValueError
         return names
 
@@ -134,12 +134,12 @@ def _listed(text: str) -> list[str]:
 
 
 # What a browser or a client sends, and the engine compares: anything else would be accepted here and never match.
+# As text, because most programs give neither, and compiling them would double this file's import.
 _HOST = r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\])"
-_HOSTS = re.compile(rf"\*|{_HOST}", re.ASCII)
-_ORIGINS = re.compile(
+_HOSTS = rf"\*|{_HOST}"
+_ORIGINS = (
     rf"\*|null|(?!https://{_HOST}:443/?$)(?!http://{_HOST}:80/?$)"
-    rf"[a-z][a-z0-9+.-]*://{_HOST}(?::\d{{1,5}})?/?",
-    re.ASCII | re.IGNORECASE,
+    rf"[a-z][a-z0-9+.-]*://{_HOST}(?::\d{{1,5}})?/?"
 )
 
 NAME = Kind("a str that is not empty", str.strip, _name)
