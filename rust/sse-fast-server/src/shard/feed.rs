@@ -256,10 +256,11 @@ impl Turn {
     /// The socket took everything there was.
     fn unmark(&mut self, key: u32) {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.blocked.take().is_some()
-            && let Some(member) = self.members.get_mut(subscriber.member as usize)
-        {
-            member.blocked -= 1;
+        if subscriber.blocked.take().is_some() {
+            subscriber.hold.rest(self.ticks.now());
+            if let Some(member) = self.members.get_mut(subscriber.member as usize) {
+                member.blocked -= 1;
+            }
         }
         self.beat_in_time(key);
     }

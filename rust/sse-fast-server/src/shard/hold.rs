@@ -27,7 +27,8 @@ const RESPITE: Tick = 30;
 pub(super) struct Hold {
     /// Where it was when it last earned time.
     mark: Position,
-    /// Until when it is waited for, while its socket is full.
+    /// While its socket is full: until when it is waited for. Otherwise: how much of that is left,
+    /// for time in which it kept nobody waiting costs it nothing.
     until: Tick,
     /// From when on it is given `publish_wait` without having earned it.
     again: Tick,
@@ -42,11 +43,17 @@ impl Hold {
     /// Its socket filled while it was at `cursor`.
     pub(super) fn begin(&mut self, cursor: Position, worth: u64, now: Tick, patience: Tick) {
         let took_much = cursor.saturating_sub(self.mark) >= worth;
+        self.until = now.saturating_add(self.until);
         if took_much || now >= self.again {
             self.until = self.until.max(now.saturating_add(patience));
             self.again = now.saturating_add(RESPITE.saturating_mul(patience));
             self.mark = cursor;
         }
+    }
+
+    /// Its socket takes bytes again, and it has everything.
+    pub(super) fn rest(&mut self, now: Tick) {
+        self.until = self.until.saturating_sub(now);
     }
 
     /// It came to `cursor` by taking bytes, its socket having been full.
@@ -67,7 +74,7 @@ impl Hold {
 
     /// Whether it is waited for.
     pub(super) fn lasts(&self, now: Tick) -> bool {
-        now <= self.until
+        now < self.until
     }
 }
 
@@ -90,11 +97,12 @@ mod tests {
         let waited = (0..60 * SECOND).filter(|&now| {
             // Its socket fills every tenth of a second, and it takes next to nothing.
             if now % 5 == 0 {
+                hold.rest(now);
                 hold.begin(1 + u64::from(now) / 50, 256, now, SECOND);
             }
             hold.lasts(now)
         });
-        assert_eq!(waited.count(), 2 * 51);
+        assert_eq!(waited.count(), 2 * SECOND as usize);
     }
 
     #[test]
@@ -114,7 +122,17 @@ mod tests {
     fn a_reader_that_took_everything_and_then_stalls_is_waited_for_once() {
         let mut hold = Hold::at(1);
         hold.begin(1_000_000, 256, 100, SECOND);
-        assert!(hold.lasts(100 + SECOND) && !hold.lasts(101 + SECOND));
+        assert!(hold.lasts(99 + SECOND) && !hold.lasts(100 + SECOND));
+    }
+
+    #[test]
+    fn a_wait_for_somebody_else_costs_a_reader_nothing() {
+        let mut hold = Hold::at(1);
+        hold.begin(1, 256, 0, SECOND);
+        hold.rest(1);
+        // Publishers were held up by another reader meanwhile; it has taken less than a log.
+        hold.begin(100, 256, 2 * SECOND, SECOND);
+        assert!(hold.lasts(2 * SECOND + SECOND - 2));
     }
 
     #[test]
