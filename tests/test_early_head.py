@@ -43,6 +43,31 @@ def test_with_early_head_the_head_and_heartbeats_precede_the_handler_s_answer(se
         assert [event.data for event in reader.rest()] == ["token", "[DONE]"]
 
 
+def test_a_reader_that_stalled_in_the_heartbeats_gets_the_answer_whole(serve: Serve) -> None:
+    """Its socket is full and a heartbeat is half-written when the answer comes: nothing may be lost or torn."""
+    server = serve()
+    gate = threading.Event()
+
+    @server.get("/slow", early_head=True, heartbeat=0.02, heartbeat_event="h" * 8000)
+    def slow(_req: sse_fast.Request) -> sse_fast.Stream:
+        gate.wait(30)
+        stream = server.stream("answer", start="all", max_lag=4)
+        for number in range(100):
+            stream.publish(f"{number} {'x' * 4000}")
+        stream.end("over")
+        return stream
+
+    with Reader(server.port, "/slow", receive_buffer=4096) as reader:
+        try:
+            until(lambda: server.stats()["blocked"] > 0, what="a full socket")
+        finally:
+            gate.set()
+        until(lambda: server.stream("answer").subscribers == 1, what="the answer's stream")
+        events = reader.open().rest(60)
+    named = [event for event in events if event.event not in {"h" * 8000}]
+    assert [event.data.partition(" ")[0] for event in named] == [*map(str, range(100)), "over"]
+
+
 def test_early_heartbeats_go_out_while_the_handler_holds_the_interpreter(serve: Serve) -> None:
     server = serve()
 

@@ -35,6 +35,10 @@ impl Turn {
         let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
         let framing = subscriber.framing;
         let mut out = head;
+        if let Some(begun) = subscriber.blocked.as_mut().and_then(|blocked| blocked.rest.take()) {
+            // It comes from another stream and stopped inside a frame there: that is ended first.
+            out.splice(0..0, begun.bytes(framing).iter().copied());
+        }
         let inner = stream.inner();
         // Counted under the lock: whoever sees the count and publishes then is read from here on.
         stream.0.seats[self.number].subscribers.fetch_add(1, Ordering::AcqRel);
@@ -58,11 +62,15 @@ impl Turn {
             gap(after, &mut out);
         }
         self.begin_at_newest(stream, &inner);
+        let newest = inner.state.newest();
         drop(inner);
         gaps.into_iter().flatten().for_each(|gap| self.count_gap(gap));
         let cursor = subscriber_cursor(self, key);
         if let Some(subscriber) = self.subscribers.get_mut(key as usize) {
             subscriber.hold = Hold::at(cursor);
+            if let Some(blocked) = &mut subscriber.blocked {
+                blocked.since = newest;
+            }
         }
         if let Some(member) = self.members.get(stream.0.seats[self.number].member.load(Ordering::Relaxed) as usize) {
             member.lower_floor(self.number, cursor);

@@ -1,4 +1,4 @@
-//! What a subscriber is: a cursor with a socket. About 50 bytes, and nothing else on the heap
+//! What a subscriber is: a cursor with a socket. About 60 bytes, and nothing else on the heap
 //! while its socket takes bytes; what a blocked one needs is boxed until it is not.
 
 use std::io::{self, Write};
