@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import peers
-from .compare import Load, _compile, _Deadline, _free_port, _Peak, loads
+from .compare import Load, compile_neutral, Deadline, free_port, Peak, loads
 from .processes import Child, cpu_seconds, pss_bytes, tree
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ class Crowd:
     def __init__(self, child: Child) -> None:
         """Connecting still; `connected` is there once all are."""
         self._child = child
-        with _Deadline(child, PATIENCE):
+        with Deadline(child, PATIENCE):
             self.connected: Row = child.answer()
 
     def seen(self, published: int = 0) -> Row:
         """Waits until nothing comes any more; `published` is how many each subscriber is owed."""
         self._child.tell(f"published {published}")
-        with _Deadline(self._child, PATIENCE):
+        with Deadline(self._child, PATIENCE):
             return self._child.answer()
 
 
@@ -111,14 +111,14 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Compiles the floor and the client."""
-        self._client = _compile("subscribers", self.folder)
-        peers.Floor.program = _compile("floor", self.folder)
+        self._client = compile_neutral("subscribers", self.folder)
+        peers.Floor.program = compile_neutral("floor", self.folder)
 
     @contextlib.contextmanager
     def serving(self, kind: type[peers.Peer], size: int = 100, **options: Any) -> Iterator[Any]:
         """A server, started and at rest."""
         with tempfile.TemporaryDirectory(prefix="bars-") as folder:
-            server = kind(Path(folder), _free_port(), size, **options)
+            server = kind(Path(folder), free_port(), size, **options)
             try:
                 server.start()
                 time.sleep(SETTLE)
@@ -164,7 +164,7 @@ class Stage:
                     return row | {"refused": crowd.connected["refused"]}
                 memory, cpu = process.memory(), process.cpu()
                 # Only where memory is the question, because looking for the peak costs time of the cores.
-                with _Peak(process) if load.stalled else contextlib.nullcontext() as peak:
+                with Peak(process) if load.stalled else contextlib.nullcontext() as peak:
                     row["published"] = _publish(server, load)
                     row |= crowd.seen()
                 row["grew_mib"] = ((peak.memory if peak else process.memory()) - memory) / 2**20

@@ -75,8 +75,8 @@ def compare(wanted: list[str], only: list[str], scale: float, results: Path) -> 
     kept["notes"] = {peer.name: peer.note for peer in (peers.Floor, *chosen) if peer.note}
     folder = machine.results_folder(results)
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
-        client = _compile("subscribers", Path(scratch))
-        peers.Floor.program = _compile("floor", Path(scratch))
+        client = compile_neutral("subscribers", Path(scratch))
+        peers.Floor.program = compile_neutral("floor", Path(scratch))
         for load in (known[name].scaled(scale) for name in wanted or known):
             rows = kept["loads"][load.name] = {"load": vars(load), "rows": []}
             for peer in (peers.Floor, *(peer for peer in chosen if peer.name not in missing)):
@@ -91,7 +91,7 @@ def compare(wanted: list[str], only: list[str], scale: float, results: Path) -> 
     return 0
 
 
-def _compile(name: str, folder: Path) -> Path:
+def compile_neutral(name: str, folder: Path) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         raise ChildError("the neutral client needs a C compiler: install gcc or clang")
@@ -105,7 +105,7 @@ def _measure_or_say(kind: type[peers.Peer], load: Load, client: Path) -> dict[st
     if kind is peers.Floor:  # It waits for every reader, so it would wait for these for ever.
         load = Load(**{**vars(load), "stalled": 0})
     with tempfile.TemporaryDirectory(prefix="peer-") as folder:
-        peer = kind(Path(folder), _free_port(), load.bytes)
+        peer = kind(Path(folder), free_port(), load.bytes)
         try:
             peer.start()
             return {"server": peer.name, **_measure(peer, load, client)}
@@ -123,7 +123,7 @@ def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
     flags = ("--count", load.subscribers + load.stalled, "--stalled", load.stalled, "--ramp", load.ramp)
     subscribers = Child([client, *map(str, flags), "--quiet", str(_QUIET), str(peer.port), peer.path])
     try:
-        with _Deadline(subscribers, _CONNECT):
+        with Deadline(subscribers, _CONNECT):
             connected = subscribers.answer()
         count, connected_cpu = load.subscribers + load.stalled, server.cpu()
         time.sleep(_SETTLE)
@@ -133,11 +133,11 @@ def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
             "accept_us": round((connected_cpu - cpu) / count * 1e6, 1),
             "kib_per_subscriber": round((connected_memory - memory) / count / 1024, 2),
         }
-        with _Peak(server) as peak:
+        with Peak(server) as peak:
             published, took = _publish(peer, load)
             if load.events:
                 subscribers.tell("published")
-            with _Deadline(subscribers, _PATIENCE if load.events else load.seconds):
+            with Deadline(subscribers, _PATIENCE if load.events else load.seconds):
                 seen = subscribers.answer()
         spent = server.cpu() - before
     finally:
@@ -194,7 +194,7 @@ class _Tree:
         return pss_bytes(tree([self._root]))
 
 
-class _Deadline:
+class Deadline:
     """Tells the neutral client to come to an end when the block takes longer than it may."""
 
     def __init__(self, client: Child, seconds: float) -> None:
@@ -208,7 +208,7 @@ class _Deadline:
         self._timer.cancel()
 
 
-class _Peak:
+class Peak:
     """The most memory that a server had while the block lasted."""
 
     def __init__(self, server: _Tree) -> None:
@@ -230,7 +230,7 @@ class _Peak:
         self.memory = max(self.memory, self._server.memory())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

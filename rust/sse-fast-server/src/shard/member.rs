@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -45,7 +46,7 @@ pub(super) struct Member {
 pub(super) enum Walking {
     /// Not on the list.
     No,
-    /// On the list; the walk will see all that is there when it begins.
+    /// On the list, or at rest; the walk will see all that is there when it begins.
     Queued,
     /// Under way.
     Begun,
@@ -62,12 +63,14 @@ pub(super) struct Walk {
     pub(super) low: Position,
     /// The least amount of bytes any chunk of the walk reached, of all ever appended.
     pub(super) offered: u64,
+    /// When it began, where that is worth a look at the clock.
+    pub(super) began: Option<Instant>,
 }
 
 impl Walk {
     /// A walk over a member's `count` subscribers that has not begun.
     pub(super) fn over(member: u32, count: usize) -> Self {
-        Self { member, at: count, low: Position::MAX, offered: u64::MAX }
+        Self { member, at: count, low: Position::MAX, offered: u64::MAX, began: None }
     }
 }
 

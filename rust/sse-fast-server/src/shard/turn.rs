@@ -51,6 +51,8 @@ pub(super) struct Turn {
     pub(super) members: Slab<Member>,
     /// Walks over members with news, in the order they are served; one a member.
     pub(super) walks: VecDeque<Walk>,
+    /// Walks that rest, and until when; few, for each follows one that took long.
+    pub(super) resting: Vec<(Instant, Walk)>,
     /// Subscribers that were not blocked when their share of a turn was used up.
     pub(super) again: VecDeque<u32>,
     /// What the inbox is swapped with, so that both keep their memory.
@@ -88,6 +90,7 @@ impl Turn {
             subscribers: Slab::new(),
             members: Slab::new(),
             walks: VecDeque::new(),
+            resting: Vec::new(),
             again: VecDeque::new(),
             spare: Inbox::default(),
             room: Vec::new(),
@@ -145,8 +148,10 @@ impl Turn {
         let beat = self.wheel.next_due().map(|tick| self.ticks.until(tick));
         let room =
             (!self.room.is_empty()).then(|| if self.room_at > Instant::now() { ROOM_LOOK_AGAIN } else { ROOM_LOOK });
-        let drain = self.draining.map(|until| until.saturating_duration_since(Instant::now()));
-        [beat, room, drain].into_iter().flatten().min()
+        let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
+        let drain = self.draining.map(until);
+        let rest = self.resting.iter().map(|&(until, _)| until).min().map(until);
+        [beat, room, drain, rest].into_iter().flatten().min()
     }
 
     fn take_mail(&mut self) {
@@ -254,7 +259,16 @@ impl Turn {
         }
     }
 
+    /// Puts walks that have rested back on the list.
+    fn end_rests(&mut self) {
+        if !self.resting.is_empty() {
+            let now = Instant::now();
+            self.walks.extend(self.resting.extract_if(.., |(until, _)| *until <= now).map(|(_, walk)| walk));
+        }
+    }
+
     fn work(&mut self) {
+        self.end_rests();
         let (mut sent, mut look_at) = (0, SENDS_PER_LOOK);
         while sent < SENDS_PER_POLL {
             if let Some(key) = self.again.pop_front() {
