@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import peers
-from .compare import Load, compile_neutral, Deadline, free_port, Peak, loads
+from .compare import Deadline, Load, Peak, compile_neutral, free_port, loads
 from .processes import Child, cpu_seconds, pss_bytes, tree
 
 if TYPE_CHECKING:

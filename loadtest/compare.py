@@ -92,6 +92,7 @@ def compare(wanted: list[str], only: list[str], scale: float, results: Path) -> 
 
 
 def compile_neutral(name: str, folder: Path) -> Path:
+    """Builds a program of neutral/ into `folder`."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise ChildError("the neutral client needs a C compiler: install gcc or clang")
@@ -198,13 +199,16 @@ class Deadline:
     """Tells the neutral client to come to an end when the block takes longer than it may."""
 
     def __init__(self, client: Child, seconds: float) -> None:
+        """The time runs from the beginning of the block."""
         self._timer = threading.Timer(seconds, client.tell, ("over",))
         self._timer.daemon = True
 
     def __enter__(self) -> None:
+        """The time begins."""
         self._timer.start()
 
     def __exit__(self, *_: object) -> None:
+        """The block was in time."""
         self._timer.cancel()
 
 
@@ -212,6 +216,7 @@ class Peak:
     """The most memory that a server had while the block lasted."""
 
     def __init__(self, server: _Tree) -> None:
+        """Looks at its memory four times a second."""
         self.memory = 0
         self._server, self._over = server, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -221,16 +226,19 @@ class Peak:
             self.memory = max(self.memory, self._server.memory())
 
     def __enter__(self) -> Self:
+        """Looks begin."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """A last look."""
         self._over.set()
         self._thread.join()
         self.memory = max(self.memory, self._server.memory())
 
 
 def free_port() -> int:
+    """A port of the loopback address that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
