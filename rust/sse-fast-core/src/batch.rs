@@ -14,9 +14,9 @@ use crate::log::Log;
 /// (`TCP_NOTSENT_LOWAT`), and costs 10 microseconds to copy.
 pub const MAX_BATCH_BYTES: usize = 128 * 1024;
 
-/// What remains of a half-written frame.
+/// A frame of which a socket took only the beginning.
 #[derive(Clone, Debug)]
-pub struct Rest {
+pub struct Partial {
     /// The frame.
     pub frame: Frame,
     /// How many of its bytes, in the subscriber's framing, were taken.
@@ -24,7 +24,7 @@ pub struct Rest {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// The position of the first frame.
     from: Position,
@@ -35,9 +35,16 @@ pub struct Batch {
     /// Where each frame ends in `bytes`.
     ends: Vec<usize>,
     /// The framing of `bytes`.
-    plain: bool,
-    /// The frames' lengths, added up.
+    framing: Framing,
+    /// The frames' lengths with their chunk framing, added up.
     total: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        let (frames, bytes, ends) = Default::default();
+        Self { from: 0, frames, bytes, ends, framing: Framing::Chunked, total: 0 }
+    }
 }
 
 impl Batch {
@@ -46,16 +53,17 @@ impl Batch {
     pub fn fill(&mut self, log: &Log, from: Position, framing: Framing) {
         self.clear();
         self.from = from;
-        self.plain = framing == Framing::Plain;
+        self.framing = framing;
         self.extend(log);
     }
 
     /// Adds what was appended to the log since, as far as [`MAX_BATCH_BYTES`] goes.
     pub fn extend(&mut self, log: &Log) {
         if self.until() < log.first() {
-            // What would continue it is gone; whoever needs it is told of a gap.
+            // What would continue it is gone; a subscriber that needs it is told of a gap.
             return;
         }
+        debug_assert!(self.frames.len() <= 1 || self.ends.len() == self.frames.len(), "each laid frame has its end");
         for frame in log.from(self.until()) {
             if self.total + frame.len() > MAX_BATCH_BYTES && !self.frames.is_empty() {
                 break;
@@ -64,9 +72,8 @@ impl Batch {
             self.frames.push(frame.clone());
         }
         if self.frames.len() > 1 {
-            let framing = if self.plain { Framing::Plain } else { Framing::Chunked };
             for frame in &self.frames[self.ends.len()..] {
-                self.bytes.extend_from_slice(frame.bytes(framing));
+                self.bytes.extend_from_slice(frame.bytes(self.framing));
                 self.ends.push(self.bytes.len());
             }
         }
@@ -100,20 +107,20 @@ impl Batch {
         if let [frame] = self.frames.as_slice() {
             return Some(frame.bytes(framing));
         }
-        if self.plain != (framing == Framing::Plain) {
+        if self.framing != framing {
             return None;
         }
         Some(&self.bytes[self.start_of(cursor)..])
     }
 
     /// Where a subscriber at `cursor` stands once `written` of those bytes were taken: its next
-    /// position, and what remains of the frame it stopped in.
-    pub fn advance(&self, cursor: Position, written: usize, framing: Framing) -> (Position, Option<Rest>) {
+    /// position, and the frame it stopped in.
+    pub fn advance(&self, cursor: Position, written: usize, framing: Framing) -> (Position, Option<Partial>) {
         if let [frame] = self.frames.as_slice() {
             return match written {
                 0 => (cursor, None),
                 _ if written >= frame.bytes(framing).len() => (cursor + 1, None),
-                _ => (cursor + 1, Some(Rest { frame: frame.clone(), written })),
+                _ => (cursor + 1, Some(Partial { frame: frame.clone(), written })),
             };
         }
         let reached = self.start_of(cursor) + written;
@@ -121,7 +128,7 @@ impl Batch {
         let next = self.from + whole as Position;
         let start = if whole == 0 { 0 } else { self.ends[whole - 1] };
         match self.frames.get(whole) {
-            Some(frame) if reached > start => (next + 1, Some(Rest { frame: frame.clone(), written: reached - start })),
+            Some(frame) if reached > start => (next + 1, Some(Partial { frame: frame.clone(), written: reached - start })),
             _ => (next, None),
         }
     }
@@ -152,7 +159,7 @@ mod tests {
             }
             let mut cursor = 1 + (skip % lengths.len()) as u64;
             let expected: Vec<u8> = log.from(cursor).flat_map(|frame| frame.bytes(framing).to_vec()).collect();
-            let (mut got, mut rest, mut batch) = (Vec::new(), None::<Rest>, Batch::default());
+            let (mut got, mut rest, mut batch) = (Vec::new(), None::<Partial>, Batch::default());
             for take in takes.iter().cycle() {
                 if let Some(mut half) = rest.take() {
                     let bytes = half.frame.bytes(framing);

@@ -1,12 +1,15 @@
 //! Where a subscriber starts or resumes, and what it must be told before it gets anything newer.
 //!
+//! Owns: what a Last-Event-ID means. Must not know: sockets, framing, how far the subscriber gets later (`follow`).
 //! Rule 1: whatever the reader sent, the answer is an [`Opening`], never an error.
 //! Rule 2: events received + events skipped in gaps = events published since its place.
 //! Rule 3: an ended stream gives what the reader lacks, the terminal event included; a reader that
 //! has it gets nothing ([`Opening::Finished`], HTTP 204).
+//!
 //! An id within history continues right after it, snapshot or not. An older one gets a gap, then
-//! the snapshot where there is one (and it is not older than what the reader has), then the tail. One of another epoch, or one nobody can read,
-//! gets a gap of unknown size, then what a new subscriber gets.
+//! the snapshot where there is one (and it is not older than what the reader has), then the tail.
+//! One of another epoch, or one that cannot be read, gets a gap of unknown size, then what a new
+//! subscriber gets.
 
 use crate::frame::Frame;
 use crate::id::Position;
@@ -23,7 +26,7 @@ pub enum Gap {
         /// The last that is missing.
         to: Position,
     },
-    /// The reader's place belongs to another life, so nobody knows how many.
+    /// The reader's place belongs to another life, so the number is unknown.
     Unknown,
 }
 
@@ -120,7 +123,7 @@ fn resumed(stream: &StreamState, position: Position) -> Opening {
     }
 }
 
-/// The newest position a snapshot stands for: never the terminal event's, which everybody is given.
+/// The newest position a snapshot stands for: never the terminal event's, which every reader is given.
 fn covered(stream: &StreamState, position: Position) -> Position {
     position.min(stream.newest() - u64::from(stream.ended()))
 }

@@ -1,28 +1,33 @@
 //! What happens to a subscriber that fell behind.
 //!
+//! Owns: the judgement. Must not know: sockets, time. Invariant: the newest event, and so the terminal one, is never
+//! skipped. Changes together with `follow`, which acts on it.
+//!
 //! # Lagging
 //! Lag is the number of events between a cursor and the newest. A subscriber whose socket takes
 //! bytes is given everything the log still holds, however fast the publisher was; only one that
 //! *was blocked* is held to `max_lag`, at the moment its socket takes bytes again, and what it was
 //! already being given when its socket filled does not count: a replay of a long history fills any
 //! socket, and is no lag. So a gap is announced once, with the exact number, right before the next
-//! event. The newest event, and so the terminal one, is never skipped.
+//! event. A reader in the same process is told of every gap and never disconnected.
 
 use crate::cursor::Gap;
 use crate::id::Position;
 use crate::options::OnLag;
 use crate::stream::StreamState;
 
-/// Whether a subscriber's socket took everything it was offered last time.
+/// How a subscriber takes what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// It did: only what the log no longer holds can be missing.
-    Ready,
-    /// It did not: `max_lag` applies to what was published since.
-    Blocked {
+    /// Its socket took everything it was offered: only what the log no longer holds can be missing.
+    Writable,
+    /// Its socket was full: `max_lag` applies to what was published since.
+    Full {
         /// The newest position when its socket filled.
         since: Position,
     },
+    /// It reads in the same process, whenever it likes.
+    InProcess,
 }
 
 /// What to do with a subscriber before it is given more.
@@ -36,8 +41,8 @@ pub enum Verdict {
     Disconnect,
 }
 
-/// How many events were published that a subscriber whose next position is `cursor` fell behind by.
-pub fn behind(newest: Position, cursor: Position, since: Position) -> u64 {
+/// How many events a subscriber whose next position is `cursor` lags behind by.
+pub fn lag(newest: Position, cursor: Position, since: Position) -> u64 {
     newest.saturating_sub(since.max(cursor.saturating_sub(1)))
 }
 
@@ -46,17 +51,18 @@ pub fn judge(stream: &StreamState, cursor: Position, pace: Pace) -> Verdict {
     let (first, newest, options) = (stream.log().first(), stream.newest(), stream.options());
     let overtaken = cursor < first;
     let beyond = match pace {
-        Pace::Ready => false,
-        Pace::Blocked { since } => behind(newest, cursor, since) > options.max_lag,
+        Pace::Writable | Pace::InProcess => false,
+        Pace::Full { since } => lag(newest, cursor, since) > options.max_lag,
     };
     if !overtaken && !beyond {
         return Verdict::Continue;
     }
     let target = match options.on_lag {
-        OnLag::Disconnect => return Verdict::Disconnect,
+        OnLag::Disconnect if pace != Pace::InProcess => return Verdict::Disconnect,
         OnLag::Latest => newest,
-        OnLag::Skip if beyond => first.max(newest + 1 - options.max_lag),
-        OnLag::Skip => first,
+        OnLag::Skip | OnLag::Disconnect if beyond => first.max(newest + 1 - options.max_lag),
+        OnLag::Skip | OnLag::Disconnect => first,
     };
+    debug_assert!(target <= newest, "the newest event is never skipped");
     Gap::between(cursor, target).map_or(Verdict::Continue, |gap| Verdict::Skip(gap, target))
 }

@@ -16,6 +16,8 @@
 //! | [`log`] | the retained frames of a stream, bounded by events and by bytes |
 //! | [`cursor`] | where a subscriber starts or resumes, and what it must be told first |
 //! | [`lag`] | what happens to a subscriber that fell behind |
+//! | [`follow`] | what one reader gets next |
+//! | [`budget`] | how much waiting was spent within the last minute |
 //! | [`stream`] | a log with its snapshot, epoch, options and end |
 //! | [`batch`] | frames laid end to end, so that one write serves any cursor among them |
 //! | [`heartbeat`] | the wheel that knows which subscriber is due, spread over time |
@@ -25,9 +27,11 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod budget;
 pub mod cursor;
 pub mod error;
 pub mod event;
+pub mod follow;
 pub mod frame;
 pub mod heartbeat;
 pub mod id;

@@ -1,13 +1,15 @@
 //! A named stream's state: its log with epoch, snapshot, options and end.
 //!
-//! Open, then ended; never open again. Whoever holds the state holds it alone (the shell puts it
-//! under one short lock), so publish, snapshot and opening a subscriber are atomic to each other:
-//! no event is lost or doubled between a snapshot and its tail. Positions are the law: everything
-//! a subscriber is told follows from its cursor and this state. What changes together: `cursor`
-//! and `lag` read what is kept here.
+//! Owns: what a stream holds, and how an event is added to it. Must not know: subscribers, threads, time.
+//! Invariants: open, then complete (ended or removed), never open again; nothing is appended to a
+//! complete stream. The caller has the state to itself (the shell keeps it under one short lock), so
+//! publish, snapshot and opening a subscriber are atomic to each other: no event is lost or doubled
+//! between a snapshot and its tail. Everything a subscriber is told follows from its cursor and this
+//! state. Changes together with `cursor`, `lag` and `follow`, which read it.
 
 use std::sync::Arc;
 
+use crate::cursor::Gap;
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
 use crate::id::{Epoch, IdText, Position, Prefix};
@@ -44,10 +46,20 @@ pub struct StreamState {
     log: Log,
     /// What stands for the past, where the application set it; boxed, because few streams have it.
     snapshot: Option<Box<Snapshot>>,
-    /// Whether the terminal event was appended: it is the newest for good.
-    ended: bool,
+    /// How far its life is.
+    life: Life,
     /// Whether any event had a caller's own id: only then must the log be searched at a resume.
     own_ids: bool,
+}
+
+/// How far a stream's life is; it only ever goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// The newest event is the terminal one.
+    Ended,
+    /// The name leads elsewhere or nowhere; there is no terminal event.
+    Removed,
 }
 
 /// What appending an event would do to the log; made before, so that a publisher can wait first.
@@ -60,15 +72,15 @@ pub struct Prepared {
 
 #[derive(Debug)]
 enum PreparedId {
-    Ours(IdText),
-    Own,
+    Generated(IdText),
+    Custom,
 }
 
 impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
         let prefix = Prefix::new(epoch);
-        Self { epoch, prefix, options, log: Log::default(), snapshot: None, ended: false, own_ids: false }
+        Self { epoch, prefix, options, log: Log::default(), snapshot: None, life: Life::Open, own_ids: false }
     }
 
     /// The life of the name this is.
@@ -99,7 +111,17 @@ impl StreamState {
 
     /// Whether the terminal event was published.
     pub fn ended(&self) -> bool {
-        self.ended
+        self.life == Life::Ended
+    }
+
+    /// Whether the name was taken away before the stream ended.
+    pub fn removed(&self) -> bool {
+        self.life == Life::Removed
+    }
+
+    /// Whether nothing will follow the newest event.
+    pub fn is_complete(&self) -> bool {
+        self.life != Life::Open
     }
 
     /// The newest position; 0 where nothing was published.
@@ -112,20 +134,26 @@ impl StreamState {
         self.prefix.id(position)
     }
 
-    /// Encodes an event for the next position. Nothing changes until [`Self::append`]; the state
-    /// must not change between the two.
+    /// The id of the newest event, the caller's own where it had one; `<epoch>-0` where nothing was published.
+    pub fn last_id(&self) -> String {
+        let own = self.log.get(self.newest()).and_then(|frame| wire::id_of(frame.plain()));
+        own.map_or_else(|| self.id_at(self.newest()).as_str().to_owned(), |id| String::from_utf8_lossy(id).into_owned())
+    }
+
+    /// Encodes an event for the next position under the options in force. Nothing changes until
+    /// [`Self::append`]; neither may change between the two.
     pub fn prepare(&self, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
         let position = self.newest() + 1;
-        let ours = self.id_at(position);
-        let id = self.options.ids.then(|| event.id.unwrap_or(ours.as_str()));
+        let generated = self.id_at(position);
+        let id = event.id.or_else(|| self.options.ids.then_some(generated.as_str()));
         let frame = Frame::new(&mut scratch.0, |out| {
-            wire::event(out, event.event, id.or(event.id), event.retry, event.data);
+            wire::event(out, event.event, id, event.retry, event.data);
         });
         let snapshot = event.snapshot.map(|data| {
             let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
             self.encode_snapshot(scratch, name, position, data)
         });
-        Prepared { frame, snapshot, id: if event.id.is_some() { PreparedId::Own } else { PreparedId::Ours(ours) } }
+        Prepared { frame, snapshot, id: if event.id.is_some() { PreparedId::Custom } else { PreparedId::Generated(generated) } }
     }
 
     /// The oldest position that will remain once `prepared` is appended.
@@ -136,31 +164,50 @@ impl StreamState {
     /// Appends what was prepared, snapshot and event in one step. `None` stands for the caller's
     /// own id, which it knows.
     pub fn append(&mut self, prepared: Prepared) -> Option<IdText> {
+        debug_assert!(!self.is_complete(), "nothing follows the end");
         let position = self.log.push(prepared.frame, self.options.history, self.options.history_bytes);
         if let Some(frame) = prepared.snapshot {
             let event = self.snapshot.take().and_then(|last| last.event);
             self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
         }
         match prepared.id {
-            PreparedId::Ours(id) => Some(id),
-            PreparedId::Own => {
+            PreparedId::Generated(id) => Some(id),
+            PreparedId::Custom => {
                 self.own_ids = true;
                 None
             }
         }
     }
 
-    /// Sets the snapshot: it stands for everything published so far.
-    pub fn set_snapshot(&mut self, scratch: &mut Scratch, name: &str, data: &str) {
+    /// Sets the snapshot, whose data and name are the event's: it stands for everything published so far.
+    pub fn set_snapshot(&mut self, scratch: &mut Scratch, event: &CheckedEvent<'_>) {
+        let name = event.event.unwrap_or_default();
         let position = self.newest();
-        let frame = self.encode_snapshot(scratch, name, position, data);
+        let frame = self.encode_snapshot(scratch, name, position, event.data);
         let event = (name != "snapshot").then(|| name.into());
         self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
     }
 
     /// Ends the stream: the event just appended is its terminal event.
     pub fn end(&mut self) {
-        self.ended = true;
+        debug_assert!(self.newest() > 0 && !self.is_complete(), "an open stream ends with an event");
+        self.life = Life::Ended;
+    }
+
+    /// The name no longer leads here: what was published is given, then the end.
+    pub fn remove(&mut self) {
+        if self.life == Life::Open {
+            self.life = Life::Removed;
+        }
+    }
+
+    /// Appends the block of a gap event.
+    pub fn write_gap(&self, block: &mut Vec<u8>, gap: Gap) {
+        let range = match gap {
+            Gap::Known { from, to } => Some((from, to)),
+            Gap::Unknown => None,
+        };
+        wire::gap(block, self.epoch, range);
     }
 
     /// The position an id of a reader's stands for, in this life.

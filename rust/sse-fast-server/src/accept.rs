@@ -29,7 +29,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 const BATCH: usize = 32;
 
 /// Accepts for ever.
-pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListener>) {
+pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<Arc<TcpListener>>) {
     let mut failures = Failures::default();
     loop {
         let Ok(mut ready) = listener.readable().await else { return };

@@ -29,8 +29,9 @@ pub struct Config {
     pub header_timeout: Duration,
     /// How long a reader may take nothing, or not acknowledge, before its connection is closed.
     pub stall_timeout: Duration,
-    /// How long one publish may wait until shards have offered what it would overwrite.
-    pub publish_wait: Duration,
+    /// W of the delivery promise: how long publishers of a stream wait, in a minute, for subscribers whose sockets are
+    /// full. `None` is as long as it takes: nothing is skipped.
+    pub publish_wait: Option<Duration>,
     /// Shard threads; 0 is one for each core.
     pub shards: usize,
     /// Whether HTTP/1.1 bodies are chunked; otherwise they end with the connection.
@@ -53,7 +54,7 @@ impl Default for Config {
             max_body_bytes: 1 << 20,
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
-            publish_wait: Duration::from_secs(1),
+            publish_wait: Some(Duration::from_secs(2)),
             shards: 0,
             chunked: true,
             reuse_port: false,

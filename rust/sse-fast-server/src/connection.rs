@@ -10,12 +10,13 @@
 use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use parking_lot::Mutex;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sse_fast_core::event::NewEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,13 +24,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::calls::Answer;
-use crate::hub::Hub;
+use crate::directory::Directory;
 use crate::respond::{Context, Outcome, Subscription};
 use crate::response::Refusal;
-use crate::shard::Arrival;
+use crate::shard::{Arrival, Order};
 use crate::socket::{AnswerBody, Socket, Wait};
 use crate::stream::Stream;
-use crate::sync::lock;
 
 /// The most bytes of a request's head; beyond it is a 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -52,10 +52,10 @@ enum Done {
 }
 
 /// A connection counts as parsing until this is dropped.
-struct Parsing(Arc<Hub>);
+struct Parsing(Arc<Directory>);
 
 impl Parsing {
-    fn new(hub: &Arc<Hub>) -> Self {
+    fn new(hub: &Arc<Directory>) -> Self {
         hub.totals.parsing.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(hub))
     }
@@ -63,7 +63,9 @@ impl Parsing {
 
 impl Drop for Parsing {
     fn drop(&mut self) {
-        self.0.totals.parsing.fetch_sub(1, Ordering::Relaxed);
+        if self.0.totals.parsing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.totals.answered.notify_waiters();
+        }
     }
 }
 
@@ -98,7 +100,7 @@ async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: Soc
                 Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
                 Outcome::Shed => Note::Shed,
             };
-            *lock(&note) = Some(noted);
+            *note.lock() = Some(noted);
             pending().await
         })
     });
@@ -110,7 +112,7 @@ async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: Soc
     let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
-            if let Some(noted) = lock(&note).take() {
+            if let Some(noted) = note.lock().take() {
                 return Poll::Ready(Done::Noted(noted));
             }
             if polled.is_ready() || !wait.must_poll_again() {
@@ -158,25 +160,35 @@ async fn part(mut socket: Socket) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Gives the socket to a shard.
+/// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { stream, last_event_id, framing, head, later } = subscription;
-    let shards = context.hub.shards();
-    let turn = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed);
-    let mut numbers = (0..shards.len()).map(|next| (turn + next) % shards.len());
-    let Some(number) = numbers.find(|&number| shards[number].works()) else { return };
-    if let Some(answer) = later {
-        tokio::spawn(follow_up(Arc::clone(context), number, stream.clone(), last_event_id.clone(), answer));
-    }
-    if shards[number].subscribe(Arrival { socket, stream, last_event_id, framing, head }) {
-        let shard = shards[number].clone();
-        // Behind the other connections of this batch: one wake-up serves them all.
-        tokio::spawn(async move { shard.look_at_arrivals() });
+    let Subscription { claim, last_event_id, framing, head, later } = subscription;
+    let (shards, stream) = (context.hub.shards(), claim.stream().clone());
+    let first = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed);
+    let again = later.is_some().then(|| last_event_id.clone());
+    let socket = mio::net::TcpStream::from_std(socket);
+    let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
+    for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
+        match shards[number].subscribe(arrival) {
+            Ok(is_first) => {
+                if is_first {
+                    let shard = shards[number].clone();
+                    // Behind the other connections of this batch: one wake-up serves them all.
+                    tokio::spawn(async move { shard.ring() });
+                }
+                if let Some((answer, last_event_id)) = later.zip(again) {
+                    tokio::spawn(follow_up(Arc::clone(context), number, stream, last_event_id, answer));
+                }
+                return;
+            }
+            Err(returned) => arrival = returned,
+        }
     }
 }
 
-/// A handler whose head went out early has answered: its stream, or an error in the stream's form.
+/// A handler whose head went out early has answered: its stream, or an error in the stream's form. Whoever leaves before
+/// that ends it: nobody wants the answer then.
 async fn follow_up(
     context: Arc<Context>,
     shard: usize,
@@ -184,30 +196,25 @@ async fn follow_up(
     last_event_id: Option<Box<str>>,
     mut answer: oneshot::Receiver<Answer>,
 ) {
-    let gone = async {
-        // The shard has the connection by now or will have it soon; then it must stay.
-        let mut seen = false;
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let here = waiting.subscribers() > 0;
-            if seen && !here {
-                return;
-            }
-            seen |= here;
-        }
+    let emptied = waiting.emptied();
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        _ = emptied => return,
     };
-    tokio::select! {
-        answer = &mut answer => match answer {
-            Ok(Answer::Stream(stream)) if context.owns(&stream) => context.hub.shards()[shard].move_subscribers(&waiting, &stream, last_event_id),
-            Ok(Answer::Response { status, body, .. }) => {
-                let data = String::from_utf8_lossy(&body).into_owned();
-                let _ = waiting.publish(&NewEvent { data: data.as_bytes(), event: Some(if status < 400 { "message" } else { "error" }), ..NewEvent::default() });
-                let _ = waiting.end(b"null", "end");
-            }
-            Ok(Answer::Stream(_)) | Err(_) => {
-                let _ = waiting.end(br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#, "error");
-            }
-        },
-        () = gone => {}
+    match answer {
+        Ok(Answer::Stream(stream)) if context.owns(&stream) => {
+            let order = Order::Move { from: waiting, to: stream, last_event_id };
+            context.hub.shards()[shard].order(order);
+        }
+        Ok(Answer::Response { status, body, .. }) => {
+            let data = String::from_utf8_lossy(&body);
+            let event = Some(if status < 400 { "message" } else { "error" });
+            let _ = waiting.publish(&NewEvent { data: data.as_bytes(), event, ..NewEvent::default() });
+            let _ = waiting.end(b"null", "end");
+        }
+        Ok(Answer::Stream(_)) | Err(_) => {
+            let detail = br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#;
+            let _ = waiting.end(detail, "error");
+        }
     }
 }

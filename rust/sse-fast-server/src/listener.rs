@@ -1,6 +1,6 @@
 //! The listening socket: where it is bound, and what every accepted socket inherits from it.
 //!
-//! All options are set once, here. What each is for was measured (DESIGN.md, section 7):
+//! All options are set once, here. What each is for was measured:
 //! - `TCP_NODELAY`: an event is never held back for more to come.
 //! - `TCP_NOTSENT_LOWAT` 16 KiB: without it a stalled reader hides four megabytes in the kernel,
 //!   with it 38 KB; fast readers pay nothing measurable. `SO_SNDBUF` stays alone: it would limit a
@@ -27,6 +27,12 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// Connections the kernel completes before they are accepted: a storm of 15,000 comes in bursts.
 const BACKLOG: i32 = 8192;
+
+/// Refuses connections from now on, whoever else holds the socket: a forked child may.
+pub(crate) fn stop(listener: &TcpListener) {
+    // It fails where nothing listens any more.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+}
 
 /// Binds and listens.
 pub(crate) fn bind(config: &Config) -> Result<TcpListener, StartError> {

@@ -1,20 +1,22 @@
 //! Reading a stream within this process.
 //!
-//! The same cursor, gaps and end as a subscriber on a socket has. A reader in the process is
-//! never waited for: where it falls out of the log it gets a gap event. It sees an event the
-//! moment it is published.
+//! Owns: what a reader in the process is given, and its waiting. Must not know: who it is. The same cursor, gaps and end as
+//! a subscriber on a socket has (`core::follow`). Invariants: it is never waited for, and where it falls out of the log it
+//! gets a gap event, whatever `on_lag` says; it sees an event the moment it is published.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use sse_fast_core::cursor::{self, Gap, Opening};
-use sse_fast_core::id::Position;
-use sse_fast_core::lag::{self, Pace, Verdict};
+use sse_fast_core::follow::{Follower, Step};
+use sse_fast_core::lag::Pace;
 use sse_fast_core::options::Start;
 use sse_fast_core::wire::{self, Decoded};
 
 use crate::stream::{Inner, Stream};
+
+/// A thread that waits looks again by itself this often. Nothing depends on it: news wakes it.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Where a reader begins.
 #[derive(Clone, Debug)]
@@ -42,64 +44,61 @@ pub enum ReadOutcome {
 #[derive(Debug)]
 pub struct Reader {
     stream: Stream,
-    /// The next position wanted.
-    cursor: Position,
-    /// What comes before it: gaps and the snapshot.
+    follower: Follower,
+    /// What comes before the log: gaps and the snapshot.
     ahead: VecDeque<Decoded>,
-    /// Whether there is nothing more to come.
-    finished: bool,
 }
 
 impl Stream {
     /// Begins to read.
     pub fn reader(&self, from: &ReadFrom) -> Reader {
-        let inner = self.inner();
+        let inner = self.lock();
         let opening = match from {
             ReadFrom::Start(start) => cursor::open(&inner.state, None, *start),
             ReadFrom::After(id) => cursor::open(&inner.state, Some(id), None),
         };
-        let mut reader = Reader { stream: self.clone(), cursor: 0, ahead: VecDeque::new(), finished: false };
-        match opening {
-            Opening::Finished => reader.finished = true,
-            Opening::Live { before, snapshot, after, cursor } => {
-                reader.cursor = cursor;
-                reader.ahead.extend(before.map(|gap| gap_event(&inner, gap)));
-                reader.ahead.extend(snapshot.map(|frame| wire::decode(frame.plain())));
-                reader.ahead.extend(after.map(|gap| gap_event(&inner, gap)));
-            }
+        let (mut ahead, mut next) = (VecDeque::new(), inner.state.newest() + 1);
+        if let Opening::Live { before, snapshot, after, cursor } = opening {
+            next = cursor;
+            ahead.extend(before.map(|gap| gap_event(&inner, gap)));
+            ahead.extend(snapshot.map(|frame| wire::decode(frame.plain())));
+            ahead.extend(after.map(|gap| gap_event(&inner, gap)));
         }
-        reader
+        Reader { stream: self.clone(), follower: Follower::at(next), ahead }
     }
 }
 
 impl Reader {
-    /// Waits for the next event, for ever where no `timeout` is given.
+    /// Waits for the next event, as long as it takes where no `timeout` is given.
     pub fn next(&mut self, timeout: Option<Duration>) -> ReadOutcome {
         let began = Instant::now();
         let stream = self.stream.clone();
-        let mut inner = stream.inner();
+        let mut waited = false;
         loop {
-            if let Some(outcome) = self.look(&inner) {
+            let mut inner = stream.lock();
+            let outcome = self.look(&inner).or_else(|| {
+                let left = timeout.map(|limit| limit.saturating_sub(began.elapsed()));
+                left.is_some_and(|left| left.is_zero()).then_some(ReadOutcome::Timeout)
+            });
+            if let Some(outcome) = outcome {
+                if waited {
+                    inner.forget_me();
+                }
                 return outcome;
             }
-            let left = timeout.map_or(Duration::from_secs(3600), |limit| limit.saturating_sub(began.elapsed()));
-            if left.is_zero() {
-                return ReadOutcome::Timeout;
-            }
-            inner = stream.wait_for_news(inner, left);
+            inner.park_me();
+            waited = true;
+            drop(inner);
+            let left = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
+            std::thread::park_timeout(left);
         }
     }
 
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> ReadOutcome {
         let stream = self.stream.clone();
-        let inner = stream.inner();
+        let inner = stream.lock();
         self.look(&inner).unwrap_or(ReadOutcome::Timeout)
-    }
-
-    /// A socket that becomes readable when there may be something; whoever reads it drains it.
-    pub fn wake_fd(&mut self) -> std::io::Result<OwnedFd> {
-        self.stream.add_waker().map(OwnedFd::from)
     }
 
     /// The stream that is read.
@@ -111,38 +110,18 @@ impl Reader {
         if let Some(event) = self.ahead.pop_front() {
             return Some(ReadOutcome::Event(event));
         }
-        if self.finished {
-            return Some(ReadOutcome::Ended);
+        match self.follower.next(&inner.state, Pace::InProcess) {
+            Step::Gap(gap) => Some(ReadOutcome::Event(gap_event(inner, gap))),
+            Step::Frames => self.follower.take(&inner.state).map(|frame| ReadOutcome::Event(wire::decode(frame.plain()))),
+            // Nobody in the process is disconnected; if it were, that would be its end.
+            Step::End | Step::Disconnect => Some(ReadOutcome::Ended),
+            Step::Pending => self.stream.is_closed().then_some(ReadOutcome::Closed),
         }
-        if let Verdict::Skip(gap, target) = lag::judge(&inner.state, self.cursor, Pace::Ready) {
-            self.cursor = target;
-            return Some(ReadOutcome::Event(gap_event(inner, gap)));
-        }
-        self.cursor = self.cursor.max(inner.state.log().first());
-        if let Some(frame) = inner.state.log().get(self.cursor) {
-            self.cursor += 1;
-            self.finished = inner.state.ended() && self.cursor > inner.state.newest();
-            return Some(ReadOutcome::Event(wire::decode(frame.plain())));
-        }
-        if inner.state.ended() || inner.removed {
-            self.finished = true;
-            return Some(ReadOutcome::Ended);
-        }
-        self.stream.0.hub.closed().then_some(ReadOutcome::Closed)
     }
 }
 
 fn gap_event(inner: &Inner, gap: Gap) -> Decoded {
     let mut block = Vec::new();
-    put_gap(&mut block, inner, gap);
+    inner.state.write_gap(&mut block, gap);
     wire::decode(&block)
-}
-
-/// Appends a gap's block.
-pub(crate) fn put_gap(block: &mut Vec<u8>, inner: &Inner, gap: Gap) {
-    let range = match gap {
-        Gap::Known { from, to } => Some((from, to)),
-        Gap::Unknown => None,
-    };
-    wire::gap(block, inner.state.epoch(), range);
 }

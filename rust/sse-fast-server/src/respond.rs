@@ -14,21 +14,22 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response};
 use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::frame::Framing;
+use sse_fast_core::options::{Start, StreamPatch};
 use tokio::sync::oneshot;
 
 use crate::access::Access;
 use crate::calls::{Answer, Call, Calls, ExistsReply, RequestParts};
-use crate::hub::{Hub, check_name};
+use crate::directory::{Directory, check_name};
 use crate::logs::Level;
 use crate::request::{Asked, Wanted};
 use crate::response::{self, Refusal, Reply};
 use crate::route::{HandlerSpec, Match, Route, Routes, render};
-use crate::stream::Stream;
+use crate::stream::{Claim, Stream};
 use crate::waiting::Name;
 
 /// What requests are answered with.
 pub(crate) struct Context {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) hub: Arc<Directory>,
     pub(crate) routes: Routes,
     pub(crate) calls: Calls,
     pub(crate) access: Access,
@@ -48,7 +49,7 @@ pub(crate) enum Outcome {
 
 /// A stream for one connection.
 pub(crate) struct Subscription {
-    pub(crate) stream: Stream,
+    pub(crate) claim: Claim,
     pub(crate) last_event_id: Option<Box<str>>,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
@@ -145,7 +146,7 @@ impl Context {
             Refusal::new(400, "missing_parameter", format!("the parameter {missing:?} is missing"))
                 .with("parameter", missing)
         })?;
-        let bad_name = |error: crate::hub::StreamError| Refusal::new(400, "bad_stream_name", error.to_string());
+        let bad_name = |error: crate::directory::StreamError| Refusal::new(400, "bad_stream_name", error.to_string());
         check_name(&name).map_err(bad_name)?;
         let spec = &route.spec;
         if spec.create {
@@ -268,15 +269,18 @@ impl Context {
         let (sender, mut answer) = oneshot::channel();
         self.calls.put(Call::Handler { key: handler.key, request, reply: crate::calls::Reply(sender) });
         if handler.early_head && asked.wanted == Wanted::Events && asked.method != Method::HEAD {
+            // Whoever comes first, reader or answer, the answer is given.
+            let options = StreamPatch { start: Some(Start::All), ..handler.options.clone() };
             let waiting = self
                 .hub
-                .unnamed(&asked.path, &handler.options)
+                .unnamed(&asked.path, &options)
                 .map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
-            let interval = Stream::heartbeat(&waiting.inner()).map_or(Duration::from_secs(3600), |beat| beat.every);
+            let interval = Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |beat| beat.every);
             match tokio::time::timeout(interval, &mut answer).await {
                 Ok(answer) => Ok(self.answered(asked, answer.ok())),
                 Err(_) => {
-                    Ok(Outcome::Subscribe(Subscription { later: Some(answer), ..self.subscription(asked, &waiting) }))
+                    let claim = waiting.claim().ok_or_else(failed)?;
+                    Ok(Outcome::Subscribe(Subscription { later: Some(answer), ..self.subscription(asked, claim) }))
                 }
             }
         } else {
@@ -309,7 +313,7 @@ impl Context {
 
     /// Whether a handler's stream is this server's: another's shards know nothing of our sockets.
     pub(crate) fn owns(&self, stream: &Stream) -> bool {
-        let owns = Arc::ptr_eq(&stream.0.hub, &self.hub);
+        let owns = stream.belongs_to(&self.hub.delivery);
         if !owns {
             let text = format!("a handler returned the stream {:?} of another server: 500", stream.name());
             self.hub.logs.put(Level::Error, "sse_fast.handler", text);
@@ -332,14 +336,18 @@ impl Context {
                 response::stream_headers(reply.headers_mut());
                 Outcome::Respond(reply)
             }
-            Wanted::Events => Outcome::Subscribe(self.subscription(asked, stream)),
+            Wanted::Events => match stream.claim() {
+                Some(claim) => Outcome::Subscribe(self.subscription(asked, claim)),
+                // It expired in this very moment.
+                None => Outcome::Respond(unknown_stream(stream.name(), Duration::ZERO).into_reply()),
+            },
         }
     }
 
-    fn subscription(&self, asked: &Asked, stream: &Stream) -> Subscription {
+    fn subscription(&self, asked: &Asked, claim: Claim) -> Subscription {
         let framing = if asked.old || !self.hub.config.chunked { Framing::Plain } else { Framing::Chunked };
         Subscription {
-            stream: stream.clone(),
+            claim,
             last_event_id: asked.last_event_id.clone(),
             framing,
             head: response::stream_head(framing, self.access.allow_origin(&asked.headers).as_ref()),
@@ -354,7 +362,7 @@ pub(crate) fn failed() -> Refusal {
 }
 
 fn finished(stream: &Stream, last_event_id: Option<&str>) -> bool {
-    matches!(cursor::open(&stream.inner().state, last_event_id, None), Opening::Finished)
+    matches!(cursor::open(&stream.lock().state, last_event_id, None), Opening::Finished)
 }
 
 fn unknown_stream(name: &str, waited: Duration) -> Refusal {

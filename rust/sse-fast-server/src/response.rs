@@ -171,7 +171,7 @@ pub(crate) fn stream_head(framing: Framing, allow_origin: Option<&HeaderValue>) 
 /// The stream once, as JSON, for clients that must poll.
 pub(crate) fn stream_json(stream: &Stream, last_event_id: Option<&str>) -> serde_json::Value {
     let event = |decoded: Decoded| json!({"id": decoded.id, "event": decoded.event.unwrap_or_else(|| "message".into()), "data": decoded.data});
-    let inner = stream.inner();
+    let inner = stream.lock();
     let (mut snapshot, mut missed, mut events) = (None, None, Vec::new());
     if let Opening::Live { before, snapshot: held, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
         snapshot = held.map(|frame| event(wire::decode(frame.plain())));

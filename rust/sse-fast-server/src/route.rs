@@ -5,15 +5,14 @@
 //! a request meets only whole routes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use matchit::Router;
+use parking_lot::RwLock;
 use sse_fast_core::options::StreamPatch;
 use thiserror::Error;
-
-use crate::sync::read;
 
 /// A URL template mapped to a stream's name.
 #[derive(Clone, Debug)]
@@ -185,7 +184,7 @@ impl Routes {
     /// What answers a path: exact ones are compared decoded, templates match it as it was sent, so
     /// that an encoded slash does not end a placeholder.
     pub(crate) fn find(&self, path: &str, raw_path: &str) -> Option<Match> {
-        let table = read(&self.0);
+        let table = self.0.read();
         let (index, params) = if let Some(&index) = table.exact.get(path) {
             (index, Vec::new())
         } else {
@@ -207,7 +206,7 @@ impl Routes {
     /// Puts something on a path; `put` says whether the place was free.
     fn put(&self, method: &str, template: &str, put: impl FnOnce(&mut Endpoint) -> bool) -> Result<(), RouteError> {
         check_template(template)?;
-        let mut table = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut table = self.0.write();
         let known = table.endpoints.iter().position(|endpoint| endpoint.template == template);
         let index = match known {
             Some(index) => index,

@@ -1,18 +1,20 @@
 //! A running server: its threads from start to close.
 //!
-//! One control thread runs tokio (accepting, hyper, timers, runs); one thread for each shard.
-//! Nothing is global; the threads are this value's, and [`Server::close`] joins them all.
+//! Owns: the threads, and the order of closing. One control thread runs tokio (accepting, hyper, timers, runs); one thread
+//! for each shard. Must not know: what any of them does. Nothing is global; the threads are this value's, and
+//! [`Server::close`] joins them all. Ownership is a tree: dropping the server frees everything.
 //!
 //! # Closing, in order
-//! No new connections; runs are ended, with their terminal events; publishing ends; shards give
-//! everybody what was published and close cleanly, until the drain is over; then the runtime stops.
+//! The port refuses connections; kept connections close once what they asked is answered; runs are ended, with their
+//! terminal events; publishing ends; shards give everybody what was published, end, and close their mailboxes; requests
+//! still in flight are answered until the drain is over; then the runtime stops, and with it what is left.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sse_fast_core::options::StreamPatch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,20 +24,18 @@ use tokio::sync::watch;
 use crate::accept::{RESERVED_FILES, accept};
 use crate::access::Access;
 use crate::calls::Calls;
+use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
-use crate::hub::{Hub, StreamError};
+use crate::directory::{Directory, StreamError};
 use crate::listener;
 use crate::logs::Logs;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec, Routes};
 use crate::run::{Run, RunError, RunSpec, Runs};
-use crate::shard::ShardHandle;
-use crate::stats::{CLOSE_REASONS, Stats};
+use crate::delivery::Patience;
+use crate::shard::{self, Order, Pacing, Settings};
+use crate::stats::Stats;
 use crate::stream::Stream;
-use crate::sync::lock;
-
-/// How often the hub looks for streams to forget.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// A server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ struct Core {
     address: SocketAddr,
     runs: Runs,
     control: Handle,
-    /// How far the closing is; the control thread watches it.
+    /// How far the closing is; the control thread and every connection of HTTP watch it.
     stage: watch::Sender<Stage>,
     /// The threads, until they are joined. Held through the whole of `close`, so that a second
     /// caller waits for the first.
@@ -54,29 +54,34 @@ struct Core {
 }
 
 struct Threads {
+    /// Shut when closing begins: dropping it would not do where a forked child holds it, too.
+    listener: Arc<TcpListener>,
     control: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a server is; it only goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
-    NotAccepting,
-    Stopped,
+    /// No new connections; everything else ends in its order.
+    Draining,
+    /// The shards have ended; requests in flight have until then.
+    Stopping(Instant),
 }
 
 impl Server {
     /// Binds and starts every thread. Requests for handlers are put into `calls`.
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
-        let listener = listener::bind(&config)?;
+        let listener = Arc::new(listener::bind(&config)?);
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
         let (hub, shards) = start_shards(config)?;
         let context = Arc::new(Context { hub, routes: Routes::default(), calls, access, max_connections });
         let (stage, watch) = watch::channel(Stage::Serving);
-        let (control, runs, thread) = start_control(&context, listener, watch)?;
-        let threads = Mutex::new(Some(Threads { control: thread, shards }));
+        let (control, runs, thread) = start_control(&context, Arc::clone(&listener), watch)?;
+        let threads = Mutex::new(Some(Threads { listener, control: thread, shards }));
         Ok(Self(Arc::new(Core { context, address, runs, control, stage, threads })))
     }
 
@@ -131,7 +136,7 @@ impl Server {
 
     /// Totals.
     pub fn stats(&self) -> Stats {
-        self.hub().stats()
+        Stats::collect(self.hub())
     }
 
     /// Where log records are taken.
@@ -146,53 +151,59 @@ impl Server {
 
     /// Closes; see the module. Blocks for at most about `drain`; a second call waits for the first.
     pub fn close(&self, drain: Duration) {
-        let mut threads = lock(&self.0.threads);
-        let Some(Threads { control, shards }) = threads.take() else { return };
-        let until = Instant::now() + drain;
-        self.0.stage.send_replace(Stage::NotAccepting);
+        let mut threads = self.0.threads.lock();
+        let Some(Threads { listener, control, shards }) = threads.take() else { return };
+        let (now, began) = (clock::now(), Instant::now());
+        self.0.stage.send_replace(Stage::Draining);
+        listener::stop(&listener);
+        drop(listener);
         self.0.control.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
         self.hub().close();
         for shard in self.hub().shards() {
-            shard.drain(until);
+            shard.order(Order::Drain { until: now.saturating_add(in_micros(drain)) });
         }
         for shard in shards {
             // A shard that panicked has said so in the log.
             let _ = shard.join();
         }
-        self.0.stage.send_replace(Stage::Stopped);
+        self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();
         self.0.context.calls.close();
         self.hub().logs.close();
         self.hub().clear();
     }
 
-    fn hub(&self) -> &Arc<Hub> {
+    fn hub(&self) -> &Arc<Directory> {
         &self.0.context.hub
     }
 }
 
-fn start_shards(config: Config) -> Result<(Arc<Hub>, Vec<JoinHandle<()>>), StartError> {
+fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>), StartError> {
     let logs = Logs::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
-    let mut made = Vec::with_capacity(count);
+    let mut prepared = Vec::with_capacity(count);
     for _ in 0..count {
-        made.push(ShardHandle::new().map_err(io_error("making a shard"))?);
+        prepared.push(shard::prepare().map_err(io_error("making a shard"))?);
     }
-    let handles = made.iter().map(|(handle, _)| handle.clone()).collect();
-    let (stall, wait) = (config.stall_timeout, config.publish_wait);
-    let hub = Arc::new(Hub::new(config, handles, logs.clone()));
+    let settings = Settings {
+        stall_timeout: config.stall_timeout,
+        patience: Patience::of(config.publish_wait),
+        pacing: Pacing::default(),
+    };
+    let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
+    let directory = Arc::new(Directory::new(config, handles, logs.clone()));
     let mut threads = Vec::with_capacity(count);
-    for (number, (handle, poll)) in made.into_iter().enumerate() {
-        let thread = handle.spawn(number, poll, stall, wait, logs.clone());
+    for (number, (handle, poll)) in prepared.into_iter().enumerate() {
+        let thread = shard::spawn(handle, number, poll, settings, logs.clone());
         threads.push(thread.map_err(io_error("starting a shard's thread"))?);
     }
-    Ok((hub, threads))
+    Ok((directory, threads))
 }
 
 fn start_control(
     context: &Arc<Context>,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     stage: watch::Receiver<Stage>,
 ) -> Result<(Handle, Runs, JoinHandle<()>), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -219,24 +230,22 @@ fn start_control(
     Ok((handle, runs, thread.map_err(io_error("starting the control thread"))?))
 }
 
-/// Accepts until told not to, then keeps the runtime alive until told to stop.
-async fn control(context: Arc<Context>, listener: AsyncFd<TcpListener>, mut stage: watch::Receiver<Stage>) {
-    let sweeping = tokio::spawn(sweep(Arc::clone(&context.hub)));
+/// Accepts until told not to, then keeps the runtime alive until everything else has ended.
+async fn control(context: Arc<Context>, listener: AsyncFd<Arc<TcpListener>>, mut stage: watch::Receiver<Stage>) {
+    let tending = tokio::spawn(Arc::clone(&context.hub).tend());
     tokio::select! {
+        // First: the port that is shut wakes the other, too.
+        biased;
+        _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
         () = accept(&context, &listener) => {}
-        _ = stage.wait_for(|stage| *stage >= Stage::NotAccepting) => {}
     }
+    drop(listener);
     // An error means that the server's handle is gone: nothing more will be asked for.
-    let _ = stage.wait_for(|stage| *stage == Stage::Stopped).await;
-    sweeping.abort();
-}
-
-async fn sweep(hub: Arc<Hub>) {
-    let mut interval = tokio::time::interval(SWEEP);
-    loop {
-        interval.tick().await;
-        hub.sweep();
+    let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping(_))).await.map(|stage| *stage);
+    if let Ok(Stage::Stopping(until)) = stopping {
+        let _ = tokio::time::timeout_at(until.into(), context.hub.requests_answered()).await;
     }
+    tending.abort();
 }
 
 fn most_connections(asked: usize) -> usize {
@@ -248,51 +257,6 @@ fn most_connections(asked: usize) -> usize {
 
 fn io_error(attempt: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::Io { attempt, source }
-}
-
-impl Hub {
-    /// Connections now: HTTP's and the shards'.
-    pub(crate) fn connections(&self) -> usize {
-        let sockets: u64 = self.shards().iter().map(|shard| shard.counters().sockets.load(Ordering::Relaxed)).sum();
-        self.totals.parsing.load(Ordering::Relaxed) + usize::try_from(sockets).unwrap_or(0)
-    }
-
-    fn stats(&self) -> Stats {
-        let streams = self.streams();
-        let totals = &self.totals;
-        let mut stats = Stats {
-            streams: streams.len() as u64,
-            connections: self.connections() as u64,
-            accepted: totals.accepted.load(Ordering::Relaxed),
-            requests: totals.requests.load(Ordering::Relaxed),
-            refused: totals.refused.load(Ordering::Relaxed),
-            publish_waits: totals.publish_waits.load(Ordering::Relaxed),
-            publish_wait_timeouts: totals.publish_wait_timeouts.load(Ordering::Relaxed),
-            publish_wait_us: totals.publish_wait_us.load(Ordering::Relaxed),
-            published: totals.forgotten.load(Ordering::Relaxed),
-            closed: CLOSE_REASONS.map(|reason| (reason, 0)).to_vec(),
-            ..Stats::default()
-        };
-        stats.published += streams.iter().map(|stream| stream.inner().state.newest()).sum::<u64>();
-        for counters in self.shards().iter().map(ShardHandle::counters) {
-            for (total, counter) in [
-                (&mut stats.subscribers, &counters.subscribers),
-                (&mut stats.delivered, &counters.delivered),
-                (&mut stats.bytes, &counters.bytes),
-                (&mut stats.writes, &counters.writes),
-                (&mut stats.heartbeats, &counters.heartbeats),
-                (&mut stats.gaps, &counters.gaps),
-                (&mut stats.skipped, &counters.skipped),
-                (&mut stats.blocked, &counters.blocked),
-            ] {
-                *total += counter.load(Ordering::Relaxed);
-            }
-            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
-                *total += counter.load(Ordering::Relaxed);
-            }
-        }
-        stats
-    }
 }
 
 #[cfg(test)]
@@ -323,8 +287,8 @@ mod tests {
         let stream = server.stream("s", &StreamPatch::default()).expect("a stream");
         let mut readers: Vec<_> = (0..2).map(|_| subscribe(&server)).collect();
         assert!(readers.iter_mut().all(|reader| reads(reader, "")), "both have their heads");
-        server.hub().shards()[0].fail();
-        while server.hub().shards()[0].works() {
+        server.hub().shards()[0].order(Order::Fail);
+        while server.hub().shards()[0].is_open() {
             std::thread::yield_now();
         }
         // More than the history holds and more than publishers may run ahead.

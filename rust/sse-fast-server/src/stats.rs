@@ -6,6 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::directory::Directory;
+use crate::shard::SocketShard;
+
 /// Why a subscriber's connection was closed by or noticed by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -21,8 +24,21 @@ pub(crate) enum CloseReason {
     Shutdown,
 }
 
-/// The names of [`CloseReason`], in its order.
-pub(crate) const CLOSE_REASONS: [&str; 5] = ["gone", "ended", "stalled", "lagged", "shutdown"];
+impl CloseReason {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 5] = [Self::Gone, Self::Ended, Self::Stalled, Self::Lagged, Self::Shutdown];
+
+    /// Its word in statistics and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Ended => "ended",
+            Self::Stalled => "stalled",
+            Self::Lagged => "lagged",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
 
 /// One shard's counters.
 #[derive(Debug, Default)]
@@ -36,17 +52,63 @@ pub(crate) struct Counters {
     pub(crate) gaps: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) blocked: AtomicU64,
-    pub(crate) closed: [AtomicU64; CLOSE_REASONS.len()],
+    pub(crate) closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, more: u64) {
         // One writer: a plain load and store would do; this says the same without a lock prefix.
-        counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+        counter.store(counter.load(Relaxed) + more, Relaxed);
+    }
+
+    pub(crate) fn subtract(counter: &AtomicU64, less: u64) {
+        let now = counter.load(Relaxed);
+        debug_assert!(now >= less, "nothing is taken away that was not added");
+        counter.store(now.wrapping_sub(less), Relaxed);
     }
 
     pub(crate) fn close(&self, reason: CloseReason) {
         Self::add(&self.closed[reason as usize], 1);
+    }
+}
+
+impl Stats {
+    /// Adds everything up.
+    pub(crate) fn collect(directory: &Directory) -> Self {
+        let streams = directory.streams();
+        let (totals, waits) = (&directory.totals, &directory.delivery.waits);
+        let mut stats = Self {
+            streams: streams.len() as u64,
+            connections: directory.connections() as u64,
+            accepted: totals.accepted.load(Relaxed),
+            requests: totals.requests.load(Relaxed),
+            refused: totals.refused.load(Relaxed),
+            publish_waits: waits.count.load(Relaxed),
+            publish_wait_timeouts: waits.gave_up.load(Relaxed),
+            publish_wait_us: waits.micros.load(Relaxed),
+            published: totals.forgotten.load(Relaxed),
+            closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
+            ..Self::default()
+        };
+        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
+        for counters in directory.shards().iter().map(SocketShard::counters) {
+            for (total, counter) in [
+                (&mut stats.subscribers, &counters.subscribers),
+                (&mut stats.delivered, &counters.delivered),
+                (&mut stats.bytes, &counters.bytes),
+                (&mut stats.writes, &counters.writes),
+                (&mut stats.heartbeats, &counters.heartbeats),
+                (&mut stats.gaps, &counters.gaps),
+                (&mut stats.skipped, &counters.skipped),
+                (&mut stats.blocked, &counters.blocked),
+            ] {
+                *total += counter.load(Relaxed);
+            }
+            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
+                *total += counter.load(Relaxed);
+            }
+        }
+        stats
     }
 }
 

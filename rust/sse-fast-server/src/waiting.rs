@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::sync::lock;
 
 /// The names waited for.
 #[derive(Default)]
@@ -50,7 +50,7 @@ pub(crate) struct Place<'a> {
 impl Waiting {
     /// Takes a place; the caller must look once more for the stream after that.
     pub(crate) fn enter<'a>(&'a self, name: &'a str) -> Place<'a> {
-        let mut names = lock(&self.names);
+        let mut names = self.names.lock();
         let entry = Arc::clone(names.entry(name.into()).or_insert_with(|| {
             // SeqCst: a stream made after this look-up must see the count.
             self.count.fetch_add(1, Ordering::SeqCst);
@@ -63,7 +63,7 @@ impl Waiting {
     /// A stream of this name was made.
     pub(crate) fn appeared(&self, name: &str) {
         if self.count.load(Ordering::SeqCst) > 0
-            && let Some(entry) = lock(&self.names).get(name)
+            && let Some(entry) = self.names.lock().get(name)
         {
             entry.bell.notify_waiters();
         }
@@ -71,7 +71,7 @@ impl Waiting {
 
     /// Nothing will appear any more.
     pub(crate) fn close(&self) {
-        for entry in lock(&self.names).values() {
+        for entry in self.names.lock().values() {
             entry.bell.notify_waiters();
         }
     }
@@ -79,7 +79,7 @@ impl Waiting {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut names = lock(&self.waiting.names);
+        let mut names = self.waiting.names.lock();
         if self.entry.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
             names.remove(self.name);
             self.waiting.count.fetch_sub(1, Ordering::SeqCst);

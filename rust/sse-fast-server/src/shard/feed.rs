@@ -1,318 +1,250 @@
-//! One subscriber from where it is to the newest: its arrival, its socket taking bytes again.
+//! One subscriber from where it is to the newest: its beginning, its socket taking bytes again, its catching up.
 //!
-//! In order: what was begun, then a gap where it fell behind, then frames. Only frames come from
-//! the log; everything else is the subscriber's own bytes. A subscriber that is far behind and
-//! whose socket takes everything is put off after a few rounds, so that others get their turn.
+//! Owns: what is written to one subscriber alone, and in which order: what was begun, then a gap where it fell behind,
+//! then frames. Must not know: walks. Invariant: while it is fed its floor is owed (`debt`); afterwards it is walked, or
+//! catches up, or its socket is full, or it is gone. One that is far behind and takes everything is put off after a few
+//! rounds, so that others are served.
 
-use std::sync::atomic::Ordering;
-
+use sse_fast_core::batch::MAX_BATCH_BYTES;
 use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Position;
-use sse_fast_core::lag::{self, Pace, Verdict};
 use sse_fast_core::wire;
 
-use super::hold::{self, Hold};
-use super::subscriber::{Phase, Taken, Unwritten};
-use super::turn::Turn;
-use crate::reader::put_gap;
+use super::connection::{Flow, Phase, Taken, Unwritten};
+use super::machine::Shard;
+use super::net::Net;
+use super::subscriber::{KEPT_UP, Progress};
+use super::table::{ConnectionKey, SubscriberKey};
 use crate::stats::{CloseReason, Counters};
-use crate::stream::{Inner, Stream};
+use crate::stream::Inner;
 
-/// Batches one subscriber is given before others get their turn: about a megabyte.
-const ROUNDS: usize = 8;
-
-/// What one look at the stream told about one subscriber.
-struct Look {
-    newest: Position,
-    closing: bool,
-    disconnect: bool,
+/// What a look at the stream told about one subscriber.
+enum Look {
+    /// It is given what was laid out for it.
+    Feed { newest: Position, complete: bool },
+    /// It lagged, and is closed for it.
+    Disconnect,
 }
 
-impl Turn {
-    /// Begins a stream for a subscriber: head, retry, gap, snapshot, then the log.
-    pub(super) fn open(&mut self, key: u32, stream: &Stream, last_event_id: Option<&str>, head: Vec<u8>) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        let framing = subscriber.framing;
-        let mut out = head;
-        if let Some(begun) = subscriber.blocked.as_mut().and_then(|blocked| blocked.rest.take()) {
-            // It comes from another stream and stopped inside a frame there: that is ended first.
-            out.splice(0..0, begun.bytes(framing).iter().copied());
-        }
-        let inner = stream.inner();
-        // Counted under the lock: whoever sees the count and publishes then is read from here on.
-        stream.0.seats[self.number].subscribers.fetch_add(1, Ordering::AcqRel);
+impl<N: Net> Shard<N> {
+    /// Begins a stream for a subscriber that was just made, whose stream's lock is `inner`: what it gets before the log.
+    pub(super) fn begin_with(
+        &mut self,
+        key: SubscriberKey,
+        inner: &Inner,
+        last_event_id: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
+        let subscriber = &mut self.subscribers[key];
+        let framing = self.connections[subscriber.connection].framing;
         if let Some(wait) = inner.state.options().retry {
-            put(&mut out, framing, |block| wire::retry(block, wait));
+            put(out, framing, |block| wire::retry(block, wait));
         }
         let mut gaps = [None, None];
-        subscriber.cursor = inner.state.newest() + 1;
+        subscriber.follower = Follower::at(inner.state.newest() + 1);
         if let Opening::Live { before, snapshot, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
-            subscriber.cursor = cursor;
+            subscriber.follower = Follower::at(cursor);
             gaps = [before, after];
             let gap = |gap: Option<Gap>, out: &mut Vec<u8>| {
                 if let Some(gap) = gap {
-                    put(out, framing, |block| put_gap(block, &inner, gap));
+                    put(out, framing, |block| inner.state.write_gap(block, gap));
                 }
             };
-            gap(before, &mut out);
+            gap(before, out);
             if let Some(frame) = snapshot {
                 out.extend_from_slice(frame.bytes(framing));
             }
-            gap(after, &mut out);
+            gap(after, out);
         }
-        self.begin_at_newest(stream, &inner);
-        let newest = inner.state.newest();
-        drop(inner);
         gaps.into_iter().flatten().for_each(|gap| self.count_gap(gap));
-        let cursor = subscriber_cursor(self, key);
-        if let Some(subscriber) = self.subscribers.get_mut(key as usize) {
-            subscriber.hold = Hold::at(cursor);
-            if let Some(blocked) = &mut subscriber.blocked {
-                blocked.since = newest;
+    }
+
+    /// A socket that was full takes bytes again.
+    pub(super) fn recover(&mut self, key: ConnectionKey) {
+        let (taken, written) = self.connections[key].offer_unwritten(self.tick);
+        if written > 0 {
+            self.count(written, 0);
+        }
+        match (taken, self.connections[key].phase) {
+            (Taken::Gone, _) => self.close(key, CloseReason::Gone),
+            (Taken::Some(_), _) => {}
+            (Taken::All, Phase::Open) => {
+                self.feed(self.connections[key].subscriber, Vec::new());
             }
-        }
-        if let Some(member) = self.members.get(stream.0.seats[self.number].member.load(Ordering::Relaxed) as usize) {
-            member.lower_floor(self.number, cursor);
-        }
-        self.rounds(key, Pace::Ready, out);
-        self.place_beat(key);
-    }
-
-    /// What was published while a stream had nobody here is owed to nobody: publishers must not
-    /// wait for it. Under the stream's lock, so that nothing is appended meanwhile.
-    fn begin_at_newest(&mut self, stream: &Stream, inner: &Inner) {
-        let seat = &stream.0.seats[self.number];
-        let member = self.members.get_mut(seat.member.load(Ordering::Relaxed) as usize);
-        if let Some(member) = member.filter(|member| member.subscribers.len() == 1) {
-            member.low = inner.state.newest() + 1;
-            seat.offered(inner.state.log().appended());
+            (Taken::All, Phase::Finishing) => self.shut(key),
+            (Taken::All, Phase::Lingering) => debug_assert!(false, "nothing is written to who lingers"),
         }
     }
 
-    /// A socket takes bytes again.
-    pub(super) fn unblock(&mut self, key: u32) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.blocked.is_some() && self.write_rest(key) {
-            match self.subscribers.get(key as usize).map(|subscriber| subscriber.phase) {
-                Some(Phase::Live) => {
-                    let since = self.subscribers.get(key as usize).and_then(|subscriber| subscriber.blocked.as_ref());
-                    let pace = since.map_or(Pace::Ready, |blocked| Pace::Blocked { since: blocked.since });
-                    self.rounds(key, pace, Vec::new());
+    /// A subscriber that catches up gets its next share; returns how many writes that took.
+    pub(super) fn catch_up(&mut self, key: SubscriberKey) -> usize {
+        debug_assert_eq!(self.subscribers[key].progress, Progress::CatchingUp, "it is on the list");
+        self.subscribers[key].progress = Progress::Walked;
+        self.feed(key, Vec::new())
+    }
+
+    /// Writes `out` first, then batch after batch, until the socket is full or nothing is left; returns the writes.
+    pub(super) fn feed(&mut self, key: SubscriberKey, mut out: Vec<u8>) -> usize {
+        let connection = self.subscribers[key].connection;
+        for round in 0..self.settings.pacing.rounds {
+            let (newest, complete) = match self.look(key, &mut out) {
+                Look::Feed { newest, complete } => (newest, complete),
+                Look::Disconnect => {
+                    self.finish(connection, CloseReason::Lagged);
+                    return round;
                 }
-                Some(Phase::Finishing) => self.shut(key),
-                Some(Phase::Lingering) | None => {}
-            }
-        }
-    }
-
-    /// Gives a ready subscriber what there is; returns how many writes that took.
-    pub(super) fn feed(&mut self, key: u32) -> usize {
-        match self.subscribers.get(key as usize) {
-            Some(subscriber) if subscriber.ready() => self.rounds(key, Pace::Ready, Vec::new()),
-            _ => 0,
-        }
-    }
-
-    /// Writes what was begun; says whether all of it was taken.
-    fn write_rest(&mut self, key: u32) -> bool {
-        let now = self.now();
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return false };
-        let Some(mut rest) = subscriber.blocked.as_mut().and_then(|blocked| blocked.rest.take()) else { return true };
-        let bytes = rest.bytes(subscriber.framing);
-        let length = bytes.len();
-        match subscriber.offer(bytes, now) {
-            Taken::All => {
-                self.count(length, 0);
-                true
-            }
-            Taken::Some(taken) => {
-                rest.advance(taken);
-                self.block(key, Some(rest));
-                self.count(taken, 0);
-                false
-            }
-            Taken::Gone => {
-                self.close(key, CloseReason::Gone);
-                false
-            }
-        }
-    }
-
-    /// `out` first, then batch after batch until the socket is full or nothing is left.
-    fn rounds(&mut self, key: u32, mut pace: Pace, mut out: Vec<u8>) -> usize {
-        for round in 0..ROUNDS {
-            let Some(look) = self.look(key, pace, &mut out) else { return round };
-            if look.disconnect {
-                self.finish(key, CloseReason::Lagged);
-                return round;
-            }
+            };
             match self.give(key, &out) {
-                Taken::All => {
-                    pace = Pace::Ready;
-                    self.kept_up(key, look.newest);
-                }
+                Taken::All => self.subscribers[key].since = KEPT_UP,
                 Taken::Some(_) => return round + 1,
                 Taken::Gone => {
-                    self.close(key, CloseReason::Gone);
+                    self.close(connection, CloseReason::Gone);
                     return round + 1;
                 }
             }
             out.clear();
-            let cursor = subscriber_cursor(self, key);
-            if cursor > look.newest {
-                self.unmark(key);
-                self.finish_if_done(key, look.newest, look.closing);
+            if self.subscribers[key].cursor() > newest {
+                self.has_everything(key);
+                self.finish_if_done(key, newest, complete);
                 return round + 1;
             }
         }
-        self.unmark(key);
-        self.again.push_back(key);
-        ROUNDS
+        self.subscribers[key].progress = Progress::CatchingUp;
+        self.agenda.catch_up(key);
+        self.settings.pacing.rounds
     }
 
-    /// Judges the subscriber, puts a gap into `out` where it fell behind, and lays out the frames
-    /// it is given next.
-    fn look(&mut self, key: u32, pace: Pace, out: &mut Vec<u8>) -> Option<Look> {
-        let draining = self.draining();
-        let subscriber = self.subscribers.get_mut(key as usize)?;
-        let stream = self.members.get(subscriber.member as usize)?.stream.clone();
-        let inner = stream.inner();
-        let mut gap = None;
-        match lag::judge(&inner.state, subscriber.cursor, pace) {
-            Verdict::Continue => {}
-            Verdict::Skip(skipped, target) => {
-                put(out, subscriber.framing, |block| put_gap(block, &inner, skipped));
-                subscriber.cursor = target;
-                subscriber.hold.skip_to(target);
-                gap = Some(skipped);
+    /// Decides what a subscriber gets next: a gap goes into `out`, frames are laid out. It is owed what follows.
+    fn look(&mut self, key: SubscriberKey, out: &mut Vec<u8>) -> Look {
+        let subscriber = &self.subscribers[key];
+        let (local, connection) = (subscriber.local, subscriber.connection);
+        let stream = self.locals[local].stream.clone();
+        let inner = stream.lock();
+        let framing = self.connections[connection].framing;
+        let mut pace = self.pace_of(subscriber, inner.state.options());
+        loop {
+            match self.subscribers[key].follower.next(&inner.state, pace) {
+                Step::Gap(gap) => {
+                    put(out, framing, |block| inner.state.write_gap(block, gap));
+                    self.count_gap(gap);
+                    // The judgement was made: what is left is given.
+                    pace = sse_fast_core::lag::Pace::Writable;
+                }
+                Step::Disconnect => return Look::Disconnect,
+                Step::Frames => {
+                    self.single.fill(inner.state.log(), self.subscribers[key].cursor(), framing);
+                    break;
+                }
+                Step::End | Step::Pending => {
+                    self.single.clear();
+                    break;
+                }
             }
-            Verdict::Disconnect => {
-                return Some(Look { newest: inner.state.newest(), closing: true, disconnect: true });
-            }
         }
-        let look = self.lay_out_from(key, &inner, draining);
-        if let Some(gap) = gap {
-            self.count_gap(gap);
+        self.owe(key, &inner);
+        let complete =
+            self.draining.is_some() || inner.state.is_complete() || self.connections[connection].half_closed;
+        let newest = inner.state.newest();
+        drop(inner);
+        if self.connections[connection].flow == Flow::Full {
+            self.connections[connection].flows();
+            self.locals[local].roster.recover(key, &mut self.subscribers);
         }
-        look
-    }
-
-    fn lay_out_from(&mut self, key: u32, inner: &Inner, draining: bool) -> Option<Look> {
-        let subscriber = self.subscribers.get_mut(key as usize)?;
-        let log = inner.state.log();
-        subscriber.cursor = subscriber.cursor.max(log.first());
-        if subscriber.blocked.is_some() {
-            let worth = hold::worth(log, inner.state.options());
-            subscriber.hold.earn(subscriber.cursor, worth, self.ticks.now(), self.patience);
-        }
-        self.single.fill(log, subscriber.cursor, subscriber.framing);
-        let closing = draining || inner.state.ended() || inner.removed;
-        Some(Look { newest: inner.state.newest(), closing, disconnect: false })
+        Look::Feed { newest, complete }
     }
 
     /// Writes `own` and then the frames laid out.
-    fn give(&mut self, key: u32, own: &[u8]) -> Taken {
-        let now = self.now();
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return Taken::Gone };
-        let (cursor, framing) = (subscriber.cursor, subscriber.framing);
+    fn give(&mut self, key: SubscriberKey, own: &[u8]) -> Taken {
+        let subscriber = &mut self.subscribers[key];
+        let (cursor, connection_key) = (subscriber.cursor(), subscriber.connection);
+        let connection = &mut self.connections[connection_key];
+        let framing = connection.framing;
         let frames = self.single.bytes_from(cursor, framing).unwrap_or_default();
-        if own.is_empty() && frames.is_empty() {
-            return Taken::All;
-        }
-        let (taken, length) = if own.is_empty() {
-            (subscriber.offer(frames, now), frames.len())
-        } else {
-            self.out.clear();
-            self.out.extend_from_slice(own);
-            self.out.extend_from_slice(frames);
-            (subscriber.offer(&self.out, now), self.out.len())
+        let (taken, length) = match (own.is_empty(), frames.is_empty()) {
+            (true, true) => return Taken::All,
+            (true, false) => (connection.offer(frames, self.tick), frames.len()),
+            (false, true) => (connection.offer(own, self.tick), own.len()),
+            (false, false) => {
+                self.out.clear();
+                self.out.extend_from_slice(own);
+                self.out.extend_from_slice(frames);
+                (connection.offer(&self.out, self.tick), self.out.len())
+            }
         };
         let written = match taken {
             Taken::All => length,
-            Taken::Some(written) => written,
+            Taken::Some(some) => some,
             Taken::Gone => return Taken::Gone,
         };
-        let rest = if written < own.len() {
-            Some(Unwritten::own(&own[written..]))
-        } else if frames.is_empty() {
-            None
-        } else {
-            let (next, rest) = self.single.advance(cursor, written - own.len(), framing);
-            subscriber.cursor = next;
-            rest.map(Unwritten::Frame)
-        };
-        let delivered = subscriber.cursor - cursor;
+        let mut unwritten = None;
+        if written < own.len() {
+            unwritten = Some(Unwritten::own(&own[written..]));
+        } else if !frames.is_empty() {
+            let (next, partial) = self.single.advance(cursor, written - own.len(), framing);
+            subscriber.follower.advance(next);
+            unwritten = partial.map(Unwritten::Frame);
+        }
+        let delivered = subscriber.cursor() - cursor;
         self.count(written, delivered);
         if let Taken::Some(_) = taken {
-            self.block(key, rest);
+            self.block(connection_key, unwritten);
         }
-        if self.out.capacity() > sse_fast_core::batch::MAX_BATCH_BYTES {
+        if self.out.capacity() > MAX_BATCH_BYTES {
             self.out = Vec::new();
         }
         taken
     }
 
-    /// The socket took all that was offered: should it fill again, its lag begins there.
-    fn kept_up(&mut self, key: u32, newest: Position) {
-        let blocked = self.subscribers.get_mut(key as usize).and_then(|subscriber| subscriber.blocked.as_mut());
-        if let Some(blocked) = blocked {
-            blocked.since = newest;
+    /// A socket that took bytes is full: the poll will say when it is not. `unwritten` comes first then.
+    pub(super) fn block(&mut self, key: ConnectionKey, unwritten: Option<Unwritten>) {
+        let connection = &mut self.connections[key];
+        debug_assert_eq!(connection.flow, Flow::Writable, "it fills once");
+        connection.keep(unwritten);
+        if connection.phase == Phase::Open {
+            let subscriber = connection.subscriber;
+            self.fill(subscriber);
+            Counters::add(&self.counters().blocked, 1);
         }
+        self.watch_stall(key);
     }
 
     /// The socket took everything there was.
-    fn unmark(&mut self, key: u32) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.blocked.take().is_some() {
-            subscriber.hold.rest(self.ticks.now());
-            if let Some(member) = self.members.get_mut(subscriber.member as usize) {
-                member.blocked -= 1;
-            }
-        }
-        self.beat_in_time(key);
+    fn has_everything(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.progress = Progress::Walked;
+        let (local, connection) = (subscriber.local, subscriber.connection);
+        self.connections[connection].has_everything(self.now);
+        self.raise_writable(local);
+        self.heartbeat_in_time(connection);
     }
 
     /// Ends a subscriber that has everything there will be.
-    pub(super) fn finish_if_done(&mut self, key: u32, newest: Position, closing: bool) {
-        let done = |subscriber: &super::subscriber::Subscriber| subscriber.ready() && subscriber.cursor > newest;
-        if closing && self.subscribers.get(key as usize).is_some_and(done) {
-            let reason = if self.draining() { CloseReason::Shutdown } else { CloseReason::Ended };
-            self.finish(key, reason);
+    pub(super) fn finish_if_done(&mut self, key: SubscriberKey, newest: Position, complete: bool) {
+        let subscriber = &self.subscribers[key];
+        if !complete || subscriber.cursor() <= newest {
+            return;
         }
-    }
-
-    /// Writes the last chunk and shuts our end; the subscriber leaves its stream at once.
-    fn finish(&mut self, key: u32, reason: CloseReason) {
-        self.detach(key);
-        self.counters().close(reason);
-        let now = self.now();
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        subscriber.phase = Phase::Finishing;
-        subscriber.blocked = None;
-        let taken = match subscriber.framing {
-            // Who is cut off must see a cut: the last chunk would say that this was all.
-            Framing::Chunked if reason != CloseReason::Lagged => subscriber.offer(wire::LAST_CHUNK, now),
-            Framing::Chunked | Framing::Plain => Taken::All,
+        let connection = subscriber.connection;
+        let reason = if self.connections[connection].half_closed {
+            CloseReason::Gone
+        } else if self.draining.is_some() {
+            CloseReason::Shutdown
+        } else {
+            CloseReason::Ended
         };
-        match taken {
-            Taken::All => self.shut(key),
-            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&wire::LAST_CHUNK[taken..]))),
-            Taken::Gone => self.close(key, CloseReason::Gone),
-        }
+        self.finish(connection, reason);
     }
 
-    fn count_gap(&self, gap: Gap) {
+    pub(super) fn count_gap(&self, gap: Gap) {
         let counters = self.counters();
         Counters::add(&counters.gaps, 1);
         Counters::add(&counters.skipped, gap.skipped().unwrap_or(0));
     }
 }
 
-fn subscriber_cursor(turn: &Turn, key: u32) -> Position {
-    turn.subscribers.get(key as usize).map_or(0, |subscriber| subscriber.cursor)
-}
-
+/// Appends a block the way a subscriber of this framing is sent it.
 fn put(out: &mut Vec<u8>, framing: Framing, write: impl FnOnce(&mut Vec<u8>)) {
     let mut block = Vec::new();
     write(&mut block);

@@ -1,155 +1,173 @@
-//! Who is here: subscribers arrive, move from one stream to another, leave; members come and go
-//! with them.
+//! Who is here: connections arrive, change streams, leave.
 //!
-//! A subscriber is on the list of exactly one member from `attach` to `detach`, and knows its place
-//! there; a member is in the slab exactly while it has subscribers or a walk. Counters of
-//! subscribers and sockets are raised and lowered here alone. What is written to whom: `feed`.
+//! Owns: the beginning and the end of connections and subscribers, and the counters of both. Must not know: what is
+//! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
+//! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
 
-use std::net::Shutdown;
-use std::sync::atomic::Ordering;
-
-use mio::{Interest, Token};
-
+use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
+use super::machine::Shard;
+use super::net::{Net, Sink, Token};
+use super::subscriber::{Progress, Subscriber};
+use super::table::{ConnectionKey, SubscriberKey};
 use super::Arrival;
-use super::hold::Hold;
-use super::member::{Beat, Member, Walking};
-use super::subscriber::{NO_MEMBER, NO_TICK, Phase, Subscriber};
-use super::turn::{Turn, key_of};
 use crate::stats::{CloseReason, Counters};
-use crate::stream::{self, Stream};
+use crate::stream::{Claim, Stream};
+use sse_fast_core::frame::Framing;
+use sse_fast_core::wire;
 
-impl Turn {
+impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
-    pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { socket, stream, last_event_id, framing, head } = arrival;
-        let mut socket = mio::net::TcpStream::from_std(socket);
-        let entry = self.subscribers.vacant_entry();
-        let key = key_of(entry.key());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(&mut socket, Token(entry.key()), interest).is_err() {
+    pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
+        let Arrival { socket, claim, last_event_id, framing, head } = arrival;
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
+        let token = Token { index: key.0, generation };
+        if self.net.register(&mut self.connections[key].socket, token).is_err() {
+            // It was closed meanwhile, or the system is out of memory: there is nobody to tell.
+            self.connections.remove(key);
             return;
         }
-        entry.insert(Subscriber {
-            socket,
-            member: NO_MEMBER,
-            place: 0,
-            last_write: self.ticks.now(),
-            beat: NO_TICK,
-            cursor: 0,
-            hold: Hold::default(),
-            blocked: None,
-            framing,
-            phase: Phase::Live,
-        });
         Counters::add(&self.counters().sockets, 1);
-        self.attach(key, &stream);
-        self.open(key, &stream, last_event_id.as_deref(), head);
+        let stream = claim.stream().clone();
+        self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
     }
 
     /// The subscribers of one stream become another's.
     pub(super) fn move_subscribers(&mut self, from: &Stream, to: &Stream, last_event_id: Option<&str>) {
-        let member = from.0.seats[self.number].member.load(Ordering::Relaxed);
-        let Some(member) = self.members.get(member as usize) else { return };
-        for key in member.subscribers.clone() {
-            self.detach(key);
-            self.attach(key, to);
-            self.open(key, to, last_event_id, Vec::new());
+        let Some(local) = self.locals.get(from.link(self.number).local()) else { return };
+        for subscriber in local.roster.all().to_vec() {
+            let connection = self.subscribers[subscriber].connection;
+            self.detach(connection);
+            let account = self.connections[connection].account.as_mut();
+            // It may have stopped inside a frame: that is ended first.
+            let begun = account.and_then(|account| account.unwritten.take());
+            let out = begun.map_or(Vec::new(), |begun| begun.bytes(self.connections[connection].framing).to_vec());
+            self.connections[connection].flows();
+            self.attach(connection, to, None, last_event_id, out);
         }
     }
 
-    /// The key of a stream here, made where there is none.
-    pub(super) fn member_of(&mut self, stream: &Stream) -> u32 {
-        let key = stream.0.seats[self.number].member.load(Ordering::Relaxed);
-        if key != stream::NO_MEMBER {
-            return key;
+    /// Makes a connection a subscriber of a stream, and gives it what there is, after `out`.
+    fn attach(
+        &mut self,
+        connection: ConnectionKey,
+        stream: &Stream,
+        claim: Option<Claim>,
+        last_event_id: Option<&str>,
+        mut out: Vec<u8>,
+    ) {
+        debug_assert_eq!(self.connections[connection].subscriber, SubscriberKey::NONE, "it reads one stream");
+        let local = self.local_of(stream);
+        let key = self.subscribers.insert(Subscriber::new(connection, local));
+        self.connections[connection].subscriber = key;
+        let mut inner = stream.lock();
+        // Counted under the lock: a publisher that appends after this tells us, and what was appended before is read.
+        stream.link(self.number).join();
+        if let Some(claim) = claim {
+            claim.redeem(&mut inner);
         }
-        let (heartbeat, low) = {
-            let inner = stream.inner();
-            (Stream::heartbeat(&inner), inner.state.newest() + 1)
-        };
-        let beat = Beat::of(heartbeat, self.last_beat.as_ref());
-        if beat.is_some() {
-            self.last_beat.clone_from(&beat);
-        }
-        let key = key_of(self.members.insert(Member::new(stream.clone(), low, beat)));
-        let seat = &stream.0.seats[self.number];
-        seat.member.store(key, Ordering::Relaxed);
-        seat.floor.store(low, Ordering::Release);
-        key
-    }
-
-    /// Forgets a member that has no subscribers and is not on a list.
-    pub(super) fn forget_if_unused(&mut self, key: u32) {
-        let unused = |member: &Member| member.subscribers.is_empty() && member.walking == Walking::No;
-        if self.members.get(key as usize).is_some_and(unused) {
-            let member = self.members.remove(key as usize);
-            member.seat(self.number).member.store(stream::NO_MEMBER, Ordering::Relaxed);
-            if self.batch_of == key {
-                self.batch.clear();
-                self.batch_of = NO_MEMBER;
-            }
-        }
-    }
-
-    /// Puts a subscriber on a stream's list; `open` follows and counts it.
-    fn attach(&mut self, key: u32, stream: &Stream) {
-        let member_key = self.member_of(stream);
-        let (Some(member), Some(subscriber)) =
-            (self.members.get_mut(member_key as usize), self.subscribers.get_mut(key as usize))
-        else {
-            return;
-        };
-        subscriber.member = member_key;
-        subscriber.place = key_of(member.subscribers.len());
-        member.subscribers.push(key);
-        member.blocked += u32::from(subscriber.blocked.is_some());
+        self.find_heartbeat(local, &inner);
+        self.begin_with(key, &inner, last_event_id, &mut out);
+        self.owe(key, &inner);
+        drop(inner);
+        self.locals[local].roster.add(key, &mut self.subscribers);
         Counters::add(&self.counters().subscribers, 1);
+        self.feed(key, out);
+        if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
+            self.schedule(connection);
+        }
     }
 
-    /// Takes a subscriber away from its stream; its connection stays.
-    pub(super) fn detach(&mut self, key: u32) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        let member_key = std::mem::replace(&mut subscriber.member, NO_MEMBER);
-        let (place, blocked) = (subscriber.place as usize, subscriber.blocked.is_some());
-        let Some(member) = self.members.get_mut(member_key as usize) else { return };
-        member.subscribers.swap_remove(place);
-        member.blocked -= u32::from(blocked);
-        if let Some(&moved) = member.subscribers.get(place)
-            && let Some(moved) = self.subscribers.get_mut(moved as usize)
-        {
-            moved.place = key_of(place);
+    /// Takes a connection's subscriber away from its stream; the connection stays.
+    pub(super) fn detach(&mut self, connection: ConnectionKey) {
+        let key = std::mem::replace(&mut self.connections[connection].subscriber, SubscriberKey::NONE);
+        if key == SubscriberKey::NONE {
+            return;
         }
-        if member.subscribers.len() < member.subscribers.capacity() / 4 {
-            member.subscribers.shrink_to_fit();
+        let local = self.subscribers[key].local;
+        let was_writable = self.locals[local].roster.remove(key, &mut self.subscribers);
+        let subscriber = self.subscribers.remove(key);
+        if subscriber.progress == Progress::CatchingUp {
+            self.agenda.forget(key);
         }
-        member.seat(self.number).subscribers.fetch_sub(1, Ordering::AcqRel);
-        Counters::add(&self.counters().subscribers, u64::MAX);
-        self.forget_if_unused(member_key);
+        Counters::subtract(&self.counters().subscribers, 1);
+        if was_writable {
+            self.raise_writable(local);
+        }
+        let stream = self.locals[local].stream.clone();
+        if stream.link(self.number).leave() {
+            stream.left();
+        }
+        self.forget_if_unused(local);
     }
 
-    /// Closes a connection at once.
-    pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
-        self.detach(key);
-        if let Some(subscriber) = self.subscribers.try_remove(key as usize) {
-            Counters::add(&self.counters().sockets, u64::MAX);
-            // Closing the socket, which nobody else holds, deregisters it, with epoll and kqueue alike.
-            if subscriber.phase == Phase::Live {
-                self.counters().close(reason);
+    /// A reader has shut its side: it gets what there is, then the end.
+    pub(super) fn half_close(&mut self, key: ConnectionKey) {
+        let connection = &mut self.connections[key];
+        connection.half_closed = true;
+        match (connection.phase, connection.flow) {
+            (Phase::Lingering, _) => self.close(key, CloseReason::Ended),
+            (Phase::Open, Flow::Writable) => {
+                let subscriber = connection.subscriber;
+                if self.subscribers[subscriber].progress == Progress::Walked {
+                    self.feed(subscriber, Vec::new());
+                }
             }
+            // Once what was begun is written.
+            (Phase::Open | Phase::Finishing, _) => {}
         }
-        if self.subscribers.len() < self.subscribers.capacity() / 4 {
-            self.subscribers.shrink_to_fit();
+    }
+
+    /// Writes the last chunk and shuts our end; the subscriber leaves its stream at once.
+    pub(super) fn finish(&mut self, key: ConnectionKey, reason: CloseReason) {
+        self.detach(key);
+        self.counters().close(reason);
+        let connection = &mut self.connections[key];
+        debug_assert_eq!(connection.phase, Phase::Open, "it is finished once");
+        connection.phase = Phase::Finishing;
+        if connection.flow == Flow::Full {
+            // Its reader sees a cut, which it is.
+            return self.close(key, reason);
+        }
+        connection.account = None;
+        let taken = match connection.framing {
+            // Who is cut off must see a cut: the last chunk would say that this was all.
+            Framing::Chunked if reason != CloseReason::Lagged => connection.offer(wire::LAST_CHUNK, self.tick),
+            Framing::Chunked | Framing::Plain => Taken::All,
+        };
+        match taken {
+            Taken::All => self.shut(key),
+            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&wire::LAST_CHUNK[taken..]))),
+            Taken::Gone => self.close(key, CloseReason::Gone),
         }
     }
 
     /// Shuts our end once everything was written.
-    pub(super) fn shut(&mut self, key: u32) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if subscriber.socket.shutdown(Shutdown::Write).is_err() {
-            self.close(key, CloseReason::Gone);
-            return;
+    pub(super) fn shut(&mut self, key: ConnectionKey) {
+        let connection = &mut self.connections[key];
+        debug_assert_eq!(connection.phase, Phase::Finishing, "everything was written");
+        connection.phase = Phase::Lingering;
+        connection.flow = Flow::Writable;
+        if connection.socket.shut().is_err() || connection.half_closed || self.draining.is_some() {
+            if self.draining.is_some() {
+                // Closing with unread bytes would reset the connection.
+                self.connections[key].listen();
+            }
+            self.close(key, CloseReason::Ended);
+        } else {
+            self.schedule(key);
         }
-        subscriber.phase = Phase::Lingering;
-        self.place_beat(key);
+    }
+
+    /// Closes a connection at once.
+    pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+        self.detach(key);
+        self.net.deregister(&mut self.connections[key].socket);
+        let connection = self.connections.remove(key);
+        Counters::subtract(&self.counters().sockets, 1);
+        if connection.phase == Phase::Open {
+            self.counters().close(reason);
+        }
     }
 }

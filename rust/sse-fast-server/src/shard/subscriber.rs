@@ -1,120 +1,137 @@
-//! What a subscriber is: a cursor with a socket. About 60 bytes, and nothing else on the heap
-//! while its socket takes bytes; what a blocked one needs is boxed until it is not.
+//! A subscriber: one connection's reading of one stream, and the list of those of one stream.
+//!
+//! Owns: the cursor, and each subscriber's place in its stream's list. Must not know: sockets, bytes.
+//! Invariants: in a [`Roster`] those whose sockets take bytes stand before those whose sockets are full; each subscriber
+//! knows its place. A walk goes from the last writable one down: whoever leaves, fills or recovers is replaced by one that
+//! the walk has visited, and whoever comes stands where the walk has been.
 
-use std::io::{self, Write};
-
-use mio::net::TcpStream;
-use sse_fast_core::batch::Rest;
-use sse_fast_core::frame::Framing;
-use sse_fast_core::heartbeat::Tick;
+use smallvec::SmallVec;
+use sse_fast_core::follow::Follower;
 use sse_fast_core::id::Position;
 
-use super::hold::Hold;
+use super::table::{ConnectionKey, SubscriberKey, Table};
+use crate::delivery::LocalKey;
 
-/// No tick: the wheel does not hold the subscriber.
-pub(super) const NO_TICK: Tick = Tick::MAX;
+/// Since it last kept up: there is no lag to count.
+pub(super) const KEPT_UP: Position = Position::MAX;
 
-/// No member: the subscriber left its stream and its connection is being closed.
-pub(super) const NO_MEMBER: u32 = u32::MAX;
-
+/// See the module. With its connection 64 bytes.
 pub(super) struct Subscriber {
-    pub(super) socket: TcpStream,
+    pub(super) connection: ConnectionKey,
     /// The stream it reads, as this shard's key.
-    pub(super) member: u32,
-    /// Where it stands in its member's list.
-    pub(super) place: u32,
-    /// When bytes were last taken.
-    pub(super) last_write: Tick,
-    /// When the wheel will bring it up.
-    pub(super) beat: Tick,
-    /// The next position it is given.
-    pub(super) cursor: Position,
-    /// How long publishers wait for it.
-    pub(super) hold: Hold,
-    /// What it needs while its socket takes nothing.
-    pub(super) blocked: Option<Box<Blocked>>,
-    pub(super) framing: Framing,
-    pub(super) phase: Phase,
-}
-
-/// A subscriber's life, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It is given what is published.
-    Live,
-    /// Its last chunk is being written.
-    Finishing,
-    /// Our end is shut; waiting for the reader's, so that a reset destroys no last bytes.
-    Lingering,
-}
-
-/// What a subscriber needs while its socket takes nothing.
-#[derive(Debug)]
-pub(super) struct Blocked {
-    /// What must be written before anything else.
-    pub(super) rest: Option<Unwritten>,
-    /// The stream's newest position when its socket filled: what was published since is its lag.
+    pub(super) local: LocalKey,
+    /// Where it stands in the stream's list.
+    place: u32,
+    pub(super) progress: Progress,
+    pub(super) follower: Follower,
+    /// The newest position when its socket filled; `KEPT_UP` where it took everything it was offered since.
     pub(super) since: Position,
 }
 
-/// Bytes that were begun or must come first.
-#[derive(Debug)]
-pub(super) enum Unwritten {
-    /// A frame, shared with everybody else who stopped in it.
-    Frame(Rest),
-    /// A head, a gap, a heartbeat, a last chunk: its own bytes.
-    Own { bytes: Box<[u8]>, written: usize },
-}
-
-impl Unwritten {
-    pub(super) fn own(bytes: &[u8]) -> Self {
-        Self::Own { bytes: bytes.into(), written: 0 }
-    }
-
-    pub(super) fn bytes(&self, framing: Framing) -> &[u8] {
-        match self {
-            Self::Frame(rest) => &rest.frame.bytes(framing)[rest.written..],
-            Self::Own { bytes, written } => &bytes[*written..],
-        }
-    }
-
-    pub(super) fn advance(&mut self, taken: usize) {
-        match self {
-            Self::Frame(rest) => rest.written += taken,
-            Self::Own { written, .. } => *written += taken,
-        }
-    }
-}
-
-/// What a socket did with the bytes it was offered.
+/// How a subscriber whose socket takes bytes is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It took them all.
-    All,
-    /// It took this many; it will say when it takes more.
-    Some(usize),
-    /// It is broken or closed.
-    Gone,
+pub(super) enum Progress {
+    /// By its stream's walks.
+    Walked,
+    /// Alone: it is further behind than a walk's frames, and takes everything it is offered.
+    CatchingUp,
 }
 
 impl Subscriber {
-    /// Offers bytes: one system call.
-    pub(super) fn offer(&mut self, bytes: &[u8], now: Tick) -> Taken {
-        loop {
-            return match self.socket.write(bytes) {
-                Ok(taken) => {
-                    self.last_write = now;
-                    if taken == bytes.len() { Taken::All } else { Taken::Some(taken) }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Some(0),
-                Err(_) => Taken::Gone,
-            };
-        }
+    pub(super) fn new(connection: ConnectionKey, local: LocalKey) -> Self {
+        let follower = Follower::at(0);
+        Self { connection, local, place: 0, progress: Progress::Walked, follower, since: KEPT_UP }
     }
 
-    /// Whether it may be given more right away.
-    pub(super) fn ready(&self) -> bool {
-        self.blocked.is_none() && self.phase == Phase::Live
+    pub(super) fn cursor(&self) -> Position {
+        self.follower.cursor()
     }
+}
+
+/// The subscribers of one stream on this shard.
+#[derive(Default)]
+pub(super) struct Roster {
+    /// Writable ones first; the few of a small stream lie right here.
+    keys: SmallVec<[SubscriberKey; 4]>,
+    /// How many are writable.
+    writable: u32,
+}
+
+type Subscribers = Table<SubscriberKey, Subscriber>;
+
+impl Roster {
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Those whose sockets take bytes.
+    pub(super) fn writable(&self) -> &[SubscriberKey] {
+        &self.keys[..self.writable as usize]
+    }
+
+    /// Those whose sockets are full.
+    pub(super) fn full(&self) -> &[SubscriberKey] {
+        &self.keys[self.writable as usize..]
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[SubscriberKey] {
+        &self.keys
+    }
+
+    /// A writable one comes.
+    pub(super) fn add(&mut self, key: SubscriberKey, subscribers: &mut Subscribers) {
+        let place = self.keys.len();
+        self.keys.push(key);
+        subscribers[key].place = number(place);
+        self.swap(place, self.writable as usize, subscribers);
+        self.writable += 1;
+    }
+
+    /// One leaves; says whether it was writable.
+    pub(super) fn remove(&mut self, key: SubscriberKey, subscribers: &mut Subscribers) -> bool {
+        let was_writable = self.is_writable(key, subscribers);
+        if was_writable {
+            self.fill(key, subscribers);
+        }
+        let (place, last) = (subscribers[key].place as usize, self.keys.len() - 1);
+        self.swap(place, last, subscribers);
+        self.keys.pop();
+        if self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to_fit();
+        }
+        was_writable
+    }
+
+    /// A writable one's socket is full.
+    pub(super) fn fill(&mut self, key: SubscriberKey, subscribers: &mut Subscribers) {
+        debug_assert!(self.is_writable(key, subscribers), "it fills once");
+        self.writable -= 1;
+        self.swap(subscribers[key].place as usize, self.writable as usize, subscribers);
+    }
+
+    /// A full one's socket takes bytes.
+    pub(super) fn recover(&mut self, key: SubscriberKey, subscribers: &mut Subscribers) {
+        debug_assert!(!self.is_writable(key, subscribers), "it recovers once");
+        self.swap(subscribers[key].place as usize, self.writable as usize, subscribers);
+        self.writable += 1;
+    }
+
+    pub(super) fn is_writable(&self, key: SubscriberKey, subscribers: &Subscribers) -> bool {
+        let place = subscribers[key].place;
+        debug_assert_eq!(self.keys[place as usize], key, "a subscriber knows its place");
+        place < self.writable
+    }
+
+    fn swap(&mut self, one: usize, other: usize, subscribers: &mut Subscribers) {
+        if one != other {
+            self.keys.swap(one, other);
+            subscribers[self.keys[one]].place = number(one);
+            subscribers[self.keys[other]].place = number(other);
+        }
+    }
+}
+
+fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }

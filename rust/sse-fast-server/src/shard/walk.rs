@@ -1,156 +1,140 @@
 //! A stream's news to all its subscribers.
 //!
-//! Everybody who is ready stands at the same or nearly the same place, so the frames are laid end
-//! to end once and each subscriber gets one write of a slice. The newest position is read again
-//! for each chunk of the walk: those who come late in it get what was published meanwhile in the
-//! same write. A lone event is sent the moment it is seen; events pile up only while the shard is
-//! busy, and that is what makes a burst cheap.
+//! Owns: a walk from its beginning to its end. Must not know: those whose sockets are full, or who catch up (`feed`).
+//!
+//! Everybody who is served by walks stands at the same or nearly the same place, so the frames are laid end to end once
+//! and each subscriber gets one write of a slice. The newest position is read again for each part of the walk: those who
+//! come late in it get what was published since in the same write. A lone event is sent the moment it is seen; events
+//! pile up only while the shard is busy, and that is what makes a burst cheap.
 //!
 //! # Rest
-//! A long walk whose end finds news already rests before the next, for a quarter of the time it
-//! took, unless a publisher waits: each send carries more then, and readers on the same machine
-//! get to read (measured with 200 events/s to 5,000 subscribers on two cores: a tenth less
-//! processor time, and the 99th percentile of the delays 85 ms and not 105).
-
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+//! A long walk whose end finds news already rests before the next, for a quarter of the time it took, unless a publisher
+//! waits: each send carries more then, and readers on the same machine get to read (measured with 200 events/s to 5,000
+//! subscribers on two cores: a tenth less processor time, and the 99th percentile of the delays 85 ms and not 105).
 
 use sse_fast_core::frame::Framing;
-use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
+use sse_fast_core::options::OnLag;
 
-use super::hold;
-use super::member::{Walk, Walking};
-use super::subscriber::{Blocked, Taken, Unwritten};
-use super::turn::{SENDS_PER_LOOK, Turn};
+use super::agenda::{Agenda, Walk, rest_after};
+use super::connection::{Taken, Unwritten};
+use super::machine::Shard;
+use super::net::Net;
+use super::subscriber::Progress;
+use super::table::SubscriberKey;
+use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
+use crate::stream::Inner;
 
-/// A walk over fewer takes no time that would be worth a rest.
-const LONG_WALK: usize = 256;
-
-/// What a rest is of the walk before it, and its bounds: poll counts in milliseconds.
-const REST: u32 = 4;
-const SHORTEST_REST: Duration = Duration::from_millis(1);
-const LONGEST_REST: Duration = Duration::from_millis(10);
-
-/// What a chunk of a walk knows about the stream.
+/// What a part of a walk knows about the stream.
 struct View {
     /// The newest position.
     newest: Position,
     /// Whether nothing will follow it.
-    closing: bool,
-    /// The tick the chunk began in: reading the clock for each send would cost more than the walk.
-    now: Tick,
+    complete: bool,
+    /// Whether a publisher waits.
+    waited_for: bool,
 }
 
-impl Turn {
-    /// Serves a chunk of the walk over a member; returns how many were served. The caller took the
-    /// member off the list; it is put back while there is more to do.
+impl<N: Net> Shard<N> {
+    /// Begins a walk over a stream, and walks its first part; returns how many were served.
+    pub(super) fn begin_walk(&mut self, key: LocalKey) -> usize {
+        self.retune(key);
+        self.disconnect_laggards(key);
+        let local = &mut self.locals[key];
+        let count = local.roster.writable().len();
+        let began = (count >= self.settings.pacing.long_walk).then_some(self.now);
+        let walk = Agenda::begin(key, &mut local.stage, count, began);
+        self.walk(walk)
+    }
+
+    /// Walks the next part; returns how many were served.
     pub(super) fn walk(&mut self, mut walk: Walk) -> usize {
-        self.retune(walk.member);
-        let Some(view) = self.lay_out(&mut walk) else { return 0 };
+        let view = self.lay_out(&mut walk);
         let mut served = 0;
-        while served < SENDS_PER_LOOK {
+        while served < self.settings.pacing.sends_per_mail {
             let Some(subscriber) = self.next_of(&mut walk) else { break };
             served += 1;
             self.serve(subscriber, &view);
         }
-        self.end_of_chunk(walk, &view);
+        if walk.at > 0 && !self.locals[walk.local].roster.writable().is_empty() {
+            self.agenda.pause(walk);
+        } else {
+            self.end_walk(&walk, &view);
+        }
         served
     }
 
-    /// Lays out the frames the member's subscribers have not been given.
-    fn lay_out(&mut self, walk: &mut Walk) -> Option<View> {
-        let (draining, now, key) = (self.draining(), self.now(), walk.member);
-        let member = self.members.get_mut(key as usize)?;
-        if member.walking == Walking::Queued {
-            member.walking = Walking::Begun;
-            member.dirty = false;
-            walk.began = (member.subscribers.len() >= LONG_WALK).then(Instant::now);
-        }
-        let stream = member.stream.clone();
-        let inner = stream.inner();
+    /// Lays out the frames that those who are walked have not been given.
+    fn lay_out(&mut self, walk: &mut Walk) -> View {
+        let local = &self.locals[walk.local];
+        let inner = local.stream.lock();
         let log = inner.state.log();
-        let from = member.low.max(log.first());
-        if self.batch_of == key && self.batch.from() == from {
-            self.batch.extend(log);
+        let from = local.walked.max(log.first());
+        if self.frames_of == walk.local && self.frames.from() == from {
+            self.frames.extend(log);
         } else {
-            self.batch.fill(log, from, Framing::Chunked);
-            self.batch_of = key;
+            self.frames.fill(log, from, Framing::Chunked);
+            self.frames_of = walk.local;
         }
-        walk.low = walk.low.min(self.batch.until());
-        walk.offered = walk.offered.min(log.appended_before(self.batch.until()));
-        Some(View { newest: log.newest(), closing: draining || inner.state.ended() || inner.removed, now })
+        walk.low = walk.low.min(self.frames.until());
+        walk.offered = walk.offered.min(log.appended_before(self.frames.until()));
+        View {
+            newest: log.newest(),
+            complete: self.draining.is_some() || inner.state.is_complete(),
+            waited_for: inner.wanted != Position::MAX,
+        }
     }
 
-    fn next_of(&mut self, walk: &mut Walk) -> Option<u32> {
-        let member = self.members.get(walk.member as usize)?;
-        walk.at = walk.at.min(member.subscribers.len()).checked_sub(1)?;
-        member.subscribers.get(walk.at).copied()
+    fn next_of(&self, walk: &mut Walk) -> Option<SubscriberKey> {
+        let writable = self.locals[walk.local].roster.writable();
+        walk.at = walk.at.min(writable.len()).checked_sub(1)?;
+        Some(writable[walk.at])
     }
 
-    fn serve(&mut self, key: u32, view: &View) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if !subscriber.ready() {
+    fn serve(&mut self, key: SubscriberKey, view: &View) {
+        let subscriber = &self.subscribers[key];
+        if subscriber.progress == Progress::CatchingUp {
             return;
         }
-        let (cursor, framing) = (subscriber.cursor, subscriber.framing);
+        let cursor = subscriber.cursor();
         if cursor <= view.newest {
-            let Some(bytes) = self.batch.bytes_from(cursor, framing) else {
-                // Overtaken by the publisher, of the other framing, or beyond this batch.
-                self.feed(key);
+            let connection = &mut self.connections[subscriber.connection];
+            let Some(bytes) = self.frames.bytes_from(cursor, connection.framing) else {
+                // Overtaken by the publisher, of the other framing, or beyond these frames.
+                self.feed(key, Vec::new());
                 return;
             };
-            let (length, taken) = (bytes.len(), subscriber.offer(bytes, view.now));
-            self.took(key, cursor, taken, length);
+            let (length, taken) = (bytes.len(), connection.offer(bytes, self.tick));
+            if !self.book(key, taken, length) {
+                return;
+            }
         }
-        self.finish_if_done(key, view.newest, view.closing);
+        self.finish_if_done(key, view.newest, view.complete);
     }
 
-    /// Books what a socket took of the batch.
-    fn took(&mut self, key: u32, cursor: Position, taken: Taken, length: usize) {
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        let written = match taken {
-            Taken::All => length,
-            Taken::Some(written) => written,
-            Taken::Gone => return self.close(key, CloseReason::Gone),
+    /// Books what a socket took of the walk's frames; says whether it took all of it.
+    fn book(&mut self, key: SubscriberKey, taken: Taken, length: usize) -> bool {
+        let subscriber = &mut self.subscribers[key];
+        let (cursor, connection) = (subscriber.cursor(), subscriber.connection);
+        let (written, next, partial) = match taken {
+            Taken::All => (length, self.frames.until(), None),
+            Taken::Some(some) => {
+                let (next, partial) = self.frames.advance(cursor, some, self.connections[connection].framing);
+                (some, next, partial)
+            }
+            Taken::Gone => {
+                self.close(connection, CloseReason::Gone);
+                return false;
+            }
         };
-        let rest = if taken == Taken::All {
-            subscriber.cursor = self.batch.until();
-            None
-        } else {
-            let (next, rest) = self.batch.advance(cursor, written, subscriber.framing);
-            subscriber.cursor = next;
-            rest
-        };
-        let delivered = subscriber.cursor - cursor;
-        if taken != Taken::All {
-            self.block(key, rest.map(Unwritten::Frame));
+        subscriber.follower.advance(next);
+        self.count(written, next - cursor);
+        if taken == Taken::All {
+            return true;
         }
-        self.count(written, delivered);
-    }
-
-    /// A socket is full: it will say when it is not.
-    pub(super) fn block(&mut self, key: u32, rest: Option<Unwritten>) {
-        let (now, patience) = (self.now(), self.patience);
-        let Some(subscriber) = self.subscribers.get_mut(key as usize) else { return };
-        if let Some(blocked) = &mut subscriber.blocked {
-            blocked.rest = rest;
-            return;
-        }
-        let cursor = subscriber.cursor;
-        let mut since = cursor;
-        if let Some(member) = self.members.get_mut(subscriber.member as usize) {
-            let inner = member.stream.inner();
-            since = inner.state.newest();
-            subscriber.hold.begin(cursor, hold::worth(inner.state.log(), inner.state.options()), now, patience);
-            drop(inner);
-            member.blocked += 1;
-            member.lower_floor(self.number, cursor);
-        }
-        subscriber.blocked = Some(Box::new(Blocked { rest, since }));
-        Counters::add(&self.counters().blocked, 1);
-        self.watch_stall(key);
+        self.block(connection, partial.map(Unwritten::Frame));
+        false
     }
 
     pub(super) fn count(&self, bytes: usize, events: u64) {
@@ -160,57 +144,41 @@ impl Turn {
         Counters::add(&counters.delivered, events);
     }
 
-    fn end_of_chunk(&mut self, walk: Walk, view: &View) {
-        let (number, key) = (self.number, walk.member);
-        let Some(member) = self.members.get_mut(key as usize) else { return };
-        if walk.at > 0 && !member.subscribers.is_empty() {
-            self.walks.push_back(walk);
+    fn end_walk(&mut self, walk: &Walk, view: &View) {
+        let key = walk.local;
+        self.walked(key, walk.low, walk.offered);
+        let local = &mut self.locals[key];
+        let unread = walk.low <= view.newest && !local.roster.writable().is_empty();
+        let rest = walk.began.filter(|_| !view.waited_for).and_then(|began| rest_after(began, self.now));
+        self.agenda.finish(walk, &mut local.stage, unread, rest);
+        if !self.agenda.is_busy() && self.frames_of == key {
+            self.frames.clear();
+            self.frames_of = LocalKey::NONE;
+        }
+        self.forget_if_unused(key);
+    }
+
+    /// Where the policy is to disconnect, also those are closed who take nothing at all.
+    fn disconnect_laggards(&mut self, key: LocalKey) {
+        let local = &self.locals[key];
+        if local.roster.full().is_empty() {
             return;
         }
-        member.low = walk.low;
-        let mut waited_for = member.seat(number).waiting.load(Ordering::Relaxed);
-        if member.seat(number).walked(walk.offered) {
-            waited_for = true;
-            member.stream.room_rose();
+        let inner = local.stream.lock();
+        if inner.state.options().on_lag != OnLag::Disconnect {
+            return;
         }
-        if self.again.is_empty() {
-            member.walked(number);
-        }
-        let unread = member.low <= view.newest;
-        if !member.subscribers.is_empty() && (unread || std::mem::take(&mut member.dirty)) {
-            member.walking = Walking::Queued;
-            let next = Walk::over(key, member.subscribers.len());
-            let took = walk.began.filter(|_| !waited_for).map(|began| began.elapsed());
-            match took.and_then(rest_after) {
-                Some(rest) => self.resting.push((Instant::now() + rest, next)),
-                None => self.walks.push_back(next),
-            }
-        } else {
-            member.walking = Walking::No;
-            member.dirty = false;
-            if self.batch_of == key && self.walks.is_empty() {
-                self.batch.clear();
-                self.batch_of = super::subscriber::NO_MEMBER;
-            }
-            self.forget_if_unused(key);
+        let lags = |full: &&SubscriberKey| self.lags(**full, &inner);
+        let laggards: Vec<_> = local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
+        drop(inner);
+        for connection in laggards {
+            self.close(connection, CloseReason::Lagged);
         }
     }
-}
 
-/// How long a member rests after a walk that `took` so long.
-fn rest_after(took: Duration) -> Option<Duration> {
-    let rest = took / REST;
-    (rest >= SHORTEST_REST).then_some(rest.min(LONGEST_REST))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_took_long_rests_and_never_for_long() {
-        for (took, rest) in [(0, None), (3, None), (4, Some(1)), (20, Some(5)), (40, Some(10)), (5000, Some(10))] {
-            assert_eq!(rest_after(Duration::from_millis(took)), rest.map(Duration::from_millis), "{took} ms");
-        }
+    /// Whether a subscriber whose socket is full lacks what the log has lost, or lags by more than it may.
+    fn lags(&self, key: SubscriberKey, inner: &Inner) -> bool {
+        let subscriber = &self.subscribers[key];
+        subscriber.cursor() < inner.state.log().first() || self.is_beyond_max_lag(subscriber, inner)
     }
 }

@@ -1,8 +1,8 @@
 //! The heartbeat in force: the options', or the innermost override of a computation under way.
 //!
-//! Overrides nest and end in any order. Shards are told to look again; they keep what they found.
+//! Owns: which heartbeat is in force. Must not know: who is silent, and for how long. Overrides nest and end in any
+//! order. Shards are told that it changed and keep what they then find; a first subscriber finds it under the lock.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sse_fast_core::error::EventError;
@@ -10,7 +10,7 @@ use sse_fast_core::event;
 use sse_fast_core::options::MIN_HEARTBEAT;
 use thiserror::Error;
 
-use super::{Inner, Stream};
+use super::{Inner, Link, Stream};
 
 /// The interval and text of a computation under way.
 pub(super) struct HeartbeatOverride {
@@ -54,22 +54,26 @@ impl Stream {
         if every < MIN_HEARTBEAT {
             return Err(HeartbeatError::TooShort { every });
         }
-        let mut inner = self.inner();
+        let mut inner = self.lock();
         let extra = inner.extra.get_or_insert_default();
-        let token = extra.next_token;
-        extra.next_token += 1;
+        let token = extra.next_override;
+        extra.next_override += 1;
         extra.heartbeats.push(HeartbeatOverride { token, every, comment: comment.into() });
-        drop(inner);
         self.retune();
+        drop(inner);
+        self.tell_shards();
         Ok(token)
     }
 
     /// Takes an override back, whichever it is.
     pub fn pop_heartbeat(&self, token: u64) {
-        if let Some(extra) = &mut self.inner().extra {
+        let mut inner = self.lock();
+        if let Some(extra) = &mut inner.extra {
             extra.heartbeats.retain(|heartbeat| heartbeat.token != token);
         }
         self.retune();
+        drop(inner);
+        self.tell_shards();
     }
 
     /// The heartbeat in force; `None` where it is switched off.
@@ -88,10 +92,8 @@ impl Stream {
         options.heartbeat.map(|every| Heartbeat { every, form })
     }
 
+    /// The heartbeat in force may have changed; under the stream's lock.
     pub(super) fn retune(&self) {
-        for seat in &self.0.seats {
-            seat.retuned.store(true, Ordering::Release);
-        }
-        self.mark_dirty();
+        self.0.links.iter().for_each(Link::retune);
     }
 }

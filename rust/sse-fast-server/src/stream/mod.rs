@@ -1,67 +1,78 @@
-//! A stream as threads share it: its state under one short lock, and a seat for each shard.
+//! A stream as threads share it: its state under one short lock, and a link to each shard.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `mod` | the handle, what it shares, its options, its numbers, its readers in this process |
-//! | `publish` | appending, and waiting for room before it |
-//! | `seat` | what a shard and the publishers tell each other |
+//! | `mod` | the handle, what it shares, its options, its numbers |
+//! | `publish` | appending, and waiting before it |
+//! | `room` | who waits to append, and what that costs |
+//! | `link` | what publishers and a shard tell each other |
+//! | `watch` | readers in this process that wait for news |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
 //!
+//! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it.
+//!
 //! # Locking
-//! `inner` protects the state and who waits for it. Under it nobody writes to a socket, logs,
-//! waits (but on the condition variables, which release it) or takes another stream's lock.
+//! `inner` protects the state and who waits for it. Under it no socket is written to, nothing is logged, nothing is
+//! waited for, and no other stream's lock is taken; threads are unparked under it, which does not wait.
 
 mod heartbeat;
+mod link;
 mod publish;
-mod seat;
+mod room;
+mod watch;
 
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
 use sse_fast_core::error::OptionError;
+use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
+use tokio::sync::oneshot;
 
 pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
+pub(crate) use self::link::Link;
+#[cfg(test)]
+pub(crate) use self::publish::{Attempt, Progress, Role};
 pub use self::publish::{PublishError, Published};
-pub(crate) use self::seat::{NO_MEMBER, Seat};
+use self::room::Room;
+use self::watch::Watchers;
+pub use self::watch::{Watch, Wakeups};
 use crate::clock::coarse_ms;
-use crate::hub::Hub;
+use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
-use crate::sync::lock;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A stream; a handle, cheap to clone.
 #[derive(Clone)]
-pub struct Stream(pub(crate) Arc<Shared>);
+pub struct Stream(Arc<StreamShared>);
 
-pub(crate) struct Shared {
+struct StreamShared {
     /// Held right here where it is short.
-    pub(crate) name: CompactString,
-    pub(crate) hub: Arc<Hub>,
+    name: CompactString,
+    /// The way to the shards and the directory.
+    delivery: Arc<Delivery>,
     /// See "Locking".
     inner: Mutex<Inner>,
-    /// Publishers that wait for room; with `inner`.
-    room: Condvar,
-    /// Readers in this process that wait for news; with `inner`.
-    news: Condvar,
     /// One for each shard, in the shards' order.
-    pub(crate) seats: SmallVec<[Seat; 2]>,
-    /// When the last event was published, in coarse milliseconds; relaxed: a number for people.
+    links: SmallVec<[Link; 2]>,
+    /// When the last event was published or the last subscriber left, in coarse milliseconds. Relaxed: expiry that
+    /// comes a little early or late for it is as good.
     touched: AtomicU64,
 }
 
+/// What a stream's lock protects.
 pub(crate) struct Inner {
     pub(crate) state: StreamState,
-    /// Whether the name no longer leads here.
-    pub(crate) removed: bool,
-    /// Readers in this process that wait on `news` right now.
-    readers: u32,
+    /// What a publisher that waits will leave the oldest position; `Position::MAX` where none does.
+    pub(crate) wanted: Position,
+    /// Requests that will be subscribers in a moment.
+    arriving: u32,
     /// What few streams have.
     extra: Option<Box<Extra>>,
 }
@@ -70,22 +81,29 @@ pub(crate) struct Inner {
 struct Extra {
     /// Heartbeat overrides, outermost first.
     heartbeats: Vec<HeartbeatOverride>,
-    next_token: u64,
-    /// Write ends of asyncio readers; one byte wakes each.
-    wakers: Vec<UnixStream>,
+    next_override: u64,
+    /// Publishers that wait.
+    room: Room,
+    /// Readers in this process that wait for news.
+    watchers: Watchers,
+    /// Told when the last subscriber has left.
+    emptied: Vec<oneshot::Sender<()>>,
+}
+
+/// A request that will be a subscriber in a moment; the stream does not expire meanwhile.
+pub(crate) struct Claim {
+    stream: Stream,
+    redeemed: bool,
 }
 
 impl Stream {
-    pub(crate) fn new(name: &str, hub: Arc<Hub>, options: Arc<StreamOptions>) -> Self {
-        let state = StreamState::new(hub.next_epoch(), options);
-        let seats = hub.shards().iter().map(|_| Seat::new()).collect();
-        Self(Arc::new(Shared {
+    pub(crate) fn new(name: &str, epoch: Epoch, delivery: &Arc<Delivery>, options: Arc<StreamOptions>) -> Self {
+        let state = StreamState::new(epoch, options);
+        Self(Arc::new(StreamShared {
             name: name.into(),
-            hub,
-            inner: Mutex::new(Inner { state, removed: false, readers: 0, extra: None }),
-            room: Condvar::new(),
-            news: Condvar::new(),
-            seats,
+            delivery: Arc::clone(delivery),
+            inner: Mutex::new(Inner { state, wanted: Position::MAX, arriving: 0, extra: None }),
+            links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
             touched: AtomicU64::new(coarse_ms()),
         }))
     }
@@ -95,55 +113,78 @@ impl Stream {
         &self.0.name
     }
 
-    /// Puts other options in force.
+    /// Puts other options in force; times count from then on.
     pub(crate) fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
         if *patch == StreamPatch::default() {
             return Ok(());
         }
-        let mut inner = self.inner();
+        let mut inner = self.lock();
         let options = inner.state.options().patched(patch)?;
         inner.state.set_options(Arc::new(options));
-        drop(inner);
         self.retune();
+        if let Some(room) = inner.room() {
+            // A longer history has room at once.
+            room.wake_first();
+        }
+        drop(inner);
+        self.tell_shards();
+        self.notify_directory();
         Ok(())
     }
 
     /// Subscribers on sockets now.
     pub fn subscribers(&self) -> usize {
-        self.0.seats.iter().map(|seat| seat.subscribers.load(Ordering::Relaxed) as usize).sum()
+        self.0.links.iter().map(|link| link.subscribers() as usize).sum()
     }
 
     /// The id of the newest event; `None` where nothing was published.
     pub fn last_id(&self) -> Option<String> {
-        let inner = self.inner();
-        let newest = inner.state.newest();
-        let frame = inner.state.log().get(newest)?;
-        match sse_fast_core::wire::id_of(frame.plain()) {
-            Some(id) => Some(String::from_utf8_lossy(id).into_owned()),
-            None => Some(inner.state.id_at(newest).as_str().to_owned()),
-        }
+        let inner = self.lock();
+        (inner.state.newest() > 0).then(|| inner.state.last_id())
     }
 
     /// Whether the terminal event was published.
     pub fn ended(&self) -> bool {
-        self.inner().state.ended()
+        self.lock().state.ended()
     }
 
     /// Forgets the name at once; subscribers get what was published, then their end. The name's
     /// next life has a new epoch.
     pub fn remove(&self) {
-        self.0.hub.remove(self);
-        self.inner().removed = true;
-        self.mark_dirty();
-        self.wake_readers(&mut self.inner());
+        let mut inner = self.lock();
+        inner.state.remove();
+        self.complete(inner);
+    }
+
+    /// Removes the stream if it has been out of use since before `since`, in coarse milliseconds.
+    pub(crate) fn remove_if_idle(&self, since: u64) -> bool {
+        let mut inner = self.lock();
+        let in_use = inner.arriving > 0 || self.subscribers() > 0;
+        if !inner.state.is_complete() && (in_use || self.touched() > since) {
+            return false;
+        }
+        inner.state.remove();
+        self.complete(inner);
+        true
+    }
+
+    /// Nothing will follow: everybody who waits is told.
+    fn complete(&self, mut inner: MutexGuard<'_, Inner>) {
+        if let Some(room) = inner.room() {
+            room.wake_all();
+        }
+        let listening = inner.listening();
+        drop(inner);
+        self.announce(listening);
+        self.notify_directory();
     }
 
     /// What the stream is doing.
     pub fn stats(&self) -> StreamStats {
-        let inner = self.inner();
-        let (log, touched) = (inner.state.log(), self.0.touched.load(Ordering::Relaxed));
+        let inner = self.lock();
+        let log = inner.state.log();
         #[allow(clippy::cast_precision_loss, reason = "milliseconds of uptime are far below 2^52")]
-        let silent_s = coarse_ms().saturating_sub(touched) as f64 / 1000.0;
+        let silent_s = coarse_ms().saturating_sub(self.touched()) as f64 / 1000.0;
         StreamStats {
             subscribers: self.subscribers() as u64,
             published: log.newest(),
@@ -154,8 +195,20 @@ impl Stream {
         }
     }
 
-    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.0.inner)
+    /// Whether the name was taken away.
+    pub(crate) fn removed(&self) -> bool {
+        self.lock().state.removed()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.lock().state.epoch()
+    }
+
+    /// Which life this is, and how long it lasts after the last sign of it; `None` is as long as the server.
+    pub(crate) fn lifetime(&self) -> (Epoch, Option<Duration>) {
+        let inner = self.lock();
+        let options = inner.state.options();
+        (inner.state.epoch(), if inner.state.ended() { Some(options.linger) } else { options.expire })
     }
 
     /// Whether two handles lead to the same stream.
@@ -163,53 +216,153 @@ impl Stream {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Coarse milliseconds of the last event, or of the stream's making.
+    /// Whether the stream is of the server whose delivery this is.
+    pub(crate) fn belongs_to(&self, delivery: &Arc<Delivery>) -> bool {
+        Arc::ptr_eq(&self.0.delivery, delivery)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock()
+    }
+
+    pub(crate) fn link(&self, shard: usize) -> &Link {
+        &self.0.links[shard]
+    }
+
+    /// Whether the server was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.delivery.is_closed()
+    }
+
+    /// Coarse milliseconds of the last sign of life.
     pub(crate) fn touched(&self) -> u64 {
         self.0.touched.load(Ordering::Relaxed)
     }
 
-    /// A reader's end of a pair whose other end gets a byte when there is news.
-    pub(crate) fn add_waker(&self) -> std::io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        theirs.set_nonblocking(true)?;
-        self.inner().extra.get_or_insert_default().wakers.push(ours);
-        Ok(theirs)
+    pub(crate) fn touch(&self, now_ms: u64) {
+        self.0.touched.store(now_ms, Ordering::Relaxed);
     }
 
-    /// Waits for news until `until`; the caller looks again either way.
-    pub(crate) fn wait_for_news<'a>(&self, mut inner: MutexGuard<'a, Inner>, limit: Duration) -> MutexGuard<'a, Inner> {
-        inner.readers += 1;
-        let (mut inner, _) = self.0.news.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner);
-        inner.readers -= 1;
-        inner
+    /// A request that will be a subscriber; `None` where the stream was removed meanwhile.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let mut inner = self.lock();
+        if inner.state.removed() {
+            return None;
+        }
+        inner.arriving += 1;
+        Some(Claim { stream: self.clone(), redeemed: false })
     }
 
-    /// Wakes everything that waits for this stream: the server is closing.
-    pub(crate) fn wake_all(&self) {
-        self.wake_readers(&mut self.inner());
-        self.0.room.notify_all();
-        self.mark_dirty();
+    /// Resolves once the last subscriber has left, the one on its way included.
+    pub(crate) fn emptied(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().extra.get_or_insert_default().emptied.push(sender);
+        receiver
     }
 
-    fn mark_dirty(&self) {
-        for (seat, shard) in self.0.seats.iter().zip(self.0.hub.shards()) {
-            if seat.subscribers.load(Ordering::Acquire) > 0 && !seat.dirty.swap(true, Ordering::AcqRel) {
-                shard.mark_dirty(self);
+    /// A subscriber left, the last of its shard.
+    pub(crate) fn left(&self) {
+        let mut inner = self.lock();
+        if !inner.state.is_complete() {
+            // An ended stream lingers from its end on, whoever comes and goes.
+            self.touch(coarse_ms());
+        }
+        if inner.arriving == 0
+            && self.subscribers() == 0
+            && let Some(extra) = &mut inner.extra
+        {
+            for waiting in extra.emptied.drain(..) {
+                // Whoever waited may have gone.
+                let _ = waiting.send(());
             }
         }
     }
 
-    fn wake_readers(&self, inner: &mut Inner) {
-        if inner.readers > 0 {
-            self.0.news.notify_all();
+    /// Wakes everything that waits for this stream: the server is closing.
+    pub(crate) fn wake_all(&self) {
+        let mut inner = self.lock();
+        if let Some(room) = inner.room() {
+            room.wake_all();
         }
-        if let Some(extra) = &mut inner.extra {
-            // A full pair already says that there is news; a broken one has no reader any more.
-            extra.wakers.retain_mut(|waker| match std::io::Write::write(waker, &[1]) {
-                Ok(_) => true,
-                Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-            });
+        let listening = inner.listening();
+        drop(inner);
+        self.announce(listening);
+    }
+
+    /// There is news: shards and readers in this process look at the stream.
+    fn announce(&self, listening: Option<watch::Listening>) {
+        self.tell_shards();
+        if let Some(listening) = listening {
+            watch::wake(&listening);
+        }
+    }
+
+    fn tell_shards(&self) {
+        for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
+            if let Some(key) = link.bring_news() {
+                // A shard that is gone has no subscribers.
+                let _ = doorbell.push(Ring::News(key));
+            }
+        }
+    }
+
+    /// The times of this stream have changed, or it is over.
+    fn notify_directory(&self) {
+        let epoch = self.lock().state.epoch();
+        // Once the server is closed nothing is forgotten any more: everything is.
+        let _ = self.0.delivery.notices.push(Notice { name: self.0.name.clone(), epoch });
+    }
+}
+
+impl Inner {
+    /// Whether a publisher waits for sockets.
+    pub(crate) fn is_paying(&self) -> bool {
+        self.room().is_some_and(Room::is_paying)
+    }
+
+    /// The calling thread is to be woken by the next news.
+    pub(crate) fn park_me(&mut self) {
+        self.extra.get_or_insert_default().watchers.park_me();
+    }
+
+    /// The calling thread no longer waits for news.
+    pub(crate) fn forget_me(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.watchers.forget_me();
+        }
+    }
+
+    fn room(&self) -> Option<&Room> {
+        self.extra.as_ref().map(|extra| &extra.room)
+    }
+
+    fn room_mut(&mut self) -> &mut Room {
+        &mut self.extra.get_or_insert_default().room
+    }
+
+    fn listening(&mut self) -> Option<watch::Listening> {
+        self.extra.as_mut().and_then(|extra| extra.watchers.listening())
+    }
+}
+
+impl Claim {
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// It is a subscriber now; `inner` is its stream's.
+    pub(crate) fn redeem(mut self, inner: &mut Inner) {
+        debug_assert!(inner.arriving > 0, "a claim is counted");
+        inner.arriving -= 1;
+        self.redeemed = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.redeemed {
+            self.stream.lock().arriving -= 1;
+            self.stream.left();
         }
     }
 }

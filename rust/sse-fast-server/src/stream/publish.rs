@@ -1,34 +1,39 @@
-//! Publishing: append under the lock, then wake each shard that has subscribers, at most once.
+//! Publishing: append under the lock, then tell each shard that has subscribers, at most once.
 //!
-//! At most once: a dirty flag for this stream and shard, cleared before the log is read; a latch
-//! for the shard, cleared before its list of dirty streams is taken.
+//! Owns: when an event may be appended, and what happens then. Must not know: sockets, subscribers one by one.
+//! Changes together with `link` (what shards say) and `room` (who waits).
 //!
-//! # Waiting for room
-//! Publish waits for shards in two cases, at most `publish_wait` each time, and never for a socket
-//! that takes nothing:
-//! - before the log overwrites what a shard has not yet offered to its subscribers: or a plain
-//!   loop of ten thousand publishes would not reach every healthy reader whole;
-//! - while more than [`MAX_UNOFFERED_BYTES`] were appended since the walks last ended: running
-//!   further ahead of the shards makes events old and nothing faster.
+//! # Waiting
+//! Publishers append in the order they came. Let `first` be the oldest position that will be left. An event is appended
+//! - once every *writable* subscriber was given what lies below `first`, and the shards are not too many
+//!   bytes behind (`link`): these are the engine's own pace, and cost nobody's budget;
+//! - and once every subscriber whose socket is *full* and who is waited for was given it, or the budget is used up:
+//!   `publish_wait`, W, is what a stream's publishers wait for sockets in a minute, and what one thread does; one call
+//!   waits half of it at most. Whom a shard still counts as waited for is decided in `shard::debt`.
+//!
+//! [`Attempt::step`] decides and never blocks; a thread that must wait parks in between.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
-use sse_fast_core::id::IdText;
-use sse_fast_core::stream::{Prepared, Scratch, StreamState};
+use sse_fast_core::id::{IdText, Position};
+use sse_fast_core::options::StreamOptions;
+use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
+use super::room::Ticket;
 use super::{Inner, Stream};
-use crate::clock::coarse_ms;
+use crate::clock;
+use crate::delivery::{Patience, Ring};
+use crate::sync::MutexGuard;
 
-/// How far publishers may run ahead of the walks: what a socket takes unread twice over
-/// (`TCP_NOTSENT_LOWAT`). A walk then carries 16 KiB in each `send()`, where a byte costs a tenth
-/// of what it costs alone; more would only make the events older.
-const MAX_UNOFFERED_BYTES: u64 = 32 * 1024;
+/// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
+const LOOK_AGAIN: Micros = 1_000_000;
 
 /// Why an event was not published.
 #[derive(Debug, Error)]
@@ -63,171 +68,296 @@ pub enum PublishError {
 #[derive(Clone, Debug)]
 pub enum Published {
     /// `<epoch>-<n>`.
-    Ours(IdText),
+    Generated(IdText),
     /// The caller's own.
-    Own(Box<str>),
+    Custom(Box<str>),
 }
 
 impl Published {
     /// The id as it stands on the wire.
     pub fn id(&self) -> &str {
         match self {
-            Self::Ours(id) => id.as_str(),
-            Self::Own(id) => id,
+            Self::Generated(id) => id.as_str(),
+            Self::Custom(id) => id,
         }
     }
+}
+
+/// What an event is to its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One of many.
+    Ordinary,
+    /// The last.
+    Terminal,
+}
+
+/// What keeps an event from being appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    None,
+    /// A shard has not yet got to subscribers that would take it.
+    Shards,
+    /// Subscribers whose sockets are full.
+    Sockets,
+}
+
+/// One event on its way into a stream.
+pub(crate) struct Attempt<'a> {
+    event: &'a CheckedEvent<'a>,
+    role: Role,
+    /// Its place among those who wait, once it has to.
+    ticket: Option<Ticket>,
+    /// Encoded under these options; nobody else appends while it is the first.
+    prepared: Option<(Arc<StreamOptions>, Prepared)>,
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Appended; [`Stream::announce`] comes next, without the lock.
+    Published(Published),
+    /// To be tried again when woken, or at this moment.
+    Wait(Micros),
 }
 
 thread_local! {
     /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// What this thread has waited for sockets in the last minute, in all streams.
+    static ACCOUNT: RefCell<Spent> = RefCell::default();
 }
 
 impl Stream {
     /// Publishes without ever waiting: [`PublishError::WouldWait`] where it would have to.
     pub fn try_publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
         let event = event::check(event)?;
-        let inner = match self.0.inner.try_lock() {
-            Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(PublishError::WouldWait),
-        };
-        self.append(inner, &event, None, false)
+        let Some(mut inner) = self.0.inner.try_lock() else { return Err(PublishError::WouldWait) };
+        let published = Attempt::new(&event, Role::Ordinary).at_once(self, &mut inner)?;
+        let published = published.ok_or(PublishError::WouldWait)?;
+        self.finish_publish(inner);
+        Ok(published)
     }
 
-    /// Publishes, waiting for shards for at most `publish_wait`; never for a socket that takes
-    /// nothing.
+    /// Publishes, waiting as the module says.
     pub fn publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
-        let event = event::check(event)?;
-        self.append(self.inner(), &event, Some(self.0.hub.config.publish_wait), false)
+        self.append(&event::check(event)?, Role::Ordinary)
     }
 
     /// Publishes the terminal event and ends the stream.
     pub fn end(&self, data: &[u8], event: &str) -> Result<Published, PublishError> {
         let event = NewEvent { data, event: Some(event), ..NewEvent::default() };
-        let event = event::check(&event)?;
-        let published = self.append(self.inner(), &event, Some(self.0.hub.config.publish_wait), true)?;
-        self.0.hub.forget_later(self);
+        let published = self.append(&event::check(&event)?, Role::Terminal)?;
+        self.notify_directory();
         Ok(published)
     }
 
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
-        let name = event.unwrap_or("snapshot");
-        event::check(&NewEvent { data, event: Some(name), ..NewEvent::default() })?;
-        let Ok(text) = std::str::from_utf8(data) else { return Ok(()) };
-        let mut inner = self.inner();
-        self.writable(&inner)?;
-        SCRATCH.with_borrow_mut(|scratch| inner.state.set_snapshot(scratch, name, text));
+        let event = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
+        let event = event::check(&event)?;
+        let mut inner = self.lock();
+        self.check_open(&inner)?;
+        SCRATCH.with_borrow_mut(|scratch| inner.state.set_snapshot(scratch, &event));
         Ok(())
     }
 
-    /// Tells publishers that a floor rose.
-    pub(crate) fn room_rose(&self) {
-        // The lock makes sure that a publisher is either before its look or already waiting.
-        drop(self.inner());
-        self.0.room.notify_all();
+    /// Something that publishers wait for has happened.
+    pub(crate) fn wake_publisher(&self) {
+        if let Some(room) = self.lock().room() {
+            room.wake_first();
+        }
     }
 
-    fn writable(&self, inner: &Inner) -> Result<(), PublishError> {
+    fn append(&self, event: &CheckedEvent<'_>, role: Role) -> Result<Published, PublishError> {
+        let mut attempt = Attempt::new(event, role);
+        let mut inner = self.lock();
+        if let Some(published) = attempt.at_once(self, &mut inner)? {
+            self.finish_publish(inner);
+            return Ok(published);
+        }
+        let began = clock::now();
+        let outcome = loop {
+            let step = ACCOUNT.with_borrow_mut(|account| attempt.step(self, &mut inner, clock::now(), account));
+            match step {
+                Ok(Progress::Published(published)) => {
+                    self.finish_publish(inner);
+                    break Ok(published);
+                }
+                Ok(Progress::Wait(until)) => {
+                    drop(inner);
+                    park(until.saturating_sub(clock::now()));
+                    inner = self.lock();
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        let waits = &self.0.delivery.waits;
+        waits.count.fetch_add(1, Ordering::Relaxed);
+        waits.micros.fetch_add(clock::now().saturating_sub(began), Ordering::Relaxed);
+        outcome
+    }
+
+    /// Lets the stream go and tells everybody who waits for news.
+    fn finish_publish(&self, mut inner: MutexGuard<'_, Inner>) {
+        self.touch(clock::coarse_ms());
+        let listening = inner.listening();
+        drop(inner);
+        self.announce(listening);
+    }
+
+    fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
         let stream = || self.name().to_owned();
         if inner.state.ended() {
             Err(PublishError::Ended { stream: stream() })
-        } else if self.0.hub.closed() {
+        } else if self.0.delivery.is_closed() {
             Err(PublishError::Closed { stream: stream() })
-        } else if inner.removed {
+        } else if inner.state.removed() {
             Err(PublishError::Removed { stream: stream() })
         } else {
             Ok(())
         }
     }
 
-    /// Appends once there is room, or once `patience` is over; without patience it does not wait.
-    fn append(
-        &self,
-        mut inner: MutexGuard<'_, Inner>,
-        event: &CheckedEvent<'_>,
-        patience: Option<Duration>,
-        terminal: bool,
-    ) -> Result<Published, PublishError> {
-        self.writable(&inner)?;
-        let mut prepared = SCRATCH.with_borrow_mut(|scratch| inner.state.prepare(scratch, event));
-        if self.must_wait(&inner.state, &prepared) {
-            let Some(patience) = patience else { return Err(PublishError::WouldWait) };
-            inner = self.wait_for_room(inner, &mut prepared, event, patience)?;
+    /// What stands in the way of appending what leaves `first` the oldest.
+    fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
+        let (log, delivery) = (inner.state.log(), &self.0.delivery);
+        let overwrites = first > log.first();
+        // Without patience publishers are not paced either: they never wait but for what would be lost.
+        let patient = delivery.patience != Patience::Within(0);
+        let mut obstacle = Obstacle::None;
+        for (link, doorbell) in self.0.links.iter().zip(&delivery.doorbells) {
+            let is_behind = patient && link.is_behind(log.appended());
+            if (is_behind || overwrites && link.owes_writable(first)) && doorbell.is_open() {
+                return Obstacle::Shards;
+            }
+            if patient && overwrites && link.owes_held(first) && doorbell.is_open() {
+                obstacle = Obstacle::Sockets;
+            }
         }
+        obstacle
+    }
+
+    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet.
+    fn ask_shards(&self, inner: &mut Inner, first: Position) {
+        inner.wanted = first;
+        let appended = inner.state.log().appended();
+        for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
+            let stands_in_the_way = link.is_behind(appended) || link.owes_writable(first) || link.owes_held(first);
+            if stands_in_the_way && let Some(key) = link.ask() {
+                // A shard that is gone is not waited for.
+                let _ = doorbell.push(Ring::Waiting(key));
+            }
+        }
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(event: &'a CheckedEvent<'a>, role: Role) -> Self {
+        Self { event, role, ticket: None, prepared: None }
+    }
+
+    /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
+    pub(crate) fn at_once(&mut self, stream: &Stream, inner: &mut Inner) -> Result<Option<Published>, PublishError> {
+        debug_assert!(self.ticket.is_none(), "once it waits it is stepped");
+        stream.check_open(inner)?;
+        if inner.room().is_some_and(|room| !room.is_empty()) {
+            return Ok(None);
+        }
+        let first = self.prepare(inner);
+        Ok((stream.obstacle(inner, first) == Obstacle::None).then(|| self.append(inner)))
+    }
+
+    /// Goes as far as it can at `now`. `account` is what the calling thread has waited for sockets in the last minute.
+    pub(crate) fn step(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Inner,
+        now: Micros,
+        account: &mut Spent,
+    ) -> Result<Progress, PublishError> {
+        if let Err(error) = stream.check_open(inner) {
+            self.leave(inner, now, account);
+            return Err(error);
+        }
+        let limit = match stream.0.delivery.patience {
+            Patience::Lossless => Micros::MAX,
+            Patience::Within(limit) => limit,
+        };
+        let left = limit.saturating_sub(account.within_a_minute(now));
+        let room = inner.room_mut();
+        let ticket = *self.ticket.get_or_insert_with(|| room.join(left));
+        if !room.is_first(ticket) {
+            return Ok(Progress::Wait(now + LOOK_AGAIN));
+        }
+        let first = self.prepare(inner);
+        match stream.obstacle(inner, first) {
+            Obstacle::None => {}
+            Obstacle::Shards => {
+                inner.room_mut().stop_paying(now);
+                stream.ask_shards(inner, first);
+                return Ok(Progress::Wait(now + LOOK_AGAIN));
+            }
+            Obstacle::Sockets => {
+                let room = inner.room_mut();
+                room.pay(now);
+                let allowance = room.allowance(now, limit);
+                if allowance > 0 {
+                    stream.ask_shards(inner, first);
+                    return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
+                }
+                stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let published = self.append(inner);
+        self.leave(inner, now, account);
+        Ok(Progress::Published(published))
+    }
+
+    /// Encodes the event, again only if the options have changed; returns the oldest position that appending would leave.
+    fn prepare(&mut self, inner: &Inner) -> Position {
+        let state = &inner.state;
+        let current = self.prepared.take().filter(|(options, _)| Arc::ptr_eq(options, state.options()));
+        let (options, prepared) = current.unwrap_or_else(|| {
+            let prepared = SCRATCH.with_borrow_mut(|scratch| state.prepare(scratch, self.event));
+            (Arc::clone(state.options()), prepared)
+        });
+        let first = state.first_after(&prepared);
+        self.prepared = Some((options, prepared));
+        first
+    }
+
+    fn append(&mut self, inner: &mut Inner) -> Published {
+        let prepared = self.prepared.take().map(|(_, prepared)| prepared);
+        let prepared = prepared
+            .unwrap_or_else(|| SCRATCH.with_borrow_mut(|scratch| inner.state.prepare(scratch, self.event)));
         let id = inner.state.append(prepared);
-        if terminal {
+        if self.role == Role::Terminal {
             inner.state.end();
         }
-        self.0.touched.store(coarse_ms(), Ordering::Relaxed);
-        self.wake_readers(&mut inner);
-        drop(inner);
-        self.mark_dirty();
-        Ok(match id {
-            Some(id) => Published::Ours(id),
-            None => Published::Own(event.id().unwrap_or_default().into()),
-        })
+        id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
     }
 
-    fn wait_for_room<'a>(
-        &self,
-        mut inner: MutexGuard<'a, Inner>,
-        prepared: &mut Prepared,
-        event: &CheckedEvent<'_>,
-        patience: Duration,
-    ) -> Result<MutexGuard<'a, Inner>, PublishError> {
-        let began = Instant::now();
-        let outcome = loop {
-            let left = patience.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                break Ok(true);
+    fn leave(&mut self, inner: &mut Inner, now: Micros, account: &mut Spent) {
+        if let Some(ticket) = self.ticket.take() {
+            if inner.room_mut().is_first(ticket) {
+                inner.wanted = Position::MAX;
             }
-            self.announce_wait(&inner.state, prepared);
-            // Looked at once more: a walk may have ended before the announcement was seen.
-            if self.must_wait(&inner.state, prepared) {
-                inner = self.0.room.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            if let Err(error) = self.writable(&inner) {
-                break Err(error);
-            }
-            // Others may have published meanwhile: this event's place, and so its id, is another.
-            *prepared = SCRATCH.with_borrow_mut(|scratch| inner.state.prepare(scratch, event));
-            if !self.must_wait(&inner.state, prepared) {
-                break Ok(false);
-            }
-        };
-        if !patience.is_zero() {
-            self.0.hub.count_wait(began.elapsed(), matches!(outcome, Ok(true)));
-        }
-        outcome.map(|_| inner)
-    }
-
-    /// Whether a shard is to be waited for before `prepared` is appended.
-    fn must_wait(&self, state: &StreamState, prepared: &Prepared) -> bool {
-        let first_after = state.first_after(prepared);
-        if self.0.hub.config.publish_wait.is_zero() {
-            return false;
-        }
-        let overwrites = first_after > state.log().first();
-        let appended = state.log().appended();
-        self.0.seats.iter().zip(self.0.hub.shards()).any(|(seat, shard)| {
-            let owes = overwrites && seat.owes(first_after);
-            (owes || seat.behind(appended, MAX_UNOFFERED_BYTES)) && shard.works()
-        })
-    }
-
-    /// Tells the shards that are waited for.
-    fn announce_wait(&self, state: &StreamState, prepared: &Prepared) {
-        let first_after = state.first_after(prepared);
-        for (seat, shard) in self.0.seats.iter().zip(self.0.hub.shards()) {
-            if seat.behind(state.log().appended(), MAX_UNOFFERED_BYTES) {
-                seat.wait_for_walk();
-            }
-            if seat.owes(first_after) && !seat.waiting.swap(true, Ordering::AcqRel) {
-                shard.ask_for_room(self);
+            let paid = inner.room_mut().leave(ticket, now);
+            if paid > 0 {
+                account.add(now, paid);
             }
         }
     }
+}
+
+#[cfg(not(loom))]
+fn park(longest: Micros) {
+    std::thread::park_timeout(Duration::from_micros(longest));
+}
+
+#[cfg(loom)]
+fn park(_longest: Micros) {
+    loom::thread::park();
 }

@@ -1,0 +1,100 @@
+//! What a stream needs to reach its shards and the directory, and what all publishers share: patience, the closing.
+//!
+//! Owns: the way from publishers to shards. Must not know: streams, sockets, names. A doorbell carries a shard's own key,
+//! never a stream, so that nothing here leads back to what holds it. Invariant: once `closed`, never open again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::CompactString;
+use sse_fast_core::id::Epoch;
+
+use crate::clock::in_micros;
+use crate::mailbox::Mailbox;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A shard's own key for a stream; another stream may have it later, so that it may be stale wherever it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalKey(pub(crate) u32);
+
+impl LocalKey {
+    /// No key.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    /// The place in a shard's list.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a publisher tells a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    /// The stream has news; rung at most once until the shard has seen it.
+    News(LocalKey),
+    /// A publisher waits for this stream's floors to rise.
+    Waiting(LocalKey),
+}
+
+pub(crate) type Doorbell = Mailbox<Ring>;
+
+/// For how long publishers wait for subscribers whose sockets are full: the W of the delivery promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes: until they have taken enough, or are cut.
+    Lossless,
+    /// This many microseconds in a minute; 0 is not at all.
+    Within(u64),
+}
+
+impl Patience {
+    pub(crate) fn of(publish_wait: Option<Duration>) -> Self {
+        publish_wait.map_or(Self::Lossless, |wait| Self::Within(in_micros(wait)))
+    }
+}
+
+/// What a stream tells the directory: that its times have changed, because it ended, was removed or was told other
+/// options. By name and life, since the directory holds the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) name: CompactString,
+    pub(crate) epoch: Epoch,
+}
+
+/// See the module.
+pub(crate) struct Delivery {
+    /// One for each shard, in their order.
+    pub(crate) doorbells: Box<[Arc<Doorbell>]>,
+    /// For the directory.
+    pub(crate) notices: Mailbox<Notice>,
+    pub(crate) patience: Patience,
+    /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
+    closed: AtomicBool,
+    pub(crate) waits: Waits,
+}
+
+/// How publishers waited. Relaxed: numbers for people.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// Publishes that waited.
+    pub(crate) count: AtomicU64,
+    /// Those that went on although a subscriber still lacked what they overwrote.
+    pub(crate) gave_up: AtomicU64,
+    /// Microseconds waited in all.
+    pub(crate) micros: AtomicU64,
+}
+
+impl Delivery {
+    pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
+        Self { doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends publishing; the caller wakes who waits.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}

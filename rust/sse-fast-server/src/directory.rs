@@ -1,0 +1,327 @@
+//! The streams of a server by name, and what every part of it shares: settings, shards, counters.
+//!
+//! Owns: names, their lives, when they are forgotten. Must not know: HTTP, threads. Nothing here is global: a process may
+//! run several servers. The map's lock is held for a look-up or an insertion; who needs a stream clones its handle out.
+//! Invariants: a name leads to one stream that was not removed, or to none; nothing that the directory holds holds it.
+//!
+//! # Forgetting
+//! An ended stream answers late readers for `linger`; an open one with `expire` is forgotten that long after its last
+//! event or subscriber. A stream tells of its end and of other options by a notice; one task of the control thread
+//! ([`Directory::tend`]) reads them and sleeps until the next stream is due.
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use sse_fast_core::error::OptionError;
+use sse_fast_core::id::Epoch;
+use sse_fast_core::options::{StreamOptions, StreamPatch};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::clock::{coarse_ms, in_millis, unix_us};
+use crate::config::Config;
+use crate::delivery::{Delivery, Notice, Patience};
+use crate::expiry::Expiry;
+use crate::logs::Logs;
+use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::shard::SocketShard;
+use crate::stream::Stream;
+use crate::waiting::Waiting;
+
+/// The longest name a stream may have, in bytes: it travels in a request line.
+pub(crate) const MAX_NAME_BYTES: usize = 1024;
+
+/// Why a stream could not be had.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// The name cannot be one.
+    #[error("a stream's name must be 1 to {MAX_NAME_BYTES} bytes without control characters: got {name:?}")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// An option is wrong.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The server was closed.
+    #[error("cannot open stream {name:?}: the server is closed")]
+    Closed {
+        /// The stream's name.
+        name: String,
+    },
+}
+
+/// See the module.
+pub(crate) struct Directory {
+    pub(crate) config: Config,
+    /// The default options, shared by every stream that is told nothing else.
+    defaults: Arc<StreamOptions>,
+    /// What streams need to reach the shards.
+    pub(crate) delivery: Arc<Delivery>,
+    shards: Box<[SocketShard]>,
+    /// The streams by name. Those that were removed by their handles stay until the notice is read.
+    streams: RwLock<HashSet<Named>>,
+    /// Readers that wait for a name to appear.
+    pub(crate) waiting: Waiting,
+    /// When to look whether a stream is to be forgotten.
+    expiry: Mutex<Expiry>,
+    /// Wakes the task that forgets.
+    tending: Arc<Notify>,
+    /// The newest epoch given; later lives get greater ones whatever the clock does. Relaxed: it orders nothing else.
+    epoch: AtomicU64,
+    pub(crate) logs: Logs,
+    pub(crate) totals: Totals,
+}
+
+/// Counters that belong to no shard. Relaxed: numbers for people.
+#[derive(Default)]
+pub(crate) struct Totals {
+    /// Events of streams that were forgotten.
+    pub(crate) forgotten: AtomicU64,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// Connections that HTTP still has.
+    pub(crate) parsing: AtomicUsize,
+    /// Told when the last of them has gone.
+    pub(crate) answered: Notify,
+    /// Connections handed to shards so far; they are dealt out in turn.
+    pub(crate) handed_over: AtomicUsize,
+}
+
+/// A stream in the map, found by its name.
+struct Named(Stream);
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Named {}
+
+impl Wake for Arc<Notify> {
+    fn wake(&self) {
+        self.notify_one();
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(config: Config, shards: Box<[SocketShard]>, logs: Logs) -> Self {
+        let tending = Arc::new(Notify::new());
+        let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
+        let doorbells = shards.iter().map(SocketShard::doorbell).collect();
+        let delivery = Arc::new(Delivery::new(doorbells, notices, Patience::of(config.publish_wait)));
+        Self {
+            defaults: Arc::new(config.stream.clone()),
+            config,
+            delivery,
+            shards,
+            streams: RwLock::default(),
+            waiting: Waiting::default(),
+            expiry: Mutex::default(),
+            tending,
+            epoch: AtomicU64::new(0),
+            logs,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(crate) fn shards(&self) -> &[SocketShard] {
+        &self.shards
+    }
+
+    /// Connections now: HTTP's and the shards'.
+    pub(crate) fn connections(&self) -> usize {
+        let sockets: u64 = self.shards.iter().map(|shard| shard.counters().sockets.load(Ordering::Relaxed)).sum();
+        self.totals.parsing.load(Ordering::Relaxed) + usize::try_from(sockets).unwrap_or(0)
+    }
+
+    /// Resolves once HTTP has no connection left.
+    pub(crate) async fn requests_answered(&self) {
+        loop {
+            let answered = self.totals.answered.notified();
+            if self.totals.parsing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// A new life's epoch: the time in microseconds, and always greater than the last.
+    fn next_epoch(&self) -> Epoch {
+        let now = unix_us();
+        let previous = self.epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+        Epoch(now.max(previous.unwrap_or_else(|last| last) + 1))
+    }
+
+    /// Gets or creates a stream; options given are put in force either way.
+    pub(crate) fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        if let Some(stream) = self.find(name) {
+            stream.configure(patch)?;
+            return Ok(stream);
+        }
+        check_name(name)?;
+        let options = self.options(patch)?;
+        let mut streams = self.streams.write();
+        if self.closed() {
+            return Err(StreamError::Closed { name: name.to_owned() });
+        }
+        if let Some(stream) = streams.get(name).map(|named| named.0.clone()).filter(|stream| !stream.removed()) {
+            // Made by another thread since the look above.
+            drop(streams);
+            stream.configure(patch)?;
+            return Ok(stream);
+        }
+        let expires = options.expire.is_some();
+        let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
+        let former = streams.replace(Named(stream.clone()));
+        drop(streams);
+        if let Some(former) = former {
+            self.count_forgotten(&former.0);
+        }
+        if expires {
+            self.schedule(&stream);
+        }
+        self.waiting.appeared(name);
+        Ok(stream)
+    }
+
+    /// A stream without a name that leads to it.
+    pub(crate) fn unnamed(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        Ok(Stream::new(name, self.next_epoch(), &self.delivery, self.options(patch)?))
+    }
+
+    /// The stream of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<Stream> {
+        let stream = self.streams.read().get(name).map(|named| named.0.clone());
+        stream.filter(|stream| !stream.removed())
+    }
+
+    /// Every stream, in no order.
+    pub(crate) fn streams(&self) -> Vec<Stream> {
+        let streams: Vec<_> = self.streams.read().iter().map(|named| named.0.clone()).collect();
+        streams.into_iter().filter(|stream| !stream.removed()).collect()
+    }
+
+    pub(crate) fn closed(&self) -> bool {
+        self.delivery.is_closed()
+    }
+
+    /// Ends publishing and wakes who waits.
+    pub(crate) fn close(&self) {
+        self.delivery.close();
+        for stream in self.streams() {
+            stream.wake_all();
+        }
+        self.waiting.close();
+    }
+
+    /// Forgets every stream: nothing of the server is left but what the application holds.
+    pub(crate) fn clear(&self) {
+        self.delivery.notices.close();
+        self.streams.write().clear();
+        self.expiry.lock().clear();
+    }
+
+    /// Reads notices and forgets what is due, until it is dropped.
+    pub(crate) async fn tend(self: Arc<Self>) {
+        let mut notices = Vec::new();
+        loop {
+            self.delivery.notices.latch().clear();
+            self.delivery.notices.take(&mut notices);
+            for notice in notices.drain(..) {
+                self.read(&notice);
+            }
+            self.forget_due(coarse_ms());
+            let next = self.expiry.lock().next().map(|at| at.saturating_sub(coarse_ms()));
+            // The coarse clock is some milliseconds behind.
+            let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
+            let _ = tokio::time::timeout(pause, self.tending.notified()).await;
+        }
+    }
+
+    fn read(&self, notice: &Notice) {
+        let found = self.streams.read().get(notice.name.as_str()).map(|named| named.0.clone());
+        let Some(stream) = found.filter(|stream| stream.epoch() == notice.epoch) else { return };
+        if stream.removed() {
+            self.forget(&stream);
+        } else {
+            self.schedule(&stream);
+        }
+    }
+
+    /// Tells when to look at a stream next, if ever.
+    fn schedule(&self, stream: &Stream) {
+        let (epoch, wait) = stream.lifetime();
+        let at = wait.map(|wait| stream.touched().saturating_add(in_millis(wait)));
+        self.expiry.lock().schedule(stream, epoch, at);
+        self.tending.notify_one();
+    }
+
+    /// Forgets the streams that are due; those in use are looked at again later.
+    fn forget_due(&self, now: u64) {
+        loop {
+            let due = self.expiry.lock().take_due(now);
+            let Some(stream) = due else { return };
+            let (epoch, Some(wait)) = stream.lifetime() else { continue };
+            let wait = in_millis(wait);
+            if stream.remove_if_idle(now.saturating_sub(wait)) {
+                self.forget(&stream);
+            } else {
+                let since = stream.touched().max(if stream.subscribers() > 0 { now } else { 0 });
+                // A request on its way counts as use and has left no trace yet: not sooner than in a moment.
+                let at = since.saturating_add(wait).max(now + 100);
+                self.expiry.lock().schedule(&stream, epoch, Some(at));
+            }
+        }
+    }
+
+    /// Takes the name away from a stream that was removed.
+    fn forget(&self, stream: &Stream) {
+        let mut streams = self.streams.write();
+        if streams.get(stream.name()).is_some_and(|named| named.0.same(stream)) {
+            streams.remove(stream.name());
+            drop(streams);
+            self.count_forgotten(stream);
+        }
+        self.expiry.lock().schedule(stream, stream.epoch(), None);
+    }
+
+    fn count_forgotten(&self, stream: &Stream) {
+        let published = stream.lock().state.newest();
+        self.totals.forgotten.fetch_add(published, Ordering::Relaxed);
+    }
+
+    fn options(&self, patch: &StreamPatch) -> Result<Arc<StreamOptions>, OptionError> {
+        if *patch == StreamPatch::default() {
+            return Ok(Arc::clone(&self.defaults));
+        }
+        self.defaults.patched(patch).map(Arc::new)
+    }
+}
+
+/// Whether a name may be a stream's.
+pub(crate) fn check_name(name: &str) -> Result<(), StreamError> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return Err(StreamError::Name { name: name.chars().take(80).collect() });
+    }
+    Ok(())
+}

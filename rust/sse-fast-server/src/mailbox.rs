@@ -1,0 +1,113 @@
+//! What one thread leaves for another: a list, and a wake-up for the first thing in it.
+//!
+//! Owns: the list, its closing, the latch that makes many deliveries one wake-up. Must not know: what is left, who waits
+//! how. Invariants: what was pushed is taken or given back, never both, never neither; a closed mailbox takes nothing; a
+//! receiver that found [`Latch::is_set`] false sleeps only after that, and is woken for whatever is pushed later.
+//!
+//! A thread may have several mailboxes over one [`Latch`], which stands for its sleep.
+
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// Wakes a thread, however it sleeps.
+pub(crate) trait Wake: Send + Sync {
+    /// Ends its sleep, or the next one if it is awake.
+    fn wake(&self);
+}
+
+/// Whether a thread was already woken for what was left for it.
+pub(crate) struct Latch {
+    /// Set after something was left, cleared before it is taken. Relaxed: the list's lock orders it. A push that the
+    /// receiver did not find came under the lock after the receiver, which had cleared the latch before: it finds the
+    /// latch cleared and wakes the receiver, or somebody else did who found it so.
+    set: AtomicBool,
+    wake: Box<dyn Wake>,
+}
+
+impl Latch {
+    pub(crate) fn new(wake: impl Wake + 'static) -> Arc<Self> {
+        Arc::new(Self { set: AtomicBool::new(false), wake: Box::new(wake) })
+    }
+
+    /// Wakes the thread if it was not woken since it last looked.
+    pub(crate) fn ring(&self) {
+        if !self.set.swap(true, Ordering::Relaxed) {
+            self.wake.wake();
+        }
+    }
+
+    /// Whether something was left since [`Latch::clear`].
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Relaxed)
+    }
+
+    /// Before the mailboxes are looked into.
+    pub(crate) fn clear(&self) {
+        self.set.store(false, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+pub(crate) struct Mailbox<T> {
+    /// Protects the list; held for a push or a swap. Nothing else is done under it.
+    list: Mutex<List<T>>,
+    /// Whether the list is closed, for those who only want to know. Relaxed: a push finds out for certain.
+    closed: AtomicBool,
+    latch: Arc<Latch>,
+}
+
+struct List<T> {
+    items: Vec<T>,
+    closed: bool,
+}
+
+impl<T> Mailbox<T> {
+    /// An open mailbox of whoever sleeps behind the latch.
+    pub(crate) fn new(latch: &Arc<Latch>) -> Self {
+        let list = Mutex::new(List { items: Vec::new(), closed: false });
+        Self { list, closed: AtomicBool::new(false), latch: Arc::clone(latch) }
+    }
+
+    /// Leaves something and wakes the receiver; a closed mailbox gives it back.
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        self.push_quietly(item)?;
+        self.latch.ring();
+        Ok(())
+    }
+
+    /// Leaves something without waking the receiver: the caller does, by [`Latch::ring`], where this is `true`, for it
+    /// was the first.
+    pub(crate) fn push_quietly(&self, item: T) -> Result<bool, T> {
+        let mut list = self.list.lock();
+        if list.closed {
+            return Err(item);
+        }
+        list.items.push(item);
+        Ok(list.items.len() == 1)
+    }
+
+    /// Takes everything; `empty` takes its place and keeps its memory for the next time.
+    pub(crate) fn take(&self, empty: &mut Vec<T>) {
+        debug_assert!(empty.is_empty(), "what was taken before is done with");
+        std::mem::swap(&mut self.list.lock().items, empty);
+    }
+
+    /// Takes nothing more; what had been left is given back.
+    pub(crate) fn close(&self) -> Vec<T> {
+        self.closed.store(true, Ordering::Relaxed);
+        let mut list = self.list.lock();
+        list.closed = true;
+        std::mem::take(&mut list.items)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What wakes the receiver.
+    pub(crate) fn latch(&self) -> &Arc<Latch> {
+        &self.latch
+    }
+}

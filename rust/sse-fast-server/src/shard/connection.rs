@@ -1,0 +1,226 @@
+//! A connection: its socket, and what must be written to it before anything else.
+//!
+//! Owns: the socket, its framing, its phase, its next due time, the account of one whose socket was full. Must not know:
+//! streams, cursors. Invariants: a phase only goes on; `account.unwritten` is some only while the socket is full; a
+//! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it within the last
+//! minute. Its size is counted (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
+
+use std::io;
+
+use sse_fast_core::batch::Partial;
+use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::frame::Framing;
+use sse_fast_core::heartbeat::Tick;
+
+use super::net::Sink;
+use super::table::SubscriberKey;
+
+/// No tick: no timer runs.
+pub(super) const NO_TICK: Tick = Tick::MAX;
+
+/// See the module.
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    /// What reads a stream over it; `NONE` once it has left the stream and the connection is being closed.
+    pub(super) subscriber: SubscriberKey,
+    /// Who is in this place of the list: see `net::Token`.
+    pub(super) generation: u32,
+    /// When bytes were last taken.
+    pub(super) last_write: Tick,
+    /// When the wheel brings it up; an entry of the wheel for another tick is stale.
+    pub(super) due: Tick,
+    pub(super) framing: Framing,
+    pub(super) phase: Phase,
+    pub(super) flow: Flow,
+    /// Whether the reader has shut its side: it gets what there is, then the end.
+    pub(super) half_closed: bool,
+    /// What is kept of one whose socket is full, or was and made publishers wait.
+    pub(super) account: Option<Box<Account>>,
+}
+
+/// A connection's life, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its subscriber is given what is published.
+    Open,
+    /// Its last bytes are being written.
+    Finishing,
+    /// Our end is shut; the reader's is waited for a little, so that a reset destroys no last bytes.
+    Lingering,
+}
+
+/// Whether the socket takes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It took all it was offered.
+    Writable,
+    /// It did not; the poll will say when it takes more.
+    Full,
+}
+
+/// What a connection needs whose socket is full.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// What was begun, or must come first.
+    pub(super) unwritten: Option<Unwritten>,
+    /// How long publishers waited for it.
+    pub(super) spent: Spent,
+    /// Of that, since it last took a byte.
+    pub(super) idle: Micros,
+    /// It has used up its share: publishers wait for it again once it has everything.
+    pub(super) slow: bool,
+}
+
+/// Bytes that were begun or must come first.
+#[derive(Debug)]
+pub(super) enum Unwritten {
+    /// A frame, shared with everybody else who stopped in it.
+    Frame(Partial),
+    /// A head, a gap, a heartbeat, a last chunk: its own bytes.
+    Own { bytes: Box<[u8]>, written: usize },
+}
+
+impl Unwritten {
+    pub(super) fn own(bytes: &[u8]) -> Self {
+        Self::Own { bytes: bytes.into(), written: 0 }
+    }
+
+    pub(super) fn bytes(&self, framing: Framing) -> &[u8] {
+        match self {
+            Self::Frame(partial) => &partial.frame.bytes(framing)[partial.written..],
+            Self::Own { bytes, written } => &bytes[*written..],
+        }
+    }
+
+    fn advance(&mut self, taken: usize) {
+        match self {
+            Self::Frame(partial) => partial.written += taken,
+            Self::Own { written, .. } => *written += taken,
+        }
+    }
+}
+
+/// What a socket did with the bytes it was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It took them all.
+    All,
+    /// It took this many; it will say when it takes more.
+    Some(usize),
+    /// It is broken or closed.
+    Gone,
+}
+
+/// What a reader sent on a connection on which it has nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing, or a little that is ignored.
+    Nothing,
+    /// It has shut its side.
+    End,
+    /// It broke the connection, or sends so much that this is an attack.
+    Broken,
+}
+
+/// What a reader may send on a connection that is a subscription, for each time it is listened to.
+const MAX_UNASKED_BYTES: usize = 64 * 1024;
+
+impl<S: Sink> Connection<S> {
+    pub(super) fn new(socket: S, generation: u32, framing: Framing, now: Tick) -> Self {
+        Self {
+            socket,
+            subscriber: SubscriberKey::NONE,
+            generation,
+            last_write: now,
+            due: NO_TICK,
+            framing,
+            phase: Phase::Open,
+            flow: Flow::Writable,
+            half_closed: false,
+            account: None,
+        }
+    }
+
+    /// Offers bytes: one system call.
+    pub(super) fn offer(&mut self, bytes: &[u8], now: Tick) -> Taken {
+        debug_assert!(!bytes.is_empty(), "nothing is offered for nothing");
+        loop {
+            return match self.socket.write(bytes) {
+                Ok(taken) => {
+                    debug_assert!(taken <= bytes.len(), "a socket takes what it is offered");
+                    self.last_write = now;
+                    if let Some(account) = &mut self.account {
+                        account.idle = 0;
+                    }
+                    if taken == bytes.len() { Taken::All } else { Taken::Some(taken) }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Some(0),
+                Err(_) => Taken::Gone,
+            };
+        }
+    }
+
+    /// Writes what was begun; returns what the socket did, and how many bytes it took.
+    pub(super) fn offer_unwritten(&mut self, now: Tick) -> (Taken, usize) {
+        let Some(mut unwritten) = self.account.as_mut().and_then(|account| account.unwritten.take()) else {
+            return (Taken::All, 0);
+        };
+        let bytes = unwritten.bytes(self.framing);
+        let length = bytes.len();
+        let taken = self.offer(bytes, now);
+        match taken {
+            Taken::All => (taken, length),
+            Taken::Gone => (taken, 0),
+            Taken::Some(some) => {
+                unwritten.advance(some);
+                self.keep(Some(unwritten));
+                (taken, some)
+            }
+        }
+    }
+
+    /// The socket is full; this comes first when it takes bytes again.
+    pub(super) fn keep(&mut self, unwritten: Option<Unwritten>) {
+        let account = self.account.get_or_insert_default();
+        debug_assert!(account.unwritten.is_none(), "what was begun is ended before anything else begins");
+        account.unwritten = unwritten;
+        self.flow = Flow::Full;
+    }
+
+    /// The socket takes bytes again, and everything that was begun is written.
+    pub(super) fn flows(&mut self) {
+        let begun = self.account.as_ref().is_some_and(|account| account.unwritten.is_some());
+        debug_assert!(!begun, "what was begun is ended first");
+        self.flow = Flow::Writable;
+    }
+
+    /// It has everything: it is waited for again if it was slow, and its account is closed once the minute is over.
+    pub(super) fn has_everything(&mut self, now: Micros) {
+        if let Some(account) = &mut self.account {
+            debug_assert!(account.unwritten.is_none(), "it has everything");
+            account.slow = false;
+            account.idle = 0;
+            if account.spent.is_clear(now) {
+                self.account = None;
+            }
+        }
+    }
+
+    /// Reads and forgets what the reader sent.
+    pub(super) fn listen(&mut self) -> Heard {
+        let (mut buffer, mut total) = ([0u8; 4096], 0);
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Heard::End,
+                Ok(read) => total += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Heard::Broken,
+            }
+            if total > MAX_UNASKED_BYTES {
+                return Heard::Broken;
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Whom publishers wait for: the floors of a shard's streams, and the accounts of subscribers whose sockets are full.
+//!
+//! Owns: every change of a floor, and who counts as slow. Must not know: bytes, walks.
+//!
+//! # Floors
+//! A floor is never too high. `writable` is the lowest cursor of those whose sockets take bytes: what walks have reached
+//! (`walked`), or the cursor of somebody who catches up. `held` is the lowest cursor of those whose sockets are full and
+//! who are waited for. Both are lowered under the stream's lock: when somebody comes or recovers ([`Shard::owe`]), when a
+//! socket fills ([`Shard::fill`]). They are raised when a walk ends, when somebody has caught up or left, and when a
+//! publisher asks ([`Shard::answer_publishers`]).
+//!
+//! # Slow subscribers
+//! With W = `publish_wait`: the time in which a publisher waits for sockets is charged to each full subscriber it waits
+//! for. One that was charged W/2 in a minute, or W/8 without taking a byte, is slow until it has everything again, and is
+//! not waited for. Nor is one that is beyond `max_lag` (it will be skipped anyway), or that wants the newest alone.
+
+use sse_fast_core::budget::Micros;
+use sse_fast_core::id::Position;
+use sse_fast_core::lag::{self, Pace};
+use sse_fast_core::options::{OnLag, StreamOptions};
+
+use super::machine::Shard;
+use super::net::Net;
+use super::subscriber::{KEPT_UP, Subscriber};
+use super::table::SubscriberKey;
+use crate::delivery::{LocalKey, Patience};
+use crate::stream::Inner;
+
+/// How long a publisher that waits for sockets may have to wait until its shard looks by itself: what is charged is
+/// charged in pieces of this.
+const LOOK: Micros = 10_000;
+
+/// Full subscribers that may be looked at in a microsecond: a look at one takes 20 ns, and looks may take a sixteenth of
+/// the shard's time.
+const LOOKS_IN_A_MICROSECOND: Micros = 3;
+
+/// Streams whose publishers wait; few.
+#[derive(Default)]
+pub(super) struct Asked {
+    streams: Vec<Question>,
+}
+
+/// A publisher waits for this stream.
+struct Question {
+    local: LocalKey,
+    /// What came before is charged.
+    charged_until: Micros,
+    /// Not looked at before this.
+    next_look: Micros,
+}
+
+impl Asked {
+    /// When to look by itself.
+    pub(super) fn next_look(&self) -> Option<Micros> {
+        self.streams.iter().map(|question| question.next_look.max(question.charged_until + LOOK)).min()
+    }
+
+    fn forget(&mut self, local: LocalKey) {
+        self.streams.retain(|question| question.local != local);
+    }
+}
+
+impl<N: Net> Shard<N> {
+    /// A subscriber will be given what begins at its cursor, now that its socket takes bytes: it comes, or recovers. Under
+    /// the stream's lock, and before it joins the writable ones.
+    pub(super) fn owe(&mut self, key: SubscriberKey, inner: &Inner) {
+        let subscriber = &self.subscribers[key];
+        let (local, cursor) = (&mut self.locals[subscriber.local], subscriber.cursor());
+        let link = local.stream.link(self.number);
+        if local.roster.writable().is_empty() {
+            // What was published while nobody here could take it is owed to nobody else.
+            local.walked = inner.state.newest() + 1;
+            link.offered(inner.state.log().appended());
+        }
+        link.lower_writable(cursor);
+    }
+
+    /// A subscriber's socket is full: publishers may wait for it, from another budget.
+    pub(super) fn fill(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
+        let local = &mut self.locals[subscriber.local];
+        let link = local.stream.link(self.number);
+        let inner = local.stream.lock();
+        if subscriber.since == KEPT_UP {
+            subscriber.since = inner.state.newest();
+        }
+        link.lower_held(subscriber.cursor());
+        drop(inner);
+        let key_of_local = subscriber.local;
+        local.roster.fill(key, &mut self.subscribers);
+        self.raise_writable(key_of_local);
+    }
+
+    /// A walk has reached everybody it visits.
+    pub(super) fn walked(&mut self, key: LocalKey, low: Position, offered: u64) {
+        let local = &mut self.locals[key];
+        // It may have been raised meanwhile, when somebody came while nobody's socket took bytes.
+        local.walked = local.walked.max(low);
+        local.stream.link(self.number).offered(offered);
+        self.raise_writable(key);
+    }
+
+    /// Some of those who held the writable floor down do so no longer.
+    pub(super) fn raise_writable(&self, key: LocalKey) {
+        self.locals[key].stream.link(self.number).set_writable(self.writable_floor(key));
+    }
+
+    fn writable_floor(&self, key: LocalKey) -> Position {
+        let local = &self.locals[key];
+        if local.roster.writable().is_empty() {
+            return Position::MAX;
+        }
+        let catching_up = self.agenda.catching_up().map(|subscriber| &self.subscribers[subscriber]);
+        let cursors = catching_up.filter(|subscriber| subscriber.local == key).map(Subscriber::cursor);
+        cursors.fold(local.walked, Position::min)
+    }
+
+    /// A publisher waits for this stream.
+    pub(super) fn asked(&mut self, key: LocalKey) {
+        let local = &mut self.locals[key];
+        self.agenda.hurry(key, &mut local.stage);
+        if self.asked.streams.iter().all(|question| question.local != key) {
+            self.asked.streams.push(Question { local: key, charged_until: self.now, next_look: 0 });
+        }
+    }
+
+    /// The shard keeps the stream no longer.
+    pub(super) fn forget_question(&mut self, key: LocalKey) {
+        self.asked.forget(key);
+    }
+
+    /// Tells publishers that wait whether they may go on.
+    pub(super) fn answer_publishers(&mut self) {
+        if self.asked.streams.is_empty() {
+            return;
+        }
+        let mut questions = std::mem::take(&mut self.asked.streams);
+        questions.retain_mut(|question| self.now < question.next_look || !self.answer(question));
+        self.asked.streams = questions;
+    }
+
+    /// Answers a publisher if it may go on; says whether it did, or nobody asks any more.
+    fn answer(&mut self, question: &mut Question) -> bool {
+        let key = question.local;
+        let stream = self.locals[key].stream.clone();
+        let link = stream.link(self.number);
+        let inner = stream.lock();
+        if inner.wanted == Position::MAX {
+            link.see_waiting();
+            return true;
+        }
+        let since = std::mem::replace(&mut question.charged_until, self.now);
+        if inner.is_paying() {
+            self.charge(key, &inner, self.now.saturating_sub(since));
+        }
+        let full = self.locals[key].roster.full();
+        question.next_look = self.now + full.len() as Micros / LOOKS_IN_A_MICROSECOND;
+        let held = full.iter().filter(|&&full| self.is_held(full, &inner)).map(|&full| self.subscribers[full].cursor());
+        let (writable, held) = (self.writable_floor(key), held.min().unwrap_or(Position::MAX));
+        link.set_writable(writable);
+        link.set_held(held);
+        // A quarter of the log at a time, so that a publisher is not woken for each event.
+        let (first, newest) = (inner.state.log().first(), inner.state.newest());
+        let enough = (inner.wanted + (newest - first) / 4).min(newest + 1);
+        // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
+        let floor = if inner.is_paying() { writable.min(held) } else { writable };
+        if floor < enough || link.is_behind(inner.state.log().appended()) {
+            return false;
+        }
+        link.see_waiting();
+        drop(inner);
+        stream.wake_publisher();
+        true
+    }
+
+    /// Charges those a publisher waits for.
+    fn charge(&mut self, key: LocalKey, inner: &Inner, amount: Micros) {
+        let Patience::Within(limit) = self.settings.patience else { return };
+        for at in 0..self.locals[key].roster.full().len() {
+            let full = self.locals[key].roster.full()[at];
+            if !self.is_held(full, inner) || self.subscribers[full].cursor() >= inner.wanted {
+                continue;
+            }
+            let connection = &mut self.connections[self.subscribers[full].connection];
+            let account = connection.account.get_or_insert_default();
+            account.spent.add(self.now, amount);
+            account.idle += amount;
+            account.slow = account.idle >= limit / 8 || account.spent.within_a_minute(self.now) >= limit / 2;
+        }
+    }
+
+    /// Whether publishers wait for a subscriber whose socket is full.
+    fn is_held(&self, key: SubscriberKey, inner: &Inner) -> bool {
+        let subscriber = &self.subscribers[key];
+        let account = &self.connections[subscriber.connection].account;
+        let options = inner.state.options();
+        options.on_lag != OnLag::Latest
+            && !account.as_ref().is_some_and(|account| account.slow)
+            && !self.is_beyond_max_lag(subscriber, inner)
+    }
+
+    /// Whether a subscriber whose socket is full lags by more than it may.
+    pub(super) fn is_beyond_max_lag(&self, subscriber: &Subscriber, inner: &Inner) -> bool {
+        match self.pace_of(subscriber, inner.state.options()) {
+            Pace::Full { since } => {
+                lag::lag(inner.state.newest(), subscriber.cursor(), since) > inner.state.options().max_lag
+            }
+            Pace::Writable | Pace::InProcess => false,
+        }
+    }
+
+    /// How a subscriber's lag is counted. Where publishers wait as long as it takes nothing is skipped, so none is.
+    pub(super) fn pace_of(&self, subscriber: &Subscriber, options: &StreamOptions) -> Pace {
+        let lossless = self.settings.patience == Patience::Lossless && options.on_lag == OnLag::Skip;
+        if subscriber.since == KEPT_UP || lossless { Pace::Writable } else { Pace::Full { since: subscriber.since } }
+    }
+
+    /// What must hold after each step: no floor is above what is owed.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) fn check_floors(&self, key: LocalKey) {
+        let local = &self.locals[key];
+        let (writable, held) = local.stream.link(self.number).floors();
+        for &writes in local.roster.writable() {
+            let cursor = self.subscribers[writes].cursor();
+            debug_assert!(writable <= cursor, "the writable floor {writable} is above the cursor {cursor}");
+        }
+        let inner = local.stream.lock();
+        for &full in local.roster.full().iter().filter(|&&full| self.is_held(full, &inner)) {
+            let cursor = self.subscribers[full].cursor();
+            debug_assert!(held <= cursor, "the held floor {held} is above the cursor {cursor}");
+        }
+    }
+}

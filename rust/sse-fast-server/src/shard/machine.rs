@@ -1,0 +1,372 @@
+//! A shard: sockets, subscribers and timers of one thread, stepped.
+//!
+//! Owns: what is done in which order in a step, and how much of it. Must not know: threads, the poll, the clock: a step is
+//! handed the time and what the poll said, so that a simulation steps the very same shard. Invariant: after each step
+//! what `check` says holds.
+//!
+//! A step takes the mail, answers the sockets, runs the timers, and works on what is to be sent. Work stops to take mail
+//! after a few dozen sends, and for the sockets after a few hundred, so that a walk over ten thousand subscribers delays
+//! nobody's connection (measured: 69 ms without, about 1 ms with).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use sse_fast_core::batch::Batch;
+use sse_fast_core::budget::Micros;
+use sse_fast_core::heartbeat::{Tick, Wheel};
+
+use super::agenda::{Agenda, Stage, Work};
+use super::connection::{Connection, Flow, Heard, Phase};
+use super::debt::Asked;
+use super::local::{HeartbeatFrame, LocalStream};
+use super::net::{Net, Ready, Sink, Token};
+use super::subscriber::Subscriber;
+use super::table::{ConnectionKey, SubscriberKey, Table};
+use super::{Arrival, Order, ShardHandle};
+use crate::clock::{Ticks, in_ticks};
+use crate::delivery::{LocalKey, Patience, Ring};
+use crate::stats::{CloseReason, Counters};
+use crate::stream::Stream;
+
+/// How a shard is told to work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long a reader may take nothing.
+    pub(crate) stall_timeout: Duration,
+    /// How long publishers wait for sockets.
+    pub(crate) patience: Patience,
+    pub(crate) pacing: Pacing,
+}
+
+/// How much is done at a time; a simulation has smaller numbers, so that few subscribers show every seam.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pacing {
+    /// Sends between two takings of the mail.
+    pub(crate) sends_per_mail: usize,
+    /// Sends in a step.
+    pub(crate) sends_per_step: usize,
+    /// A walk over fewer takes no time that would be worth a rest.
+    pub(crate) long_walk: usize,
+    /// Batches that one subscriber is given before others are served: about a megabyte.
+    pub(crate) rounds: usize,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self { sends_per_mail: 32, sends_per_step: 256, long_walk: 256, rounds: 8 }
+    }
+}
+
+/// What a step says about the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// There is more to do.
+    Now,
+    /// Something is due then, if nothing comes before.
+    At(Micros),
+    /// Nothing is due.
+    Whenever,
+    /// The server has shut down and everybody is gone; there is no next step.
+    Stopped,
+}
+
+/// See the module.
+pub(crate) struct Shard<N: Net> {
+    /// Which shard this is: the index of its link in every stream.
+    pub(super) number: usize,
+    pub(super) handle: ShardHandle<N::Socket>,
+    pub(super) net: N,
+    pub(super) settings: Settings,
+    /// `stall_timeout` in ticks.
+    pub(super) stall: Tick,
+    pub(super) connections: Table<ConnectionKey, Connection<N::Socket>>,
+    pub(super) subscribers: Table<SubscriberKey, Subscriber>,
+    pub(super) locals: Table<LocalKey, LocalStream>,
+    pub(super) agenda: Agenda,
+    pub(super) asked: Asked,
+    pub(super) wheel: Wheel,
+    /// The time of the step under way, also in ticks.
+    pub(super) now: Micros,
+    pub(super) tick: Tick,
+    ticks: Ticks,
+    /// The frames of the walk under way, and whose they are.
+    pub(super) frames: Batch,
+    pub(super) frames_of: LocalKey,
+    /// The frames of a subscriber that is served alone.
+    pub(super) single: Batch,
+    /// Bytes put together for one write; reused.
+    pub(super) out: Vec<u8>,
+    /// The heartbeat made last: most streams have the same.
+    pub(super) last_heartbeat: Option<Rc<HeartbeatFrame>>,
+    /// What the next connection's events are known by.
+    pub(super) generation: u32,
+    /// When everybody is to be gone, once the server shuts down.
+    pub(super) draining: Option<Micros>,
+    /// What mailboxes are swapped with, so that both keep their memory.
+    rings: Vec<Ring>,
+    arrivals: Vec<Arrival<N::Socket>>,
+    orders: Vec<Order>,
+    /// Who is due in this step; reused.
+    pub(super) due: Vec<(u32, Tick)>,
+}
+
+/// Entries that an empty list of mail keeps memory for; a storm's is given back.
+const KEPT_RINGS: usize = 1024;
+const KEPT_ARRIVALS: usize = 128;
+
+/// The most connections among which every invariant is checked after each step.
+#[cfg(debug_assertions)]
+const CHECKED: usize = 64;
+
+impl<N: Net> Shard<N> {
+    pub(crate) fn new(handle: ShardHandle<N::Socket>, number: usize, net: N, settings: Settings, now: Micros) -> Self {
+        Self {
+            number,
+            handle,
+            net,
+            settings,
+            stall: in_ticks(settings.stall_timeout),
+            connections: Table::new(),
+            subscribers: Table::new(),
+            locals: Table::new(),
+            agenda: Agenda::default(),
+            asked: Asked::default(),
+            wheel: Wheel::default(),
+            now,
+            tick: 0,
+            ticks: Ticks::since(now),
+            frames: Batch::default(),
+            frames_of: LocalKey::NONE,
+            single: Batch::default(),
+            out: Vec::new(),
+            last_heartbeat: None,
+            generation: 0,
+            draining: None,
+            rings: Vec::new(),
+            arrivals: Vec::new(),
+            orders: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Does what is to be done at `now`, after the poll has said which sockets are `ready`.
+    pub(crate) fn step(&mut self, now: Micros, ready: impl Iterator<Item = Ready>) -> Next {
+        self.now = now;
+        self.tick = self.ticks.at(now);
+        self.take_mail();
+        for event in ready {
+            self.on_ready(event);
+        }
+        self.run_timers();
+        self.work();
+        self.answer_publishers();
+        self.cut_at_the_end_of_the_drain();
+        #[cfg(debug_assertions)]
+        self.check();
+        if self.draining.is_some() && self.connections.is_empty() {
+            self.handle.close();
+            return Next::Stopped;
+        }
+        self.next()
+    }
+
+    /// When the next step is due.
+    fn next(&mut self) -> Next {
+        if self.agenda.is_busy() || self.handle.has_mail() {
+            return Next::Now;
+        }
+        let timer = self.wheel.next_due().map(|tick| self.ticks.beginning(tick));
+        let due = [timer, self.asked.next_look(), self.agenda.next_rest(), self.draining].into_iter().flatten().min();
+        match due {
+            Some(at) if at <= self.now => Next::Now,
+            Some(at) => Next::At(at),
+            None => Next::Whenever,
+        }
+    }
+
+    /// Takes what others left, where anything was left.
+    pub(super) fn take_mail(&mut self) {
+        if !self.handle.has_mail() {
+            return;
+        }
+        let (mut rings, mut arrivals) = (std::mem::take(&mut self.rings), std::mem::take(&mut self.arrivals));
+        let mut orders = std::mem::take(&mut self.orders);
+        self.handle.take(&mut rings, &mut arrivals, &mut orders);
+        for arrival in arrivals.drain(..) {
+            self.arrive(arrival);
+        }
+        for ring in rings.drain(..) {
+            self.on_ring(ring);
+        }
+        for order in orders.drain(..) {
+            self.obey(order);
+        }
+        rings.shrink_to(KEPT_RINGS);
+        arrivals.shrink_to(KEPT_ARRIVALS);
+        (self.rings, self.arrivals, self.orders) = (rings, arrivals, orders);
+    }
+
+    /// A key that leads elsewhere by now costs a walk in vain: who has the key then is told by `Link::bind`.
+    fn on_ring(&mut self, ring: Ring) {
+        match ring {
+            Ring::News(key) if self.locals.get(key).is_some() => {
+                let local = &mut self.locals[key];
+                // Seen before the log is read: what is published from here on brings news again.
+                local.stream.link(self.number).see_news();
+                self.agenda.news(key, &mut local.stage);
+            }
+            Ring::Waiting(key) if self.locals.get(key).is_some() => self.asked(key),
+            Ring::News(_) | Ring::Waiting(_) => {}
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
+            Order::Drain { until } => {
+                self.draining = Some(until);
+                for key in self.locals.keys() {
+                    self.agenda.news(key, &mut self.locals[key].stage);
+                }
+                for key in self.connections.keys() {
+                    if self.connections[key].phase == Phase::Lingering {
+                        self.close(key, CloseReason::Ended);
+                    }
+                }
+            }
+            #[cfg(test)]
+            Order::Fail => panic!("told to"),
+        }
+    }
+
+    /// A socket has changed.
+    fn on_ready(&mut self, event: Ready) {
+        let Token { index, generation } = event.token;
+        let key = ConnectionKey(index);
+        let is_current = |connection: &Connection<N::Socket>| connection.generation == generation;
+        if !self.connections.get(key).is_some_and(is_current) {
+            return;
+        }
+        let heard = match event {
+            Ready { broken: true, .. } => Heard::Broken,
+            Ready { readable: true, .. } => self.connections[key].listen(),
+            Ready { .. } => Heard::Nothing,
+        };
+        match heard {
+            Heard::Broken => self.close(key, self.reason_of_end(key)),
+            Heard::End if !self.connections[key].half_closed => self.half_close(key),
+            Heard::End | Heard::Nothing => {}
+        }
+        if event.writable && self.connections.get(key).is_some_and(|connection| connection.flow == Flow::Full) {
+            self.recover(key);
+        }
+    }
+
+    /// Why a connection ended that we did not end: the kernel, too, finds readers that take nothing.
+    fn reason_of_end(&self, key: ConnectionKey) -> CloseReason {
+        match self.connections[key].socket.take_error() {
+            Some(error) if error.kind() == std::io::ErrorKind::TimedOut => CloseReason::Stalled,
+            _ => CloseReason::Gone,
+        }
+    }
+
+    fn work(&mut self) {
+        let locals = &mut self.locals;
+        self.agenda.end_rests(self.now, |key| locals[key].stage = Stage::Queued);
+        let (mut sent, mut mail_at) = (0, self.settings.pacing.sends_per_mail);
+        while sent < self.settings.pacing.sends_per_step {
+            sent += 1 + match self.agenda.next() {
+                Some(Work::CatchUp(subscriber)) => self.catch_up(subscriber),
+                Some(Work::Begin(local)) => self.begin_walk(local),
+                Some(Work::Continue(walk)) => self.walk(walk),
+                None => return,
+            };
+            if sent >= mail_at {
+                mail_at = sent + self.settings.pacing.sends_per_mail;
+                self.take_mail();
+            }
+        }
+    }
+
+    fn cut_at_the_end_of_the_drain(&mut self) {
+        if self.draining.is_some_and(|until| self.now >= until) {
+            for key in self.connections.keys() {
+                self.close(key, CloseReason::Shutdown);
+            }
+        }
+    }
+
+    /// What must hold after each step; not in crowds, where looking at everybody would take all the time.
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        if self.connections.len() > CHECKED {
+            return;
+        }
+        for (key, local) in self.locals.iter() {
+            let on_the_list = usize::from(local.stage != Stage::Idle);
+            debug_assert_eq!(self.agenda.count(key), on_the_list, "a stream is on the list once, or not at all");
+            debug_assert!(!local.roster.is_empty() || local.stage != Stage::Idle, "it is kept for somebody");
+            debug_assert_eq!(local.stream.link(self.number).local(), key, "publishers know it by its key");
+            debug_assert_eq!(local.stream.link(self.number).subscribers() as usize, local.roster.all().len());
+            self.check_floors(key);
+        }
+        for (key, subscriber) in self.subscribers.iter() {
+            let connection = &self.connections[subscriber.connection];
+            debug_assert_eq!((connection.subscriber, connection.phase), (key, Phase::Open), "it reads over an open one");
+            let roster = &self.locals[subscriber.local].roster;
+            let writable = connection.flow == Flow::Writable;
+            debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands with its like");
+        }
+        for (_, connection) in self.connections.iter() {
+            let unwritten = connection.account.as_ref().is_some_and(|account| account.unwritten.is_some());
+            debug_assert!(!unwritten || connection.flow == Flow::Full, "only a full socket leaves something unwritten");
+        }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        self.handle.counters()
+    }
+
+    /// The key of a stream here, made where there is none.
+    pub(super) fn local_of(&mut self, stream: &Stream) -> LocalKey {
+        let link = stream.link(self.number);
+        if link.local() != LocalKey::NONE {
+            return link.local();
+        }
+        let local = LocalStream {
+            stream: stream.clone(),
+            roster: super::subscriber::Roster::default(),
+            walked: 0,
+            heartbeat: None,
+            stage: Stage::Idle,
+        };
+        let key = self.locals.insert(local);
+        // Its heartbeat is found where its first subscriber is counted.
+        link.retune();
+        let (news, waiting) = link.bind(key);
+        if news {
+            self.agenda.news(key, &mut self.locals[key].stage);
+        }
+        if waiting {
+            self.asked(key);
+        }
+        key
+    }
+
+    /// Forgets a stream that has no subscribers here and no walk.
+    pub(super) fn forget_if_unused(&mut self, key: LocalKey) {
+        let local = &self.locals[key];
+        if !local.roster.is_empty() || local.stage != Stage::Idle {
+            return;
+        }
+        let local = self.locals.remove(key);
+        self.forget_question(key);
+        if self.frames_of == key {
+            self.frames.clear();
+            self.frames_of = LocalKey::NONE;
+        }
+        if local.stream.link(self.number).unbind() {
+            local.stream.wake_publisher();
+        }
+    }
+}

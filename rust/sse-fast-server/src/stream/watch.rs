@@ -1,0 +1,158 @@
+//! Readers in this process that wait for a stream's news: threads that are parked, and event loops.
+//!
+//! Owns: who is to be woken. Must not know: what a reader is given (`reader`), what an event loop is. A publish takes the
+//! list under the stream's lock and wakes after it, so that its cost does not grow with the tasks that wait: an event
+//! loop is one entry here, however many of its tasks read the stream, and gets one wake-up for all its streams.
+//! Invariant: who looked at the stream under its lock and found nothing is on the list before it sleeps.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use super::Stream;
+use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Thread, current};
+
+/// Who waits for news of one stream; under the stream's lock.
+#[derive(Default)]
+pub(super) struct Watchers {
+    /// Event loops; replaced as a whole when one comes or goes, so that a publish shares it.
+    loops: Option<Arc<[Arc<Entry>]>>,
+    /// Threads, each once.
+    threads: Vec<Thread>,
+}
+
+/// Those to be woken by one publish.
+pub(super) struct Listening {
+    loops: Option<Arc<[Arc<Entry>]>>,
+    threads: Vec<Thread>,
+}
+
+/// An event loop that waits for one stream.
+struct Entry {
+    token: u64,
+    /// Whether the token lies in the mailbox. Relaxed: the mailbox's lock orders it; a token too many is a look in vain,
+    /// and it is cleared before the loop's tasks look.
+    signalled: AtomicBool,
+    mailbox: Arc<Mailbox<u64>>,
+}
+
+/// What wakes an event loop: a descriptor that becomes readable when streams that its tasks watch have news.
+pub struct Wakeups {
+    mailbox: Arc<Mailbox<u64>>,
+    /// Our end; the other is written to by publishers.
+    readable: UnixStream,
+}
+
+/// The watching of one stream for an event loop; it ends when this is dropped.
+pub struct Watch {
+    stream: Stream,
+    entry: Arc<Entry>,
+}
+
+/// The end that publishers write to.
+struct Bell(UnixStream);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        // Full: then the other end is readable already. Broken: then nobody listens any more.
+        let _ = io::Write::write(&mut &self.0, &[1]);
+    }
+}
+
+impl Watchers {
+    /// Those to be woken now, if anybody is: threads once, event loops each time.
+    pub(super) fn listening(&mut self) -> Option<Listening> {
+        if self.loops.is_none() && self.threads.is_empty() {
+            return None;
+        }
+        Some(Listening { loops: self.loops.clone(), threads: std::mem::take(&mut self.threads) })
+    }
+
+    /// The calling thread is to be woken by the next news.
+    pub(super) fn park_me(&mut self) {
+        self.forget_me();
+        self.threads.push(current());
+    }
+
+    /// The calling thread waits no longer.
+    pub(super) fn forget_me(&mut self) {
+        if !self.threads.is_empty() {
+            let me = current().id();
+            self.threads.retain(|thread| thread.id() != me);
+        }
+    }
+}
+
+/// Wakes them; without the stream's lock.
+pub(super) fn wake(listening: &Listening) {
+    listening.threads.iter().for_each(Thread::unpark);
+    for entry in listening.loops.iter().flat_map(|loops| loops.iter()) {
+        if !entry.signalled.swap(true, Ordering::Relaxed) {
+            // The event loop may have ended.
+            let _ = entry.mailbox.push(entry.token);
+        }
+    }
+}
+
+impl Wakeups {
+    /// For one event loop.
+    pub fn new() -> io::Result<Self> {
+        let (readable, written) = UnixStream::pair()?;
+        readable.set_nonblocking(true)?;
+        written.set_nonblocking(true)?;
+        let mailbox = Arc::new(Mailbox::new(&Latch::new(Bell(written))));
+        Ok(Self { mailbox, readable })
+    }
+
+    /// Takes the tokens of the streams that have news; the descriptor is quiet then until there is more.
+    pub fn take(&self) -> Vec<u64> {
+        let mut bytes = [0; 64];
+        while (&self.readable).read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        self.mailbox.latch().clear();
+        let mut tokens = Vec::new();
+        self.mailbox.take(&mut tokens);
+        tokens
+    }
+}
+
+impl AsFd for Wakeups {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+}
+
+impl Stream {
+    /// Watches the stream for an event loop: `token` is among its wake-ups after each piece of news.
+    pub fn watch(&self, wakeups: &Wakeups, token: u64) -> Watch {
+        let signalled = AtomicBool::new(false);
+        let entry = Arc::new(Entry { token, signalled, mailbox: Arc::clone(&wakeups.mailbox) });
+        let mut inner = self.lock();
+        let loops = &mut inner.extra.get_or_insert_default().watchers.loops;
+        let others = loops.iter().flat_map(|loops| loops.iter().cloned());
+        *loops = Some(others.chain([Arc::clone(&entry)]).collect());
+        drop(inner);
+        Watch { stream: self.clone(), entry }
+    }
+}
+
+impl Watch {
+    /// The token was taken: what is published from here on brings it again. Tasks look after this.
+    pub fn rearm(&self) {
+        self.entry.signalled.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut inner = self.stream.lock();
+        if let Some(extra) = &mut inner.extra {
+            let loops = &mut extra.watchers.loops;
+            let others = loops.iter().flat_map(|loops| loops.iter()).filter(|other| !Arc::ptr_eq(other, &self.entry));
+            let others: Arc<[_]> = others.cloned().collect();
+            *loops = Some(others).filter(|loops| !loops.is_empty());
+        }
+    }
+}
