@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, final
 from ._run import RunSpec
 from ._stream import Event, Events
 
-__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "__version__", "json_dumps"]
+__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "Wakeups", "Watch", "__version__", "json_dumps"]
 
 __version__: Final[str]
 
@@ -290,8 +290,33 @@ class Reader:
     def try_next(self) -> tuple[_Row, None] | tuple[None, _Reason]:
         """The next event if there is one already."""
 
-    def wake_fd(self) -> int:
-        """A new descriptor of a socket that becomes readable when there may be something; the caller closes it."""
+    @property
+    def stream_number(self) -> int:
+        """A number that is the stream's as long as somebody reads it: two readers of one stream have the same."""
+
+@final
+class Wakeups:
+    """One event loop's wake-ups: a descriptor that becomes readable when streams that are watched have news."""
+
+    def __new__(cls) -> Wakeups: ...
+    def fileno(self) -> int:
+        """The descriptor; it is closed with this object."""
+
+    def take(self) -> list[int]:
+        """The numbers of the streams that have news, each once; the descriptor is quiet then until there is more."""
+
+    def watch(self, reader: Reader, number: int) -> Watch:
+        """Watches the stream of a reader: `number` is among those that `take` gives after each piece of news."""
+
+@final
+class Watch:
+    """The watching of one stream; it ends with `stop`, or when it is forgotten."""
+
+    def rearm(self) -> None:
+        """The number was taken: what is published from here on brings it again. Readers look after this."""
+
+    def stop(self) -> None:
+        """Stops watching."""
 
 @final
 class Run:

@@ -192,7 +192,13 @@ SETTINGS: tuple[Setting, ...] = (
         "How long a request's head may take to arrive; a body has that and a second for each 64 KiB that it may have.",
     ),
     Setting("stall_timeout", _seconds(0.001), 30.0, "s", "How long a reader may take nothing."),
-    Setting("publish_wait", _seconds(0.0), 1.0, "s", "How long a publish may wait for the engine in a flood."),
+    Setting(
+        "publish_wait",
+        _seconds(0.0).or_none(),
+        2.0,
+        "s",
+        "How long, in a minute, a stream's publishers wait for full sockets; None: as long as it takes, nothing is skipped.",
+    ),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
     Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
@@ -333,7 +339,7 @@ class ServeSettings(StreamOptions, total=False):
     max_body_bytes: int
     header_timeout: float
     stall_timeout: float
-    publish_wait: float
+    publish_wait: float | None
     shards: int | None
     chunked: bool
     reuse_port: bool

@@ -29,6 +29,7 @@ mod run;
 mod server;
 mod stats;
 mod stream;
+mod wakeups;
 
 use pyo3::prelude::*;
 
@@ -49,6 +50,8 @@ mod _core {
     use crate::server::PyServer;
     #[pymodule_export]
     use crate::stream::{PyHeartbeat, PyStream};
+    #[pymodule_export]
+    use crate::wakeups::{PyWakeups, PyWatch};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -216,6 +216,11 @@ impl Stream {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// A number that no other stream has while this one is held: what event loops know it by.
+    pub fn number(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
+    }
+
     /// Whether the stream is of the server whose delivery this is.
     pub(crate) fn belongs_to(&self, delivery: &Arc<Delivery>) -> bool {
         Arc::ptr_eq(&self.0.delivery, delivery)
