@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,14 @@ class Compared:
         return "better" if (after > before) is self.more_is_better else "WORSE"
 
     @property
+    def counts(self) -> str:
+        """How often it could be measured."""
+        return f"measured {len(self.values['before'])} times before, {len(self.values['after'])} times after"
+
+    @property
     def worse(self) -> bool:
-        """Whether it is worse beyond its noise, or can no longer be measured."""
-        return self.verdict == "WORSE" or (bool(self.values["before"]) and not self.values["after"])
+        """Whether it is worse beyond its noise, or could be measured in fewer rounds."""
+        return self.verdict == "WORSE" or len(self.values["after"]) < len(self.values["before"])
 
     def median(self, which: str) -> float | None:
         """Of one wheel's values."""
@@ -93,7 +99,8 @@ def run(wheels: dict[str, Path], rows: list[str], rounds: int, results: Path, *,
             (folder / "versions.md").write_text(_markdown(kept, list(found.values())), encoding="utf-8")
     print(_markdown(kept, list(found.values())))
     bad = [each for each in found.values() if each.worse]
-    print("\n".join(f"worse: {each.row}, {each.what}" for each in bad) or "no figure is worse beyond its noise")
+    print("\n".join(f"{each.row}, {each.what}, {each.unit}: {each.verdict}, {each.counts}" for each in bad))
+    print(f"{len(bad)} of {len(found)} figures are worse beyond their noise, or could not be measured as often")
     return 1 if strict and bad else 0
 
 
@@ -125,13 +132,15 @@ def _done(command: list[Any]) -> None:
         raise ChildError(f"{' '.join(str(word) for word in command[1:4])} ended with {code}")
 
 
-def _add(found: dict[tuple[str, str], Compared], which: str, rows: list[dict[str, Any]]) -> None:
+def _add(found: dict[tuple, Compared], which: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
+        seen: Counter[tuple] = Counter()
         for figure in row["figures"]:
+            name = (row["name"], figure["what"], figure["unit"])
             more = figure["at_least"] is not None or figure["unit"].endswith("/s")
-            compared = found.setdefault(
-                (row["name"], figure["what"]), Compared(row["name"], figure["what"], figure["unit"], more)
-            )
+            # A row may have two figures of one name, such as what was lost at each of its sizes.
+            compared = found.setdefault((*name, seen[name]), Compared(*name, more))
+            seen[name] += 1
             if figure["value"] is None:
                 compared.missing = figure["missing"]
             else:

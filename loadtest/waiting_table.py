@@ -19,8 +19,9 @@ add up: delivered + announced = published. *Lost* is the rate against the base o
 streams and healthy readers. *In long calls* is the share of all threads' time spent in calls above 1 ms; *counted* is
 `publish_wait_us` of the server's stats, all threads together. A delay goes from right before `publish` to receipt by a
 healthy reader. *Skipped each* is the mean of the slow readers, or of the dead ones where there is no slow one; three
-figures with strokes are the least, the median and the most of all readers. *CPU* says how many cores server and readers used while events were published, and for how much of that
-time some thread of the machine waited for a core: where that is much more than in the base, the row says little.
+figures with strokes are the least, the median and the most of all readers. *CPU* says how many cores server and readers
+used while events were published, and for how much of that time some thread of the machine waited for a core: where that
+is much more than in the base, the row says little.
 """
 _PACED = (
     *("case", "threads", "streams", "rate/s", "lost", "longest call", "in long calls", "counted"),
