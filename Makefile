@@ -21,8 +21,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-slow test-wheels load compare bars bench check lint format wheel docs \
-  browser counters clean
+.PHONY: help run test test-rust test-python test-slow test-wheels load compare bars waiting versions bench \
+  check lint format wheel docs browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -53,6 +53,12 @@ compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fas
 
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
 	$(BIN)/python -m loadtest bars $(ARGS)
+
+waiting: $(VENV)/.installed ## Measures what slow and dead readers cost publishers: ARGS="--only dead --seconds 60"
+	$(BIN)/python -m loadtest waiting $(ARGS)
+
+versions: $(VENV)/.python ## Runs rows of bars with two wheels in turn: ARGS="--before A.whl --after B.whl --rows delivery,burst"
+	$(BIN)/python -m loadtest versions $(ARGS)
 
 bench: ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
 	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)
