@@ -14,6 +14,7 @@
 //! | [`frame`] | one event's immutable wire bytes with its HTTP chunk framing |
 //! | [`id`] | `<epoch>-<n>`: written, read, compared |
 //! | [`log`] | the retained frames of a stream, bounded by events and by bytes |
+//! | [`gap`] | events that a subscriber could not be given |
 //! | [`cursor`] | where a subscriber starts or resumes, and what it must be told first |
 //! | [`lag`] | what happens to a subscriber that fell behind |
 //! | [`follow`] | what one reader gets next |
@@ -33,6 +34,7 @@ pub mod error;
 pub mod event;
 pub mod follow;
 pub mod frame;
+pub mod gap;
 pub mod heartbeat;
 pub mod id;
 pub mod lag;

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::lag::Pace;
 use sse_fast_core::options::Start;

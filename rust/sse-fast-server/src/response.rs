@@ -10,7 +10,8 @@ use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::frame::Framing;
 use sse_fast_core::wire::{self, Decoded};
 

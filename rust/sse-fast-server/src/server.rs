@@ -136,7 +136,7 @@ impl Server {
 
     /// Totals.
     pub fn stats(&self) -> Stats {
-        Stats::collect(self.hub())
+        self.hub().stats()
     }
 
     /// Where log records are taken.

@@ -6,9 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::directory::Directory;
-use crate::shard::SocketShard;
-
 /// Why a subscriber's connection was closed by or noticed by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -69,46 +66,6 @@ impl Counters {
 
     pub(crate) fn close(&self, reason: CloseReason) {
         Self::add(&self.closed[reason as usize], 1);
-    }
-}
-
-impl Stats {
-    /// Adds everything up.
-    pub(crate) fn collect(directory: &Directory) -> Self {
-        let streams = directory.streams();
-        let (totals, waits) = (&directory.totals, &directory.delivery.waits);
-        let mut stats = Self {
-            streams: streams.len() as u64,
-            connections: directory.connections() as u64,
-            accepted: totals.accepted.load(Relaxed),
-            requests: totals.requests.load(Relaxed),
-            refused: totals.refused.load(Relaxed),
-            publish_waits: waits.count.load(Relaxed),
-            publish_wait_timeouts: waits.gave_up.load(Relaxed),
-            publish_wait_us: waits.micros.load(Relaxed),
-            published: totals.forgotten.load(Relaxed),
-            closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
-            ..Self::default()
-        };
-        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
-        for counters in directory.shards().iter().map(SocketShard::counters) {
-            for (total, counter) in [
-                (&mut stats.subscribers, &counters.subscribers),
-                (&mut stats.delivered, &counters.delivered),
-                (&mut stats.bytes, &counters.bytes),
-                (&mut stats.writes, &counters.writes),
-                (&mut stats.heartbeats, &counters.heartbeats),
-                (&mut stats.gaps, &counters.gaps),
-                (&mut stats.skipped, &counters.skipped),
-                (&mut stats.blocked, &counters.blocked),
-            ] {
-                *total += counter.load(Relaxed);
-            }
-            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
-                *total += counter.load(Relaxed);
-            }
-        }
-        stats
     }
 }
 

@@ -6,7 +6,8 @@
 //! rounds, so that others are served.
 
 use sse_fast_core::batch::MAX_BATCH_BYTES;
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Position;

@@ -17,7 +17,7 @@ use sse_fast_core::heartbeat::{Tick, Wheel};
 
 use super::agenda::{Agenda, Stage, Work};
 use super::connection::{Connection, Flow, Heard, Phase};
-use super::debt::Asked;
+use super::asked::Asked;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
 use super::subscriber::Subscriber;
@@ -360,7 +360,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let local = self.locals.remove(key);
-        self.forget_question(key);
+        self.asked.forget(key);
         if self.frames_of == key {
             self.frames.clear();
             self.frames_of = LocalKey::NONE;

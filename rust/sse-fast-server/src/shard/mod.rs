@@ -17,10 +17,12 @@
 //! | `walk` | a stream's news to all its subscribers |
 //! | `feed` | one subscriber from where it is to the newest |
 //! | `debt` | whom publishers wait for |
+//! | `asked` | the streams whose publishers wait |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
 
 mod agenda;
+mod asked;
 mod connection;
 mod debt;
 mod feed;
