@@ -135,9 +135,10 @@ impl<S> ShardHandle<S> {
     /// Takes what was left; the lists must be empty.
     fn take(&self, rings: &mut Vec<Ring>, arrivals: &mut Vec<Arrival<S>>, orders: &mut Vec<Order>) {
         self.0.latch.clear();
+        // Orders first, though they are obeyed last: an order may be about a connection that was left before it.
+        self.0.orders.take(orders);
         self.0.arrivals.take(arrivals);
         self.0.doorbell.take(rings);
-        self.0.orders.take(orders);
     }
 
     /// Takes nothing more; connections that were left are closed.

@@ -67,12 +67,15 @@ impl<N: Net> Shard<N> {
         if let Some(claim) = claim {
             claim.redeem(&mut inner);
         }
-        self.find_heartbeat(local, &inner);
+        let retuned = self.find_heartbeat(local, &inner);
         self.begin_with(key, &inner, last_event_id, &mut out);
         self.owe(key, &inner);
         drop(inner);
         self.locals[local].roster.add(key, &mut self.subscribers);
         Counters::add(&self.counters().subscribers, 1);
+        if retuned {
+            self.reschedule(local);
+        }
         self.feed(key, out);
         if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
             self.schedule(connection);
@@ -169,5 +172,18 @@ impl<N: Net> Shard<N> {
         if connection.phase == Phase::Open {
             self.counters().close(reason);
         }
+    }
+
+    /// The shard has failed: every stream is told that its subscribers here are gone.
+    pub(super) fn abandon(&mut self) {
+        for key in self.locals.keys() {
+            let local = &self.locals[key];
+            local.stream.link(self.number).abandon();
+            local.stream.left();
+            local.stream.wake_publisher();
+        }
+        let counters = self.counters();
+        Counters::subtract(&counters.subscribers, self.subscribers.len() as u64);
+        Counters::subtract(&counters.sockets, self.connections.len() as u64);
     }
 }

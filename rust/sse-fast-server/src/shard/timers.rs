@@ -65,7 +65,8 @@ impl<N: Net> Shard<N> {
 
     /// Makes sure that a connection whose socket is full comes up.
     pub(super) fn watch_stall(&mut self, key: ConnectionKey) {
-        if self.connections[key].due == NO_TICK {
+        let connection = &self.connections[key];
+        if connection.due == NO_TICK || connection.due > connection.last_write.saturating_add(self.stall) {
             self.schedule(key);
         }
     }
@@ -106,9 +107,14 @@ impl<N: Net> Shard<N> {
         let stream = self.locals[key].stream.clone();
         let found = self.find_heartbeat(key, &stream.lock());
         if found {
-            for subscriber in self.locals[key].roster.all().to_vec() {
-                self.schedule(self.subscribers[subscriber].connection);
-            }
+            self.reschedule(key);
+        }
+    }
+
+    /// Brings everybody's due time in line with the heartbeat that was found.
+    pub(super) fn reschedule(&mut self, key: LocalKey) {
+        for subscriber in self.locals[key].roster.all().to_vec() {
+            self.schedule(self.subscribers[subscriber].connection);
         }
     }
 

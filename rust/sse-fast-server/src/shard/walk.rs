@@ -32,6 +32,8 @@ struct View {
     newest: Position,
     /// Whether nothing will follow it.
     complete: bool,
+    /// The bytes ever appended.
+    appended: u64,
     /// Whether a publisher waits.
     waited_for: bool,
 }
@@ -81,6 +83,7 @@ impl<N: Net> Shard<N> {
         walk.offered = walk.offered.min(log.appended_before(self.frames.until()));
         View {
             newest: log.newest(),
+            appended: log.appended(),
             complete: self.draining.is_some() || inner.state.is_complete(),
             waited_for: inner.wanted != Position::MAX,
         }
@@ -146,9 +149,12 @@ impl<N: Net> Shard<N> {
 
     fn end_walk(&mut self, walk: &Walk, view: &View) {
         let key = walk.local;
-        self.walked(key, walk.low, walk.offered);
+        // Where nobody's socket takes bytes everything was offered to everybody whose does.
+        let nobody = self.locals[key].roster.writable().is_empty();
+        let (low, offered) = if nobody { (view.newest + 1, view.appended) } else { (walk.low, walk.offered) };
+        self.walked(key, low, offered);
         let local = &mut self.locals[key];
-        let unread = walk.low <= view.newest && !local.roster.writable().is_empty();
+        let unread = low <= view.newest;
         let rest = walk.began.filter(|_| !view.waited_for).and_then(|began| rest_after(began, self.now));
         self.agenda.finish(walk, &mut local.stage, unread, rest);
         if !self.agenda.is_busy() && self.frames_of == key {

@@ -117,6 +117,13 @@ impl Link {
         self.see_waiting()
     }
 
+    /// The shard has failed: it has no subscribers and owes nothing.
+    pub(crate) fn abandon(&self) {
+        self.subscribers.store(0, Ordering::Relaxed);
+        self.set_writable(Position::MAX);
+        self.set_held(Position::MAX);
+    }
+
     /// A subscriber came; under the stream's lock.
     pub(crate) fn join(&self) {
         self.subscribers.fetch_add(1, Ordering::Relaxed);
