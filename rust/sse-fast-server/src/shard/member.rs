@@ -141,7 +141,8 @@ impl Beat {
         let body = match &heartbeat.form {
             HeartbeatForm::Comment { text, ids } => {
                 let mut block = Vec::new();
-                wire::heartbeat(&mut block, text, *ids);
+                let blank_line = if *ids { wire::BlankLine::LeftOut } else { wire::BlankLine::Written };
+                wire::heartbeat(&mut block, text, blank_line);
                 Body::Frame(Frame::of(&block))
             }
             HeartbeatForm::Event(name) => Body::Event(name.clone()),
