@@ -62,20 +62,20 @@ impl PyReader {
     fn next_parked(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
         let timeout: Option<Duration> = convert::timeout(timeout);
-        py.aside(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
+        py.detached(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
     }
 
     /// The next event if there is one already.
     fn try_next(&self, py: Python<'_>) -> PyResult<Read> {
         let reader = self.engine.get()?;
-        py.aside(|| Self::locked(reader, Reader::try_next)).map(row)
+        py.detached(|| Self::locked(reader, Reader::try_next)).map(row)
     }
 
     /// A new descriptor of a socket that becomes readable when there may be something; the caller closes it.
     #[cfg(unix)]
     fn wake_fd(&self, py: Python<'_>) -> PyResult<i32> {
         let reader = self.engine.get()?;
-        let socket = py.aside(|| Self::locked(reader, Reader::wake_fd))?;
+        let socket = py.detached(|| Self::locked(reader, Reader::wake_fd))?;
         socket.map(IntoRawFd::into_raw_fd).map_err(|error| io_error(&error))
     }
 }

@@ -1,19 +1,17 @@
 //! `Stream`, the object users publish through, and the heartbeat that a `with` block overrides.
 //!
-//! Owns: the path of a publish: convert, try attached (no lock is waited for), and only where the engine would have to
-//! wait, publish detached. Must not know: logs, shards, subscribers, or any Python thread.
-//!
-//! Invariants: a batch is converted wholly before its first event is published; a stream of another process (after a
-//! fork) only ever raises `ForkError`.
-//!
-//! Changes together with `python/sse_fast/_core.pyi`, which has the same documentation, word for word: editors read it
-//! there, `help` here, and a test compares the two.
-//!
+//! Owns: the path of a publish: convert, try attached (which waits for no lock), and publish detached only where the engine
+//! would have to wait.
+//! Must not know: logs, shards, subscribers, Python threads.
+//! Invariants: a batch is converted completely before its first event is published. A stream of another process (after a
+//! fork) raises `ForkError` in every method.
+//! Changes together with: `python/sse_fast/_core.pyi`, which has the same documentation word for word. Editors read it
+//! there and `help` reads it here; a test compares the two.
 //! This file is long because every method of `Stream` carries that documentation.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
@@ -23,7 +21,7 @@ use crate::batch;
 use crate::convert::{self, Data};
 use crate::errors::{heartbeat_error, publish_error, setting_error};
 use crate::fork::Guarded;
-use crate::gil::{Detached, quick};
+use crate::gil::{Detached, attached};
 use crate::options;
 use crate::reader::PyReader;
 use crate::stats;
@@ -57,11 +55,11 @@ impl PyStream {
     }
 }
 
-/// Publishes attached where that needs no waiting, else detached.
+/// Publishes attached where that needs no wait, else detached.
 fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Published> {
-    match quick(|| stream.try_publish(event))? {
-        Err(PublishError::WouldWait) => py.aside(|| stream.publish(event))?,
-        settled => settled,
+    match attached(|| stream.try_publish(event))? {
+        Err(PublishError::WouldWait) => py.detached(|| stream.publish(event))?,
+        published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
 }
@@ -146,7 +144,7 @@ impl PyStream {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
         let events = batch::events(py, &items)?;
-        py.aside(|| {
+        py.detached(|| {
             events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
         })?
         .map_err(publish_error)
@@ -179,7 +177,7 @@ impl PyStream {
         let stream = self.engine.get()?;
         let data = Data::of("data", data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
-        py.aside(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
+        py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
 
     /// Publishes the terminal event and returns its id; the stream takes no more.
@@ -215,7 +213,7 @@ impl PyStream {
         // A terminal event always carries data: clients ignore an event without any.
         let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
-        let done = py.aside(|| stream.end(bytes, event))?.map_err(publish_error)?;
+        let done = py.detached(|| stream.end(bytes, event))?.map_err(publish_error)?;
         Ok(PyString::new(py, done.id()))
     }
 
@@ -300,7 +298,7 @@ impl PyStream {
             (None, Some(id)) => ReadFrom::After(id.to_owned()),
             (start, None) => ReadFrom::Start(start.map(|start| options::choice("start", start)).transpose()?),
         };
-        Ok(PyReader::new(py.aside(|| stream.reader(&from))?))
+        Ok(PyReader::new(py.detached(|| stream.reader(&from))?))
     }
 
     /// Its name: what follows ``/streams/`` in its URL.
@@ -313,7 +311,7 @@ impl PyStream {
     #[getter]
     fn subscribers(&self, py: Python<'_>) -> PyResult<usize> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.subscribers())
+        py.detached(|| stream.subscribers())
     }
 
     /// The id of the newest event, the terminal one included; None before the first.
@@ -322,14 +320,14 @@ impl PyStream {
     #[getter]
     fn last_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.last_id())
+        py.detached(|| stream.last_id())
     }
 
     /// Whether the terminal event was published; `publish` then raises `StreamEnded`.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.ended())
+        py.detached(|| stream.ended())
     }
 
     /// The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
@@ -345,7 +343,7 @@ impl PyStream {
     /// 1
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stream = self.engine.get()?;
-        stats::of_stream(py, &py.aside(|| stream.stats())?)
+        stats::of_stream(py, &py.detached(|| stream.stats())?)
     }
 
     /// Forgets the name at once: subscribers are closed, and its next life has a new epoch.
@@ -361,12 +359,12 @@ impl PyStream {
     /// []
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.remove())
+        py.detached(|| stream.remove())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let Some(stream) = self.engine.own() else { return Ok("<sse_fast.Stream of another process>".to_owned()) };
-        let (ended, subscribers) = py.aside(|| (stream.ended(), stream.subscribers()))?;
+        let (ended, subscribers) = py.detached(|| (stream.ended(), stream.subscribers()))?;
         let state = if ended { "ended" } else { "open" };
         Ok(format!("<sse_fast.Stream {:?}, {state}, {subscribers} subscribers>", stream.name()))
     }
@@ -378,7 +376,7 @@ pub(crate) struct PyHeartbeat {
     stream: Py<PyStream>,
     every: Duration,
     comment: String,
-    /// What the engine gave for each block that is entered and not yet left; an object may be entered again inside.
+    /// The engine's token for each block that was entered and not left yet; one object may be entered several times.
     tokens: Mutex<Vec<u64>>,
 }
 
@@ -387,17 +385,17 @@ impl PyHeartbeat {
     /// The stream, with the heartbeat overridden.
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyStream>> {
         let stream = self.stream.get().engine()?;
-        let token = py.aside(|| stream.push_heartbeat(self.every, &self.comment))?.map_err(heartbeat_error)?;
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        let token = py.detached(|| stream.push_heartbeat(self.every, &self.comment))?.map_err(heartbeat_error)?;
+        self.tokens.lock().push(token);
         Ok(self.stream.clone_ref(py))
     }
 
     /// Restores the heartbeat that was in force outside.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<bool> {
-        let token = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let token = self.tokens.lock().pop();
         if let (Some(token), Ok(stream)) = (token, self.stream.get().engine()) {
-            py.aside(|| stream.pop_heartbeat(token))?;
+            py.detached(|| stream.pop_heartbeat(token))?;
         }
         Ok(false)
     }
