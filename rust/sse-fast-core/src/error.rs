@@ -1,6 +1,7 @@
 //! Why an event or an option of a caller is refused.
 //!
-//! Owns: the words of these refusals, which the binding shows as they are: the field, the position, the value, the limit.
+//! Owns: the words of these refusals, which the binding shows as they are: the field, the position, the value, the
+//! limit.
 //! Must not know: Python's exceptions.
 //! Invariants: nothing was written when one of these is returned.
 //! Changes together with: `rust/sse-fast-py/src/errors.rs`, which maps each variant to an exception without a catch-all

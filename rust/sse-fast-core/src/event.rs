@@ -2,9 +2,9 @@
 //!
 //! Owns: which characters a field may hold, and the limits on its length.
 //! Must not know: how an event is encoded, or who publishes it.
-//! Invariants: only [`check`] makes a [`CheckedEvent`], and the encoder takes nothing else, so no unchecked byte reaches
-//! the wire (field injection, CWE-93, has hit a dozen SSE libraries; most forgot CR). A value is refused or kept as it
-//! is, never rewritten. Nothing here panics.
+//! Invariants: only [`check`] makes a [`CheckedEvent`], and the encoder takes nothing else, so no unchecked byte
+//! reaches the wire (field injection, CWE-93, has hit a dozen SSE libraries; most forgot CR). A value is refused or
+//! kept as it is, never rewritten. Nothing here panics.
 //! Changes together with: `wire`, which relies on these checks, and `error`, which words the refusals.
 
 use std::time::Duration;

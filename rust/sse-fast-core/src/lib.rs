@@ -1,7 +1,7 @@
 //! The pure core of `sse_fast`: everything that decides *what* a subscriber is given.
 //!
-//! Owns: checking and encoding an event, retaining frames, positions and ids, resume, gaps, lag, when a heartbeat is due,
-//! how a child's output splits into lines.
+//! Owns: checking and encoding an event, retaining frames, positions and ids, resume, gaps, lag, when a heartbeat is
+//! due, how a child's output splits into lines.
 //! Must not know: I/O, clocks, locks, threads, logs, a runtime. `scripts/check-architecture` checks this.
 //! Invariants: time comes in as a value, so delivery can be tested in simulated time; no unsafe code.
 //!

@@ -4,8 +4,8 @@
 //! that follows is skipped, even when a later read brings it. What a marked line means is `lines::marked`, re-exported
 //! here.
 //! Must not know: processes, pipes, clocks, the logger, UTF-8.
-//! Invariants: the same bytes give the same lines, however reads divide them. A `Splitter` holds at most `limit` bytes. A
-//! longer line is reported once, when it ends, with its length and its start, and never as if it were whole.
+//! Invariants: the same bytes give the same lines, however reads divide them. A `Splitter` holds at most `limit` bytes.
+//! A longer line is reported once, when it ends, with its length and its start, and never as if it were whole.
 
 mod marked;
 #[cfg(test)]

@@ -106,8 +106,8 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
 
 impl StreamOptions {
-    /// These options with those of `patch` in their place, checked. A smaller history given without a lag lowers the lag
-    /// with it; a lag that is given and exceeds the history is an error.
+    /// These options with those of `patch` in their place, checked. A smaller history given without a lag lowers the
+    /// lag with it; a lag that is given and exceeds the history is an error.
     pub fn patched(&self, patch: &StreamPatch) -> Result<Self, OptionError> {
         let history = patch.history.unwrap_or(self.history);
         let options = Self {

@@ -1,10 +1,10 @@
 //! The bytes of Server-Sent Events and of HTTP chunks, written and read back.
 //!
-//! Owns: every `data:`, `event:`, `id:` and `retry:` line of the engine, as WHATWG HTML 9.2 has them: UTF-8, LF, no BOM,
-//! fields in the order `event`, `id`, `retry`, `data`.
+//! Owns: every `data:`, `event:`, `id:` and `retry:` line of the engine, as WHATWG HTML 9.2 has them: UTF-8, LF, no
+//! BOM, fields in the order `event`, `id`, `retry`, `data`.
 //! Must not know: which bytes a field may hold (`event` checks that first), streams, subscribers.
-//! Invariants: data is split at CR, LF and CRLF, because a reader treats each as a line end. A gap and a heartbeat carry
-//! no id. A `retry:` line ahead of a first frame has no blank line, so that it becomes a line of that event.
+//! Invariants: data is split at CR, LF and CRLF, because a reader treats each as a line end. A gap and a heartbeat
+//! carry no id. A `retry:` line ahead of a first frame has no blank line, so that it becomes a line of that event.
 //! Changes together with: `event`, whose checks this file relies on.
 
 use std::time::Duration;
@@ -84,8 +84,8 @@ pub fn chunk(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Clears `out` and makes it one HTTP chunk of what `write` appends, without copying that a second time. Returns where in
-/// `out` the chunk begins.
+/// Clears `out` and makes it one HTTP chunk of what `write` appends, without copying that a second time. Returns where
+/// in `out` the chunk begins.
 pub fn chunk_around(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     out.clear();
     out.extend_from_slice(&[0; CHUNK_HEAD_BYTES]);

@@ -2,8 +2,8 @@
 //!
 //! Owns: giving a call's parts to Python and taking its answer.
 //! Must not know: routes, handlers, threads; `_request.py` has them.
-//! Invariants: a call is answered at most once; a second answer is an error of the package and says so. The engine waits
-//! for the answer without a thread, and answers 500 where a call is dropped unanswered.
+//! Invariants: a call is answered at most once; a second answer is an error of the package and says so. The engine
+//! waits for the answer without a thread, and answers 500 where a call is dropped unanswered.
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;

@@ -2,8 +2,8 @@
 //!
 //! Owns: which exception each error becomes, and the texts of the few errors that the engine cannot know.
 //! Must not know: how the classes are made; they are ordinary Python classes in `python/sse_fast/_exceptions.py`.
-//! Invariants: no match has a catch-all arm, so a new engine error does not compile until it has an exception. All other
-//! texts come from the engine: what was attempted, the value, the limit.
+//! Invariants: no match has a catch-all arm, so a new engine error does not compile until it has an exception. All
+//! other texts come from the engine: what was attempted, the value, the limit.
 //! Changes together with `_exceptions.py` and the error enums of sse-fast-core and sse-fast-server.
 
 use std::any::Any;

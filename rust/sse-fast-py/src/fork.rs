@@ -3,10 +3,10 @@
 //!
 //! Owns: [`Guarded`], which holds every engine value that Python can reach, and the count of forks.
 //! Must not know: what the values are.
-//! Invariants: in the child a `Guarded` from before the fork gives only `ForkError`. It is leaked and not dropped there,
-//! because dropping it could join a thread that does not exist. The child may start a server of its own.
-//! Forks are counted by Python's fork hook instead of comparing process ids, because `getpid` is a system call and every
-//! publish makes this check. The count is the one global of this crate; it says nothing about any server.
+//! Invariants: in the child a `Guarded` from before the fork gives only `ForkError`. It is leaked and not dropped
+//! there, because dropping it could join a thread that does not exist. The child may start a server of its own.
+//! Forks are counted by Python's fork hook instead of comparing process ids, because `getpid` is a system call and
+//! every publish makes this check. The count is the one global of this crate; it says nothing about any server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

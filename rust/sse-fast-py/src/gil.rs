@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 
 use crate::errors::panicked;
 
-/// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second feels
-/// immediate and costs ten wake-ups a second for each waiting thread.
+/// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second
+/// feels immediate and costs ten wake-ups a second for each waiting thread.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Runs engine code that cannot block, without letting the interpreter go.

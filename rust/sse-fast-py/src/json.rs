@@ -65,8 +65,8 @@ pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     })
 }
 
-/// orjson's `default` hook: pydantic models by their `model_dump`, subclasses of float (such as numpy's) and of tuple as
-/// float and list. Any other type is refused.
+/// orjson's `default` hook: pydantic models by their `model_dump`, subclasses of float (such as numpy's) and of tuple
+/// as float and list. Any other type is refused.
 #[pyfunction]
 fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();

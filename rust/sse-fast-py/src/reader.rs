@@ -44,7 +44,7 @@ impl PyReader {
 
 #[pymethods]
 impl PyReader {
-    /// Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile.
+    /// Waits for an event, at most `timeout` seconds (None: without limit), and handles signals during the wait.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
@@ -57,7 +57,7 @@ impl PyReader {
         Ok(row(read.unwrap_or(ReadOutcome::Timeout)))
     }
 
-    /// The same in one piece, for threads that serve nothing else and never see signals.
+    /// The same without interruption, for threads that do nothing else and get no signals.
     #[pyo3(signature = (timeout=None))]
     fn next_parked(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
@@ -71,7 +71,7 @@ impl PyReader {
         py.detached(|| Self::locked(reader, Reader::try_next)).map(row)
     }
 
-    /// A new descriptor of a socket that becomes readable when there may be something; the caller closes it.
+    /// A new descriptor of a socket that becomes readable when there may be an event; the caller closes it.
     #[cfg(unix)]
     fn wake_fd(&self, py: Python<'_>) -> PyResult<i32> {
         let reader = self.engine.get()?;

@@ -1,7 +1,7 @@
 //! Marked lines: which lines of a child are parts of events, and which are log lines.
 //!
-//! Owns: the marker rule and the limit on one event. A line that begins with an accepted marker is an SSE field line; one
-//! with nothing behind the marker ends the event; every other line is log.
+//! Owns: the marker rule and the limit on one event. A line that begins with an accepted marker is an SSE field line;
+//! one with nothing behind the marker ends the event; every other line is log.
 //! Must not know: who publishes the events or writes the log; JSON; how an event looks on the wire.
 //! Invariants: no byte of an unmarked line gets into an event. An event comes out whole, or as `Rejected`. Each marker
 //! collects its own event, so a forged line under the fixed marker cannot get into an event under the secret one.
@@ -18,8 +18,9 @@ const NAME_BYTES: usize = 1024;
 /// The prefixes that make a line of a child part of an event.
 #[derive(Debug, Clone)]
 pub struct Markers {
-    /// The marker made for this run only. No program prints it by accident, so it is also recognised at the end of a log
-    /// line: `emit` begins with an empty marked line, which then follows a text that the child printed without newline.
+    /// The marker made for this run only. No program prints it by accident, so it is also recognised at the end of a
+    /// log line: `emit` begins with an empty marked line, which then follows a text that the child printed without
+    /// newline.
     pub random: Vec<u8>,
     /// The marker that everyone knows, such as `SSE_EVENT:`; `None` accepts only the random one.
     pub fixed: Option<Vec<u8>>,

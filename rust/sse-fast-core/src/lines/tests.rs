@@ -1,4 +1,5 @@
-//! Properties of the lines of a child: any division into reads gives the same items, an oracle agrees, memory is bounded.
+//! Properties of the lines of a child: any division into reads gives the same items, an oracle agrees, memory is
+//! bounded.
 //!
 //! Owns: the oracle, which sees all bytes at once and is written as plainly as possible.
 //! Invariants: the oracle shares no code with the parser.

@@ -2,8 +2,8 @@
 //!
 //! Owns: what is known about the run (exit, last event, ended), waiting for it, signals to its group.
 //! Must not know: pipes, timers, sinks.
-//! Invariants: the child is reaped and signalled under one lock, and signalled only before it is reaped. Every change of
-//! exit or end wakes all waiting threads; the end also comes when the supervising task is dropped.
+//! Invariants: the child is reaped and signalled under one lock, and signalled only before it is reaped. Every change
+//! of exit or end wakes all waiting threads; the end also comes when the supervising task is dropped.
 
 use std::io;
 use std::process::Child;

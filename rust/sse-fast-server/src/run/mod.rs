@@ -5,8 +5,8 @@
 //! Invariants: the events of one pipe are published in order; the terminal event comes after all of them and exactly
 //! once; no signal goes to a pid that was reaped; a slow logger never blocks a child.
 //!
-//! **Threads.** A run is one task on the control runtime. It waits for both pipes, the exit and its timers, so hundreds of
-//! idle runs cost no thread. Publishing may wait a second for shards, which must not happen on the runtime. So
+//! **Threads.** A run is one task on the control runtime. It waits for both pipes, the exit and its timers, so hundreds
+//! of idle runs cost no thread. Publishing may wait a second for shards, which must not happen on the runtime. So
 //! `spawn_blocking` publishes the events that one read completed as one batch, and the pipe is read again only after
 //! that. This keeps the order, bounds the memory, and lets a flood wait in the kernel's pipe. A reader thread for each
 //! run would be simpler, but hundreds of children that are silent for minutes would each hold a stack.

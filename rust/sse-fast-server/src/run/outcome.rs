@@ -2,8 +2,8 @@
 //!
 //! Owns: the JSON of `event: end`.
 //! Must not know: how a run ends, or who publishes the event.
-//! Invariants: an unknown value is null, never zero; `status` and `result` are of the same event; the data never exceeds
-//! the limit on one event, whatever the result is.
+//! Invariants: an unknown value is null, never zero; `status` and `result` are of the same event; the data never
+//! exceeds the limit on one event, whatever the result is.
 
 use std::time::Duration;
 

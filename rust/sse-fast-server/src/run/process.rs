@@ -2,8 +2,8 @@
 //!
 //! Owns: system calls about processes.
 //! Must not know: streams, markers, timers of a run.
-//! Invariants: seeing an exit does not reap (`waitid` with `NOWAIT`). So the pid and its group stay reserved until `handle`
-//! reaps the child, and a signal never reaches another process.
+//! Invariants: seeing an exit does not reap (`waitid` with `NOWAIT`). So the pid and its group stay reserved until
+//! `handle` reaps the child, and a signal never reaches another process.
 
 use std::ffi::OsStr;
 use std::io;

@@ -2,8 +2,8 @@
 //!
 //! Owns: the way from a parsed event to `EventSink::publish`, what is published for a rejected one, the last event.
 //! Must not know: pipes, processes, timers.
-//! Invariants: every event of the child that is lost has a log line, and, unless it was not UTF-8, an `error` event in its
-//! place. Batches are published one at a time, so `status` and `result` are those of the last event in the stream.
+//! Invariants: every event of the child that is lost has a log line, and, unless it was not UTF-8, an `error` event in
+//! its place. Batches are published one at a time, so `status` and `result` are those of the last event in the stream.
 //! Everything here may block, so it runs on the pool of blocking threads.
 
 use std::sync::Arc;
@@ -93,8 +93,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes an `error` event in place of one that is lost. Without it readers and the terminal event would take the
-    /// event before the lost one for the newest.
+    /// Publishes an `error` event in place of one that is lost. Without it readers and the terminal event would take
+    /// the event before the lost one for the newest.
     fn error(&self, data: &Value, refused: &mut bool) {
         let text = data.to_string();
         if !*refused && let Err(SinkError(why)) = self.sink.publish(&text, Some(ERROR_EVENT), None, None) {

@@ -2,8 +2,8 @@
 //!
 //! Owns: the set of live runs.
 //! Must not know: what a run does between its start and its end.
-//! Invariants: a run is in the set from its start until its terminal event. After `stop_all` no run starts, and one that
-//! was just starting is stopped like the others.
+//! Invariants: a run is in the set from its start until its terminal event. After `stop_all` no run starts, and one
+//! that was just starting is stopped like the others.
 
 use std::collections::HashMap;
 use std::process::Child;
@@ -54,8 +54,8 @@ struct LiveRuns {
 }
 
 impl Runs {
-    /// The runs of a server whose control runtime is `handle` (with I/O and time enabled). What children print, and what
-    /// happens to them, goes to `logs`.
+    /// The runs of a server whose control runtime is `handle` (with I/O and time enabled). What children print, and
+    /// what happens to them, goes to `logs`.
     pub fn new(handle: Handle, logs: Logs) -> Self {
         let (count, _) = watch::channel(0);
         Self { set: Arc::new(RunSet { handle, logs, live: Mutex::default(), count }) }

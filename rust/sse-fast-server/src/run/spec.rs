@@ -2,8 +2,8 @@
 //!
 //! Owns: checking a [`RunSpec`], the child's environment, the random marker.
 //! Must not know: what happens once the process exists.
-//! Invariants: a [`PreparedCommand`] can fail to start only for a reason of the operating system. Its marker has 128 fresh
-//! random bits, and only this run's child is given it.
+//! Invariants: a [`PreparedCommand`] can fail to start only for a reason of the operating system. Its marker has 128
+//! fresh random bits, and only this run's child is given it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;

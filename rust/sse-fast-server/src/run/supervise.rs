@@ -1,10 +1,10 @@
 //! The life of a run, from its start to its terminal event.
 //!
-//! Owns: the order of the phases: running, being ended early (timeout, shutdown), reading the pipes to their end, reaping,
-//! the terminal event.
+//! Owns: the order of the phases: running, being ended early (timeout, shutdown), reading the pipes to their end,
+//! reaping, the terminal event.
 //! Must not know: how lines are parsed or published.
-//! Invariants: the terminal event comes once, after both pipes; every phase after the exit has a deadline; a run that is
-//! ended early is reaped only after the rest of its group was killed.
+//! Invariants: the terminal event comes once, after both pipes; every phase after the exit has a deadline; a run that
+//! is ended early is reaped only after the rest of its group was killed.
 
 use std::future::Future;
 use std::pin::Pin;
