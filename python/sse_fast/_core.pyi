@@ -178,7 +178,7 @@ class Stream:
             ServerClosed: the server was closed.
         """
 
-    def heartbeat(self, every: float = 5.0, comment: str = "prefill") -> Heartbeat:
+    def heartbeat(self, every: float = 5.0, comment: str = "heartbeat") -> Heartbeat:
         """Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.
 
         Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it. The block is
@@ -186,7 +186,7 @@ class Stream:
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
-        >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+        >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="computing") as stream:
         ...     stream.name
         'completion'
 

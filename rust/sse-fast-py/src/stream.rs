@@ -224,7 +224,7 @@ impl PyStream {
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
-    /// >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+    /// >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="computing") as stream:
     /// ...     stream.name
     /// 'completion'
     ///
@@ -237,7 +237,7 @@ impl PyStream {
     ///     ArgumentTypeError: `every` is not a number.
     ///     EventTypeError: `comment` is not a str.
     ///     EventError: the comment has a CR, LF or NUL; raised on entering.
-    #[pyo3(signature = (every=None, comment=None), text_signature = "($self, every=5.0, comment='prefill')")]
+    #[pyo3(signature = (every=None, comment=None), text_signature = "($self, every=5.0, comment='heartbeat')")]
     fn heartbeat(
         slf: Bound<'_, Self>,
         every: Option<&Bound<'_, PyAny>>,
@@ -245,7 +245,7 @@ impl PyStream {
     ) -> PyResult<PyHeartbeat> {
         let seconds = |every| convert::seconds("every", every, "seconds from 0.001 up");
         let every = every.map_or(Ok(Duration::from_secs(5)), seconds)?;
-        let comment = convert::text("comment", comment)?.unwrap_or("prefill").to_owned();
+        let comment = convert::text("comment", comment)?.unwrap_or("heartbeat").to_owned();
         Ok(PyHeartbeat { stream: slf.unbind(), every, comment, tokens: Mutex::new(Vec::new()) })
     }
 
