@@ -1,10 +1,10 @@
 """Events as readers in this process see them: `Event`, and the iterator that `Stream.events` returns.
 
 Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
-because publishing is the hot path. Must not know: logs, subscribers, threads.
-
+because publishing is the hot path.
+Must not know: logs, subscribers, threads.
 Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; asyncio
-is imported only by those who use it; nothing is registered with an event loop between two events.
+is imported only where it is used; nothing is registered with an event loop between two events.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _SLICE = 0.5  # How late the thread that stands in where a loop cannot watch soc
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as a reader sees it; `Stream.publish_many` takes them too.
+    """One event as a reader sees it; `Stream.publish_many` accepts these too.
 
     Args:
-        data: its data, lines joined by LF.
+        data: its data; several lines are joined by LF.
         event: its name.
         id: its id; None for gaps and heartbeats, and where the stream sends no ids.
-        retry: the reconnection time it told readers, in seconds.
+        retry: the seconds that readers are to wait before they reconnect.
 
     >>> Event('{"status": "COMPILING"}', event="COMPILING").json()
     {'status': 'COMPILING'}
