@@ -130,9 +130,9 @@ def modules_of(root: Path, crate: str) -> dict[Name, Module]:
     for name, module in modules.items():
         children = {other[-1] for other in modules if other[:-1] == name and other}
         for found in re.finditer(r"\bpub(?:\([^)]*\))? use (?:self::)?", module.text):
-            for path in paths(module.text, found.end()):
-                if path[0] in children:
-                    module.exports[path[-1]] = (*name, *path[:-1])
+            for exported in paths(module.text, found.end()):
+                if exported[0] in children:
+                    module.exports[exported[-1]] = (*name, *exported[:-1])
     return modules
 
 
