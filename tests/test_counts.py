@@ -182,8 +182,8 @@ def crowd(traced: Traced) -> Iterator[Crowd]:
 SHARDS = ("sse-fast-0", "sse-fast-1")
 ENGINE = (*SHARDS, "sse-fast-contro")  # The kernel keeps 15 bytes of a name.
 
-#: What the C library's allocator asks of the system, now and then and for several subscribers at once. Allocations are
-#: counted elsewhere.
+#: What the C library's allocator asks of the system, by and by and for several subscribers at once. What is allocated
+#: is counted elsewhere.
 FOR_MEMORY = {"brk", "madvise", "mmap", "mprotect", "mremap", "munmap"}
 
 

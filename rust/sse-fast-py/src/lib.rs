@@ -6,8 +6,8 @@
 //!
 //! Invariants:
 //! 1. No engine thread ever attaches to the interpreter, and none is ever given a `Py<T>`.
-//! 2. Code that can block runs detached. Every call of the engine goes through `gil`, which turns panics into
-//! exceptions. 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
+//! 2. Code that can block runs detached. Every call of the engine goes through `gil`, which catches panics.
+//! 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
 //!
 //! Changes together with: `python/sse_fast/_core.pyi`, which has the same names and the same texts.
 

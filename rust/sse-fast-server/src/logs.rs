@@ -54,7 +54,7 @@ const OUTPUT_QUOTA: Quota = Quota { records: 16 * 1024, bytes: 4 << 20 };
 /// many runs there are.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The most records that one `take` gives. The binding converts a batch while it holds the interpreter: about a
+/// The most records that one `take` gives. The binding converts a batch while it holds the interpreter: less than a
 /// millisecond for so many.
 const BATCH: usize = 1024;
 
