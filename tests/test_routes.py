@@ -135,7 +135,7 @@ def test_exists_is_asked_per_interval_not_per_reader(server: sse_fast.Server) ->
             reader.close()
     assert {name for _, name in asked} == {"workflow/7"}
     times = [when for when, _ in asked]
-    # Each check waits for its interval, however many others wait: 100 readers, one check at a time.
+    # Each check waits for its interval, whoever else is waiting: 100 readers, one check at a time.
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert min(pauses) > 0.1, pauses
 
