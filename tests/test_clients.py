@@ -116,7 +116,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: cli
 
 
 def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[Seen], threading.Thread]:
-    """Reads in a thread, because the test publishes meanwhile."""
+    """Reads in a thread, because the test publishes at the same time."""
     seen: list[Seen] = []
     thread = threading.Thread(target=lambda: seen.extend(client(url)))
     thread.start()

@@ -109,6 +109,7 @@ def test_an_exception_inside_the_block_restores_too(server: sse_fast.Server, rea
     reader = read().open()
     with contextlib.suppress(ZeroDivisionError), stream.heartbeat(every=0.05):
         reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
+        assert set(reader.parser.comments) == {" heartbeat"}, "the comment that is sent by default"
         raise ZeroDivisionError
     stream.publish("x")
     reader.next()

@@ -57,7 +57,7 @@ def test_resuming_after_every_position_gives_exactly_the_rest(server: sse_fast.S
 def test_a_replay_longer_than_max_lag_and_than_any_socket_buffer_is_whole(
     server: sse_fast.Server, read: Open, on_lag: Any
 ) -> None:
-    """A replay fills the socket; that is no lag, for nothing is published meanwhile."""
+    """A replay fills the socket; that is not lag, because nothing is published during it."""
     stream = server.stream("s", history=2000, history_bytes=32 << 20, max_lag=16, on_lag=on_lag)
     ids = [stream.publish("x" * 8000) for _ in range(2000)]
     stream.end("over")

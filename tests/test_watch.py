@@ -148,7 +148,7 @@ def test_a_watch_ends_with_its_stream_and_with_its_server(serve: Serve) -> None:
 def test_what_cannot_be_published_counts_as_a_failure_not_a_silent_death(
     server: sse_fast.Server, read: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A poll that returns something without JSON must not leave readers with heartbeats for ever."""
+    """A poll that returns something without JSON must not leave readers with nothing but heartbeats."""
     server.stream("s", start="all")
     with caplog.at_level(logging.WARNING, "sse_fast"):
         watch = server.watch(lambda: {"status": object()}, every=0.01, stream="s", until={"DONE"}, max_failures=2)

@@ -7,8 +7,8 @@
 >>> _ = stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED")
 >>> server.close()  # or server.wait(): until Ctrl-C or SIGTERM
 
-This file only re-exports; each name lives in the private module that says what it owns. Importing it starts no thread
-and imports neither asyncio nor orjson.
+Owns: the public names, which it re-exports; each one's module says what it owns.
+Invariants: importing it starts no thread and imports neither asyncio nor orjson.
 """
 
 from ._core import Stream, __version__

@@ -1,8 +1,8 @@
 """Events as readers in this process see them: `Event`, and the iterator that `Stream.events` returns.
 
 Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
-because publishing is the hot path. Must not know: logs, subscribers, threads.
-
+because publishing is the hot path.
+Must not know: logs, subscribers, threads.
 Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; asyncio
 is imported only by those who use it; a task that does not wait has nothing registered anywhere.
 """
@@ -28,13 +28,13 @@ _TURN = 64  # Events that one task takes before others get their turn: a busy st
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as a reader sees it; `Stream.publish_many` takes them too.
+    """One event as a reader sees it; `Stream.publish_many` accepts these too.
 
     Args:
-        data: its data, lines joined by LF.
+        data: its data; several lines are joined by LF.
         event: its name.
         id: its id; None for gaps and heartbeats, and where the stream sends no ids.
-        retry: the reconnection time it told readers, in seconds.
+        retry: the seconds that readers are to wait before they reconnect.
 
     >>> Event('{"status": "COMPILING"}', event="COMPILING").json()
     {'status': 'COMPILING'}

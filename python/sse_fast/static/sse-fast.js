@@ -281,7 +281,7 @@ class Subscriber {
     return this.#over;
   }
 
-  /** One GET for JSON. null: superseded, or over meanwhile. */
+  /** One GET for JSON. null: superseded, or the stream is over by then. */
   async #ask() {
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
@@ -330,7 +330,7 @@ class Subscriber {
     globalThis.document?.addEventListener("visibilitychange", seen, { signal });
   }
 
-  /** Back online, back by the back button, or looked at again: what has happened meanwhile is asked for at once. */
+  /** Back online, back by the back button, or visible again: asks at once for the events since then. */
   #wake() {
     const { deadline } = this.#options;
     // Timers stand still while a computer sleeps; the clock does not.

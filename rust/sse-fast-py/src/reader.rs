@@ -48,7 +48,7 @@ impl PyReader {
 
 #[pymethods]
 impl PyReader {
-    /// Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile.
+    /// Waits for an event, at most `timeout` seconds (None: without limit), and handles signals during the wait.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
@@ -61,18 +61,18 @@ impl PyReader {
         Ok(row(read.unwrap_or(ReadOutcome::Timeout)))
     }
 
-    /// The same in one piece, for threads that serve nothing else and never see signals.
+    /// The same without interruption, for threads that do nothing else and get no signals.
     #[pyo3(signature = (timeout=None))]
     fn next_parked(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
         let timeout: Option<Duration> = convert::timeout(timeout);
-        py.aside(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
+        py.detached(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
     }
 
     /// The next event if there is one already.
     fn try_next(&self, py: Python<'_>) -> PyResult<Read> {
         let reader = self.engine.get()?;
-        py.aside(|| Self::locked(reader, Reader::try_next)).map(row)
+        py.detached(|| Self::locked(reader, Reader::try_next)).map(row)
     }
 
     /// A number that is the stream's as long as somebody reads it: two readers of one stream have the same.

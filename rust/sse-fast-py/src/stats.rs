@@ -1,10 +1,9 @@
 //! The engine's counters as Python dicts, key by key.
 //!
-//! Owns: nothing but the copying; keys are the names of the engine's fields. Must not know: what is counted when.
-//!
-//! Invariant: the structs are taken apart without `..`, so that a new counter does not compile until it is shown.
-//!
-//! Changes together with the engine's `Stats` and `StreamStats`.
+//! Owns: the copying. Keys are the names of the engine's fields.
+//! Must not know: what is counted when.
+//! Invariants: the structs are taken apart without `..`, so a new counter does not compile until it is in the dict.
+//! Changes together with: the engine's `Stats` and `StreamStats`.
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};

@@ -49,7 +49,7 @@ impl PyWakeups {
     fn watch(&self, py: Python<'_>, reader: &PyReader, number: u64) -> PyResult<PyWatch> {
         let wakeups = self.engine.get()?;
         let stream = reader.stream()?;
-        let watch = py.aside(|| stream.watch(wakeups, number))?;
+        let watch = py.detached(|| stream.watch(wakeups, number))?;
         Ok(PyWatch { engine: Guarded::new(Mutex::new(Some(watch))) })
     }
 }
@@ -67,6 +67,6 @@ impl PyWatch {
     /// Stops watching.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let watch = self.engine.get()?.lock().take();
-        py.aside(|| drop(watch))
+        py.detached(|| drop(watch))
     }
 }

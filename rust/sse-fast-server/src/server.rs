@@ -212,7 +212,7 @@ fn start_control(
         .build()
         .map_err(io_error("making the control runtime"))?;
     let handle = runtime.handle().clone();
-    let runs = Runs::new(handle.clone(), Arc::new(context.hub.logs.clone())).map_err(io_error("making the run log"))?;
+    let runs = Runs::new(handle.clone(), context.hub.logs.clone());
     let listener = {
         let _inside = runtime.enter();
         #[allow(

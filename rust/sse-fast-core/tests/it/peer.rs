@@ -193,7 +193,8 @@ impl Peer {
         let mut comment = Vec::new();
         // A blank line would make an event of a `retry:` that stands alone.
         let is_one_line = world.all.options.ids || subscriber.retry_waits;
-        wire::heartbeat(&mut comment, "heartbeat", is_one_line);
+        let blank_line = if is_one_line { wire::BlankLine::LeftOut } else { wire::BlankLine::Written };
+        wire::heartbeat(&mut comment, "heartbeat", blank_line);
         subscriber.framing.put(&mut subscriber.pending, &comment);
         if self.offer_pending(world, now) > 0 {
             self.heartbeats += 1;
