@@ -11,7 +11,8 @@
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
-//! | `request`, `access`, [`route`], `respond`, `response` | from a request to what answers it |
+//! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
+//! | `route_stream`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting` | readers that came before their stream |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
@@ -23,7 +24,10 @@ pub mod calls;
 mod clock;
 pub mod config;
 mod connection;
+mod dispatch;
+mod handler_call;
 mod hub;
+mod json_form;
 mod listener;
 pub mod logs;
 pub mod reader;
@@ -31,6 +35,7 @@ mod request;
 mod respond;
 mod response;
 pub mod route;
+mod route_stream;
 pub mod run;
 pub mod server;
 mod shard;

@@ -27,7 +27,7 @@ use crate::hub::{Hub, StreamError};
 use crate::listener;
 use crate::logs::Logs;
 use crate::respond::Context;
-use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec, Routes};
+use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::ShardHandle;
 use crate::stats::{CLOSE_REASONS, Stats};
@@ -48,6 +48,8 @@ struct Core {
     control: Handle,
     /// How far the closing is; the control thread watches it.
     stage: watch::Sender<Stage>,
+    /// Turns true when the closing begins; connections watch it.
+    closing: watch::Sender<bool>,
     /// The threads, until they are joined. Held through the whole of `close`, so that a second
     /// caller waits for the first.
     threads: Mutex<Option<Threads>>,
@@ -73,11 +75,12 @@ impl Server {
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
         let (hub, shards) = start_shards(config)?;
-        let context = Arc::new(Context { hub, routes: Routes::default(), calls, access, max_connections });
+        let (closing, closed) = watch::channel(false);
+        let context = Arc::new(Context::new(hub, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
         let (control, runs, thread) = start_control(&context, listener, watch)?;
         let threads = Mutex::new(Some(Threads { control: thread, shards }));
-        Ok(Self(Arc::new(Core { context, address, runs, control, stage, threads })))
+        Ok(Self(Arc::new(Core { context, address, runs, control, stage, closing, threads })))
     }
 
     /// The port that is listened on.
@@ -150,6 +153,7 @@ impl Server {
         let Some(Threads { control, shards }) = threads.take() else { return };
         let until = Instant::now() + drain;
         self.0.stage.send_replace(Stage::NotAccepting);
+        self.0.closing.send_replace(true);
         self.0.control.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
         self.hub().close();
         for shard in self.hub().shards() {
