@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Method, header};
 
+use crate::body::{self, BodyError};
 use crate::calls::{Answer, Pending, RequestParts};
 use crate::logs::Level;
 use crate::request::{ParsedRequest, Wanted};
@@ -67,19 +67,18 @@ impl Context {
     }
 
     async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
-        let limit = self.hub.config.max_body_bytes;
-        let too_large = || {
-            Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes")).with("limit", limit)
-        };
         let declared = request.headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if declared.is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        match tokio::time::timeout(self.body_timeout(), Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed")),
+        let whole = body::read_whole(body, declared, self.hub.config.max_body_bytes);
+        match tokio::time::timeout(self.body_timeout(), whole).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(BodyError::TooLarge { limit })) => {
+                let refusal = Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"));
+                Err(refusal.with("limit", limit))
+            }
+            Ok(Err(BodyError::Incomplete)) => {
+                Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed"))
+            }
             Err(_) => {
                 let refusal = Refusal::new(408, "body_timeout", "the body did not come in time");
                 Err(refusal.header(header::CONNECTION, "close"))

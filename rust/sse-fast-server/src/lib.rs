@@ -12,7 +12,7 @@
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
-//! | `route_stream`, `handler_call`, `json_form`, `response` | what an endpoint answers |
+//! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting` | readers that came before their stream |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
@@ -20,6 +20,7 @@
 
 mod accept;
 mod access;
+mod body;
 pub mod calls;
 mod clock;
 pub mod config;

@@ -25,7 +25,7 @@ pub(crate) struct RequestBody {
 
 /// Why a request's body is not whole.
 #[derive(Debug, Error)]
-pub(crate) enum BodyError {
+pub(crate) enum CutBody {
     /// hyper could not read it.
     #[error(transparent)]
     Read(#[from] hyper::Error),
@@ -36,15 +36,15 @@ pub(crate) enum BodyError {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = CutBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending if self.signals.half_closed() => Poll::Ready(Some(Err(BodyError::Cut))),
-            polled => polled.map_err(BodyError::from),
+            Poll::Pending if self.signals.half_closed() => Poll::Ready(Some(Err(CutBody::Cut))),
+            polled => polled.map_err(CutBody::from),
         }
     }
 
