@@ -35,7 +35,7 @@ def draining(server: sse_fast.Server) -> Iterator[None]:
 
 
 def test_idle_silent_and_half_sent_connections_are_closed_at_once(serve: Serve) -> None:
-    server = serve()
+    server = serve(header_timeout=3600.0)  # Nothing else may close them.
     server.get("/x")(lambda _req: "x")
     with (
         Reader(server.port, "/x") as idle,

@@ -94,7 +94,11 @@ def test_every_pipelined_request_is_answered(answering: sse_fast.Server) -> None
 
 @pytest.mark.parametrize(
     "framing",
-    [b"Content-Length: 10\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"Content-Length: 10\r\n\r\n"],
+    [
+        b"Content-Length: 10\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"Content-Length: 10\r\n\r\n",
+    ],
 )
 def test_a_body_that_was_not_sent_to_its_end_is_a_400(answering: sse_fast.Server, framing: bytes) -> None:
     with Reader(answering.port, raw=b"POST /post HTTP/1.1\r\nHost: localhost\r\n" + framing) as reader:

@@ -91,9 +91,44 @@ impl Taking {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
+
+    /// How long it takes in simulated time, of an hour, until a reader is found too slow that takes `bytes` a second of
+    /// a response which waits for it, or whose response fits.
+    fn watched(bytes: usize, fits: bool) -> Option<Duration> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let (began, signals, mut pace) = (Instant::now(), Signals::default(), Pace::new(LIMIT));
+            let taking = async {
+                loop {
+                    signals.wrote(Some(bytes));
+                    if !fits {
+                        signals.wrote(None);
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+            };
+            tokio::select! {
+                () = poll_fn(|cx| pace.poll_too_slow(cx, &signals)) => Some(began.elapsed()),
+                () = taking => None,
+                () = sleep(Duration::from_secs(3600)) => None,
+            }
+        })
+    }
+
+    #[test]
+    fn only_a_response_that_waits_for_its_reader_is_watched() {
+        for bytes in [0, 1000] {
+            let after = watched(bytes, false).expect("too slow");
+            assert!(after >= LIMIT && after < LIMIT + Duration::from_secs(2), "{bytes} a second: {after:?}");
+            assert_eq!(watched(bytes, true), None);
+        }
+        assert_eq!(watched(5000, false), None);
+    }
 
     /// When a reader that takes `bytes` every `every` seconds is cut, if it is within ten minutes.
     fn cut_after(bytes: u64, every: u64) -> Option<u64> {
