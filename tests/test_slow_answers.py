@@ -1,8 +1,8 @@
 """Readers that take an answer too slowly.
 
 Guards that an answer nobody reads holds its connection for `stall_timeout` and no longer, and that a reader which is
-only late gets everything. Readers that take a little now and then are tested where time can be simulated, in the engine's
-`socket/pace.rs`.
+only late gets everything. Readers that take a little now and then are tested where time can be simulated, in
+the engine's `socket/pace.rs`.
 """
 
 from __future__ import annotations

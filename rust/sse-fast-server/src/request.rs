@@ -72,7 +72,7 @@ impl ParsedRequest {
             uri: head.uri,
             path,
             query,
-            // The JSON form is for those who poll, and nobody polls with POST: the clients of OpenAI and Anthropic ask
+            // The JSON form is for clients that poll, and none polls with POST: the clients of OpenAI and Anthropic ask
             // for JSON in the very request that they expect a stream for.
             wanted: if head.method == Method::POST { Wanted::Events } else { wanted(&head.headers) },
             method: head.method,

@@ -17,7 +17,7 @@ use sse_fast_core::frame::Framing;
 /// A response for hyper to write.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-/// What every event stream's head says, whoever writes it.
+/// What every event stream's head says, be it written by a shard or by hyper.
 const STREAM_HEADERS: [(&str, &str); 3] =
     [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
 

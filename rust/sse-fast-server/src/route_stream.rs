@@ -67,7 +67,7 @@ impl Context {
         }
     }
 
-    /// Waits for a stream; `checked` is the route whose [`Check`] is to be asked meanwhile.
+    /// Waits for a stream; `checked` is the route whose [`Check`] is to be asked while it does.
     async fn await_stream(
         self: &Arc<Self>,
         request: &ParsedRequest,
