@@ -2,8 +2,8 @@
 //!
 //! Owns the table of endpoints, and what is registered in it: checked and resolved here, once, so that
 //! a request meets only whole routes. Must not know: requests, streams, threads.
-//! Invariants: exact paths win over templates, templates over `/streams/{name}`. A path has at most one answer for each method;
-//! a fixed asset gives way to a handler or route that is registered after it, nothing else gives way.
+//! Invariants: exact paths win over templates, templates over `/streams/{name}`. A path has at most one
+//! answer for each method; a fixed asset gives way to what is registered after it, nothing else does.
 //! Changes together with `dispatch`, which asks this table; `template` has what a template may be.
 
 mod template;
