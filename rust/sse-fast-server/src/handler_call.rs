@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, header};
+use sse_fast_core::options::{Start, StreamPatch};
 
 use crate::body::{self, BodyError};
 use crate::calls::{Answer, Pending, RequestParts};
@@ -45,8 +46,10 @@ impl Context {
         let signals = Arc::clone(&body.signals);
         let body = self.whole_body(request, body).await?;
         let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
-        // The stream that an early head's heartbeats belong to.
-        let waiting = early.then(|| self.hub.unnamed(&request.path, &handler.options)).transpose();
+        // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
+        // the shard has opened its reader: it gets everything.
+        let options = || StreamPatch { start: Some(Start::All), ..handler.options.clone() };
+        let waiting = early.then(|| self.hub.unnamed(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
             Stream::heartbeat(&waiting.inner()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
