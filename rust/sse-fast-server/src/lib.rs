@@ -7,11 +7,13 @@
 //! | module | owns |
 //! |---|---|
 //! | [`server`] | threads from start to close |
-//! | `hub` | what they share: streams by name, shards, counters |
+//! | `directory`, `expiry` | the streams by name, and when they are forgotten; what all parts share |
+//! | `mailbox`, `delivery` | how threads leave things for shards |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
-//! | `request`, `access`, [`route`], `respond`, `response` | from a request to what answers it |
+//! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
+//! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting` | readers that came before their stream |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
@@ -19,6 +21,7 @@
 
 mod accept;
 mod access;
+mod body;
 pub mod calls;
 mod clock;
 pub mod config;
@@ -26,6 +29,9 @@ mod connection;
 mod delivery;
 mod directory;
 mod expiry;
+mod dispatch;
+mod handler_call;
+mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
@@ -34,6 +40,7 @@ mod request;
 mod respond;
 mod response;
 pub mod route;
+mod route_stream;
 pub mod run;
 pub mod server;
 mod shard;
