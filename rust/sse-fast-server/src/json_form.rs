@@ -232,7 +232,8 @@ mod tests {
         for data in ["1", "2", "3"] {
             publish(&mut state, data, None);
         }
-        state.set_snapshot(&mut Scratch::default(), "snapshot", "all");
+        let snapshot = NewEvent { data: b"all", event: Some("snapshot"), ..NewEvent::default() };
+        state.set_snapshot(&mut Scratch::default(), &check(&snapshot).expect("an event"));
         publish(&mut state, "a\u{2028}\"\nb", None);
         let body = String::from_utf8(Page::of(&state, None).encode("a/b").expect("encoded")).expect("UTF-8");
         let wanted = "{\"stream\":\"a/b\",\"last_id\":\"a-4\",\"ended\":false,\"more\":false,\
