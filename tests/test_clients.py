@@ -183,7 +183,7 @@ def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
             async for event in source:
                 seen.append(event.data)
                 if len(seen) == 1:
-                    await asyncio.sleep(0.2)
+                    await asyncio.to_thread(until, lambda: server.stats()["heartbeats"] >= 3)
                     stream.end("over")
         return seen
 
