@@ -1,10 +1,13 @@
-"""What this process holds: descriptors, threads, memory. Counted before and after, the difference was left behind."""
+"""What a process holds: descriptors, threads, memory. Counted before and after, the difference was left behind."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 from pathlib import Path
+
+from .process import SUPPORT, Program
 
 
 def descriptors() -> int:
@@ -27,3 +30,16 @@ def resident_in_use() -> int:
     if trim is not None:
         trim(0)
     return resident()
+
+
+def assert_nothing_is_left(warm: int, cycles: int, deadline: float) -> None:
+    """Serves and closes so often in a process of its own (`cycles.py`), and compares."""
+    with Program(SUPPORT / "cycles.py", warm, cycles) as program:
+        before = json.loads(program.line(deadline))
+        after = json.loads(program.line(deadline))
+        assert program.wait() == 0
+        assert program.stderr == ""
+    print(f"{cycles} servers: {before} -> {after}")
+    assert after["descriptors"] <= before["descriptors"]
+    assert after["threads"] <= before["threads"]
+    assert after["resident"] <= 1.03 * before["resident"]
