@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 import sse_fast
-from support.deadline import DEADLINE
+from support.deadline import until_async
 from support.left_behind import descriptors
 from support.strace import traced
 
@@ -78,7 +78,7 @@ WRITES = ("write", "writev", "sendto", "sendmsg")
 def test_a_publish_wakes_a_loop_and_not_its_readers(tmp_path: Path, when: str, at_most: int) -> None:
     with traced(PUBLISHER.replace("READERS", str(READERS)), tmp_path) as program:
         program.program.line_with("done", 60)
-        calls = program.calls(lambda _thread: True, f"begin-{when}", f"end-{when}")
+        calls = program.calls_of_marker(f"begin-{when}", f"end-{when}")
     woken = sum(calls[name] for name in WRITES)
     print(f"100 events, {READERS} readers, {when}: {woken} wake-ups, {dict(calls)}")
     assert woken <= at_most, calls
@@ -98,15 +98,9 @@ async def reading(stream: sse_fast.Stream, count: int) -> AsyncIterator[list[asy
     yield tasks
 
 
-async def count_until(condition: Callable[[], bool]) -> None:
-    """Gives the loop turns until it holds."""
-
-    async def turns() -> None:
-        while not condition():
-            gc.collect()
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(turns(), DEADLINE)
+def collected_descriptors() -> int:
+    gc.collect()
+    return descriptors()
 
 
 def test_a_loop_needs_one_descriptor_however_many_read(server: sse_fast.Server) -> None:
@@ -145,7 +139,7 @@ def test_readers_give_back_what_they_needed(server: sse_fast.Server, how: str) -
                         other.remove()
                     await asyncio.wait(tasks)
                 tasks.clear()
-                await count_until(lambda: descriptors() <= before)
+                await until_async(lambda: collected_descriptors() <= before, what="descriptors given back")
             first[0].cancel()
 
     asyncio.run(main())

@@ -17,4 +17,4 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process 
 
 @pytest.mark.timeout(180)
 def test_nothing_is_left_of_64_servers_with_every_combination_of_connections() -> None:
-    assert_nothing_is_left(64, 64, 80)
+    assert_nothing_is_left(128, 64, 80)  # What is needed once, and kept, is there after the first of them.

@@ -52,6 +52,12 @@ class Traced:
                 counted[found[2]] += 1
         return counted
 
+    def calls_of_marker(self, begin: str, end: str) -> collections.Counter[str]:
+        """The calls between two marks of the thread that made the first of them."""
+        until(lambda: self._lines_to(end), what="the mark in the trace")
+        marker = next(line for line in self._lines_to(end) if f'"/counted/{begin}"' in line).split()[0]
+        return self.calls(lambda thread: thread == marker, begin, end)
+
     def _lines_to(self, mark: str) -> list[str]:
         before, found, _ = self._log.read_text(errors="replace").partition(f'"/counted/{mark}"')
         return before.splitlines() if found else []
