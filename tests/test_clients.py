@@ -31,7 +31,7 @@ from openai._streaming import SSEDecoder as OpenAIDecoder
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import until, until_async
 from support.sse import Parser
 
 #: An event as a client reports it: name, data, id.
@@ -183,7 +183,7 @@ def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
             async for event in source:
                 seen.append(event.data)
                 if len(seen) == 1:
-                    await asyncio.sleep(0.2)
+                    await until_async(lambda: server.stats()["heartbeats"] >= 3)
                     stream.end("over")
         return seen
 
