@@ -23,19 +23,27 @@ pub(crate) struct Latch {
     /// receiver did not find came under the lock after the receiver, which had cleared the latch before: it finds the
     /// latch cleared and wakes the receiver, or somebody else did who found it so.
     set: AtomicBool,
-    wake: Box<dyn Wake>,
+    /// What wakes it; `None` once it has ended, for it may be a descriptor. Protects nothing else.
+    wake: Mutex<Option<Box<dyn Wake>>>,
 }
 
 impl Latch {
     pub(crate) fn new(wake: impl Wake + 'static) -> Arc<Self> {
-        Arc::new(Self { set: AtomicBool::new(false), wake: Box::new(wake) })
+        Arc::new(Self { set: AtomicBool::new(false), wake: Mutex::new(Some(Box::new(wake))) })
     }
 
     /// Wakes the thread if it was not woken since it last looked.
     pub(crate) fn ring(&self) {
         if !self.set.swap(true, Ordering::Relaxed) {
-            self.wake.wake();
+            if let Some(wake) = &*self.wake.lock() {
+                wake.wake();
+            }
         }
+    }
+
+    /// The thread has ended: nothing wakes it any more.
+    pub(crate) fn silence(&self) {
+        self.wake.lock().take();
     }
 
     /// Whether something was left since [`Latch::clear`].

@@ -45,7 +45,6 @@ struct Core {
     context: Arc<Context>,
     address: SocketAddr,
     runs: Runs,
-    control: Handle,
     /// How far the closing is; the control thread watches it.
     stage: watch::Sender<Stage>,
     /// Turns true when the closing begins; connections watch it.
@@ -58,6 +57,7 @@ struct Core {
 struct Threads {
     /// Shut when closing begins: dropping it would not do where a forked child holds it, too.
     listener: Arc<TcpListener>,
+    runtime: Handle,
     control: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
 }
@@ -83,9 +83,9 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
-        let (control, runs, thread) = start_control(&context, Arc::clone(&listener), watch)?;
-        let threads = Mutex::new(Some(Threads { listener, control: thread, shards }));
-        Ok(Self(Arc::new(Core { context, address, runs, control, stage, closing, threads })))
+        let (runtime, runs, control) = start_control(&context, Arc::clone(&listener), watch)?;
+        let threads = Mutex::new(Some(Threads { listener, runtime, control, shards }));
+        Ok(Self(Arc::new(Core { context, address, runs, stage, closing, threads })))
     }
 
     /// The port that is listened on.
@@ -155,13 +155,13 @@ impl Server {
     /// Closes; see the module. Blocks for at most about `drain`; a second call waits for the first.
     pub fn close(&self, drain: Duration) {
         let mut threads = self.0.threads.lock();
-        let Some(Threads { listener, control, shards }) = threads.take() else { return };
+        let Some(Threads { listener, runtime, control, shards }) = threads.take() else { return };
         let (now, began) = (clock::now(), Instant::now());
         self.0.stage.send_replace(Stage::Draining);
         self.0.closing.send_replace(true);
         listener::stop(&listener);
         drop(listener);
-        self.0.control.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
+        runtime.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
         self.directory().close();
         for shard in self.directory().shards() {
             shard.order(Order::Drain { until: now.saturating_add(in_micros(drain)) });
@@ -172,6 +172,7 @@ impl Server {
         }
         self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();
+        self.0.runs.let_go();
         self.0.context.calls.close();
         self.directory().logs.close();
         self.directory().clear();

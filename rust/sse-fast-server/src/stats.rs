@@ -98,7 +98,7 @@ pub struct Stats {
     pub gaps: u64,
     /// Events in those gaps, where the number is known.
     pub skipped: u64,
-    /// Times a socket took less than it was offered.
+    /// Times a subscriber's socket filled that had had everything until then.
     pub blocked: u64,
     /// Publishes that waited for a shard.
     pub publish_waits: u64,

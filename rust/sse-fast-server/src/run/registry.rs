@@ -34,8 +34,8 @@ pub struct Runs {
 }
 
 struct RunSet {
-    /// The control runtime, on which runs are supervised.
-    handle: Handle,
+    /// The control runtime, on which runs are supervised; `None` once it has ended, for a handle keeps its descriptors.
+    runtime: Mutex<Option<Handle>>,
     logs: Logs,
     /// Held to add, remove and list runs. No run is started under it.
     live: Mutex<LiveRuns>,
@@ -58,7 +58,7 @@ impl Runs {
     /// what happens to them, goes to `logs`.
     pub fn new(handle: Handle, logs: Logs) -> Self {
         let (count, _) = watch::channel(0);
-        Self { set: Arc::new(RunSet { handle, logs, live: Mutex::default(), count }) }
+        Self { set: Arc::new(RunSet { runtime: Mutex::new(Some(handle)), logs, live: Mutex::default(), count }) }
     }
 
     /// Starts a child whose marked lines are published into `sink`. Blocks until the child executes its
@@ -99,6 +99,11 @@ impl Runs {
         self.live()
     }
 
+    /// Lets the control runtime go, which has ended.
+    pub fn let_go(&self) {
+        self.set.runtime.lock().take();
+    }
+
     /// Puts a started child under supervision. On an error it is killed.
     fn adopt(
         &self,
@@ -107,7 +112,12 @@ impl Runs {
         markers: &Markers,
         sink: Arc<dyn EventSink>,
     ) -> std::io::Result<Run> {
-        let _context = self.set.handle.enter();
+        let Some(runtime) = self.set.runtime.lock().clone() else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(std::io::Error::other("the server has ended"));
+        };
+        let _context = runtime.enter();
         let pipes = match (child.stdout.take(), child.stderr.take()) {
             (Some(stdout), Some(stderr)) => receiver(stdout).and_then(|stdout| Ok((stdout, receiver(stderr)?))),
             _ => Err(std::io::Error::other("the process has no pipes")),
@@ -148,7 +158,7 @@ impl Runs {
             stop_reading,
         };
         let registration = self.set.add(run.clone());
-        self.set.handle.spawn(async move {
+        runtime.spawn(async move {
             supervisor.run(reading).await;
             drop(registration);
         });

@@ -202,11 +202,11 @@ impl<N: Net> Shard<N> {
     pub(super) fn block(&mut self, key: ConnectionKey, unwritten: Option<Unwritten>) {
         let connection = &mut self.connections[key];
         debug_assert_eq!(connection.flow, Flow::Writable, "it fills once");
-        connection.keep(unwritten);
+        let had_everything = connection.keep(unwritten);
         if connection.phase == Phase::Open {
             let subscriber = connection.subscriber;
             self.fill(subscriber);
-            Counters::add(&self.counters().blocked, 1);
+            Counters::add(&self.counters().blocked, u64::from(had_everything));
         }
         self.watch_stall(key);
     }

@@ -146,6 +146,7 @@ impl<S> ShardHandle<S> {
         drop(self.0.arrivals.close());
         self.0.doorbell.close();
         self.0.orders.close();
+        self.0.latch.silence();
     }
 }
 
