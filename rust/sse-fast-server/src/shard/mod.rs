@@ -25,6 +25,8 @@ mod connection;
 mod debt;
 mod feed;
 mod local;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod machine;
 mod net;
 mod roll;

@@ -30,7 +30,7 @@ use super::room::Ticket;
 use super::{Inner, Stream};
 use crate::clock;
 use crate::delivery::{Patience, Ring};
-use crate::sync::MutexGuard;
+use crate::sync::{MutexGuard, park_timeout};
 
 /// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
 const LOOK_AGAIN: Micros = 1_000_000;
@@ -187,7 +187,7 @@ impl Stream {
                 }
                 Ok(Progress::Wait(until)) => {
                     drop(inner);
-                    park(until.saturating_sub(clock::now()));
+                    park_timeout(Duration::from_micros(until.saturating_sub(clock::now())));
                     inner = self.lock();
                 }
                 Err(error) => break Err(error),
@@ -350,14 +350,4 @@ impl<'a> Attempt<'a> {
             }
         }
     }
-}
-
-#[cfg(not(loom))]
-fn park(longest: Micros) {
-    std::thread::park_timeout(Duration::from_micros(longest));
-}
-
-#[cfg(loom)]
-fn park(_longest: Micros) {
-    loom::thread::park();
 }
