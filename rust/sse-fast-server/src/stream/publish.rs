@@ -27,9 +27,9 @@ use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
 use super::room::Ticket;
-use super::{Inner, Stream};
+use super::{Inner, Link, Stream};
 use crate::clock;
-use crate::delivery::{Patience, Ring};
+use crate::delivery::{Doorbell, Patience, Ring};
 use crate::sync::{MutexGuard, park_timeout};
 
 /// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
@@ -92,14 +92,14 @@ pub(crate) enum Role {
     Terminal,
 }
 
-/// What keeps an event from being appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What keeps an event from being appended; the greater is waited for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
     None,
-    /// A shard has not yet got to subscribers that would take it.
-    Shards,
     /// Subscribers whose sockets are full.
     Sockets,
+    /// A shard has not yet got to subscribers that would take it.
+    Shards,
 }
 
 /// One event on its way into a stream.
@@ -222,34 +222,44 @@ impl Stream {
 
     /// What stands in the way of appending what leaves `first` the oldest.
     fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
-        let (log, delivery) = (inner.state.log(), &self.0.delivery);
-        let overwrites = first > log.first();
-        // Without patience publishers are not paced either: they never wait but for what would be lost.
-        let patient = delivery.patience != Patience::Within(0);
-        let mut obstacle = Obstacle::None;
-        for (link, doorbell) in self.0.links.iter().zip(&delivery.doorbells) {
-            let is_behind = patient && link.is_behind(log.appended());
-            if (is_behind || overwrites && link.owes_writable(first)) && doorbell.is_open() {
-                return Obstacle::Shards;
-            }
-            if patient && overwrites && link.owes_held(first) && doorbell.is_open() {
-                obstacle = Obstacle::Sockets;
-            }
-        }
-        obstacle
+        let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
+        let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
+        obstacles.max().unwrap_or(Obstacle::None)
     }
 
-    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet.
-    fn ask_shards(&self, inner: &mut Inner, first: Position) {
+    /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
+    fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
+        let log = inner.state.log();
+        let overwrites = first > log.first();
+        // Without patience publishers are not paced either: they never wait but for what would be lost.
+        let patient = self.0.delivery.patience != Patience::Within(0);
+        let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
+            Obstacle::Shards
+        } else if patient && overwrites && link.owes_held(first) {
+            Obstacle::Sockets
+        } else {
+            return Obstacle::None;
+        };
+        // A shard that is gone is not waited for.
+        if doorbell.is_open() { obstacle } else { Obstacle::None }
+    }
+
+    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet. Says whether any does:
+    /// a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
+    fn ask_shards(&self, inner: &mut Inner, first: Position) -> bool {
         inner.wanted = first;
-        let appended = inner.state.log().appended();
+        let mut any = false;
         for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
-            let stands_in_the_way = link.is_behind(appended) || link.owes_writable(first) || link.owes_held(first);
-            if stands_in_the_way && let Some(key) = link.ask() {
-                // A shard that is gone is not waited for.
+            if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
+                continue;
+            }
+            any = true;
+            if let Some(key) = link.ask() {
+                // It may be gone by now.
                 let _ = doorbell.push(Ring::Waiting(key));
             }
         }
+        any
     }
 }
 
@@ -296,18 +306,19 @@ impl<'a> Attempt<'a> {
             Obstacle::None => {}
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
-                stream.ask_shards(inner, first);
-                return Ok(Progress::Wait(now + LOOK_AGAIN));
+                if stream.ask_shards(inner, first) {
+                    return Ok(Progress::Wait(now + LOOK_AGAIN));
+                }
             }
             Obstacle::Sockets => {
                 let room = inner.room_mut();
                 room.pay(now);
                 let allowance = room.allowance(now, limit);
-                if allowance > 0 {
-                    stream.ask_shards(inner, first);
+                if allowance == 0 {
+                    stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
+                } else if stream.ask_shards(inner, first) {
                     return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
                 }
-                stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
             }
         }
         let published = self.append(inner);
