@@ -20,6 +20,7 @@ from ._exceptions import (
     ForkError,
     HttpError,
     PermissionDenied,
+    PublishWouldWait,
     ResponseError,
     RouteError,
     RunArgumentError,
@@ -34,6 +35,7 @@ from ._exceptions import (
 from ._request import Request, Response
 from ._run import Run
 from ._server import Server, serve
+from ._settings import ServeSettings, StreamOptions
 from ._stream import Event
 from ._watch import Watch
 
@@ -46,6 +48,7 @@ __all__ = [
     "ForkError",
     "HttpError",
     "PermissionDenied",
+    "PublishWouldWait",
     "Request",
     "Response",
     "ResponseError",
@@ -53,6 +56,7 @@ __all__ = [
     "Run",
     "RunArgumentError",
     "RunError",
+    "ServeSettings",
     "Server",
     "ServerClosed",
     "SettingError",
@@ -60,6 +64,7 @@ __all__ = [
     "StartError",
     "Stream",
     "StreamEnded",
+    "StreamOptions",
     "WaitTimeout",
     "Watch",
     "__version__",

@@ -74,9 +74,11 @@ class Stream:
     ) -> str:
         """Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
 
-        Under load: it appends and returns, however slow subscribers are. Only in a flood, before the log would
-        overwrite what a healthy subscriber has not been sent, it waits for the engine, at most ``publish_wait`` seconds
-        and without holding the interpreter. At shutdown it raises `ServerClosed`.
+        Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
+        been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
+        a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
+        others that publish during that time go on in the order they came. In the thread of a running event loop it never waits
+        for a reader. At shutdown it raises `ServerClosed`.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -100,6 +102,8 @@ class Stream:
             EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
                 text names the place in it, such as ``data['runs'][3]``. Nothing was published.
             StreamEnded: the stream has ended.
+            PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
+                full. Nothing was published.
             ServerClosed: the server was closed.
         """
 

@@ -13,6 +13,7 @@ SseFastError
 ├── PermissionDenied     (PermissionError)  its port needs privileges
 ├── RunError             (OSError)          the child process could not be started or signalled
 ├── StreamEnded          (RuntimeError)     the stream has had its terminal event, or was removed
+├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 ├── ServerClosed         (RuntimeError)     the server was closed
 ├── ForkError            (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout          (TimeoutError)     nothing came within the time given
@@ -86,6 +87,10 @@ class RunError(SseFastError, OSError):
 
 class StreamEnded(SseFastError, RuntimeError):  # noqa: N818 - as above
     """The stream has had its terminal event, or was removed: it takes no more events."""
+
+
+class PublishWouldWait(SseFastError, RuntimeError):  # noqa: N818 - as above
+    """With ``publish_wait=None``, in the thread of an event loop: a reader's socket is full, and nothing is skipped."""
 
 
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above

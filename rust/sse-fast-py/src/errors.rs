@@ -23,6 +23,7 @@ mod python {
     import_exception!(sse_fast._exceptions, EventTypeError);
     import_exception!(sse_fast._exceptions, ForkError);
     import_exception!(sse_fast._exceptions, PermissionDenied);
+    import_exception!(sse_fast._exceptions, PublishWouldWait);
     import_exception!(sse_fast._exceptions, RouteError);
     import_exception!(sse_fast._exceptions, RunArgumentError);
     import_exception!(sse_fast._exceptions, RunError);
@@ -77,6 +78,7 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
         engine::PublishError::Closed { .. } => python::ServerClosed::new_err(text),
         // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
+        engine::PublishError::LoopWouldWait { .. } => python::PublishWouldWait::new_err(text),
     }
 }
 

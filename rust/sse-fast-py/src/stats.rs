@@ -37,6 +37,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_waits,
         publish_wait_timeouts,
         publish_wait_us,
+        publish_socket_wait_us,
         closed,
     } = stats;
     let closed = closed.into_py_dict(py)?;
@@ -59,6 +60,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_waits,
         publish_wait_timeouts,
         publish_wait_us,
+        publish_socket_wait_us,
         closed,
     );
     Ok(dict)

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
-use sse_fast_server::{NewEvent, PublishError, Published, ReadFrom, Stream};
+use sse_fast_server::{Caller, NewEvent, PublishError, Published, ReadFrom, Stream};
 
 use crate::batch;
 use crate::convert::{self, Data};
@@ -58,19 +58,36 @@ impl PyStream {
 /// Publishes attached where that needs no wait, else detached.
 fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Published> {
     match attached(|| stream.try_publish(event))? {
-        Err(PublishError::WouldWait) => py.detached(|| stream.publish(event))?,
+        Err(PublishError::WouldWait) => {
+            let caller = caller(py);
+            py.detached(|| stream.publish_as(event, caller))?
+        }
         published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
+}
+
+/// Whether this is the thread of a running event loop. Asked only before a wait, and of asyncio only where the program
+/// has it.
+fn caller(py: Python<'_>) -> Caller {
+    let running = || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        let asyncio = modules.call_method1("get", ("asyncio",))?;
+        if asyncio.is_none() { Ok(false) } else { Ok(!asyncio.call_method0("_get_running_loop")?.is_none()) }
+    };
+    // A module that is half imported has no loop yet.
+    if running().unwrap_or_else(|_: PyErr| false) { Caller::EventLoop } else { Caller::Thread }
 }
 
 #[pymethods]
 impl PyStream {
     /// Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
     ///
-    /// Under load: it appends and returns, however slow subscribers are. Only in a flood, before the log would
-    /// overwrite what a healthy subscriber has not been sent, it waits for the engine, at most ``publish_wait`` seconds
-    /// and without holding the interpreter. At shutdown it raises `ServerClosed`.
+    /// Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
+    /// been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
+    /// a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
+    /// others that publish during that time go on in the order they came. In the thread of a running event loop it never waits
+    /// for a reader. At shutdown it raises `ServerClosed`.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -94,6 +111,8 @@ impl PyStream {
     ///     EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
     ///         text names the place in it, such as ``data['runs'][3]``. Nothing was published.
     ///     StreamEnded: the stream has ended.
+    ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
+    ///         full. Nothing was published.
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
     fn publish<'py>(
@@ -144,8 +163,9 @@ impl PyStream {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
         let events = batch::events(py, &items)?;
+        let caller = caller(py);
         py.detached(|| {
-            events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
+            events.iter().map(|event| stream.publish_as(event, caller).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
         })?
         .map_err(publish_error)
     }
@@ -213,7 +233,8 @@ impl PyStream {
         // A terminal event always carries data: clients ignore an event without any.
         let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
-        let done = py.detached(|| stream.end(bytes, event))?.map_err(publish_error)?;
+        let caller = caller(py);
+        let done = py.detached(|| stream.end_as(bytes, event, caller))?.map_err(publish_error)?;
         Ok(PyString::new(py, done.id()))
     }
 

@@ -168,6 +168,7 @@ impl Directory {
             publish_waits: waits.count.load(Ordering::Relaxed),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
+            publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()

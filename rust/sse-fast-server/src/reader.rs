@@ -15,6 +15,7 @@ use sse_fast_core::options::Start;
 use sse_fast_core::wire::{self, Decoded};
 
 use crate::stream::{Inner, Stream};
+use crate::sync::park_timeout;
 
 /// A thread that waits looks again by itself this often. Nothing depends on it: news wakes it.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -91,7 +92,7 @@ impl Reader {
             waited = true;
             drop(inner);
             let left = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
-            std::thread::park_timeout(left);
+            park_timeout(left);
         }
     }
 

@@ -100,12 +100,14 @@ pub struct Stats {
     pub skipped: u64,
     /// Times a subscriber's socket filled that had had everything until then.
     pub blocked: u64,
-    /// Publishes that waited for a shard.
+    /// Publishes that waited, for a shard or for sockets.
     pub publish_waits: u64,
-    /// Publishes that waited for the whole of `publish_wait` and went on.
+    /// Publishes that went on although a subscriber that is waited for lacked what they overwrote: the budget was used up.
     pub publish_wait_timeouts: u64,
-    /// Microseconds publishes waited.
+    /// Microseconds that publishes waited, all threads together.
     pub publish_wait_us: u64,
+    /// Of them, those that were waited for sockets, which is what `publish_wait` limits.
+    pub publish_socket_wait_us: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }

@@ -27,6 +27,8 @@ mod connection;
 mod debt;
 mod feed;
 mod local;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod machine;
 mod net;
 mod roll;

@@ -39,7 +39,7 @@ pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
 pub(crate) use self::link::Link;
 #[cfg(test)]
 pub(crate) use self::publish::{Attempt, Progress, Role};
-pub use self::publish::{PublishError, Published};
+pub use self::publish::{Caller, PublishError, Published};
 use self::room::Room;
 use self::watch::Watchers;
 pub use self::watch::{Watch, Wakeups};
