@@ -61,8 +61,13 @@ pub(crate) struct Notice {
     pub(crate) epoch: Epoch,
 }
 
+/// How many deliveries were made in this process; relaxed: each takes a number of its own, and that is all.
+static MADE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 /// See the module.
 pub(crate) struct Delivery {
+    /// No other delivery of this process has or had it: threads know their accounts by it.
+    pub(crate) number: u64,
     /// One for each shard, in their order.
     pub(crate) doorbells: Box<[Arc<Doorbell>]>,
     /// For the directory.
@@ -82,13 +87,14 @@ pub(crate) struct Waits {
     pub(crate) gave_up: AtomicU64,
     /// Microseconds waited in all, for shards and for sockets.
     pub(crate) micros: AtomicU64,
-    /// Of them, those that were waited for sockets.
+    /// Microseconds that streams' publishers waited for sockets, once for each stream.
     pub(crate) sockets: AtomicU64,
 }
 
 impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
-        Self { doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
+        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self { number, doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -144,12 +144,12 @@ thread_local! {
     /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     /// What this thread has waited for sockets in the last minute, in all streams of each server, known by its delivery.
-    static ACCOUNTS: RefCell<Vec<(usize, Spent)>> = RefCell::default();
+    static ACCOUNTS: RefCell<Vec<(u64, Spent)>> = RefCell::default();
 }
 
 /// Works on the calling thread's account with a server.
-fn with_account<T>(delivery: &Arc<Delivery>, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
-    let server = Arc::as_ptr(delivery).addr();
+fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+    let server = delivery.number;
     ACCOUNTS.with_borrow_mut(|accounts| {
         accounts.retain(|(_, spent)| !spent.is_clear(now));
         let place = accounts.iter().position(|(other, _)| *other == server).unwrap_or_else(|| {
@@ -414,9 +414,9 @@ impl<'a> Attempt<'a> {
                 inner.wanted = Position::MAX;
             }
             let paid = inner.room_mut().leave(ticket, now);
+            waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);
             if paid > 0 {
                 account.add(now, paid);
-                waits.sockets.fetch_add(paid, Ordering::Relaxed);
             }
         }
     }
