@@ -65,7 +65,8 @@ impl Everything {
             Some("gap") => Item::Gap(self.gap_of(block)),
             Some("snapshot") => {
                 let prefix = format!("state {}:", self.tag);
-                let serial = block.data[0].strip_prefix(&prefix).and_then(|n| n.parse().ok()).expect("a snapshot of ours");
+                let serial =
+                    block.data[0].strip_prefix(&prefix).and_then(|n| n.parse().ok()).expect("a snapshot of ours");
                 let position = self.snapshot_at(serial);
                 assert_eq!(block.id, self.options.ids.then(|| self.id_of(position)), "a snapshot carries its place");
                 Item::Snapshot(position)

@@ -72,7 +72,16 @@ pub struct Everything {
 impl Everything {
     pub fn new(tag: &str, epoch: &str, options: StreamOptions) -> Self {
         let (tag, epoch) = (tag.to_owned(), epoch.to_owned());
-        Self { tag, epoch, options, events: Vec::new(), snapshot: None, snapshots: HashMap::new(), ended: false, first: 1 }
+        Self {
+            tag,
+            epoch,
+            options,
+            events: Vec::new(),
+            snapshot: None,
+            snapshots: HashMap::new(),
+            ended: false,
+            first: 1,
+        }
     }
 
     /// Sets the snapshot: it stands for everything so far. `serial` is what its data says.

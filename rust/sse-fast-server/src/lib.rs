@@ -37,6 +37,8 @@ pub mod route;
 pub mod run;
 pub mod server;
 mod shard;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 mod sink;
 mod socket;
 pub mod stats;

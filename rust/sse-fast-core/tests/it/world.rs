@@ -97,7 +97,8 @@ impl World {
     pub fn set_snapshot(&mut self) {
         let data = snapshot_of(TAG, self.all.newest());
         let event = NewEvent { data: data.as_bytes(), event: Some("snapshot"), ..NewEvent::default() };
-        self.state.set_snapshot(&mut self.scratch, &event::check(&event).expect("a snapshot that may stand on the wire"));
+        self.state
+            .set_snapshot(&mut self.scratch, &event::check(&event).expect("a snapshot that may stand on the wire"));
         self.all.set_snapshot(self.all.newest());
     }
 

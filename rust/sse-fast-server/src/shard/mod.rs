@@ -27,6 +27,8 @@ mod feed;
 mod local;
 mod machine;
 mod net;
+#[cfg(test)]
+mod probe;
 mod roll;
 mod subscriber;
 mod table;
@@ -39,7 +41,13 @@ use std::sync::Arc;
 use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
 
+#[cfg(test)]
+pub(crate) use self::machine::{Next, Shard};
 pub(crate) use self::machine::{Pacing, Settings};
+#[cfg(test)]
+pub(crate) use self::net::{Net, Ready, Sink, Token};
+#[cfg(test)]
+pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
@@ -133,9 +141,10 @@ impl<S> ShardHandle<S> {
     /// Takes what was left; the lists must be empty.
     fn take(&self, rings: &mut Vec<Ring>, arrivals: &mut Vec<Arrival<S>>, orders: &mut Vec<Order>) {
         self.0.latch.clear();
+        // Orders first, to be obeyed last: an order may be about a connection that was left before it.
+        self.0.orders.take(orders);
         self.0.arrivals.take(arrivals);
         self.0.doorbell.take(rings);
-        self.0.orders.take(orders);
     }
 
     /// Takes nothing more; connections that were left are closed.
