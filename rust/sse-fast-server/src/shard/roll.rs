@@ -4,12 +4,12 @@
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
 //! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
 
+use super::Arrival;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
-use super::Arrival;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
 use sse_fast_core::frame::Framing;
@@ -67,10 +67,13 @@ impl<N: Net> Shard<N> {
         if let Some(claim) = claim {
             claim.redeem(&mut inner);
         }
-        self.find_heartbeat(local, &inner);
+        let retuned = self.find_heartbeat(local, &inner);
         self.begin_with(key, &inner, last_event_id, &mut out);
         self.owe(key, &inner);
         drop(inner);
+        if retuned {
+            self.schedule_all(local);
+        }
         self.locals[local].roster.add(key, &mut self.subscribers);
         Counters::add(&self.counters().subscribers, 1);
         self.feed(key, out);

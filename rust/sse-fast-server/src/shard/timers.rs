@@ -65,7 +65,9 @@ impl<N: Net> Shard<N> {
 
     /// Makes sure that a connection whose socket is full comes up.
     pub(super) fn watch_stall(&mut self, key: ConnectionKey) {
-        if self.connections[key].due == NO_TICK {
+        let connection = &self.connections[key];
+        // A long heartbeat's time would come after the stall's.
+        if connection.due == NO_TICK || connection.due > connection.last_write.saturating_add(self.stall) {
             self.schedule(key);
         }
     }
@@ -88,9 +90,13 @@ impl<N: Net> Shard<N> {
         self.locals[self.subscribers[subscriber].local].heartbeat.as_ref()
     }
 
-    /// Finds the heartbeat in force where it has changed, before somebody comes; under the stream's lock.
+    /// Finds the heartbeat in force where it has changed, under the stream's lock; says whether it had. The caller
+    /// schedules everybody then: nobody else is told of this change.
+    #[must_use]
     pub(super) fn find_heartbeat(&mut self, key: LocalKey, inner: &Inner) -> bool {
         let local = &mut self.locals[key];
+        #[cfg(not(loom))]
+        debug_assert!(local.stream.is_locked(), "a heartbeat is found under the stream's lock");
         if !local.stream.link(self.number).see_retuned() {
             return false;
         }
@@ -106,9 +112,14 @@ impl<N: Net> Shard<N> {
         let stream = self.locals[key].stream.clone();
         let found = self.find_heartbeat(key, &stream.lock());
         if found {
-            for subscriber in self.locals[key].roster.all().to_vec() {
-                self.schedule(self.subscribers[subscriber].connection);
-            }
+            self.schedule_all(key);
+        }
+    }
+
+    /// Tells the wheel anew about everybody who reads a stream: its heartbeat has changed.
+    pub(super) fn schedule_all(&mut self, key: LocalKey) {
+        for subscriber in self.locals[key].roster.all().to_vec() {
+            self.schedule(self.subscribers[subscriber].connection);
         }
     }
 

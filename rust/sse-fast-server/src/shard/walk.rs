@@ -30,6 +30,8 @@ use crate::stream::Inner;
 struct View {
     /// The newest position.
     newest: Position,
+    /// The bytes ever appended.
+    appended: u64,
     /// Whether nothing will follow it.
     complete: bool,
     /// Whether a publisher waits.
@@ -81,6 +83,7 @@ impl<N: Net> Shard<N> {
         walk.offered = walk.offered.min(log.appended_before(self.frames.until()));
         View {
             newest: log.newest(),
+            appended: log.appended(),
             complete: self.draining.is_some() || inner.state.is_complete(),
             waited_for: inner.wanted != Position::MAX,
         }
@@ -146,7 +149,12 @@ impl<N: Net> Shard<N> {
 
     fn end_walk(&mut self, walk: &Walk, view: &View) {
         let key = walk.local;
-        self.walked(key, walk.low, walk.offered);
+        if self.locals[key].roster.writable().is_empty() {
+            // Nobody is left whom these frames, or those beyond them, could be offered.
+            self.walked(key, view.newest + 1, view.appended);
+        } else {
+            self.walked(key, walk.low, walk.offered);
+        }
         let local = &mut self.locals[key];
         let unread = walk.low <= view.newest && !local.roster.writable().is_empty();
         let rest = walk.began.filter(|_| !view.waited_for).and_then(|began| rest_after(began, self.now));
@@ -169,7 +177,8 @@ impl<N: Net> Shard<N> {
             return;
         }
         let lags = |full: &&SubscriberKey| self.lags(**full, &inner);
-        let laggards: Vec<_> = local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
+        let laggards: Vec<_> =
+            local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
         drop(inner);
         for connection in laggards {
             self.close(connection, CloseReason::Lagged);

@@ -6,7 +6,8 @@
 //!    later sees it, and what was appended before was read.
 //! 2. A floor is never too high: below it the shard owes nothing to a writable (`writable`) or a held (`held`)
 //!    subscriber. It is lowered under the stream's lock; it may be too low, then a publisher asks in vain.
-//! 3. The shard alone writes the floors, `offered` and `local`; publishers set the flags, the shard clears them.
+//! 3. The shard alone writes `offered` and `local` and raises the floors (other options lower `held`, under the stream's
+//!    lock); publishers set the flags, the shard clears them.
 //!
 //! Changes together with `shard::debt` (the floors) and `publish` (who reads them).
 
@@ -115,6 +116,13 @@ impl Link {
         self.writable.store(Position::MAX, Ordering::Release);
         self.held.store(Position::MAX, Ordering::Release);
         self.see_waiting()
+    }
+
+    /// The shard is no more, nor are its subscribers; says whether there were any.
+    pub(crate) fn abandon(&self) -> bool {
+        let had = self.subscribers.swap(0, Ordering::Relaxed) > 0;
+        self.unbind();
+        had
     }
 
     /// A subscriber came; under the stream's lock.
