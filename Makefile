@@ -2,16 +2,27 @@
 #
 # All tools live in .venv; nothing is installed anywhere else but the browser of the tests, by the system's own package
 # manager. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
+# `make test-checked` calls this file again with a VENV, a PROFILE and a DIST of its own.
 
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
+# The cargo profile that the wheel is built with, and the folder that it is put into.
+PROFILE ?= release
+DIST ?= dist
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
 PORT ?= 8080
 # Which of loadtest/scenarios `make load` runs.
 SCENARIO ?= smoke
+# How many seeds `make test-slow` gives the simulation of the engine; the test itself has a smaller number.
+SEEDS ?= 10000
+
+LOOM := RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p sse-fast-server --release --lib --target-dir target/loom loom
+SIMULATION := $(CARGO) test --locked -p sse-fast-server --release --lib simulation
+# cargo is content with a filter that finds nothing.
+SOME_TEST := { grep -q ': test$$' || { echo "there is no such test" >&2; exit 1; }; }
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -21,8 +32,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-slow test-wheels load compare bars bench check lint format wheel docs \
-  browser counters clean
+.PHONY: help run test test-rust test-python test-checked test-loom test-slow test-wheels load compare bars waiting versions bench \
+  check check-format lints types architecture lint format wheel docs browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -39,11 +50,24 @@ test-rust: $(VENV)/.python
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters
 	$(BIN)/python -m pytest tests $(ARGS)
 
-test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs the tests that take minutes: six of real provisioning
+# With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
+# and never sees the wheel, so it is not run again.
+test-checked: ## Runs the Python tests against an engine whose assertions are on
+	+$(MAKE) --no-print-directory test-python VENV=.venv-checked PROFILE=checked DIST=target/checked-wheel \
+	  ARGS='--deselect tests/test_counts.py::test_the_core_s_work_takes_no_more_instructions_than_it_did $(ARGS)'
+
+# With a folder of its own, because the flag compiles every dependency anew.
+test-loom: ## Runs every interleaving of the models of what threads share
+	$(LOOM) -- --list | $(SOME_TEST)
+	$(LOOM)
+
+test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes minutes: provisioning, 1,000 servers, SEEDS=10000 simulations
+	$(SIMULATION) -- --list | $(SOME_TEST)
+	SEEDS=$(SEEDS) $(SIMULATION) -- --nocapture
 	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
 
 test-wheels: wheel ## Tries the wheel in an empty environment, without Rust, on every Python from 3.10 on that is found
-	scripts/test-wheels dist/sse_fast-*.whl
+	scripts/test-wheels $(DIST)/sse_fast-*.whl
 
 load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke, ARGS="--set clients.count=100"; report in loadtest/results
 	$(BIN)/python -m loadtest run $(SCENARIO) $(ARGS)
@@ -54,18 +78,43 @@ compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fas
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
 	$(BIN)/python -m loadtest bars $(ARGS)
 
+waiting: $(VENV)/.installed ## Measures what slow and dead readers cost publishers: ARGS="--only dead --seconds 60"
+	$(BIN)/python -m loadtest waiting $(ARGS)
+
+versions: $(VENV)/.python ## Runs rows of bars with two wheels in turn: ARGS="--before A.whl --after B.whl --rows delivery,burst"
+	$(BIN)/python -m loadtest versions $(ARGS)
+
 bench: ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
 	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)
 
-check: lint test ## Everything a change must pass: formatting, lints, types, architecture, tests, examples
+# In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
+# because tests that count and tests with deadlines want the machine to themselves.
+STEPS := check-format lints types architecture test-rust test-loom test-python test-checked
 
-lint: $(VENV)/.installed $(VENV)/.test-tools
+check: ## Everything a change must pass, in order: formatting, lints, types, architecture, tests, examples
+	+@for step in $(STEPS); do \
+	  began=$$SECONDS; \
+	  echo "== make $$step"; \
+	  $(MAKE) --no-print-directory $$step || { echo "== make $$step failed" >&2; exit 1; }; \
+	  echo "== make $$step took $$((SECONDS - began)) s"; \
+	done
+
+lint: ## Formatting, lints, types and architecture, without the tests
+	+@for step in $(filter-out test-%,$(STEPS)); do $(MAKE) --no-print-directory $$step || exit 1; done
+
+check-format: $(VENV)/.test-tools
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/ruff format --check .
+
+lints: $(VENV)/.test-tools
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/ruff check .
+
+types: $(VENV)/.installed $(VENV)/.test-tools
 	$(BIN)/mypy
 	$(BIN)/stubtest sse_fast._core --mypy-config-file pyproject.toml
+
+architecture: $(VENV)/.installed $(VENV)/.test-tools
 	$(BIN)/python scripts/check-architecture
 
 format: $(VENV)/.test-tools ## Formats everything and mends what the linters can mend
@@ -76,7 +125,7 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
 	$(BIN)/python scripts/write-options README.md
 
-wheel: $(VENV)/.wheel ## Builds the wheel into dist/
+wheel: $(VENV)/.wheel ## Builds the wheel into dist/ (DIST=...)
 
 browser: ## Installs Chromium and its driver where they are missing
 	@scripts/install-browser
@@ -85,7 +134,7 @@ counters: ## Installs strace and valgrind where they are missing: tests count wi
 	@scripts/install-counters
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-checked dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- What the commands above stand on ----
@@ -97,13 +146,13 @@ $(VENV)/.python:
 $(VENV)/.wheel: $(VENV)/.python $(SOURCES)
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install a Rust toolchain with rustup and try again" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
-	rm -rf dist
-	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+	rm -rf $(DIST)
+	$(BIN)/maturin build --profile $(PROFILE) --locked --interpreter $(BIN)/python --out $(DIST)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.wheel
-	$(BIN)/python -m pip install --quiet --upgrade --force-reinstall --no-deps dist/sse_fast-*.whl
-	$(BIN)/python -m pip install --quiet dist/sse_fast-*.whl
+	$(BIN)/python -m pip install --quiet --upgrade --force-reinstall --no-deps $(DIST)/sse_fast-*.whl
+	$(BIN)/python -m pip install --quiet $(DIST)/sse_fast-*.whl
 	touch $@
 
 $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt

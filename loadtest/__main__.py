@@ -1,4 +1,4 @@
-"""The command line: `python -m loadtest run|list|compare|bars`.
+"""The command line: `python -m loadtest run|list|compare|bars|waiting|versions`.
 
 Owns: arguments, what a person sees in the terminal, exit codes (0 passed, 1 a limit failed, 2 could not be run). Must
 not know: anything about load. Imports lazily, because locust replaces half of the standard library when imported.
@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from . import scenario
 from .processes import ChildError
@@ -52,7 +53,36 @@ def _arguments() -> argparse.Namespace:
     bars.add_argument("--strict", action="store_true", help="exit code 1 when a bar is missed or not measured")
     bars.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     bars.set_defaults(command=_bars)
+    _waiting_arguments(commands)
+    _versions_arguments(commands)
     return parser.parse_args()
+
+
+def _waiting_arguments(commands: Any) -> None:
+    waiting = commands.add_parser("waiting", help="what slow and dead readers cost publishers and other readers")
+    waiting.add_argument("--only", default="", help="comma-separated rows; default: all")
+    waiting.add_argument(
+        "--seconds", type=float, default=60.0, help="for which each case publishes; bounds are a minute's"
+    )
+    waiting.add_argument("--threads", default="", help="1, 64 or both; default: both")
+    waiting.add_argument("--streams", default="", help="1, 32 or both; default: both")
+    waiting.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="such as publish_wait=0.5")
+    waiting.add_argument("--strict", action="store_true", help="exit code 1 when a row is missed or not measured")
+    waiting.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    waiting.set_defaults(command=_waiting)
+
+
+def _versions_arguments(commands: Any) -> None:
+    versions = commands.add_parser("versions", help="chosen rows of `bars` with two wheels in turn")
+    versions.add_argument("--before", type=Path, required=True, metavar="WHEEL")
+    versions.add_argument("--after", type=Path, required=True, metavar="WHEEL")
+    versions.add_argument("--rows", default="", help="comma-separated rows of bars; default: all")
+    versions.add_argument("--rounds", type=int, default=3, help="each wheel is measured once in each")
+    versions.add_argument(
+        "--strict", action="store_true", help="exit code 1 when a figure is worse by more than its noise"
+    )
+    versions.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    versions.set_defaults(command=_versions)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -114,6 +144,26 @@ def _bars(arguments: argparse.Namespace) -> int:
 
     only = [name for name in arguments.only.split(",") if name]
     return bars.run(only, arguments.runs, arguments.results, strict=arguments.strict)
+
+
+def _waiting(arguments: argparse.Namespace) -> int:
+    from . import waiting  # noqa: PLC0415
+
+    only = [name for name in arguments.only.split(",") if name]
+    threads, streams = (
+        [int(word) for word in text.split(",") if word] for text in (arguments.threads, arguments.streams)
+    )
+    cases = waiting.cases(only, threads, streams)
+    settings = waiting.settings_of(arguments.set)
+    return waiting.run(cases, arguments.seconds, arguments.results, settings, strict=arguments.strict)
+
+
+def _versions(arguments: argparse.Namespace) -> int:
+    from . import versions  # noqa: PLC0415
+
+    rows = [name for name in arguments.rows.split(",") if name]
+    wheels = {"before": arguments.before, "after": arguments.after}
+    return versions.run(wheels, rows, arguments.rounds, arguments.results, strict=arguments.strict)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Tree:
         nanoseconds = 0
         for pid in pids:
             for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                with contextlib.suppress(OSError, ValueError, IndexError):  # A thread may end meanwhile.
+                with contextlib.suppress(OSError, ValueError, IndexError):  # A thread may have ended by now.
                     nanoseconds += int(path.read_text(encoding="ascii").split()[0])
         return nanoseconds / 1e9 or cpu_seconds(pids)
 
@@ -150,7 +150,7 @@ class Stage:
 
     def delivery(self, load: Load, kind: type[peers.Peer], **options: Any) -> Row:
         """One server under one load."""
-        # The floor waits for every reader, so it would wait for these for ever.
+        # The floor waits for every reader, so it would wait for these without end.
         stalled = 0 if kind is peers.Floor else load.stalled
         options = options if kind is Ours else {}
         with self.serving(kind, load.bytes, **options) as server:

@@ -30,7 +30,7 @@ def lines(row: dict[str, Any]) -> str:
 def markdown(kept: dict[str, Any]) -> str:
     """The whole document."""
     rows = kept["rows"]
-    out = ["# Every bar, measured", _about(kept), _METHOD.strip()]
+    out = ["# Every bar, measured", about(kept, f"{kept['runs']} runs"), _METHOD.strip()]
     out.append(f"{sum(row['met'] for row in rows)} of {len(rows)} bars are met.")
     table = ["| bar | asked for | measured | figure | bound | verdict | beside |", "|---" * 7 + "|"]
     for row in rows:
@@ -43,13 +43,14 @@ def markdown(kept: dict[str, Any]) -> str:
     return "\n\n".join(out) + "\n"
 
 
-def _about(kept: dict[str, Any]) -> str:
+def about(kept: dict[str, Any], how_much: str) -> str:
+    """When, on which machine and with what a run was made."""
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
-    about = kept["machine"]
+    facts = kept["machine"]
     return (
-        f"{kept['date']}, revision {kept['revision']}, {kept['runs']} runs. {about['cpu']}, {about['cores']} cores, "
-        f"{about['memory_gib']} GiB, {about['system']} {about['kernel']}; load average before: "
-        f"{about['load_average']}. {versions}."
+        f"{kept['date']}, revision {kept['revision']}, {how_much}. {facts['cpu']}, {facts['cores']} cores, "
+        f"{facts['memory_gib']} GiB, {facts['system']} {facts['kernel']}; load average before: "
+        f"{facts['load_average']}. {versions}."
     )
 
 

@@ -103,7 +103,7 @@ def compile_neutral(name: str, folder: Path) -> Path:
 
 def _measure_or_say(kind: type[peers.Peer], load: Load, client: Path) -> dict[str, Any]:
     """One row; a server that fails has a row that says how."""
-    if kind is peers.Floor:  # It waits for every reader, so it would wait for these for ever.
+    if kind is peers.Floor:  # It waits for every reader, so it would wait for these without end.
         load = Load(**{**vars(load), "stalled": 0})
     with tempfile.TemporaryDirectory(prefix="peer-") as folder:
         peer = kind(Path(folder), free_port(), load.bytes)

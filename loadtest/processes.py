@@ -132,7 +132,7 @@ def _stat(pid: int) -> list[str]:
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:  # It has ended meanwhile.
+    except OSError:  # It has ended by now.
         return ""
 
 

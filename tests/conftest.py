@@ -69,7 +69,7 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests must not change what they see."""
+    """The environment in which the tests run must not change their results."""
     for name in list(os.environ):
         if name.startswith("SSE_FAST_"):
             monkeypatch.delenv(name)

@@ -31,7 +31,7 @@ from openai._streaming import SSEDecoder as OpenAIDecoder
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import until, until_async
 from support.sse import Parser
 
 #: An event as a client reports it: name, data, id.
@@ -116,7 +116,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: cli
 
 
 def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[Seen], threading.Thread]:
-    """Reads in a thread, because the test publishes meanwhile."""
+    """Reads in a thread, because the test publishes at the same time."""
     seen: list[Seen] = []
     thread = threading.Thread(target=lambda: seen.extend(client(url)))
     thread.start()
@@ -183,7 +183,7 @@ def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
             async for event in source:
                 seen.append(event.data)
                 if len(seen) == 1:
-                    await asyncio.sleep(0.2)
+                    await until_async(lambda: server.stats()["heartbeats"] >= 3)
                     stream.end("over")
         return seen
 

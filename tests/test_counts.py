@@ -4,11 +4,9 @@ Counts, never time: they are the same on a busy machine and on an idle one. A ch
 that costs one more system call for each delivery fails here, and nothing else does.
 What is allocated is counted by the server's own tests (`rust/sse-fast-server/tests/counts`).
 
-System calls are counted by strace, which starts the server: the engine makes some
-without the C library, which a shim before it would not see, and a process may be
-traced by its parent without privileges. Calls are told apart by the thread that made
-them, so Python's own do not matter. Instructions are counted by valgrind, whose
-processor is the same everywhere.
+System calls are counted by strace (`support/strace.py`), and told apart by the thread
+that made them, so Python's own do not matter. Instructions are counted by valgrind,
+whose processor is the same everywhere.
 """
 
 from __future__ import annotations
@@ -29,8 +27,8 @@ from pathlib import Path
 import pytest
 
 from support.deadline import DEADLINE, until
-from support.process import Program
 from support.reader import Reader, request
+from support.strace import Traced, traced
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and the bounds are Linux's")
 
@@ -54,28 +52,19 @@ def mark(request):
     os.access("/counted/" + request.body.decode(), os.F_OK)
 
 threads = {tid: open(f"/proc/self/task/{tid}/comm").read().strip() for tid in os.listdir("/proc/self/task")}
-print(json.dumps({"pid": os.getpid(), "port": server.port, "threads": threads}))
+print(os.getpid(), json.dumps({"port": server.port, "threads": threads}))
 server.wait()
 """
 
-#: Becomes strace, which starts the server as its child.
-STRACE = """
-import os, sys
-log, source = sys.argv[1:]
-options = ["-f", "-qq", "-s", "0", "-e", "signal=none", "-o", log]
-os.execvp("strace", ["strace", *options, sys.executable, "-u", "-c", source])
-"""
 
-
-class Traced:
+class TracedServer:
     """A server whose system calls are written down."""
 
-    def __init__(self, program: Program, log: Path) -> None:
-        started = json.loads(program.line())
-        self.pid: int = started["pid"]
+    def __init__(self, traced: Traced) -> None:
+        started = json.loads(traced.said)
+        self.traced = traced
         self.port: int = started["port"]
         self._threads: dict[str, str] = started["threads"]
-        self._log = log
         self._marks = 0
 
     def publish(self, events: int) -> None:
@@ -98,46 +87,15 @@ class Traced:
             assert reader.head is not None
             assert reader.head.status < 300, reader.received
 
-    def calls(self, threads: tuple[str, ...], begin: str, end: str) -> collections.Counter[str]:
+    def calls(self, names: tuple[str, ...], begin: str, end: str) -> collections.Counter[str]:
         """The calls that threads of these names began between two marks."""
-        counted: collections.Counter[str] = collections.Counter()
-        inside = False
-        for line in until(lambda: self._lines_to(end), what="the mark in the trace"):
-            if f'"/counted/{begin}"' in line:
-                inside = True
-            found = re.match(r"(\d+) +(\w+)\(", line)
-            # What is resumed was counted when it began.
-            if inside and found is not None and self._threads.get(found[1]) in threads:
-                counted[found[2]] += 1
-        return counted
-
-    def _lines_to(self, mark: str) -> list[str]:
-        before, found, _ = self._log.read_text(errors="replace").partition(f'"/counted/{mark}"')
-        return before.splitlines() if found else []
-
-    def stopped(self) -> bool:
-        """Whether every thread stands still."""
-        stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
-        return all(stat.rpartition(")")[2].split()[0] in "tT" for stat in stats)
+        return self.traced.calls(lambda thread: self._threads.get(thread) in names, begin, end)
 
 
 @pytest.fixture
-def traced(tmp_path: Path) -> Iterator[Traced]:
-    assert shutil.which("strace"), "strace is missing: `make test` installs it"
-    tried = subprocess.run(["strace", "-o", os.devnull, "true"], check=False, capture_output=True, text=True)
-    assert tried.returncode == 0, (
-        f"strace cannot trace even its own child here, and system calls cannot be counted without it"
-        f" (a sandbox must allow ptrace): {tried.stderr}"
-    )
-    log = tmp_path / "calls"
-    with Program(STRACE, log, SERVER) as program:
-        server = Traced(program, log)
-        try:
-            yield server
-        finally:
-            # Ending strace would only let the server go.
-            os.kill(server.pid, signal.SIGKILL)
-            program.wait()
+def server_traced(tmp_path: Path) -> Iterator[TracedServer]:
+    with traced(SERVER, tmp_path) as running:
+        yield TracedServer(running)
 
 
 class Crowd:
@@ -169,9 +127,9 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd(traced: Traced) -> Iterator[Crowd]:
+def crowd(server_traced: TracedServer) -> Iterator[Crowd]:
     """200 readers past their response heads."""
-    crowd = Crowd(traced.port, 200)
+    crowd = Crowd(server_traced.port, 200)
     try:
         crowd.receive_heads()
         yield crowd
@@ -182,47 +140,47 @@ def crowd(traced: Traced) -> Iterator[Crowd]:
 SHARDS = ("sse-fast-0", "sse-fast-1")
 ENGINE = (*SHARDS, "sse-fast-contro")  # The kernel keeps 15 bytes of a name.
 
-#: What the C library's allocator asks of the system, by and by and for several subscribers at once. What is allocated
+#: What the C library's allocator asks of the system, now and then, for several subscribers at once. What is allocated
 #: is counted elsewhere.
 FOR_MEMORY = {"brk", "madvise", "mmap", "mprotect", "mremap", "munmap"}
 
 
-def test_a_lone_event_costs_each_subscriber_one_system_call(traced: Traced, crowd: Crowd) -> None:
+def test_a_lone_event_costs_each_subscriber_one_system_call(server_traced: TracedServer, crowd: Crowd) -> None:
     events = 10
     deliveries = events * len(crowd.sockets)
-    begin = traced.mark()
+    begin = server_traced.mark()
     for _ in range(events):
-        traced.publish(1)
+        server_traced.publish(1)
         crowd.receive_last()
-    calls = traced.calls(SHARDS, begin, traced.mark())
+    calls = server_traced.calls(SHARDS, begin, server_traced.mark())
     print(f"{deliveries} deliveries of lone events: {dict(calls)}")
     assert calls["sendto"] == deliveries, calls
     # Besides, a shard sleeps once an event, and looks for sockets between some hundred sends.
     assert calls.total() <= 1.05 * deliveries, calls
 
 
-def test_a_burst_costs_each_subscriber_few_system_calls(traced: Traced, crowd: Crowd) -> None:
-    begin = traced.mark()
-    traced.publish(200)
+def test_a_burst_costs_each_subscriber_few_system_calls(server_traced: TracedServer, crowd: Crowd) -> None:
+    begin = server_traced.mark()
+    server_traced.publish(200)
     crowd.receive_last()
-    calls = traced.calls(SHARDS, begin, traced.mark())
+    calls = server_traced.calls(SHARDS, begin, server_traced.mark())
     print(f"a burst of 200 events to {len(crowd.sockets)} subscribers: {dict(calls)}")
     # How many walks it takes depends on how the publisher and the shards meet: usually one or two.
     assert calls["sendto"] <= 16 * len(crowd.sockets), calls
     assert calls.total() <= 1.1 * calls["sendto"] + 20, calls
 
 
-def test_a_subscriber_s_connection_costs_four_system_calls(traced: Traced) -> None:
+def test_a_subscriber_s_connection_costs_four_system_calls(server_traced: TracedServer) -> None:
     subscribers = 100
-    begin = traced.mark()
+    begin = server_traced.mark()
     # Everybody waits when the server looks: otherwise it would depend on time how many it finds at once.
-    os.kill(traced.pid, signal.SIGSTOP)
-    until(traced.stopped, what="the server stopped")
-    crowd = Crowd(traced.port, subscribers)
-    os.kill(traced.pid, signal.SIGCONT)
+    os.kill(server_traced.traced.pid, signal.SIGSTOP)
+    until(server_traced.traced.stopped, what="the server stopped")
+    crowd = Crowd(server_traced.port, subscribers)
+    os.kill(server_traced.traced.pid, signal.SIGCONT)
     try:
         crowd.receive_heads()
-        calls = traced.calls(ENGINE, begin, traced.mark())
+        calls = server_traced.calls(ENGINE, begin, server_traced.mark())
     finally:
         crowd.close()
     for name in FOR_MEMORY:

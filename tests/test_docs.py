@@ -264,9 +264,15 @@ def test_make_help_lists_every_command_that_contributing_names() -> None:
     assert named <= listed
 
 
-def test_continuous_integration_runs_the_readme_s_test_command() -> None:
+def test_continuous_integration_runs_what_a_change_must_pass_and_so_the_readme_s_test_command() -> None:
     assert "make test" in "".join(blocks(README, "sh"))
-    assert re.search(r"^exec make test\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(r"^make check\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    steps = re.search(r"^STEPS := (.*)$", makefile, re.MULTILINE)
+    tests = re.search(r"^test: ([a-z -]*[a-z])", makefile, re.MULTILINE)
+    assert steps is not None
+    assert tests is not None
+    assert set(tests[1].split()) <= set(steps[1].split())
 
 
 def test_the_readme_s_tables_are_those_of_the_settings() -> None:

@@ -6,6 +6,7 @@ a stream still works, also while it holds the interpreter.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 
@@ -106,11 +107,39 @@ def test_a_handler_that_fails_after_an_early_head_says_so_in_the_stream(
         reader.open()
         reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
         beating.set()
-        reader.read_eof()
+        events = reader.rest()
+    assert events[0].event == "error"
     assert b"secret" not in reader.received
     assert "the secret reason" in caplog.text
-    # What a reader can do with it: an error event, or at least no proper end.
-    assert not reader.finished or any(event.event == "error" for event in reader.parser.events)
+
+
+@pytest.mark.parametrize("kind", ["a refusal", "a bug"])
+def test_an_error_is_never_lost_however_the_head_and_the_answer_meet(serve: Serve, kind: str) -> None:
+    """The answer comes about when the head goes out, a little earlier or later each time."""
+    server = serve(shards=1, handler_threads=16)
+    offsets = itertools.cycle(number / 10_000 for number in range(-5, 16))
+    never = threading.Event()
+
+    @server.post("/slow", early_head=True, heartbeat=0.05)
+    def slow(_req: sse_fast.Request) -> sse_fast.Stream:
+        never.wait(0.05 + next(offsets))
+        raise sse_fast.HttpError(400, "no such machine") if kind == "a refusal" else RuntimeError("a bug")
+
+    def ask() -> None:
+        with Reader(server.port, "/slow", method="POST", headers=[("Accept", "text/event-stream")]) as reader:
+            head = reader.read_head()
+            reader.read_to_end()
+            told = head.status in {400, 500} or any(event.event == "error" for event in reader.parser.events)
+            answers.append(bytes(reader.received) if not told else b"told")
+
+    answers: list[bytes] = []
+    for _ in range(40):
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [b"told"] * 640
 
 
 def test_a_fast_handler_with_early_head_is_the_same_response(server: sse_fast.Server) -> None:

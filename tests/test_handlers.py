@@ -8,7 +8,6 @@ they fail is in test_handler_errors.py, `early_head` in test_early_head.py.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from typing import Any
 
@@ -78,18 +77,10 @@ def test_what_a_handler_returns_is_the_response(
     assert head["content-length"] == str(len(body))
 
 
-def test_a_response_s_headers_are_sent_and_cannot_split_it(server: sse_fast.Server, caplog: Any) -> None:
+def test_a_response_s_headers_are_sent(server: sse_fast.Server) -> None:
     server.get("/good")(lambda _req: sse_fast.Response("x", headers={"X-Good": "yes", "Set-Cookie": "a=b"}))
-    server.get("/bad")(lambda _req: sse_fast.Response("x", headers={"X-Bad": "a\r\nX-Evil: 1"}))
-    server.get("/bad-name")(lambda _req: sse_fast.Response("x", headers={"X Bad": "a"}))
     head, _ = fetch(server.port, "/good")
     assert (head["x-good"], head["set-cookie"]) == ("yes", "a=b")
-    with caplog.at_level(logging.ERROR, "sse_fast"):
-        for path, named in (("/bad", "X-Bad"), ("/bad-name", "X Bad")):
-            head, _ = fetch(server.port, path)
-            assert head.status == 500
-            assert "x-evil" not in head
-            assert f"the header '{named}' cannot be sent" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])

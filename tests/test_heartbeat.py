@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import selectors
 import socket
 import threading
@@ -19,6 +18,7 @@ import pytest
 
 import sse_fast
 from conftest import Open, Serve
+from support.beats import Beats
 from support.deadline import until
 from support.interpreter import Watcher, hold_the_interpreter
 from support.process import Program
@@ -55,10 +55,11 @@ def test_a_subscriber_that_gets_events_gets_no_heartbeat(server: sse_fast.Server
     stream = server.stream("s", heartbeat=1.0)
     reader = read().open()
     moments = [time.monotonic()]
-    for _ in range(30):
-        time.sleep(0.05)  # A pace well inside the interval.
-        stream.publish("x")
-        moments.append(time.monotonic())
+    with Beats(server, 0.05) as beats:
+        for _ in range(30):
+            beats.wait()  # A pace well inside the interval.
+            stream.publish("x")
+            moments.append(time.monotonic())
     reader.take(30)
     # Where this process itself was not given the processor for that long there was a silence to be filled.
     longest = max(later - earlier for earlier, later in itertools.pairwise(moments))
@@ -109,6 +110,7 @@ def test_an_exception_inside_the_block_restores_too(server: sse_fast.Server, rea
     reader = read().open()
     with contextlib.suppress(ZeroDivisionError), stream.heartbeat(every=0.05):
         reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
+        assert set(reader.parser.comments) == {" heartbeat"}, "the comment that is sent by default"
         raise ZeroDivisionError
     stream.publish("x")
     reader.next()
@@ -146,9 +148,10 @@ def test_heartbeats_never_fall_between_the_bytes_of_an_event(server: sse_fast.Se
     reader = read(receive_buffer=4096).open()
 
     def publish() -> None:
-        for number in range(60):
-            stream.publish("y" * 100_000 + str(number))
-            time.sleep(0.03)  # Long enough for a heartbeat to become due between two of them.
+        with Beats(server, 0.03) as beats:
+            for number in range(60):
+                stream.publish("y" * 100_000 + str(number))
+                beats.wait()  # Long enough for a heartbeat to become due between two of them.
         stream.end("over")
 
     thread = threading.Thread(target=publish)
@@ -201,16 +204,6 @@ def test_many_heartbeats_are_spread_over_time(serve: Serve) -> None:
     slices = [int((moment - start) / 0.1) for moment in moments]
     fullest = max(slices.count(number) for number in set(slices))
     assert fullest < count * 0.6, f"{fullest} of {count} within a tenth of a second"
-
-
-def test_stats_count_heartbeats_apart_from_events(server: sse_fast.Server, read: Open) -> None:
-    stream = server.stream("s", heartbeat=0.05)
-    reader = read().open()
-    stream.publish("x")
-    reader.read_until(lambda: len(reader.parser.comments) >= 3, what="heartbeats")
-    stats = stream.stats()
-    assert json.dumps(stats, default=str)
-    assert stats["published"] == 1
 
 
 def test_a_reader_with_idle_limit_survives_a_long_silence(serve: Serve) -> None:

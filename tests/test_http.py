@@ -85,8 +85,10 @@ def test_what_is_published_after_the_head_arrived_is_received(server: sse_fast.S
     ],
 )
 def test_who_accepts_an_event_stream_gets_one(server: sse_fast.Server, read: Open, accept: str | None) -> None:
-    server.stream("s")
-    read(headers=[("Accept", accept)] if accept else []).open()
+    stream = server.stream("s")
+    reader = read(headers=[("Accept", accept)] if accept else []).open()
+    stream.end("over")
+    assert [event.data for event in reader.rest()] == ["over"]
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/json, */*;q=0.1", "APPLICATION/JSON"])
@@ -100,6 +102,7 @@ def test_who_accepts_json_gets_the_stream_once_as_json(server: sse_fast.Server, 
         "stream": "s",
         "last_id": ids[-1],
         "ended": False,
+        "more": False,
         "snapshot": None,
         "gap": None,
         "events": [{"id": event_id, "event": "tick", "data": f'{{"n":{n}}}'} for n, event_id in enumerate(ids)],
@@ -133,6 +136,7 @@ def test_json_continues_after_last_event_id_and_tells_gaps(server: sse_fast.Serv
         "stream": "a/b",
         "last_id": last,
         "ended": True,
+        "more": False,
         "snapshot": None,
         "gap": None,
         "events": [{"id": last, "event": "end", "data": "over"}],
@@ -446,13 +450,23 @@ SHORT_OF_FILES = """
 import logging, os, resource, socket, time
 import sse_fast
 
+# How often threads of the engine went to sleep. The files stay open, because there will be no more of them.
+def wakes():
+    total = 0
+    for status in statuses:
+        status.seek(0)
+        total += int(status.read().partition("\\nvoluntary_ctxt_switches:")[2].split()[0])
+    return total
+
 lines = []
 class Keep(logging.Handler):
     def emit(self, record):
         lines.append(record.getMessage())
 logging.getLogger("sse_fast").addHandler(Keep())
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-server = sse_fast.serve(0, max_connections=1000)
+server = sse_fast.serve(0, max_connections=1000, shards=1)
+main = str(os.getpid())
+statuses = [open(f"/proc/self/task/{thread}/status") for thread in os.listdir("/proc/self/task") if thread != main]
 hog, client = [], socket.socket()
 try:
     while True:
@@ -460,7 +474,9 @@ try:
 except OSError:
     pass
 client.connect(("127.0.0.1", server.port))
-time.sleep(1)  # Twenty attempts.
+before = wakes()
+while wakes() < before + 30:  # Time for as many attempts.
+    time.sleep(0.01)
 for file in hog:
     os.close(file)
 client.settimeout(10)

@@ -104,6 +104,21 @@ def test_disconnect_closes_and_the_reader_resumes_without_loss(serve: Serve) -> 
     assert account(events) == (MANY + 1, 0)
 
 
+def test_disconnect_closes_a_reader_that_takes_nothing_at_all(serve: Serve) -> None:
+    """It is not left to `stall_timeout`: it lags, and that is enough."""
+    server = serve(stall_timeout=600.0, heartbeat=None)
+    stream = server.stream("s", on_lag="disconnect", history=16, max_lag=16)
+    with Reader(server.port, receive_buffer=2048) as silent, Reader(server.port) as healthy:
+        silent.open()
+        healthy.open()
+        for number in range(MANY):
+            stream.publish({"n": number, "pad": PADDING})
+            healthy.next()
+        until(lambda: stream.subscribers == 1, what="the reader that takes nothing being closed")
+        assert server.stats()["closed"]["lagged"] == 1
+        assert server.stats()["skipped"] == 0
+
+
 def test_a_reader_within_history_but_beyond_max_lag_is_held_to_max_lag(serve: Serve) -> None:
     server = serve(history=MANY + 10, history_bytes=64 << 20, max_lag=100)
     stream = server.stream("s", on_lag="skip")

@@ -323,6 +323,9 @@ def test_an_argument_of_a_wrong_type_is_a_typed_error_naming_it(
         ("events", lambda stream: stream.publish_many(5)),
         ("comment", lambda stream: stream.heartbeat(comment=5)),
         ("last_event_id", lambda stream: stream.events(last_event_id=5)),
+        ("event", lambda stream: stream.publish("x", event=5)),
+        ("id", lambda stream: stream.publish("x", id=5)),
+        ("retry", lambda stream: stream.publish("x", retry="soon")),
     ],
 )
 def test_a_wrong_type_of_what_events_have_is_an_event_type_error(
@@ -344,8 +347,10 @@ def test_a_wrong_type_of_what_events_have_is_an_event_type_error(
 def test_a_lone_surrogate_is_refused_with_its_place(
     server: sse_fast.Server, fields: dict[str, Any], named: str
 ) -> None:
+    stream = server.stream("s")
     with pytest.raises(sse_fast.EventError, match=named):
-        server.stream("s").publish(**fields)
+        stream.publish(**fields)
+    assert stream.publish("nothing came of it").endswith("-1")
     with pytest.raises(sse_fast.SettingError, match="at position 1"):
         server.stream("s\ud800")
 

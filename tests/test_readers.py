@@ -1,23 +1,22 @@
-"""Reading a stream in the process that publishes it, with `for` and `async for`.
+"""Reading a stream in the process that publishes it, with `for`.
 
 Guards `Stream.events`: the same events, gaps and end as over a socket, timeouts
-that are errors and can be continued, and that waiting blocks neither the
-interpreter nor an event loop.
+that are errors and can be continued, and that waiting does not block the
+interpreter. `async for` is in test_async_readers.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
-import time
 from typing import Any
 
 import pytest
 
 import sse_fast
 from conftest import Open, Serve
+from support.deadline import DEADLINE
 from support.process import Program
 
 
@@ -62,86 +61,6 @@ def test_a_silent_stream_raises_wait_timeout_and_iteration_goes_on(server: sse_f
         next(events)
 
 
-def test_async_iteration_gives_the_same(server: sse_fast.Server) -> None:
-    stream = server.stream("s", start="all", history=3000, max_lag=3000)
-
-    async def main() -> list[str]:
-        async def publish() -> None:
-            for number in range(1000):
-                stream.publish(number)
-                if number % 50 == 0:
-                    await asyncio.sleep(0)
-            stream.end("over")
-
-        task = asyncio.create_task(publish())
-        got = [event.data async for event in stream.events(timeout=20.0)]
-        await task
-        return got
-
-    assert asyncio.run(main()) == [*map(str, range(1000)), "over"]
-
-
-def test_async_iteration_leaves_the_loop_free_and_can_be_cancelled(server: sse_fast.Server) -> None:
-    stream = server.stream("s")
-
-    async def main() -> str:
-        turns = 0
-
-        async def turn() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0.001)
-
-        other = asyncio.create_task(turn())
-        events = stream.events()
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(anext_of(events), 0.2)
-        assert turns > 20
-        stream.publish("after the cancellation")
-        event = await asyncio.wait_for(anext_of(events), 10)
-        other.cancel()
-        data: str = event.data
-        return data
-
-    async def anext_of(events: Any) -> Any:
-        return await events.__anext__()
-
-    assert asyncio.run(main()) == "after the cancellation"
-
-
-def test_async_timeout_raises_wait_timeout(server: sse_fast.Server) -> None:
-    stream = server.stream("s")
-
-    async def main() -> None:
-        async for _ in stream.events(timeout=0.05):
-            pass
-
-    with pytest.raises(sse_fast.WaitTimeout):
-        asyncio.run(main())
-
-
-def test_many_async_readers_share_one_loop_and_cost_no_thread_each(server: sse_fast.Server) -> None:
-    stream = server.stream("s", start="all")
-    before = threading.active_count()
-
-    async def main() -> tuple[list[list[str]], int]:
-        async def one() -> list[str]:
-            return [event.data async for event in stream.events(timeout=20.0)]
-
-        tasks = [asyncio.create_task(one()) for _ in range(50)]
-        await asyncio.sleep(0.05)
-        stream.publish("x")
-        await asyncio.sleep(0.01)
-        threads = threading.active_count()
-        stream.end("over")
-        return list(await asyncio.gather(*tasks)), threads
-
-    got, threads = asyncio.run(main())
-    assert got == [["x", "over"]] * 50
-    assert threads <= before + 2
-
-
 def test_last_event_id_and_start_choose_where_to_begin(server: sse_fast.Server) -> None:
     stream = server.stream("s")
     ids = [stream.publish(number) for number in range(5)]
@@ -153,15 +72,22 @@ def test_last_event_id_and_start_choose_where_to_begin(server: sse_fast.Server) 
         stream.events(start="middle")  # type: ignore[arg-type]
 
 
-def test_a_reader_that_fell_out_of_history_is_told_exactly(server: sse_fast.Server) -> None:
-    stream = server.stream("s", history=5, max_lag=5)
+@pytest.mark.parametrize(("on_lag", "first"), [("skip", 15), ("latest", 19), ("disconnect", 15)])
+def test_a_reader_that_fell_out_of_history_is_told_exactly(server: sse_fast.Server, on_lag: Any, first: int) -> None:
+    """Whatever the policy: there is no connection that could be closed."""
+    stream = server.stream("s", history=5, max_lag=5, on_lag=on_lag)
     events = stream.events(timeout=10.0)
-    for number in range(20):
-        stream.publish(number)
+    ids = [stream.publish(number) for number in range(20)]
     gap = next(events)
     assert gap.event == "gap"
-    assert gap.json()["skipped"] == 15
-    assert [next(events).data for _ in range(5)] == ["15", "16", "17", "18", "19"]
+    assert gap.json() == {"skipped": first, "from": ids[0], "to": ids[first - 1]}
+    assert [next(events).data for _ in range(first, 20)] == [*map(str, range(first, 20))]
+    # And the next time it falls behind it is told again.
+    for number in range(20, 40):
+        stream.publish(number)
+    assert next(events).json()["skipped"] == first
+    stream.end("over")
+    assert [event.data for event in events][-1] == "over"
 
 
 def test_no_heartbeat_is_seen_inside(server: sse_fast.Server) -> None:
@@ -198,17 +124,24 @@ def test_closing_the_server_and_removing_the_stream_end_the_iteration(serve: Ser
 
 
 def test_waiting_leaves_the_interpreter_to_others(server: sse_fast.Server) -> None:
-    stream = server.stream("s")
-    threads = [threading.Thread(target=lambda: list(stream.events())) for _ in range(20)]
+    """Each reader answers an event with one of its own, so the publisher must run while all of them wait."""
+    question, answers = server.stream("question"), server.stream("answers", history=5000, max_lag=5000)
+    readers = [question.events(timeout=DEADLINE) for _ in range(20)]
+    answered = answers.events(timeout=DEADLINE)
+
+    def answer(events: Any) -> None:
+        for event in events:
+            answers.publish(event.data)
+
+    threads = [threading.Thread(target=answer, args=(events,)) for events in readers]
     for thread in threads:
         thread.start()
-    start = time.thread_time()
-    for _ in range(10):
-        time.sleep(0.01)
-    assert time.thread_time() - start < 1.0
-    stream.end("over")
+    for number in range(20):
+        question.publish(number)
+        assert [next(answered).data for _ in readers] == [str(number)] * 20
+    question.end("over")
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
         assert not thread.is_alive()
 
 

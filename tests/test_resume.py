@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import sse_fast
 from conftest import Open, Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
 from support.reader import Reader, fetch
 from support.sse import Event
 
@@ -57,7 +57,7 @@ def test_resuming_after_every_position_gives_exactly_the_rest(server: sse_fast.S
 def test_a_replay_longer_than_max_lag_and_than_any_socket_buffer_is_whole(
     server: sse_fast.Server, read: Open, on_lag: Any
 ) -> None:
-    """A replay fills the socket; that is no lag, for nothing is published meanwhile."""
+    """A replay fills the socket; that is not lag, because nothing is published during it."""
     stream = server.stream("s", history=2000, history_bytes=32 << 20, max_lag=16, on_lag=on_lag)
     ids = [stream.publish("x" * 8000) for _ in range(2000)]
     stream.end("over")
@@ -88,11 +88,14 @@ def test_a_reader_killed_at_every_event_misses_and_repeats_nothing(server: sse_f
     stream = server.stream("s", start="all")
     total = 200
     published: list[str] = []
+    ahead = threading.Semaphore(
+        8
+    )  # The publisher stays so close to the reader that connections are cut while it goes on.
 
     def publish() -> None:
         for number in range(total):
+            assert ahead.acquire(timeout=DEADLINE)
             published.append(stream.publish(number))
-            time.sleep(0.001)  # A pace, so that connections are cut while it goes on.
         published.append(stream.end("over"))
 
     thread = threading.Thread(target=publish)
@@ -107,6 +110,7 @@ def test_a_reader_killed_at_every_event_misses_and_repeats_nothing(server: sse_f
             taken = reader.take(1 + number % 4 if len(seen) < total - 4 else 1)
             (reader.reset if number % 2 else reader.close)()
         seen += taken
+        ahead.release(len(taken))
         last = taken[-1].last_event_id
     thread.join()
     assert [event.own_id for event in seen] == published
@@ -374,29 +378,31 @@ def test_start_all_gives_what_is_retained(server: sse_fast.Server, read: Open) -
 def test_no_event_is_lost_or_doubled_between_snapshot_and_tail(server: sse_fast.Server) -> None:
     """A counter whose snapshot is its value: every subscriber must be able to rebuild it at any moment."""
     stream = server.stream("counter", history=4096, max_lag=4096)
-    stop = threading.Event()
-    value = 0
+    value, over = 0, False
+    more = threading.Semaphore(1)  # So that the interpreter is left to the readers now and then.
 
     def count() -> None:
         nonlocal value
-        while not stop.is_set():
+        while more.acquire() and not over:
             value += 1
             stream.publish(value, event="add", snapshot=value)
-            if value % 50 == 0:
-                time.sleep(0.001)
 
     thread = threading.Thread(target=count)
     thread.start()
     try:
         until(lambda: value > 0)
         for _ in range(300):
+            more.release(50)  # They are published while the reader comes.
             with Reader(server.port, "/streams/counter") as reader:
-                first, *tail = reader.open().take(4)
+                reader.open()
+                more.release(4)  # What it reads has to follow what it is given first.
+                first, *tail = reader.take(4)
                 assert first.event == "snapshot"
                 assert position(first.own_id or "") == int(first.data)
                 assert [int(event.data) for event in tail] == [int(first.data) + 1 + n for n in range(3)]
     finally:
-        stop.set()
+        over = True
+        more.release()
         thread.join()
 
 

@@ -14,10 +14,10 @@ import pytest
 
 import sse_fast
 from conftest import Serve
-from sse_fast import _settings
+from support.documented import SETTINGS
 from support.reader import Reader, fetch, request
 
-NAMES = sorted(setting.name for setting in _settings.SETTINGS)
+NAMES = sorted(setting.name for setting in SETTINGS)
 
 BAD: dict[str, tuple[list[Any], list[str]]] = {
     "port": ([-1, 65536, 1.5, "80", True], ["-1", "65536", "http", "", "80.5"]),
@@ -232,5 +232,11 @@ def test_an_event_larger_than_history_bytes_is_still_the_newest(serve: Serve) ->
 
 def test_a_smaller_history_takes_its_max_lag_along(serve: Serve) -> None:
     server = serve(history=10)
-    assert server.stream("s").publish("x")
-    assert server.stream("t", history=5).publish("x")
+    for name, options, max_lag in (("s", {}, 10), ("t", {"history": 5}, 5)):
+        stream = server.stream(name, **options)
+        with pytest.raises(sse_fast.SettingError, match=rf"max_lag.*\b{max_lag}\b"):
+            server.stream(name, max_lag=max_lag + 1)
+        events = stream.events(timeout=20.0)
+        for number in range(30):
+            stream.publish(number)
+        assert next(events).json()["skipped"] == 30 - max_lag

@@ -8,11 +8,12 @@ no hang, no crash, no traceback.
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
+from support.deadline import until
 from support.process import Program
+from support.reader import Reader
 
 STALLED = """
 import socket, sse_fast
@@ -35,14 +36,13 @@ server.wait()
 def test_a_second_signal_does_not_wait_for_the_drain(first: signal.Signals, second: signal.Signals) -> None:
     with Program(STALLED) as program:
         assert program.line() == "ready"
-        time.sleep(0.2)
+        until(lambda: program.catches(signal.SIGTERM), what="`wait` catching SIGTERM")
         program.send_signal(first)
-        time.sleep(0.5)
+        until(lambda: not program.catches(signal.SIGTERM), what="the first signal being taken")
         assert program.process.poll() is None, "it does not drain"
-        began = time.monotonic()
         program.send_signal(second)
+        # After the drain it would end with 0.
         assert program.wait() == -second
-        assert time.monotonic() - began < 3.0  # The drain would take five seconds.
 
 
 PROGRAMS = {
@@ -92,9 +92,30 @@ PROGRAMS = {
 def test_sigterm_closes_however_the_server_is_waited_for(source: str) -> None:
     with Program(source) as program:
         assert program.line() == "ready"
-        time.sleep(0.3)
+        until(lambda: program.catches(signal.SIGTERM), what="SIGTERM being caught")
         program.send_signal(signal.SIGTERM)
         assert program.line() == "closed True"
+        assert program.wait() == 0
+        assert program.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_drain_and_exit_with_zero(number: signal.Signals) -> None:
+    waiting = """
+        import sse_fast
+        server = sse_fast.serve(0)
+        stream = server.stream("s")
+        print("port", server.port)
+        server.wait()
+        print("waited", server.closed)
+    """
+    with Program(waiting) as program:
+        with Reader(int(program.line_with("port"))) as reader:
+            reader.open()
+            until(lambda: program.catches(signal.SIGTERM), what="`wait` catching SIGTERM")
+            program.send_signal(number)
+            reader.read_to_end()
+        assert program.line() == "waited True"
         assert program.wait() == 0
         assert program.stderr == ""
 
@@ -125,7 +146,8 @@ async def read():
 
 async def main():
     tasks = [asyncio.create_task(read()) for _ in range(3)]
-    await asyncio.sleep(0.02)
+    for _ in range(3):  # Each of them waits now.
+        await asyncio.sleep(0)
 
 server.get("/slow")(lambda _req: time.sleep(60))
 server.get("/endless")(lambda _req: [event for event in stream.events()])

@@ -113,15 +113,16 @@ def test_after_max_failures_the_stream_ends_with_an_error_event(
         raise OSError("the secret reason")
 
     with caplog.at_level(logging.WARNING, "sse_fast"):
-        watch = server.watch(poll, every=0.05, stream="s", until={"DONE"}, max_failures=4)
+        watch = server.watch(poll, every=0.02, stream="s", until={"DONE"}, max_failures=7)
         watch.wait(30)
     (event,) = read().open().rest()
     assert event.event == "error"
     assert "secret" not in event.data
-    assert watch.failures == 4
+    assert watch.failures == 7
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert len(pauses) == 3
-    assert pauses[2] > pauses[0] * 1.5, f"no back-off: {pauses}"
+    assert len(pauses) == 6
+    # The last is 32 times as long as the first; a busy machine may make one of those longer, not both.
+    assert pauses[-1] > 4 * min(pauses[:2]), f"no back-off: {pauses}"
 
 
 def test_stop_leaves_the_stream_open(server: sse_fast.Server) -> None:
@@ -148,7 +149,7 @@ def test_a_watch_ends_with_its_stream_and_with_its_server(serve: Serve) -> None:
 def test_what_cannot_be_published_counts_as_a_failure_not_a_silent_death(
     server: sse_fast.Server, read: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A poll that returns something without JSON must not leave readers with heartbeats for ever."""
+    """A poll that returns something without JSON must not leave readers with nothing but heartbeats."""
     server.stream("s", start="all")
     with caplog.at_level(logging.WARNING, "sse_fast"):
         watch = server.watch(lambda: {"status": object()}, every=0.01, stream="s", until={"DONE"}, max_failures=2)

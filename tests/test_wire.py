@@ -422,23 +422,6 @@ def test_invalid_utf_8_is_named_with_its_position(server: sse_fast.Server) -> No
         server.stream("s").publish(b"abc\xff\xfe")
 
 
-def test_a_lone_surrogate_is_a_value_error(server: sse_fast.Server, read: Open) -> None:
-    stream = server.stream("s")
-    reader = read().open()
-    for bad in ({"data": "\ud800"}, {"data": "x", "event": "\udfff"}, {"data": "x", "id": "\ud800"}):
-        with pytest.raises(ValueError, match=r"surrogate|UTF-8|Unicode"):
-            stream.publish(**bad)
-    stream.publish("good")
-    assert reader.next().data == "good"
-
-
-@pytest.mark.parametrize("field", ["event", "id", "retry"])
-def test_a_wrong_type_is_a_type_error_naming_it(server: sse_fast.Server, field: str) -> None:
-    bad: Any = "soon" if field == "retry" else 5
-    with pytest.raises(TypeError, match=field):
-        server.stream("s").publish("x", **{field: bad})
-
-
 def test_what_has_no_json_is_a_type_error(server: sse_fast.Server) -> None:
     stream = server.stream("s")
     with pytest.raises(TypeError):

@@ -7,8 +7,8 @@
 >>> _ = stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED")
 >>> server.close()  # or server.wait(): until Ctrl-C or SIGTERM
 
-This file only re-exports; each name lives in the private module that says what it owns. Importing it starts no thread
-and imports neither asyncio nor orjson.
+Owns: the public names, which it re-exports; each one's module says what it owns.
+Invariants: importing it starts no thread and imports neither asyncio nor orjson.
 """
 
 from ._core import Stream, __version__
@@ -20,6 +20,7 @@ from ._exceptions import (
     ForkError,
     HttpError,
     PermissionDenied,
+    PublishWouldWait,
     ResponseError,
     RouteError,
     RunArgumentError,
@@ -34,6 +35,7 @@ from ._exceptions import (
 from ._request import Request, Response
 from ._run import Run
 from ._server import Server, serve
+from ._settings import ServeSettings, StreamOptions
 from ._stream import Event
 from ._watch import Watch
 
@@ -46,6 +48,7 @@ __all__ = [
     "ForkError",
     "HttpError",
     "PermissionDenied",
+    "PublishWouldWait",
     "Request",
     "Response",
     "ResponseError",
@@ -53,6 +56,7 @@ __all__ = [
     "Run",
     "RunArgumentError",
     "RunError",
+    "ServeSettings",
     "Server",
     "ServerClosed",
     "SettingError",
@@ -60,6 +64,7 @@ __all__ = [
     "StartError",
     "Stream",
     "StreamEnded",
+    "StreamOptions",
     "WaitTimeout",
     "Watch",
     "__version__",

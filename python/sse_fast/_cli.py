@@ -1,7 +1,9 @@
 """The command `sse-fast`: starts the demos.
 
-Owns: arguments, what is printed, exit codes. Must not know: what a demo does. Nothing in the package imports this file.
-Exit codes: 0 as asked, 1 it failed, 2 the arguments were wrong, 130 Ctrl-C before anything ran.
+Owns: arguments, what is printed, exit codes: 0 for success, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C
+before anything ran.
+Must not know: what a demo does.
+Invariants: nothing in the package imports this file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The engine as Python sees it: what `rust/sse-fast-py` exports, name by name.
+"""The engine as Python sees it: everything that `rust/sse-fast-py` exports.
 
-Owns: types and documentation of the native classes. Of them only `Stream` is public; the others are what the package's
-private modules are built on. Changes together with `rust/sse-fast-py/src`: mypy's stubtest holds the signatures
-together, and a test the texts, which are the Rust files' doc comments word for word, so that `help` shows them.
-
+Owns: types and documentation of the native classes. Only `Stream` is public; the private modules use the others.
+Must not know: the public classes that are made from these.
+Invariants: every text is the doc comment of the Rust file, word for word, so that `help` shows it too.
+Changes together with: `rust/sse-fast-py/src`. mypy's stubtest compares the signatures, `tests/test_docs.py` the texts.
 Long, because it carries the documentation of every native class.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, final
 from ._run import RunSpec
 from ._stream import Event, Events
 
-__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "__version__", "json_dumps"]
+__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "Wakeups", "Watch", "__version__", "json_dumps"]
 
 __version__: Final[str]
 
@@ -74,9 +74,11 @@ class Stream:
     ) -> str:
         """Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
 
-        Under load: it appends and returns, whatever subscribers do; only in a flood, before the log would overwrite
-        what a healthy subscriber has not been offered, it waits for the engine, at most ``publish_wait`` seconds and
-        without holding the interpreter. At shutdown it raises `ServerClosed`.
+        Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
+        been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
+        a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
+        others that publish during that time go on in the order they came. In the thread of a running event loop it never waits
+        for a reader. At shutdown it raises `ServerClosed`.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -90,16 +92,18 @@ class Stream:
                 Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
             event: the event's name; None is what readers call ``message``.
             id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
-            retry: seconds that readers shall wait before they reconnect.
-            snapshot: data that stands for everything up to and with this event, set in the same atomic step; a new
+            retry: seconds that readers are to wait before they reconnect.
+            snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
                 subscriber gets it first. None leaves the snapshot as it is.
 
         Raises:
             EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
                 1 MiB or not UTF-8, a negative `retry`. Nothing was published.
-            EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able; the text names the
-                place in it, such as ``data['runs'][3]``. Nothing was published.
+            EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
+                text names the place in it, such as ``data['runs'][3]``. Nothing was published.
             StreamEnded: the stream has ended.
+            PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
+                full. Nothing was published.
             ServerClosed: the server was closed.
         """
 
@@ -113,7 +117,7 @@ class Stream:
         other publishers' events in between.
 
         Args:
-            events: any iterable of them; it is read to its end first, and what it raises is passed on.
+            events: any iterable of them. It is read to its end first, and an exception that it raises is passed on.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -123,17 +127,17 @@ class Stream:
 
         Raises:
             EventError: as for `publish`; the text says which item. Nothing was published.
-            EventTypeError: likewise; also where `events` is no iterable of events.
+            EventTypeError: likewise; also where `events` is not an iterable of events.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
             ServerClosed: the server was closed; likewise.
         """
 
     def snapshot(self, data: object, *, event: str = "snapshot") -> None:
-        """Sets what stands for everything published so far: a new subscriber gets it first, then what follows.
+        """Sets the snapshot: a new subscriber gets it first, in place of everything published so far.
 
         Nothing is sent to present subscribers. The engine keeps one snapshot, the newest, whatever the load, and gives
-        it with the id of the position it stands for, so that no event is lost or doubled between it and what follows.
-        To set it and publish an event in one step, give `publish` its ``snapshot=``.
+        it with the id of the last event that it covers, so that no event is lost or doubled between it and what
+        follows. To set it and publish an event in one step, give `publish` its ``snapshot=``.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -156,8 +160,8 @@ class Stream:
     def end(self, data: object = None, *, event: str = "end") -> str:
         """Publishes the terminal event and returns its id; the stream takes no more.
 
-        Every subscriber gets it, however slow, unless its connection is given up for taking nothing; then its
-        connection is closed. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
+        Every subscriber gets it, however slow, and is then disconnected; one that takes nothing for ``stall_timeout``
+        seconds is cut off before. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
         terminal event gets 204, which tells a browser not to return. At shutdown subscribers still get it, within the
         ``drain`` of `Server.close`.
 
@@ -178,15 +182,15 @@ class Stream:
             ServerClosed: the server was closed.
         """
 
-    def heartbeat(self, every: float = 5.0, comment: str = "prefill") -> Heartbeat:
-        """Overrides the heartbeat inside a ``with`` block, by the engine's clock, whatever Python does meanwhile.
+    def heartbeat(self, every: float = 5.0, comment: str = "heartbeat") -> Heartbeat:
+        """Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.
 
         Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it. The block is
         given the stream. Heartbeats end with the stream and with the server; the block then changes nothing.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
-        >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+        >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="computing") as stream:
         ...     stream.name
         'completion'
 
@@ -196,8 +200,8 @@ class Stream:
 
         Raises:
             SettingError: `every` is not allowed.
-            ArgumentTypeError: `every` is no number.
-            EventTypeError: `comment` is no str.
+            ArgumentTypeError: `every` is not a number.
+            EventTypeError: `comment` is not a str.
             EventError: the comment has a CR, LF or NUL; raised on entering.
         """
 
@@ -225,11 +229,11 @@ class Stream:
         Args:
             start: what comes first: ``"new"``, ``"last"`` or ``"all"``; by default the stream's own ``start``.
             last_event_id: goes on right after this event instead, as a reconnecting client does.
-            timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever.
+            timeout: seconds of silence after which `WaitTimeout` is raised; None waits without limit.
 
         Raises:
             SettingError: `start` and `last_event_id` were both given, or a value is not allowed.
-            EventTypeError: `last_event_id` is no str.
+            EventTypeError: `last_event_id` is not a str.
             WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
         """
 
@@ -248,11 +252,11 @@ class Stream:
         """
 
     def remove(self) -> None:
-        """Forgets the name at once: subscribers are closed, and its next life has a new epoch.
+        """Forgets the name at once; a later stream of that name has a new epoch.
 
-        What subscribers had not been given is lost to them; to let them have it, `end` the stream instead, which is
-        forgotten by itself ``linger`` seconds later. A handle that is still held raises `StreamEnded` where it
-        publishes. Does nothing to a stream that was removed before.
+        Subscribers get what was published before, then they are disconnected, without a terminal event. To tell them
+        that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later. A handle that is still
+        held raises `StreamEnded` where it publishes. Does nothing to a stream that was removed before.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -282,16 +286,41 @@ class Reader:
     """A stream read in this process: an event as ``(data, event, id, retry)``, or the reason why there is none."""
 
     def next(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
-        """Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile."""
+        """Waits for an event, at most `timeout` seconds (None: without limit), and handles signals during the wait."""
 
     def next_parked(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
-        """The same in one piece, for threads that serve nothing else and never see signals."""
+        """The same without interruption, for threads that do nothing else and get no signals."""
 
     def try_next(self) -> tuple[_Row, None] | tuple[None, _Reason]:
         """The next event if there is one already."""
 
-    def wake_fd(self) -> int:
-        """A new descriptor of a socket that becomes readable when there may be something; the caller closes it."""
+    @property
+    def stream_number(self) -> int:
+        """A number that is the stream's as long as somebody reads it: two readers of one stream have the same."""
+
+@final
+class Wakeups:
+    """One event loop's wake-ups: a descriptor that becomes readable when streams that are watched have news."""
+
+    def __new__(cls) -> Wakeups: ...
+    def fileno(self) -> int:
+        """The descriptor; it is closed with this object."""
+
+    def take(self) -> list[int]:
+        """The numbers of the streams that have news, each once; the descriptor is quiet then until there is more."""
+
+    def watch(self, reader: Reader, number: int) -> Watch:
+        """Watches the stream of a reader: `number` is among those that `take` gives after each piece of news."""
+
+@final
+class Watch:
+    """The watching of one stream; it ends with `stop`, or when it is forgotten."""
+
+    def rearm(self) -> None:
+        """The number was taken: what is published from here on brings it again. Readers look after this."""
+
+    def stop(self) -> None:
+        """Stops watching."""
 
 @final
 class Run:

@@ -13,14 +13,17 @@ SseFastError
 ├── PermissionDenied     (PermissionError)  its port needs privileges
 ├── RunError             (OSError)          the child process could not be started or signalled
 ├── StreamEnded          (RuntimeError)     the stream has had its terminal event, or was removed
+├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 ├── ServerClosed         (RuntimeError)     the server was closed
 ├── ForkError            (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout          (TimeoutError)     nothing came within the time given
 └── HttpError            (RuntimeError)     raised by a handler: becomes that HTTP response
 
-Owns: the classes, so that docstrings and double bases are ordinary Python. Must not know: when they are raised; the
-engine's errors are mapped to them in one file, `rust/sse-fast-py/src/errors.rs`, which changes together with this one.
-Invariant: one root, so that `except SseFastError` catches the library; each leaf is also the builtin it resembles.
+Owns: the classes, which are ordinary Python with docstrings and two bases.
+Must not know: when they are raised.
+Invariants: they have one root, so `except SseFastError` catches every error of the library; each leaf is also the
+builtin that it resembles.
+Changes together with: `rust/sse-fast-py/src/errors.rs`, the one file that maps the engine's errors to them.
 """
 
 from __future__ import annotations
@@ -86,6 +89,10 @@ class StreamEnded(SseFastError, RuntimeError):  # noqa: N818 - as above
     """The stream has had its terminal event, or was removed: it takes no more events."""
 
 
+class PublishWouldWait(SseFastError, RuntimeError):  # noqa: N818 - as above
+    """With ``publish_wait=None``, in the thread of an event loop: a reader's socket is full, and nothing is skipped."""
+
+
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above
     """The server was closed: it takes no more events, streams, routes or runs."""
 
@@ -103,13 +110,14 @@ class HttpError(SseFastError, RuntimeError):
 
     Args:
         status: the HTTP status, 400 to 599.
-        detail: what was wrong, for the person who reads the response; keep secrets out of it.
+        detail: what was wrong, for the person who reads the response; it must not hold a secret.
         error: a short word for programs; by default the status in words, such as ``"not_found"``.
-        headers: further response headers, as those of a `Response`.
+        headers: further response headers, as in a `Response`.
 
     Raises:
-        ResponseError: the status is not that of an error; or, in the server's log where it is sent, a header cannot be.
-        ArgumentTypeError: the status is no whole number.
+        ResponseError: the status is not one of an error. A header that cannot be sent is found when the response is
+            made, and is then in the server's log.
+        ArgumentTypeError: the status is not a whole number.
 
     >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
     Traceback (most recent call last):
@@ -124,20 +132,20 @@ class HttpError(SseFastError, RuntimeError):
     def __init__(
         self, status: int, detail: str, *, error: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        """See the class."""
+        """Checks the status; the error's word defaults to the status in words."""
         self.status = checked_status("an HttpError", status, 400)
         self.detail = detail
-        self.error = error if error is not None else _in_words(status)
+        self.error = error if error is not None else _status_word(status)
         self.headers = dict(headers or {})
         super().__init__(f"{self.status} {self.error}: {detail}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """For pickle and copy: as it is, because `args` holds the text and not what `__init__` takes."""
+        """Lets pickle and copy restore it without `__init__`: `args` holds the text, not the arguments."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 def checked_status(what: str, status: object, low: int) -> int:
-    """The status of a response, from `low` to 599; `what` has it."""
+    """`status` as a number from `low` to 599; `what` is the object that has it, for messages."""
     try:
         number = operator.index(status)  # type: ignore[arg-type]
     except TypeError:
@@ -148,7 +156,7 @@ def checked_status(what: str, status: object, low: int) -> int:
     return number
 
 
-def _in_words(status: int) -> str:
+def _status_word(status: int) -> str:
     """``404`` as ``"not_found"``."""
     try:
         phrase = http.HTTPStatus(status).phrase

@@ -1,8 +1,8 @@
 """The engine's log records, handed to `logging`.
 
-Owns: the one thread that takes them. Must not know: what is logged, or who listens; `logging` is never configured here.
-
-Invariant: no record is lost because somebody's handler or filter raised at the one before it.
+Owns: the one thread that takes them.
+Must not know: what is logged, or which handlers there are; `logging` is never configured here.
+Invariants: when an application's handler or filter raises, the next record is logged all the same.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._core import Server as Engine
 
-_FLUSH = 1.0  # Seconds that closing waits for the last records: a handler that blocks must not hold it up.
+_FLUSH = 1.0  # Seconds that closing waits for the last records; a handler that blocks must not delay it longer.
 
 
 class LogThread(threading.Thread):
-    """Takes records, without holding the interpreter while there are none, until the engine has stopped."""
+    """Logs records until the engine has stopped; does not hold the interpreter while there are none."""
 
     def __init__(self, engine: Engine) -> None:
-        """Takes the engine whose records they are."""
+        """Takes the engine whose records it logs."""
         super().__init__(name="sse_fast logs", daemon=True)
         self._engine = engine
 
     def run(self) -> None:
-        """The thread's work."""
+        """Logs every batch of records that the engine gives."""
         while (batch := self._engine.next_logs()) is not None:
             for record in batch:
                 _write(*record)
 
     def finish(self) -> None:
-        """Waits until the last records are written; the engine has stopped. Closing may be a log handler's doing."""
+        """Waits until the last records are logged; called once the engine has stopped."""
+        # A log handler may close the server, and is then on this thread.
         if self is not threading.current_thread():
             self.join(_FLUSH)
 
@@ -41,6 +42,6 @@ class LogThread(threading.Thread):
 def _write(level: int, logger: str, text: str) -> None:
     try:
         logging.getLogger(logger).log(level, "%s", text)
-    except BaseException:  # Whatever it is, the thread goes on.
-        if logging.raiseExceptions:  # As `logging` does where a handler fails in the usual way.
+    except BaseException:  # The thread goes on after any exception.
+        if logging.raiseExceptions:  # `logging` itself prints the errors of handlers under the same condition.
             traceback.print_exc()

@@ -1,10 +1,9 @@
 """Requests that Python answers: what a handler gets, what it may return, and the threads that run it.
 
-Owns: `Request`, `Response`, and `Callbacks`, the table of handlers and `exists` checks with its threads. Must not know:
-routes and URLs (the engine matches them), nor sockets.
-
-Invariants: every call is answered exactly once, whatever the callable does (the engine answers 500 for one that is
-dropped); what went wrong inside a handler reaches the log, never the client; a handler thread holds no interpreter
+Owns: `Request`, `Response`, and `Callbacks`, the table of handlers and `exists` checks with its threads.
+Must not know: routes and URLs (the engine matches them), sockets.
+Invariants: every call is answered exactly once, whatever the callable does; the engine answers 500 for one that is
+dropped. An error inside a handler reaches the log, never the client. A handler thread does not hold the interpreter
 while it waits. At shutdown idle threads end by themselves; one that is inside a handler is a daemon and delays nothing.
 """
 
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("sse_fast.handler")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # A header's name (RFC 9110, 5.6.2).
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # What a header's value may not hold: a line end splits a response.
-#: Headers that say how the engine frames and keeps the connection; from a handler they would contradict it.
-_ENGINE_S = frozenset(
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # Not in a header's value: a line end would split the response.
+#: Headers that describe the connection, which the engine keeps; a handler's could contradict what it does.
+_ENGINE_HEADERS = frozenset(
     {
         *("connection", "content-length", "date", "keep-alive", "proxy-connection", "te", "trailer"),
         *("transfer-encoding", "upgrade"),
@@ -127,17 +126,17 @@ class Response:
     Args:
         body: bytes as they are, str as UTF-8, anything else as JSON.
         status: the HTTP status.
-        headers: further headers, names in any case. Those of the connection itself are the engine's: ``Connection``,
+        headers: further headers, names in any case. Those of the connection belong to the engine: ``Connection``,
             ``Content-Length``, ``Date``, ``Keep-Alive``, ``Proxy-Connection``, ``TE``, ``Trailer``,
             ``Transfer-Encoding`` and ``Upgrade`` are refused.
-        content_type: beats the one in `headers`; by default what the body's type says: ``application/octet-stream``,
-            ``text/plain; charset=utf-8`` or ``application/json``.
+        content_type: overrides the one in `headers`; by default it follows from the body's type:
+            ``application/octet-stream``, ``text/plain; charset=utf-8`` or ``application/json``.
 
     Raises:
         EventTypeError: the body is not JSON-able.
-        ResponseError: the status is not from 200 to 599, or a header cannot be sent: its name is no token, its value
-            has a line end or another control character, or it is the engine's.
-        ArgumentTypeError: the status is no whole number, or a header's name no str.
+        ResponseError: the status is not from 200 to 599, or a header cannot be sent: its name is not a token, its value
+            has a line end or another control character, or it is one of the engine's.
+        ArgumentTypeError: the status is not a whole number, or a header's name is not a str.
 
     >>> Response({"id": 7}, status=201).body
     b'{"id":7}'
@@ -152,26 +151,26 @@ class Response:
         headers: Mapping[str, str] | None = None,
         content_type: str | None = None,
     ) -> None:
-        """See the class."""
+        """Encodes the body and checks status and headers."""
         self.status = checked_status("a Response", status, 200)
-        self.body, by_type = _encoded(body)
-        given = dict(_header(name, value) for name, value in (headers or {}).items())
+        self.body, by_type = _encode_body(body)
+        given = dict(_checked_header(name, value) for name, value in (headers or {}).items())
         if content_type is not None:
-            given.update([_header("content-type", content_type)])
+            given.update([_checked_header("content-type", content_type)])
         self.headers = {"content-type": by_type, **given}
 
 
-def _header(name: object, value: object) -> tuple[str, str]:
+def _checked_header(name: object, value: object) -> tuple[str, str]:
     """A header as it is sent, its name in lower case.
 
-    Checked here, at the handler's line, because a header that cannot be written is found only when the call is over.
+    Checked where the handler makes the response: the engine would find a header that cannot be written only later.
     """
     if not isinstance(name, str):
         raise ArgumentTypeError(f"the name of a header must be a str, not {type(name).__name__}: {name!r}")
     if not _TOKEN.fullmatch(name):
         raise ResponseError(f"the header {name!r} cannot be sent: its name must be letters, digits and !#$%&'*+-.^_`|~")
     lower, text = name.lower(), str(value)
-    if lower in _ENGINE_S:
+    if lower in _ENGINE_HEADERS:
         raise ResponseError(
             f"the header {name!r} belongs to the engine, which frames the response itself: leave it out"
         )
@@ -187,8 +186,8 @@ def _header(name: object, value: object) -> tuple[str, str]:
     return lower, text
 
 
-def _encoded(body: object) -> tuple[bytes, str]:
-    """The body's bytes and the content type that its Python type says."""
+def _encode_body(body: object) -> tuple[bytes, str]:
+    """The body's bytes, and the content type for its Python type."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), "application/octet-stream"
     if isinstance(body, str):
@@ -201,14 +200,14 @@ def _json_response(value: object, status: int = 200, headers: Mapping[str, str] 
     return Response(json_dumps(value), status, headers, "application/json")
 
 
-# Written out, because importing the package does not import the JSON encoder.
-_FAILED = Response(
+# Written as bytes, because importing the package must not import the JSON encoder.
+_INTERNAL_ERROR = Response(
     b'{"error":"internal","detail":"the handler failed; see the server\'s log"}', 500, None, "application/json"
 )
 
 
 class Callbacks:
-    """The callables that the engine may call, by key, and the threads that call them.
+    """The callables that the engine may ask for, by key, and the threads that call them.
 
     The threads start with the first callable, so that a server without handlers has none.
     """
@@ -223,8 +222,8 @@ class Callbacks:
         self._started = False
 
     @contextlib.contextmanager
-    def added(self, function: Callable[[Any], Any]) -> Iterator[int]:
-        """The key under which the engine may call `function`, if the block that tells it so succeeds."""
+    def registered(self, function: Callable[[Any], Any]) -> Iterator[int]:
+        """A key for `function`, kept if the block, which tells the engine about it, succeeds."""
         key = next(self._keys)
         self._callables[key] = function
         try:
@@ -244,59 +243,59 @@ class Callbacks:
         while (call := self._engine.next_call()) is not None:
             try:
                 self._answer(call)
-            except BaseException:  # An answer the engine refused, or logging that raised: this thread goes on.
-                _give_up(call)
-            del call  # Not kept while waiting: a call that could not be answered becomes a 500 when it is dropped.
+            except BaseException:  # The engine refused the answer, or logging raised; this thread goes on.
+                _answer_failure(call)
+            del call  # Dropped before the wait, because a call without an answer becomes a 500 when it is dropped.
 
     def _answer(self, call: Call) -> None:
         function = self._callables[call.key]
         parts = call.request()
         if parts is None:
-            call.answer_exists(_exists(function, call.stream or ""))
+            call.answer_exists(_call_exists(function, call.stream or ""))
             return
-        answer = _handled(function, Request(*parts))
+        answer = _call_handler(function, Request(*parts))
         if isinstance(answer, Stream):
             call.answer_stream(answer)
         else:
             call.answer_response(answer.status, list(answer.headers.items()), answer.body)
 
 
-def _give_up(call: Call) -> None:
-    """Answers a call whose own answer was impossible; called while that exception is handled."""
-    with contextlib.suppress(BaseException):  # Someone's logging handler may raise.
+def _answer_failure(call: Call) -> None:
+    """Answers 500 for a call whose answer failed; called while that exception is handled."""
+    with contextlib.suppress(BaseException):  # A logging handler of the application may raise.
         _LOG.exception("answering a request failed")
-    with contextlib.suppress(BaseException):  # It was answered after all, or asks whether a stream exists.
-        call.answer_response(500, list(_FAILED.headers.items()), _FAILED.body)
+    with contextlib.suppress(BaseException):  # It may have been answered already, or be an `exists` check.
+        call.answer_response(500, list(_INTERNAL_ERROR.headers.items()), _INTERNAL_ERROR.body)
 
 
-def _handled(function: Handler, request: Request) -> Stream | Response:
-    """What the handler returned, as an answer; its exceptions too."""
+def _call_handler(function: Handler, request: Request) -> Stream | Response:
+    """The handler's result or exception as an answer."""
     try:
-        value = _finished(function(request))
+        value = _result_of(function(request))
         if isinstance(value, (Stream, Response)):
             return value
         return Response(status=204) if value is None else _json_response(value)
     except HttpError as error:
         return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
-    except BaseException:  # SystemExit too: on a thread of the server's it could only end that thread.
+    except BaseException:  # SystemExit too: here it could end only this thread of the server.
         _LOG.exception("the handler of %s %s failed", request.method, request.path)
-        return _FAILED
+        return _INTERNAL_ERROR
 
 
-def _exists(function: Exists, stream: str) -> bool:
-    """Whether the stream is to exist; a check that fails says no, and the engine asks again."""
+def _call_exists(function: Exists, stream: str) -> bool:
+    """Whether the stream is to exist. A check that raises counts as False, and the engine asks again."""
     try:
-        return bool(_finished(function(stream)))
-    except BaseException:  # As for a handler.
+        return bool(_result_of(function(stream)))
+    except BaseException:  # As in `_call_handler`.
         _LOG.exception("the exists check for stream %r failed", stream)
         return False
 
 
-def _finished(value: object) -> object:
-    """The result of a callable; one written with ``async def`` is run on an event loop of its own."""
+def _result_of(value: object) -> object:
+    """The result of a callable; a coroutine is run on an event loop of its own."""
     if not inspect.isawaitable(value):
         return value
-    import asyncio  # noqa: PLC0415 - only those who use it pay for it
+    import asyncio  # noqa: PLC0415 - only programs that use it pay for it
 
     async def awaited() -> object:
         return await value

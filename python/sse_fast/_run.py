@@ -1,10 +1,9 @@
-"""`Run`: a child process whose marked output lines are a stream, with `subprocess.Popen`'s manners.
+"""`Run`: a child process whose marked output lines are a stream; it has the methods of `subprocess.Popen`.
 
-Owns: the checking of `Server.run`'s arguments, waiting, and the thread that calls `on_event`. Must not know: pipes,
-markers, how output becomes events; the engine does that without Python.
-
-Invariants: the process, its pipes and its terminal event go on whatever happens here; `on_event` is called in order, by
-one thread, and an exception in it stops nothing.
+Owns: the checking of `Server.run`'s arguments, waiting, and the thread that calls `on_event`.
+Must not know: pipes, markers, how output becomes events; the engine does that without Python.
+Invariants: nothing here holds up the process, its pipes or its terminal event. One thread calls `on_event`, in the
+order of the events, and goes on after an exception in it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _LOG = logging.getLogger("sse_fast.run")
 
 
 class RunSpec(TypedDict):
-    """What the engine is told of a run; durations in seconds."""
+    """A run as the engine is given it; durations in seconds."""
 
     argv: list[str]
     cwd: str | None
@@ -48,12 +47,12 @@ class Run:
     r"""A child process; made by `Server.run`.
 
     The engine reads its output and publishes its events whether or not Python runs. When it has exited and its pipes
-    are drained the stream ends with an ``end`` event. The server's `close` ends it as a timeout would.
+    are read to their end, the stream ends with an ``end`` event. `Server.close` ends the process as a timeout would.
 
     Attributes:
         args: the command.
         stream: where its events are.
-        on_event_failures: how often `on_event` has raised.
+        on_event_failures: how often `on_event` raised.
 
     >>> import sse_fast, sys
     >>> with sse_fast.serve(0) as server:
@@ -63,7 +62,7 @@ class Run:
     """
 
     def __init__(self, engine: EngineRun, args: Sequence[str], stream: Stream) -> None:
-        """Takes what `Server.run` started."""
+        """Takes the engine's run, which `Server.run` started."""
         self._engine = engine
         self.args = list(args)
         self.stream = stream
@@ -103,7 +102,7 @@ class Run:
         """Waits until the process has exited and its terminal event is published; Ctrl-C interrupts the wait alone.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits without limit.
 
         Returns:
             the exit code, negative for a signal.
@@ -132,7 +131,7 @@ class Run:
         """Sends a signal; does nothing when it is over.
 
         Raises:
-            ArgumentTypeError: it is no whole number, as ``signal.SIGTERM`` is.
+            ArgumentTypeError: it is not a whole number, such as ``signal.SIGTERM``.
             RunError: there is no such signal.
         """
         if not isinstance(signal, int):
@@ -145,7 +144,7 @@ class Run:
         return f"<Run {self.args[0]!r} pid {self.pid} {'running' if code is None else f'returncode {code}'}>"
 
     def call_on_event(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
-        """Has `on_event` called with each event of `reader`, on a thread of the run's own."""
+        """Starts a thread that calls `on_event` with each event of `reader`."""
         name = f"sse_fast on_event {self.stream.name}"
         threading.Thread(target=self._on_events, args=(reader, on_event), name=name, daemon=True).start()
 
@@ -154,24 +153,24 @@ class Run:
             data, name, id_, retry = row
             try:
                 on_event(Event(data, name if name is not None else "message", id_, retry))
-            except BaseException:  # SystemExit too: it could only end this thread, and events would go unseen.
+            except BaseException:  # SystemExit too: it would end only this thread, and later events would be missed.
                 self.on_event_failures += 1
                 _LOG.exception("on_event of %r failed", self.stream.name)
 
 
 def arguments(argv: Iterable[Argument]) -> list[str]:
-    """The command as text, as the operating system takes it.
+    """The command as a list of text, which the operating system accepts.
 
     Raises:
-        ArgumentTypeError: `argv` is one str or no sequence, or has an item that is no str, bytes or path.
+        ArgumentTypeError: `argv` is one str or not a sequence, or an item of it is not a str, bytes or a path.
     """
     if isinstance(argv, (str, bytes, os.PathLike)) or not isinstance(argv, Iterable):
         raise wrong_type("argv", argv, 'a sequence such as ["python", "job.py"]; no shell splits it')
-    return [_text(f"argv[{place}]", argument) for place, argument in enumerate(argv)]
+    return [_os_text(f"argv[{place}]", argument) for place, argument in enumerate(argv)]
 
 
-def _text(name: str, value: object) -> str:
-    """What the operating system takes, as text; `name` is what the caller gave it as."""
+def _os_text(name: str, value: object) -> str:
+    """`value` as text for the operating system; `name` is its argument, for messages."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise wrong_type(name, value, "a str, bytes or a path")
     return os.fsdecode(value)
@@ -180,7 +179,7 @@ def _text(name: str, value: object) -> str:
 def _variable(name: object, value: object) -> tuple[str, str]:
     if not isinstance(value, (str, bytes, os.PathLike)):  # Not shown: it may be a secret.
         raise ArgumentTypeError(f"env[{name!r}] must be a str, not {type(value).__name__}")
-    return _text("a name in env", name), os.fsdecode(value)
+    return _os_text("a name in env", name), os.fsdecode(value)
 
 
 def specification(  # noqa: PLR0913 - the arguments of Server.run
@@ -195,7 +194,8 @@ def specification(  # noqa: PLR0913 - the arguments of Server.run
 ) -> RunSpec:
     """The engine's specification of a run, its durations checked; the engine checks the rest.
 
-    The environment is always given, from Python's copy: the process's own may be written by another thread meanwhile.
+    The environment is always given, from Python's copy, because another thread may change the process's own at any
+    time.
     """
     environment = os.environ if env is None else env
     if not isinstance(environment, Mapping):
@@ -204,7 +204,7 @@ def specification(  # noqa: PLR0913 - the arguments of Server.run
         raise wrong_type("marker", marker, "a str, or None")
     return RunSpec(
         argv=list(args),
-        cwd=None if cwd is None else _text("cwd", cwd),
+        cwd=None if cwd is None else _os_text("cwd", cwd),
         env=[_variable(name, value) for name, value in environment.items()],
         marker=marker,
         timeout=None if timeout is None else checked_seconds("timeout", timeout, low=0.001),

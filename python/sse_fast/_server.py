@@ -1,11 +1,10 @@
-"""`serve` and `Server`: the life of one engine, and everything that hangs on it.
+"""`serve` and `Server`: the life of one engine.
 
-Owns: starting and closing, the wait for signals, the hook that closes every server before the interpreter ends. Must
-not know: sockets, HTTP, delivery; nor the threads of a server, which are `Callbacks`' and `LogThread`'s.
-
-Invariants: a server lives until `close`, whether or not anyone holds it; every Python thread it starts is a daemon that
-waits without holding the interpreter and ends with the engine; the engine stops while Python is still whole.
-
+Owns: starting and closing, the wait for signals, the hook that closes every server before the interpreter ends.
+Must not know: sockets, HTTP, delivery; the threads of a server, which belong to `Callbacks` and `LogThread`.
+Invariants: a server lives until `close`, even without a reference to it. Every Python thread that it starts is a
+daemon, waits without holding the interpreter and ends with the engine. The engine stops before the interpreter is torn
+down.
 This file is long because every method of `Server` carries its documentation.
 """
 
@@ -42,9 +41,9 @@ if TYPE_CHECKING:
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 _SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a SIGTERM; Ctrl-C is as fast.
-_EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit: a script that just ends should end.
+_EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit; a script that has finished should not hang.
 
-_live: set[Server] = set()  # Every server that is not closed: they outlive their last reference.
+_live: set[Server] = set()  # Every server that is not closed; it keeps a server without other references alive.
 
 
 def serve(port: int | None = None, *, host: str | None = None, **settings: Unpack[ServeSettings]) -> Server:
@@ -124,7 +123,7 @@ class Server:
 
         Raises:
             SettingError: an option is unknown or not allowed, or the name cannot be used.
-            ArgumentTypeError: the name is no str.
+            ArgumentTypeError: the name is not a str.
             ServerClosed: the server was closed.
 
         >>> import sse_fast
@@ -185,7 +184,7 @@ class Server:
         args = _run.arguments(argv)
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
-        name = _name_of(stream)
+        name = _stream_name(stream)
         made = self._engine.find(name) is None
         target = self.stream(name, **options)
         if target.ended:
@@ -196,7 +195,7 @@ class Server:
         try:
             engine = self._engine.run(target, spec)
         except BaseException:
-            # Nobody would ever end it: its readers would wait in silence. With an event in it, it is another's by now.
+            # Nothing would end a stream without its run. One that has events has another publisher, and stays.
             if made and target.last_id is None:
                 target.remove()
             raise
@@ -248,7 +247,7 @@ class Server:
         return Watch(
             poll,
             every=_settings.checked_seconds("every", every, low=0.001),
-            stream=stream if isinstance(stream, Stream) else self.stream(_name_of(stream)),
+            stream=stream if isinstance(stream, Stream) else self.stream(_stream_name(stream)),
             until=(until,) if isinstance(until, str) else until,
             event=event,
             max_failures=max_failures,
@@ -280,7 +279,7 @@ class Server:
         Raises:
             RouteError: the template is malformed, or routed already.
             SettingError: an option is unknown or not allowed.
-            ArgumentTypeError: `path` or `stream` is no str, `exists` cannot be called, or `create` is no bool.
+            ArgumentTypeError: `path` or `stream` is not a str, `exists` cannot be called, or `create` is not a bool.
 
         >>> import sse_fast
         >>> with sse_fast.serve(0) as server:
@@ -290,7 +289,7 @@ class Server:
             raise _settings.wrong_type("exists", exists, "a callable that is given a stream's name, or None")
         if not isinstance(create, bool):
             raise _settings.wrong_type("create", create, "True or False")
-        with contextlib.nullcontext() if exists is None else self._callbacks.added(exists) as key:
+        with contextlib.nullcontext() if exists is None else self._callbacks.registered(exists) as key:
             self._engine.route(
                 path,
                 stream,
@@ -325,7 +324,8 @@ class Server:
 
         Raises:
             RouteError: the path is malformed, or routed already; raised where the function is decorated.
-            ArgumentTypeError: `path` is no str, `early_head` no bool, or what is decorated cannot be called.
+            ArgumentTypeError: `path` is not a str, `early_head` is not a bool, or the decorated object cannot be
+            called.
 
         >>> import sse_fast
         >>> with sse_fast.serve(0) as server:
@@ -365,7 +365,7 @@ class Server:
         except KeyboardInterrupt:
             pass
         finally:
-            if in_main_thread:  # A handler that was not installed from Python cannot be given back.
+            if in_main_thread:  # None means a handler that was not installed from Python; it cannot be restored.
                 signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
         self.close()
 
@@ -376,7 +376,7 @@ class Server:
         itself goes on, and the interpreter's exit does not wait for it again.
 
         Args:
-            drain: the most seconds to take for it; whoever is too slow is cut off.
+            drain: the most seconds that this may take; subscribers that are too slow are cut off.
 
         Raises:
             SettingError: `drain` is not allowed.
@@ -391,13 +391,13 @@ class Server:
         self._logs.finish()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """The server, which the end of the block closes."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes it."""
+        """Closes the server."""
         self.close()
 
     def __repr__(self) -> str:
@@ -414,7 +414,7 @@ class Server:
         def decorate(function: Function) -> Function:
             if not callable(function):
                 raise _settings.wrong_type(f"the handler of {method} {path}", function, "a callable")
-            with self._callbacks.added(function) as key:
+            with self._callbacks.registered(function) as key:
                 self._engine.handler(method, path, key, early_head=early_head, options=checked)
             return function
 
@@ -430,7 +430,7 @@ class Server:
             self._engine.asset(path, content_type, body)
 
 
-def _name_of(stream: object) -> str:
+def _stream_name(stream: object) -> str:
     if isinstance(stream, (str, Stream)):
         return stream if isinstance(stream, str) else stream.name
     raise _settings.wrong_type("stream", stream, "a stream or the name of one")
@@ -452,6 +452,6 @@ def _raise_open_files_limit() -> None:
 
 @atexit.register
 def _close_all() -> None:
-    """Stops every engine while Python is still whole."""
+    """Closes every server before the interpreter is torn down."""
     for server in list(_live):
         server.close(drain=_EXIT_DRAIN)

@@ -1,12 +1,12 @@
 """The one table of settings: names, types, defaults, units, help.
 
-Keywords of `serve`, environment variables ``SSE_FAST_<NAME>``, stream options, their validation and the tables in the
-documentation all come from `SETTINGS`; nothing else in the package knows a default. Rule 1: a keyword beats the
-environment, the environment beats the default. Rule 2: what leaves this file is complete, typed and in range; the
-engine checks only what one option says about another (``max_lag`` and ``history``). Must not know: the engine.
-
+Owns: the keywords of `serve`, the environment variables ``SSE_FAST_<NAME>``, the stream options, their validation and
+the tables in the documentation. All come from `SETTINGS`; nothing else in the package knows a default.
+Must not know: the engine.
+Invariants: a keyword overrides the environment, and the environment the default. Values that leave this file are
+complete, typed and in range; the engine checks only what one option requires of another (``max_lag`` and ``history``).
 Changes together with: `rust/sse-fast-py/src/options.rs` (the same names as the engine's fields) and the two TypedDicts
-at the end, which say the same to type checkers.
+at the end, which tell type checkers the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ._exceptions import ArgumentTypeError, SettingError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_YEAR = 366 * 24 * 3600.0  # Beyond it a number was meant as something else, milliseconds perhaps.
+_YEAR = 366 * 24 * 3600.0  # A greater number was probably meant in milliseconds.
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -30,9 +30,9 @@ _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "fals
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value: what is allowed, in words; how it is read from text; how a value is checked.
+    """A kind of value: the words for what is allowed, how it is read from text, how it is checked.
 
-    `parse` and `check` raise ValueError or TypeError for what is not allowed; `_accept` words the refusal.
+    `parse` and `check` raise ValueError or TypeError for a value that is not allowed; `_accept` words the refusal.
     """
 
     allowed: str
@@ -48,14 +48,14 @@ class Kind:
         )
 
 
-def _seconds_of(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def _size_of(text: str) -> int:
+def _parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError
@@ -76,7 +76,7 @@ def _integer(low: int, high: int | None = None) -> Kind:
 
 def _size(low: int) -> Kind:
     whole = _integer(low, 1 << 62)
-    return Kind(f"a size in bytes from {low} up (in the environment also 64KiB, 1MiB)", _size_of, whole.check)
+    return Kind(f"a size in bytes from {low} up (in the environment also 64KiB, 1MiB)", _parse_size, whole.check)
 
 
 def _seconds(low: float) -> Kind:
@@ -87,7 +87,7 @@ def _seconds(low: float) -> Kind:
             raise ValueError
         return float(value)
 
-    return Kind(f"seconds from {low:g} to a year (in the environment also 500ms, 15s, 2m, 1h)", _seconds_of, check)
+    return Kind(f"seconds from {low:g} to a year (in the environment also 500ms, 15s, 2m, 1h)", _parse_seconds, check)
 
 
 def _choice(*words: str) -> Kind:
@@ -129,12 +129,12 @@ def _each(pattern: str) -> Callable[[object], list[str]]:
     return check
 
 
-def _listed(text: str) -> list[str]:
+def _parse_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-# What a browser or a client sends, and the engine compares: anything else would be accepted here and never match.
-# As text, because most programs give neither, and compiling them would double this file's import.
+# The forms in which browsers and clients send hosts and origins; a value in another form would never match a request.
+# Kept as text: most programs set neither, and compiling the patterns would double the time of importing this file.
 _HOST = r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\])"
 _HOSTS = rf"\*|{_HOST}"
 _ORIGINS = (
@@ -146,13 +146,13 @@ NAME = Kind("a str that is not empty", str.strip, _name)
 HOSTS = Kind(
     'a sequence of host names such as "app.example", "10.0.0.5", "[2001:db8::1]" or "*": no scheme, port or path '
     "(in the environment separated by commas)",
-    _listed,
+    _parse_list,
     _each(_HOSTS),
 )
 ORIGINS = Kind(
     'a sequence of origins such as "https://app.example", "http://localhost:3000", "null" or "*": a scheme, no path, '
     "and a port only where it is not the scheme's own (in the environment separated by commas)",
-    _listed,
+    _parse_list,
     _each(_ORIGINS),
 )
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
@@ -160,7 +160,7 @@ BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEA
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table; `stream` says that it is an option of single streams too."""
+    """One row of the table; `stream` is true for settings that are also options of single streams."""
 
     name: str
     kind: Kind
@@ -192,7 +192,13 @@ SETTINGS: tuple[Setting, ...] = (
         "How long a request's head may take to arrive; a body has that and a second for each 64 KiB that it may have.",
     ),
     Setting("stall_timeout", _seconds(0.001), 30.0, "s", "How long a reader may take nothing."),
-    Setting("publish_wait", _seconds(0.0), 1.0, "s", "How long a publish may wait for the engine in a flood."),
+    Setting(
+        "publish_wait",
+        _seconds(0.0).or_none(),
+        2.0,
+        "s",
+        "How long, in a minute, a stream's publishers wait for full sockets; None: as long as it takes, nothing is skipped.",
+    ),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
     Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
@@ -227,7 +233,7 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def _accept(setting: Setting, value: object, source: str) -> object:
-    """`value` if the setting allows it; `source` is how the user named it."""
+    """`value` if the setting allows it; `source` is the name by which the user gave it."""
     try:
         return setting.kind.check(value)
     except (TypeError, ValueError):
@@ -256,7 +262,7 @@ def _check_names(given: Mapping[str, object], allowed: Iterable[str], what: str)
 
 
 def serve_settings(given: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Every setting, resolved from what `serve` was given, the environment and the defaults."""
+    """Every setting, resolved from the arguments of `serve`, the environment and the defaults."""
     _check_names(given, _BY_NAME, "setting")
     resolved = {
         setting.name: _accept(setting, given[setting.name], setting.name)
@@ -265,12 +271,12 @@ def serve_settings(given: Mapping[str, object], environ: Mapping[str, str] = os.
         for setting in SETTINGS
     }
     if "max_lag" not in given and _BY_NAME["max_lag"].variable not in environ:
-        del resolved["max_lag"]  # It follows history, where that is smaller than its default.
+        del resolved["max_lag"]  # Lets the engine lower it to a history that is smaller than its default.
     return resolved
 
 
 def stream_options(given: Mapping[str, object]) -> dict[str, Any]:
-    """The stream options that were given, checked; those that were not are the server's."""
+    """The given stream options, checked; for the others the server's defaults apply."""
     options = {setting.name: setting for setting in SETTINGS if setting.stream}
     _check_names(given, options, "stream option")
     return {name: _accept(options[name], value, name) for name, value in given.items()}
@@ -289,7 +295,7 @@ def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
 
 
 def wrong_type(name: str, value: object, allowed: str) -> ArgumentTypeError:
-    """For an argument of a method that has a type which it cannot have."""
+    """The error for an argument of a wrong type."""
     return ArgumentTypeError(f"{name}={value!r} is not allowed: it must be {allowed}")
 
 
@@ -297,11 +303,11 @@ def options_table(*, stream: bool) -> str:
     """The settings as a Markdown table: those of `serve` alone, or the stream options."""
     rows = [setting for setting in SETTINGS if setting.stream is stream]
     head = "| name | default | environment | meaning |\n|---|---|---|---|\n"
-    return head + "".join(f"| `{row.name}` | {_shown(row)} | `{row.variable}` | {row.help} |\n" for row in rows)
+    return head + "".join(f"| `{row.name}` | {_default_cell(row)} | `{row.variable}` | {row.help} |\n" for row in rows)
 
 
-def _shown(setting: Setting) -> str:
-    """The default with its unit; sizes in the unit a person would write."""
+def _default_cell(setting: Setting) -> str:
+    """The default with its unit; sizes also in MiB."""
     default = setting.default
     if setting.unit == "bytes" and isinstance(default, int) and default and default % (1 << 20) == 0:
         return f"`{default}` ({default >> 20} MiB)"
@@ -333,7 +339,7 @@ class ServeSettings(StreamOptions, total=False):
     max_body_bytes: int
     header_timeout: float
     stall_timeout: float
-    publish_wait: float
+    publish_wait: float | None
     shards: int | None
     chunked: bool
     reuse_port: bool

@@ -1,16 +1,15 @@
 """Events as readers in this process see them: `Event`, and the iterator that `Stream.events` returns.
 
 Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
-because publishing is the hot path. Must not know: logs, subscribers, threads.
-
+because publishing is the hot path.
+Must not know: logs, subscribers, threads.
 Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; asyncio
-is imported only by those who use it; nothing is registered with an event loop between two events.
+is imported only by those who use it; a task that does not wait has nothing registered anywhere.
 """
 
 from __future__ import annotations
 
 import json
-import select
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,24 +19,22 @@ from ._settings import checked_seconds
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import AsyncIterator, Iterator
 
     from ._core import Reader
 
 _TURN = 64  # Events that one task takes before others get their turn: a busy stream would keep the loop to itself.
-_SLICE = 0.5  # How late the thread that stands in where a loop cannot watch sockets notices that nobody waits any more.
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as a reader sees it; `Stream.publish_many` takes them too.
+    """One event as a reader sees it; `Stream.publish_many` accepts these too.
 
     Args:
-        data: its data, lines joined by LF.
+        data: its data; several lines are joined by LF.
         event: its name.
         id: its id; None for gaps and heartbeats, and where the stream sends no ids.
-        retry: the reconnection time it told readers, in seconds.
+        retry: the seconds that readers are to wait before they reconnect.
 
     >>> Event('{"status": "COMPILING"}', event="COMPILING").json()
     {'status': 'COMPILING'}
@@ -83,7 +80,6 @@ class Events:
         self._reader = reader
         self._name = name
         self._timeout = None if timeout is None else checked_seconds("timeout", timeout)
-        self._socket: socket.socket | None = None
         self._awaited: asyncio.Future[None] | None = None  # What the task that waits for an event waits for.
         self._in_turn = 0  # Events taken since the loop last had a turn.
         self._over = False
@@ -111,39 +107,31 @@ class Events:
         Raises:
             RuntimeError: another task is waiting for it; give each task an iteration of its own.
         """
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
         if self._in_turn >= _TURN:
             await self._let_others()
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._over:
             event = self._taken(*self._reader.try_next())
+            if event is None and not self._over:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise self._silent()
+                event = await self._news(left)
             if event is not None:
                 self._in_turn += 1
                 return event
-            if self._over:
-                break
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise self._silent()
-            await self._readable(left)
-        self.close()
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """Ends the iteration and frees what asynchronous waiting needed; iterating to the end does it too.
+        """Ends the iteration; iterating to the end does it too.
 
         A task that waits for an event is told at once; a thread that does gets that event first.
         """
         self._over = True
-        if self._awaited is not None:  # That task closes the socket: the loop still watches it.
-            self._awaited.get_loop().call_soon_threadsafe(_settle, self._awaited)
-        elif self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._awaited is not None:
+            from ._wakeups import settle  # noqa: PLC0415 - only those who use asyncio pay for it
 
-    def __del__(self) -> None:
-        """Frees the socket of an iteration that was abandoned."""
-        if getattr(self, "_socket", None) is not None:
-            self.close()
+            self._awaited.get_loop().call_soon_threadsafe(settle, self._awaited)
 
     def _taken(self, row: tuple[str, str | None, str | None, float | None] | None, reason: str | None) -> Event | None:
         """The engine's answer as an event, or None; notes the end."""
@@ -157,53 +145,27 @@ class Events:
         return WaitTimeout(f"stream {self._name!r} was silent for {self._timeout} s")
 
     async def _let_others(self) -> None:
-        import asyncio  # noqa: PLC0415 - only those who use it pay for it
+        import asyncio  # noqa: PLC0415 - as above
 
         self._in_turn = 0
         await asyncio.sleep(0)
 
-    async def _readable(self, timeout: float | None) -> None:
-        """Waits until there may be something to read, or `timeout` seconds have passed, or it was closed."""
+    async def _news(self, timeout: float | None) -> Event | None:
+        """Waits until there may be an event, or `timeout` seconds have passed, or it was closed; one that came just
+        before the waiting began is returned at once."""
         import asyncio  # noqa: PLC0415 - as above
+
+        from ._wakeups import awaiting  # noqa: PLC0415 - as above
 
         if self._awaited is not None:
             raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
         self._in_turn = 0
-        loop = asyncio.get_running_loop()
-        wake = self._wake_socket()
-        self._awaited = arrived = loop.create_future()
-        try:
-            loop.add_reader(wake, _settle, arrived)
-        except NotImplementedError:  # A loop that cannot watch sockets: a thread waits instead, and takes nothing.
-            await asyncio.to_thread(select.select, [wake], [], [], _SLICE if timeout is None else min(_SLICE, timeout))
-        else:
-            try:
-                await asyncio.wait([arrived], timeout=timeout)
-            finally:
-                loop.remove_reader(wake)
-                arrived.cancel()
-        finally:
-            self._awaited = None
-        _drain(wake)
-
-    def _wake_socket(self) -> socket.socket:
-        if self._socket is None:
-            import socket  # noqa: PLC0415 - as above
-
-            self._socket = socket.socket(fileno=self._reader.wake_fd())
-            self._socket.setblocking(False)
-        return self._socket
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _drain(wake: socket.socket) -> None:
-    """Reads the wake-ups away before the next look, so that one that comes after it is seen."""
-    try:
-        while wake.recv(4096):
-            pass
-    except BlockingIOError:
-        pass
+        with awaiting(self._reader) as arrived:
+            event = self._taken(*self._reader.try_next())
+            if event is None and not self._over:
+                self._awaited = arrived
+                try:
+                    await asyncio.wait([arrived], timeout=timeout)
+                finally:
+                    self._awaited = None
+        return event

@@ -1,11 +1,10 @@
 """`Watch`: a Python callable that is polled, and whose changes are a stream.
 
-Owns: one thread per watch; what counts as a change, as terminal, as a failure. Must not know: the engine beyond a
-stream's `publish` and `end`.
-
-Invariants: the same value is never published twice in a row; a failing poll never ends the thread silently: it is
-logged, counted, retried with back-off, and after `max_failures` in a row ends the stream with an ``error`` event.
-At shutdown the thread ends at its next publish or wake-up; it is a daemon and delays nothing.
+Owns: one thread for each watch; what counts as a change, as terminal, as a failure.
+Must not know: the engine beyond a stream's `publish` and `end`, and its reader.
+Invariants: the same value is never published twice in a row. A failing poll never ends the thread silently: it is
+logged, counted and retried with back-off, and after `max_failures` in a row the stream ends with an ``error`` event. At
+shutdown the thread ends at its next publish or wake-up; it is a daemon and delays nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from ._core import Stream
 
 _LOG = logging.getLogger("sse_fast.watch")
-_MAX_BACK_OFF = 60.0  # Seconds: a service that is down is asked once a minute, so that its return is soon seen.
+_MAX_BACK_OFF = 60.0  # Seconds: a service that is down is polled once a minute, so that its return is noticed soon.
 _CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed, or that its stream is over.
 _UNSEEN = object()  # Differs from every value that a poll may return.
 
@@ -31,7 +30,7 @@ Until = Callable[[Any], bool] | Collection[str]
 
 
 class Watch:
-    """A handle on a watch that runs; made by `Server.watch`.
+    """A running watch; made by `Server.watch`.
 
     Attributes:
         stream: where changes are published.
@@ -71,14 +70,14 @@ class Watch:
         return self._over.is_set()
 
     def stop(self) -> None:
-        """Ends the watch soon; the stream stays open, someone else may go on with it. A poll is not cut short."""
+        """Ends the watch soon. The stream stays open for other publishers, and a poll under way is not interrupted."""
         self._stopping.set()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the watch is over.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits without limit.
 
         Raises:
             WaitTimeout: it was not over within `timeout`.
@@ -93,7 +92,7 @@ class Watch:
 
     def _watch(self) -> None:
         try:
-            self._until_over()
+            self._poll_until_over()
         except (ServerClosed, StreamEnded):
             _LOG.debug("the watch of %r is over: its stream takes no more events", self.stream.name)
         except Exception:
@@ -101,35 +100,35 @@ class Watch:
         finally:
             self._over.set()
 
-    def _until_over(self) -> None:
+    def _poll_until_over(self) -> None:
         while not self._stopping.is_set():
             try:
-                over = self._polled()
+                over = self._poll_once()
                 self.failures = 0
                 if over:
                     return
             except (ServerClosed, StreamEnded):
                 raise
-            except BaseException as error:  # SystemExit too: it could only end this thread, and the stream stay open.
-                if self._failed(error):
+            except BaseException as error:  # SystemExit too: it would end only this thread and leave the stream open.
+                if self._count_failure(error):
                     return
-            if not self._pause():
+            if not self._wait_for_next_poll():
                 return
 
-    def _polled(self) -> bool:
-        """Polls once and publishes what changed; True when the value was the last."""
+    def _poll_once(self) -> bool:
+        """Polls once and publishes a changed value; True when the value was terminal."""
         value = self._poll()
         self.value = value
         if self._is_terminal(value):
-            self.stream.end(value, event=self._name_of(value))
+            self.stream.end(value, event=self._event_name(value))
             return True
         if self._published is _UNSEEN or value != self._published:
-            self.stream.publish(value, event=self._name_of(value))
+            self.stream.publish(value, event=self._event_name(value))
             self._published = value
         return False
 
-    def _failed(self, error: BaseException) -> bool:
-        """Counts a failure; True when it was one too many, and the stream has been ended."""
+    def _count_failure(self, error: BaseException) -> bool:
+        """Counts a failure; True when there were too many and the stream was ended."""
         self.failures += 1
         _LOG.warning(
             "polling for %r failed (%d of %d)", self.stream.name, self.failures, self._max_failures, exc_info=error
@@ -140,19 +139,19 @@ class Watch:
         self.stream.end(report, event="error")
         return True
 
-    def _pause(self) -> bool:
-        """Waits for the next poll; False when there is none to be."""
+    def _wait_for_next_poll(self) -> bool:
+        """Waits until the next poll is due; False when the watch is over."""
         back_off = 2.0 ** min(max(self.failures - 1, 0), 16)
         due = time.monotonic() + min(self._every * back_off, max(_MAX_BACK_OFF, self._every))
         while (left := due - time.monotonic()) > 0:
-            if self._stopping.wait(min(left, _CHECK_INTERVAL)) or self._cut_off():
+            if self._stopping.wait(min(left, _CHECK_INTERVAL)) or self._stream_is_over():
                 return False
         return True
 
-    def _cut_off(self) -> bool:
-        """Whether the stream was ended or removed by someone else, or the server closed."""
+    def _stream_is_over(self) -> bool:
+        """Whether another publisher ended or removed the stream, or the server closed."""
         row, reason = self._reader.try_next()
-        while row is not None:  # What was published meanwhile, by this watch or by others.
+        while row is not None:  # Skips what was published since the last check, by this watch or by others.
             row, reason = self._reader.try_next()
         return reason != "timeout"
 
@@ -161,7 +160,7 @@ class Watch:
             return bool(self._until(value))
         return _status_of(value) in self._until
 
-    def _name_of(self, value: object) -> str:
+    def _event_name(self, value: object) -> str:
         """The event's name: as given, or the value's own status."""
         if self._event is not None:
             return self._event
@@ -170,7 +169,7 @@ class Watch:
 
 
 def _status_of(value: object) -> object:
-    """What is looked up among terminal statuses: a dict's ``"status"``, or the value itself where it is a str."""
+    """The value's status: a dict's ``"status"``, or the value itself where it is a str."""
     if isinstance(value, dict):
         value = value.get("status")
     return value if isinstance(value, str) else None

@@ -1,10 +1,11 @@
-"""What a child process imports to publish events into the stream of its run.
+"""The module that a child process imports to publish events into the stream of its run.
 
-Owns: the marked lines that the engine reads from a child's output. Must not know: the engine; this module is pure
-Python and imports nothing of it, so that it works in any interpreter that finds this one file.
-
-Invariants: an event is one write, with everything that was printed before it flushed first; a wrong argument raises
-before anything is written. Changes together with: the engine's reader, `rust/sse-fast-core/src/lines/marked.rs`.
+Owns: the marked lines that the engine reads from a child's output.
+Must not know: the engine. The module is pure Python and imports nothing of the package, so that it works in any
+interpreter that finds this one file.
+Invariants: an event is one write, after everything that was printed before it is flushed. A wrong argument raises
+before anything is written.
+Changes together with: `rust/sse-fast-core/src/lines/marked.rs`, which reads these lines.
 """
 
 from __future__ import annotations
@@ -25,29 +26,30 @@ _FIXED_MARKER = "SSE_EVENT:"
 _LINE_ENDS = re.compile("\r\n|\r|\n")
 _FORBIDDEN = re.compile("[\r\n\0]")
 
-# Protects one event from another of this process. Reentrant, because a signal handler that reports the end of the
-# run may interrupt an emit of the same thread. Nothing but the write happens under it.
+# Keeps the lines of one event together. Reentrant, because a signal handler that reports the end of the run may
+# interrupt an emit of the same thread. Only the write happens under it.
 _lock = threading.RLock()
 
 
 def emit(event: str | None, data: object = None, *, id: str | None = None) -> None:  # noqa: A002 - the field's name
     """Publishes one event into the stream of the run that this process is.
 
-    The event goes to standard output as marked lines; the engine takes them out and publishes them, while everything
-    else that is printed goes to the logger. It is written in one piece and flushed at once, after what was printed
-    before it. It does not matter whether the last `print` ended its line.
+    The event goes to standard output as marked lines. The engine publishes them; everything else that is printed goes
+    to the logger. The event is written in one piece and flushed at once, after everything that was printed before it.
+    It does not matter whether the last `print` ended its line.
 
-    Threads may call this at the same time, and print meanwhile. What nothing can prevent: *another process*, or a
-    thread that writes to the file descriptor itself, may come between the parts of an event that is larger than what
-    the system writes in one piece to a pipe (4096 bytes on Linux). Blocks while the pipe is full, which it is for as
-    long as the engine cannot publish what came before.
+    Threads may call this, and print, at the same time. One thing cannot be prevented: *another process*, or a thread
+    that writes to the file descriptor itself, may write between the parts of an event that is larger than what the
+    system writes to a pipe in one piece (4096 bytes on Linux). Blocks while the pipe is full, as it is while the engine
+    cannot publish the events before.
 
-    Outside of a run (no ``SSE_FAST_MARKER`` in the environment) the marker is the fixed ``SSE_EVENT:``, so that a
+    Outside a run (no ``SSE_FAST_MARKER`` in the environment) the marker is the fixed ``SSE_EVENT:``, so that a
     program can be tried out by hand.
 
     Args:
-        event: the event's name; None gives an event without one. `heartbeat` is published, but is no status.
-        data: a `str` goes out as it is, split into lines at CR, LF and CRLF; everything else as compact JSON, with
+        event: the event's name; None gives an event without one. `heartbeat` is published, but does not become the
+            run's status.
+        data: a `str` is written as it is, split into lines at CR, LF and CRLF; everything else as compact JSON, with
             dataclasses, datetimes, enums, UUIDs and pydantic models included. None is JSON's ``null``.
         id: the event's own id; without it the engine counts.
 
@@ -66,7 +68,7 @@ def emit(event: str | None, data: object = None, *, id: str | None = None) -> No
         SSE_EVENT:data: {"step":1,"of":3}
         SSE_EVENT:
     """
-    lines = [""]  # an empty event does nothing; it parts the next line from a text that was printed without newline
+    lines = [""]  # An empty event is ignored; it separates the next line from a text printed without newline.
     if event is not None:
         lines.append("event: " + _checked("event", event))
     if id is not None:
@@ -90,11 +92,11 @@ def _checked(name: str, value: str) -> str:
 
 
 def _json(data: object) -> str:
-    return json.dumps(data, separators=(",", ":"), allow_nan=False, default=_plain)
+    return json.dumps(data, separators=(",", ":"), allow_nan=False, default=_json_default)
 
 
-def _plain(value: object) -> object:
-    """What JSON can say of a value that it does not know."""
+def _json_default(value: object) -> object:
+    """A value that `json` does not know, in types that it knows."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
@@ -112,23 +114,23 @@ def _write(written: bytes) -> None:
     stream = sys.stdout
     with _lock:
         binary = getattr(stream, "buffer", None)
-        if binary is None:  # replaced, as by contextlib.redirect_stdout(io.StringIO())
+        if binary is None:  # Replaced, as by contextlib.redirect_stdout(io.StringIO()).
             stream.write(written.decode("utf-8"))
             stream.flush()
             return
-        stream.flush()  # what was printed before comes before
+        stream.flush()  # So that earlier prints stay ahead of the event.
         rest = memoryview(written)
         while rest:
-            # With PYTHONUNBUFFERED this is the descriptor itself, which may take less than everything.
+            # With PYTHONUNBUFFERED this is the descriptor itself, which may accept only a part.
             rest = rest[binary.write(rest) or 0 :]
         binary.flush()
 
 
-def _fresh_lock() -> None:
-    # Another thread may have held the lock when this process was forked; here it would never be released.
+def _renew_lock() -> None:
+    # Another thread may have held the lock at the fork; in this process nothing would release it.
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fresh_lock)
+    os.register_at_fork(after_in_child=_renew_lock)

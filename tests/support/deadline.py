@@ -6,6 +6,7 @@ generous, and a condition that holds is noticed within milliseconds.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,3 +29,12 @@ def until(condition: Callable[[], T], deadline: float = DEADLINE, *, what: str =
             raise AssertionError(f"{what or condition} did not hold within {deadline} s; last value {value!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+async def until_async(condition: Callable[[], T], deadline: float = DEADLINE, *, what: str = "") -> T:
+    """The same in a program of asyncio, whose loop goes on meanwhile."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what or condition} did not hold within {deadline} s; last value {value!r}"
+        await asyncio.sleep(0.001)
+    return value

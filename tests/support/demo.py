@@ -19,7 +19,7 @@ FAST = {
     "SSE_FAST_DEMO_POLL": "0.1",
     "SSE_FAST_DEMO_HEARTBEAT": "0.15",
 }
-START = "import sys; from sse_fast._cli import main; sys.exit(main(sys.argv[1:]))"
+START = "import runpy; runpy.run_module('sse_fast', run_name='__main__', alter_sys=True)"
 JSON = [("Content-Type", "application/json")]
 
 

@@ -1,6 +1,6 @@
 """A blocked interpreter, and readers in another process that can tell.
 
-`hold_the_interpreter` is what a long computation in C does. A `Watcher` reads a stream meanwhile, in a process of its
+`hold_the_interpreter` is what a long computation in C does. A `Watcher` reads a stream then, in a process of its
 own, and says when it has seen enough: a test that holds the interpreter until then proves, without a clock, that what
 was seen came while it was held.
 """

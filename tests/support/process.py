@@ -101,6 +101,11 @@ class Program:
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether the program has a handler of its own for the signal, as the kernel knows (Linux)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
+
     def wait(self, deadline: float = DEADLINE) -> int:
         """The exit code."""
         try:

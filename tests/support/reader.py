@@ -99,6 +99,13 @@ class Reader:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def ask(self, raw: bytes) -> None:
+        """One more request on the same connection. What came before is forgotten."""
+        self.received.clear()
+        self.body.clear()
+        self.head, self.parser, self._decoder, self._taken = None, Parser(), None, 0
+        self.send(raw)
+
     @property
     def chunks(self) -> list[bytes]:
         """The chunks of a chunked body, apart."""

@@ -210,6 +210,8 @@ class Subscriber {
       this.#pollsToGo -= 1;
       if (reply.body) this.#take(reply.body, reply.asked);
       if (this.#over) return;
+      // One answer is bounded. Without progress the next would be the same: then the usual pause.
+      if (reply.body?.more && this.lastEventId !== reply.asked) return this.#poll();
       // Polls go on until the stream is open: behind a proxy that swallows streams nothing may stop.
       if (this.#pollsToGo <= 0 && !this.#source) this.#subscribe();
     }
@@ -260,12 +262,13 @@ class Subscriber {
     return ended || gap !== null || listened.some(({ event, id }) => id !== null && this.#isNew(event, id, false));
   }
 
-  #take({ last_id: lastId, ended, gap, snapshot, events }, asked) {
+  #take({ last_id: lastId, ended, more = false, gap, snapshot, events }, asked) {
     if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to: lastId });
     for (const event of snapshot ? [snapshot, ...events] : events) this.#receive(event, false);
-    // A stream that starts at "new" gives a first poll no event, only the place to go on from.
-    if (events.length === 0 && this.lastEventId === asked && lastId !== null) this.lastEventId = lastId;
-    if (ended) this.#finish({ state: "ended", event: events.at(-1)?.event ?? null, message: "Finished" });
+    // A stream that starts at "new" gives a first poll no event, only the place to go on from; so does one without ids
+    // that has more to give.
+    if ((events.length === 0 || more) && this.lastEventId === asked && lastId !== null) this.lastEventId = lastId;
+    if (ended && !more) this.#finish({ state: "ended", event: events.at(-1)?.event ?? null, message: "Finished" });
   }
 
   /** Answers that end the reading. True if one did. */
@@ -281,7 +284,7 @@ class Subscriber {
     return this.#over;
   }
 
-  /** One GET for JSON. null: superseded, or over meanwhile. */
+  /** One GET for JSON. null: superseded, or the stream is over by then. */
   async #ask() {
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
@@ -330,7 +333,7 @@ class Subscriber {
     globalThis.document?.addEventListener("visibilitychange", seen, { signal });
   }
 
-  /** Back online, back by the back button, or looked at again: what has happened meanwhile is asked for at once. */
+  /** Back online, back by the back button, or visible again: asks at once for the events since then. */
   #wake() {
     const { deadline } = this.#options;
     // Timers stand still while a computer sleeps; the clock does not.

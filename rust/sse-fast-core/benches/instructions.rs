@@ -1,5 +1,5 @@
 //! The core's work, a given number of times: `instructions WHAT TIMES`. What a processor does for it is counted by
-//! whoever starts this (`tests/test_counts.py`, under valgrind).
+//! `tests/test_counts.py`, which starts this under valgrind.
 //!
 //! Two numbers of times give the cost of one: what starting costs is in both. Stands on the core
 //! and the standard library alone, so that it is built in seconds.

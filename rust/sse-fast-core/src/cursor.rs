@@ -12,38 +12,10 @@
 //! subscriber gets.
 
 use crate::frame::Frame;
+use crate::gap::Gap;
 use crate::id::Position;
 use crate::options::Start;
 use crate::stream::StreamState;
-
-/// Events a subscriber could not be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// The positions `from..=to`.
-    Known {
-        /// The first that is missing.
-        from: Position,
-        /// The last that is missing.
-        to: Position,
-    },
-    /// The reader's place belongs to another life, so the number is unknown.
-    Unknown,
-}
-
-impl Gap {
-    /// The gap over `from..until`, where it is not empty.
-    pub fn between(from: Position, until: Position) -> Option<Self> {
-        (from < until).then(|| Self::Known { from, to: until - 1 })
-    }
-
-    /// How many events are missing, where that is known.
-    pub fn skipped(self) -> Option<u64> {
-        match self {
-            Self::Known { from, to } => Some(to + 1 - from),
-            Self::Unknown => None,
-        }
-    }
-}
 
 /// How a stream begins for one subscriber, in the order it is sent.
 #[derive(Clone, Debug)]

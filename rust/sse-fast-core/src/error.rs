@@ -1,16 +1,18 @@
-//! What can be wrong with an event or an option a caller gives.
+//! Why an event or an option of a caller is refused.
 //!
-//! Small exhaustive enums whose messages say what was attempted, the value and the limit, and name
-//! the field and the position; the binding shows them as they are. Nothing has been written when
-//! one of these is returned. A new variant must be mapped where these are turned into exceptions:
-//! there is no catch-all arm anywhere.
+//! Owns: the words of these refusals, which the binding shows as they are: the field, the position, the value, the
+//! limit.
+//! Must not know: Python's exceptions.
+//! Invariants: nothing was written when one of these is returned.
+//! Changes together with: `rust/sse-fast-py/src/errors.rs`, which maps each variant to an exception without a catch-all
+//! arm, so that a new variant does not compile until it is mapped.
 
 use thiserror::Error;
 
 /// Why an event was refused before anything was written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum EventError {
-    /// A CR, LF or NUL where the wire format cannot carry one.
+    /// A CR, LF or NUL in a field that must be one line.
     #[error("{field} must not contain {character}: found at position {position}")]
     Forbidden {
         /// The field it stands in.
@@ -20,7 +22,7 @@ pub enum EventError {
         /// Where, in bytes from the field's start.
         position: usize,
     },
-    /// A control character in an id: no request header may hold one, so the id could not come back.
+    /// A control character in an id. A request header must not hold one, so a reader could not send the id back.
     #[error(
         "{field} must not contain the control character U+{code:04X}: found at position {position}; \
          a reader could not give it back in a Last-Event-ID header"
@@ -33,7 +35,7 @@ pub enum EventError {
         /// Where, in bytes from the field's start.
         position: usize,
     },
-    /// A blank or tab at an id's edge: headers are trimmed, so the id would come back as another.
+    /// A blank or tab at an id's edge. The values of headers are trimmed, so a reader would send back another id.
     #[error(
         "{field} must not begin or end with a {character}: found at position {position}; \
          a reader's Last-Event-ID header would come back without it"
@@ -82,7 +84,7 @@ pub enum OptionError {
         /// What was given.
         value: String,
     },
-    /// A lag that the log could not serve.
+    /// A lag greater than the events that the log retains.
     #[error("max_lag must not exceed history: got max_lag={max_lag} with history={history}")]
     LagBeyondHistory {
         /// The lag asked for.
@@ -100,7 +102,7 @@ pub enum OptionError {
         /// What was given.
         value: String,
     },
-    /// The option's text cannot stand on the wire.
+    /// The option's text cannot be written as one line.
     #[error("{option}: {source}")]
     Text {
         /// The option's name.

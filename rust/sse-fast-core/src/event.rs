@@ -1,9 +1,11 @@
 //! The checks an event must pass before anything is written.
 //!
-//! Parse, don't validate: a [`CheckedEvent`] can only be made by [`check`], and the encoder takes
-//! nothing else, so no unchecked byte reaches the wire. Never a silent rewrite, never a panic
-//! (2026 saw field injection in a dozen SSE stacks, CWE-93: CR was forgotten most often).
-//! Limits stand here; `wire` relies on them.
+//! Owns: which characters a field may hold, and the limits on its length.
+//! Must not know: how an event is encoded, or who publishes it.
+//! Invariants: only [`check`] makes a [`CheckedEvent`], and the encoder takes nothing else, so no unchecked byte
+//! reaches the wire (field injection, CWE-93, has hit a dozen SSE libraries; most forgot CR). A value is refused or
+//! kept as it is, never rewritten. Nothing here panics.
+//! Changes together with: `wire`, which relies on these checks, and `error`, which words the refusals.
 
 use std::time::Duration;
 
@@ -24,13 +26,13 @@ pub struct NewEvent<'a> {
     pub event: Option<&'a str>,
     /// The caller's own id instead of `<epoch>-<n>`.
     pub id: Option<&'a str>,
-    /// How long the reader shall wait before it reconnects.
+    /// How long the reader is to wait before it reconnects.
     pub retry: Option<Duration>,
-    /// Data of a snapshot that shall stand for everything up to and with this event.
+    /// Data of a snapshot that replaces everything up to and including this event.
     pub snapshot: Option<&'a [u8]>,
 }
 
-/// An event whose every field may stand on the wire.
+/// An event whose fields have all passed the checks.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckedEvent<'a> {
     pub(crate) data: &'a str,
@@ -87,9 +89,8 @@ pub fn one_line(field: &'static str, value: &str) -> Result<(), EventError> {
     }
 }
 
-/// Checks that text comes back unchanged as the value of a request's header, as an id does in Last-Event-ID: a
-/// header that holds a control character is no header, and blanks and tabs around a value are no part of it. A tab
-/// inside it is.
+/// Checks that text survives as the value of a request header, as an id must in `Last-Event-ID`. A header must not hold
+/// a control character other than a tab, and the spaces and tabs around its value are removed.
 fn returnable(field: &'static str, value: &str) -> Result<(), EventError> {
     let bytes = value.as_bytes();
     if let Some(position) = bytes.iter().position(|byte| byte.is_ascii_control() && *byte != b'\t') {
@@ -106,7 +107,7 @@ fn returnable(field: &'static str, value: &str) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Checks name and data against the limit they share; the greater is the one that is too long, for what the other leaves.
+/// Checks name and data against the limit that they share. The longer one is blamed, with what the other leaves of it.
 fn bounded_together(name: usize, data: usize) -> Result<(), EventError> {
     if name.saturating_add(data) <= MAX_EVENT_BYTES {
         return Ok(());

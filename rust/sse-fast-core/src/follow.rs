@@ -6,7 +6,7 @@
 //! [`Step::Frames`] the log holds the cursor's position. Changes together with `cursor` (the beginning) and `lag` (the
 //! judgement).
 
-use crate::cursor::Gap;
+use crate::gap::Gap;
 use crate::frame::Frame;
 use crate::id::Position;
 use crate::lag::{self, Pace, Verdict};

@@ -1,20 +1,21 @@
-//! One event's immutable wire bytes, encoded once, shared by every subscriber.
+//! One event's immutable wire bytes, encoded once and shared by every subscriber.
 //!
-//! A frame includes its HTTP chunk framing, one chunk a frame, so that any run of frames is a
-//! valid chunked body and a partial write needs only a byte position. Where a body is delimited by
-//! the connection's close, the same frame is sent without its chunk framing.
+//! Owns: the framing of an event: as an HTTP chunk, or plain where the connection's close ends the body.
+//! Must not know: what the event's fields are (`wire` writes them), or where the frame is kept.
+//! Invariants: a frame is exactly one chunk, so any sequence of frames is a valid chunked body, and a partial write is
+//! described by a position in bytes. The plain form is a slice of the chunked one, never a copy.
 
 use std::sync::Arc;
 
 use crate::wire;
 
-/// Shared wire bytes; cloning costs a count, not a copy.
+/// Shared wire bytes; cloning raises a reference count and copies nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Arc<[u8]>);
 
 impl Frame {
-    /// Wraps the block that `write` appends (its blank line included) into its chunk; `scratch` is
-    /// cleared and reused, so that a publish costs one allocation: the frame's own.
+    /// Wraps the block that `write` appends, its blank line included, into a chunk. `scratch` is cleared and reused, so
+    /// that a publish allocates once, for the frame itself.
     pub fn new(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let start = wire::chunk_around(scratch, write);
         Self(Arc::from(&scratch[start..]))
@@ -50,7 +51,7 @@ impl Frame {
         self.0.len()
     }
 
-    /// A frame always has bytes; clippy wants the question anyway.
+    /// Always false; it stands here because a type with `len` is expected to have it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -66,7 +67,7 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// Appends `block` the way a subscriber of this framing is sent it.
+    /// Appends `block` as a subscriber of this framing is sent it.
     pub fn put(self, out: &mut Vec<u8>, block: &[u8]) {
         match self {
             Self::Chunked => wire::chunk(out, block),

@@ -1,8 +1,10 @@
 //! Event ids: `<epoch>-<n>`.
 //!
-//! `n` counts a stream's events from 1, the epoch tells its lives apart (a restart, a removed and
-//! recreated name). The epoch is a number written in base 36, so that an id stays short, printable
-//! ASCII and safe in a header: a browser sends such a Last-Event-ID without a CORS preflight.
+//! Owns: writing and reading them. `n` counts a stream's events from 1; the epoch tells the lives of a name apart, as
+//! after a restart, or when a removed name is used again.
+//! Must not know: streams, or which epoch is the current one.
+//! Invariants: every id has one spelling. The epoch is written in base 36, so that an id is short, printable ASCII and
+//! safe in a header: a browser sends such a Last-Event-ID without a CORS preflight.
 
 use std::fmt;
 
@@ -20,17 +22,17 @@ const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// The most digits of an epoch: 36^13 is beyond 64 bits.
 const EPOCH_DIGITS: usize = 13;
 
-/// The exponent of the first of them.
-const EPOCH_DIGITS_BELOW: u32 = 12;
+/// The exponent of 36 that the first of them stands for.
+const HIGHEST_EXPONENT: u32 = 12;
 
 /// The longest id there can be: 13 base-36 digits, a hyphen, 20 decimal digits.
 const MAX_LENGTH: usize = EPOCH_DIGITS + 1 + 20;
 
-/// An id's text, held inline: making one costs no allocation.
+/// An id's text, held inline, so that making one allocates nothing.
 #[derive(Clone, Copy)]
 pub struct IdText(ArrayString<MAX_LENGTH>);
 
-/// What all ids of a life begin with; a stream keeps it, because dividing takes time.
+/// What all ids of one epoch begin with. A stream keeps it, because writing a number in base 36 takes divisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefix(ArrayString<{ EPOCH_DIGITS + 1 }>);
 
@@ -38,13 +40,13 @@ impl Prefix {
     /// What the ids of `epoch` begin with.
     pub fn new(epoch: Epoch) -> Self {
         let mut text = ArrayString::new();
-        let mut place = 36u64.pow(EPOCH_DIGITS_BELOW);
-        while place > epoch.0.max(1) {
-            place /= 36;
+        let mut unit = 36u64.pow(HIGHEST_EXPONENT);
+        while unit > epoch.0.max(1) {
+            unit /= 36;
         }
-        while place > 0 {
-            text.push(char::from(DIGITS[(epoch.0 / place % 36) as usize]));
-            place /= 36;
+        while unit > 0 {
+            text.push(char::from(DIGITS[(epoch.0 / unit % 36) as usize]));
+            unit /= 36;
         }
         text.push('-');
         Self(text)
@@ -77,7 +79,7 @@ impl fmt::Debug for IdText {
     }
 }
 
-/// Reads an id of ours; anything else is `None`, never an error: the text came from a stranger.
+/// Reads an id that the engine wrote. Anything else is `None` and not an error, because a client can send any text.
 pub fn parse(text: &str) -> Option<(Epoch, Position)> {
     if text.len() > MAX_LENGTH {
         return None;

@@ -11,7 +11,7 @@
 //! socket, and is no lag. So a gap is announced once, with the exact number, right before the next
 //! event. A reader in the same process is told of every gap and never disconnected.
 
-use crate::cursor::Gap;
+use crate::gap::Gap;
 use crate::id::Position;
 use crate::options::OnLag;
 use crate::stream::StreamState;

@@ -1,9 +1,9 @@
-//! The pure heart of `sse_fast`.
+//! The pure core of `sse_fast`: everything that decides *what* a subscriber is given.
 //!
-//! Everything that decides *what* a subscriber is given lives here: checking and encoding an
-//! event, retaining frames, positions and ids, resume, gaps, lag, when a heartbeat is due, how a
-//! child's output splits into lines. Nothing here does I/O, reads a clock, takes a lock, logs or
-//! starts a thread: time comes in as a value, so delivery is tested in simulated time.
+//! Owns: checking and encoding an event, retaining frames, positions and ids, resume, gaps, lag, when a heartbeat is
+//! due, how a child's output splits into lines.
+//! Must not know: I/O, clocks, locks, threads, logs, a runtime. `scripts/check-architecture` checks this.
+//! Invariants: time comes in as a value, so delivery can be tested in simulated time; no unsafe code.
 //!
 //! # Layout
 //!
@@ -14,6 +14,7 @@
 //! | [`frame`] | one event's immutable wire bytes with its HTTP chunk framing |
 //! | [`id`] | `<epoch>-<n>`: written, read, compared |
 //! | [`log`] | the retained frames of a stream, bounded by events and by bytes |
+//! | [`gap`] | events that a subscriber could not be given |
 //! | [`cursor`] | where a subscriber starts or resumes, and what it must be told first |
 //! | [`lag`] | what happens to a subscriber that fell behind |
 //! | [`follow`] | what one reader gets next |
@@ -33,6 +34,7 @@ pub mod error;
 pub mod event;
 pub mod follow;
 pub mod frame;
+pub mod gap;
 pub mod heartbeat;
 pub mod id;
 pub mod lag;

@@ -1,12 +1,11 @@
-//! Lines of a child process: bytes of one pipe in, lines out.
+//! Lines of a child process: the bytes of one pipe go in, lines come out.
 //!
-//! Owns: where a line ends. LF, CRLF and a lone CR (progress bars) end one; a CR ends it at once, and
-//! an LF that follows is swallowed even when it comes with a later read. What a marked line means is
-//! `lines::marked`, re-exported here.
+//! Owns: where a line ends. LF, CRLF and a lone CR (as progress bars write it) end a line. A CR ends it at once; an LF
+//! that follows is skipped, even when a later read brings it. What a marked line means is `lines::marked`, re-exported
+//! here.
 //! Must not know: processes, pipes, clocks, the logger, UTF-8.
-//! Invariants: how the bytes were cut into reads never shows in the lines; a `Splitter` holds at most
-//! `limit` bytes, whatever comes in; a line longer than that is reported once, when it ends, with its
-//! length and its start, and is never handed on as if it were whole.
+//! Invariants: the same bytes give the same lines, however reads divide them. A `Splitter` holds at most `limit` bytes.
+//! A longer line is reported once, when it ends, with its length and its start, and never as if it were whole.
 
 mod marked;
 #[cfg(test)]
@@ -14,11 +13,11 @@ mod tests;
 
 pub use marked::{Ended, Fault, Item, MarkedEvent, MarkedLines, Markers};
 
-/// What is kept of a line that is too long: enough to recognise the line in a log and to see its marker.
+/// How much is kept of a line that is too long: enough to recognise it in a log and to see its marker.
 pub const START_BYTES: usize = 4096;
 
-/// Above this the buffer is given back after its line: hundreds of idle runs must not each keep a megabyte
-/// because of one long line; below it, the next line would only have to ask for the memory again.
+/// A buffer larger than this is freed after its line, so that hundreds of idle runs do not each keep a megabyte because
+/// of one long line. A smaller one is kept for the next line.
 const KEEP_BYTES: usize = 16 * 1024;
 
 /// One line, without what ended it.
@@ -38,11 +37,11 @@ pub enum Line<'a> {
 /// Cuts the bytes of one pipe into lines, holding the unfinished one between reads.
 #[derive(Debug)]
 pub struct Splitter {
-    /// The unfinished line, or its start once `length` is above `limit`.
+    /// The unfinished line; only its start once `length` exceeds `limit`.
     held: Vec<u8>,
     /// Bytes of the unfinished line seen so far, kept or not.
     length: u64,
-    /// The last read ended with CR: an LF at the start of the next one belongs to it.
+    /// The last read ended with CR, so an LF at the start of the next one belongs to the same line end.
     after_cr: bool,
     /// The longest line that is kept whole.
     limit: usize,
@@ -116,7 +115,7 @@ impl Splitter {
         }
         let needed = self.held.len() + bytes.len();
         if needed > self.held.capacity() {
-            // Doubling as Vec does it, except that the last step stops at the limit.
+            // Doubles as Vec does, but never beyond the limit.
             let target = needed.max(self.held.capacity() * 2).min(self.limit);
             self.held.reserve_exact(target - self.held.len());
         }

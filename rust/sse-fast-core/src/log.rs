@@ -1,15 +1,16 @@
 //! The retained frames of a stream: a ring bounded by events and by bytes.
 //!
-//! Invariants: positions are consecutive, the newest frame is always retained (so a terminal event
-//! survives any bound), and `first..=newest` are exactly the positions that can still be given.
-//! The log knows neither its subscribers nor why it is bounded.
+//! Owns: appending frames, evicting the oldest, and finding one by its position.
+//! Must not know: subscribers, the stream's options, why it is bounded.
+//! Invariants: positions are consecutive; the newest frame is always retained, so a terminal event survives any bound;
+//! `first..=newest` are exactly the positions that can still be given.
 
 use std::collections::VecDeque;
 
 use crate::frame::Frame;
 use crate::id::Position;
 
-/// See the module.
+/// A ring of frames, oldest first, with the sums that its bounds need.
 #[derive(Debug, Default)]
 pub struct Log {
     /// The frames of `first..=newest`, oldest first.
@@ -23,12 +24,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// The oldest position retained; one beyond the newest where nothing is.
+    /// The oldest retained position; one beyond the newest where nothing is retained.
     pub fn first(&self) -> Position {
         self.evicted + 1
     }
 
-    /// The newest position; 0 where nothing was ever appended.
+    /// The newest position; 0 before the first append.
     pub fn newest(&self) -> Position {
         self.evicted + self.frames.len() as Position
     }
@@ -64,7 +65,7 @@ impl Log {
         self.bytes += frame.len();
         self.appended += frame.len() as u64;
         if self.frames.capacity() == 0 {
-            // Most of many streams hold one event: a ring's usual first size is four.
+            // A server with many streams often has one event in most of them; a ring would begin with room for four.
             self.frames.reserve_exact(1);
         }
         self.frames.push_back(frame);
@@ -87,7 +88,7 @@ impl Log {
         self.appended
     }
 
-    /// Of the bytes ever appended, those before `position`, which must not be before the first.
+    /// The bytes appended before `position`, which must not be older than the first retained one.
     pub fn appended_before(&self, position: Position) -> u64 {
         self.appended - self.from(position).map(|frame| frame.len() as u64).sum::<u64>()
     }
@@ -104,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// The oracle keeps every frame for ever and counts from the end.
+        /// The oracle keeps every frame and counts from the end.
         #[test]
         fn a_log_is_the_longest_tail_that_fits(
             lengths in prop::collection::vec(1usize..40, 1..60), history in 1usize..12, history_bytes in 1usize..200,
@@ -113,7 +114,7 @@ mod tests {
             let mut all = Vec::new();
             for length in lengths {
                 let frame = Frame::of(&vec![b'x'; length]);
-                let foreseen = log.first_after(frame.len(), history, history_bytes);
+                let predicted = log.first_after(frame.len(), history, history_bytes);
                 all.push(frame.clone());
                 let position = log.push(frame, history, history_bytes);
                 prop_assert_eq!(position, all.len() as u64);
@@ -124,7 +125,7 @@ mod tests {
                     keep += 1;
                 }
                 prop_assert_eq!(log.first(), (all.len() - keep + 1) as u64);
-                prop_assert_eq!(log.first(), foreseen);
+                prop_assert_eq!(log.first(), predicted);
                 prop_assert_eq!(log.bytes(), bytes);
                 let from = log.first() + (keep as u64) / 2;
                 let got: Vec<_> = log.from(from).cloned().collect();

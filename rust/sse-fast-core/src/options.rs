@@ -1,9 +1,10 @@
-//! What a stream can be told: the options, their defaults and limits.
+//! The options of a stream, their defaults and limits.
 //!
-//! Given (`StreamPatch`, every field optional) becomes resolved (`StreamOptions`) in one function,
-//! [`StreamOptions::patched`]; nothing else in the engine can see a value out of range. The
-//! defaults here are the ones users read about; the Python settings table repeats them and a test
-//! holds the two together.
+//! Owns: how options as given (`StreamPatch`, every field optional) become resolved ones (`StreamOptions`).
+//! Must not know: where an option came from (an argument, a route, the environment), or who acts on it.
+//! Invariants: [`StreamOptions::patched`] is the only way from one to the other, so the rest of the engine never sees a
+//! value out of range.
+//! Changes together with: the settings table in `python/sse_fast/_settings.py`, which repeats the defaults.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,11 +48,11 @@ pub struct StreamOptions {
     pub start: Start,
     /// The most events a blocked subscriber may be behind; 1 to `history`.
     pub max_lag: u64,
-    /// What happens beyond it.
+    /// What happens to one that is further behind.
     pub on_lag: OnLag,
-    /// How long a subscriber may be idle before it gets a heartbeat; none switches them off.
+    /// How long a subscriber may be sent nothing before it gets a heartbeat; `None` switches heartbeats off.
     pub heartbeat: Option<Duration>,
-    /// A name makes heartbeats events of that name instead of comments.
+    /// With a name, heartbeats are events of that name; without, they are comments.
     pub heartbeat_event: Option<String>,
     /// The `retry:` a subscriber is told first.
     pub retry: Option<Duration>,
@@ -98,15 +99,15 @@ pub struct StreamPatch {
     pub expire: Option<Option<Duration>>,
 }
 
-/// The longest interval an option may name: a year; beyond it a number was meant as something else.
+/// The longest interval an option may name, a year. A greater number was probably meant in milliseconds.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The shortest heartbeat an option may name. The wheel's tick is 20 ms: shorter ones come each tick.
+/// The shortest heartbeat an option may name. One shorter than the wheel's tick of 20 ms comes once in each tick.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
 
 impl StreamOptions {
-    /// These options with what `patch` gives, checked. A history given without a lag lowers the
-    /// lag with it; a lag given above the history is an error.
+    /// These options with those of `patch` in their place, checked. A smaller history given without a lag lowers the
+    /// lag with it; a lag that is given and exceeds the history is an error.
     pub fn patched(&self, patch: &StreamPatch) -> Result<Self, OptionError> {
         let history = patch.history.unwrap_or(self.history);
         let options = Self {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::cursor::Gap;
+use crate::gap::Gap;
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
 use crate::id::{Epoch, IdText, Position, Prefix};

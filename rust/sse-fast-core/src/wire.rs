@@ -1,10 +1,11 @@
-//! The bytes of Server-Sent Events: the only place that knows `data:`.
+//! The bytes of Server-Sent Events and of HTTP chunks, written and read back.
 //!
-//! WHATWG HTML 9.2: UTF-8, LF, no BOM. Field order `event`, `id`, `retry`, `data`. Data is split
-//! at CR, LF and CRLF, since a reader treats each as a line end. Gap and heartbeat carry no id.
-//! A heartbeat is one comment line *without* a blank line wherever the stream sends ids: several
-//! clients in use report an empty event for a blank line after an id. `retry:` ahead of a first
-//! frame has no blank line either, so that it becomes a line of that event.
+//! Owns: every `data:`, `event:`, `id:` and `retry:` line of the engine, as WHATWG HTML 9.2 has them: UTF-8, LF, no
+//! BOM, fields in the order `event`, `id`, `retry`, `data`.
+//! Must not know: which bytes a field may hold (`event` checks that first), streams, subscribers.
+//! Invariants: data is split at CR, LF and CRLF, because a reader treats each as a line end. A gap and a heartbeat
+//! carry no id. A `retry:` line ahead of a first frame has no blank line, so that it becomes a line of that event.
+//! Changes together with: `event`, whose checks this file relies on.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub fn retry(out: &mut Vec<u8>, wait: Duration) {
     line(out, b"retry: ", itoa::Buffer::new().format(wait.as_millis()).as_bytes());
 }
 
-/// Appends a gap: the events `from..=to` could not be given; `None` where the number is unknown.
+/// Appends a gap event: the events `from..=to` could not be given. `None` means that their number is unknown.
 pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>) {
     out.extend_from_slice(b"event: gap\ndata: {\"skipped\":");
     if let Some((from, to)) = range {
@@ -48,11 +49,22 @@ pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>)
     }
 }
 
-/// Appends a heartbeat comment, with its blank line only where the stream sends no ids.
-pub fn heartbeat(out: &mut Vec<u8>, comment: &str, ids: bool) {
+/// Whether a heartbeat comment ends with a blank line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlankLine {
+    /// The comment stands alone, as most clients' examples show it.
+    Written,
+    /// Several clients in use report an empty event for a blank line that follows an id. It is also left out while a
+    /// `retry:` line waits for its first event, because a blank line would make an event of that line.
+    LeftOut,
+}
+
+/// Appends a heartbeat comment.
+pub fn heartbeat(out: &mut Vec<u8>, comment: &str, blank_line: BlankLine) {
     line(out, b": ", comment.as_bytes());
-    if !ids {
-        out.push(b'\n');
+    match blank_line {
+        BlankLine::Written => out.push(b'\n'),
+        BlankLine::LeftOut => {}
     }
 }
 
@@ -72,8 +84,8 @@ pub fn chunk(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Makes `out` one HTTP chunk of what `write` appends to it, without copying that again; returns
-/// where in `out` the chunk begins.
+/// Clears `out` and makes it one HTTP chunk of what `write` appends, without copying that a second time. Returns where
+/// in `out` the chunk begins.
 pub fn chunk_around(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     out.clear();
     out.extend_from_slice(&[0; CHUNK_HEAD_BYTES]);
@@ -84,7 +96,7 @@ pub fn chunk_around(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usiz
     start
 }
 
-/// Room for the longest size line there can be: eight digits are 4 GiB.
+/// Room for the longest size line: eight digits are 4 GiB, and an event has at most 1 MiB.
 const CHUNK_HEAD_BYTES: usize = 10;
 
 /// A chunk's size line, at the end of the array, and where it begins.
@@ -186,8 +198,8 @@ mod tests {
             written(|out| gap(out, Epoch(10), None)),
             "event: gap\ndata: {\"skipped\":null,\"from\":null,\"to\":null}\n\n"
         );
-        assert_eq!(written(|out| heartbeat(out, "heartbeat", true)), ": heartbeat\n");
-        assert_eq!(written(|out| heartbeat(out, "prefill", false)), ": prefill\n\n");
+        assert_eq!(written(|out| heartbeat(out, "heartbeat", BlankLine::LeftOut)), ": heartbeat\n");
+        assert_eq!(written(|out| heartbeat(out, "waiting", BlankLine::Written)), ": waiting\n\n");
         assert_eq!(
             written(|out| heartbeat_event(out, "heartbeat", 12)),
             "event: heartbeat\ndata: {\"timestamp\":12}\n\n"

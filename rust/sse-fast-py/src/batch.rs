@@ -1,9 +1,9 @@
-//! What `Stream.publish_many` takes, item by item.
+//! The arguments of `Stream.publish_many`, item by item.
 //!
-//! Owns: the shapes of an item. Must not know: how it is published.
-//!
-//! Invariant: everything is converted and checked before anything is published, so that a wrong item leaves nothing
-//! behind; a refusal says which item it was.
+//! Owns: the forms that an item may have.
+//! Must not know: how an event is published.
+//! Invariants: every item is converted and checked before the first is published, so a wrong item publishes nothing. A
+//! refusal says which item it was.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,7 +17,7 @@ use crate::errors::{EventError, EventTypeError, event_error, event_type_error, e
 static EVENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// One event with the Python objects its texts are borrowed from.
-pub(crate) struct Item<'py> {
+pub(crate) struct BatchItem<'py> {
     data: Data<'py>,
     event: Option<Bound<'py, PyAny>>,
     id: Option<Bound<'py, PyAny>>,
@@ -25,7 +25,7 @@ pub(crate) struct Item<'py> {
     snapshot: Option<Data<'py>>,
 }
 
-impl<'py> Item<'py> {
+impl<'py> BatchItem<'py> {
     fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(Self { data: Data::of("data", data)?, event: None, id: None, retry: None, snapshot: None })
     }
@@ -92,32 +92,32 @@ impl<'py> Item<'py> {
     }
 }
 
-/// The events of the items, each of them one that the engine will take.
-pub(crate) fn events<'a>(py: Python<'_>, items: &'a [Item<'_>]) -> PyResult<Vec<NewEvent<'a>>> {
+/// The events of the items; the engine will accept each of them.
+pub(crate) fn events<'a>(py: Python<'_>, items: &'a [BatchItem<'_>]) -> PyResult<Vec<NewEvent<'a>>> {
     let checked =
-        |(position, item): (usize, &'a Item<'_>)| item.as_event().map_err(|error| placed(py, position, error));
+        |(position, item): (usize, &'a BatchItem<'_>)| item.as_event().map_err(|error| placed(py, position, error));
     items.iter().enumerate().map(checked).collect()
 }
 
 /// Every item of the iterable `events`.
-pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<Item<'py>>> {
+pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<BatchItem<'py>>> {
     if events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
         let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
         return Err(event_type_error("events", &refused));
     }
-    // Only what has no iterator at all; what one raises is the caller's own.
+    // Only for a value without an iterator. What an iterator raises is passed on.
     if !events.hasattr("__iter__")? && !events.hasattr("__getitem__")? {
         let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
         return Err(event_type_error("events", &refused));
     }
     let mut items = Vec::with_capacity(events.len().unwrap_or(0));
     for (position, item) in events.try_iter()?.enumerate() {
-        items.push(Item::of(&item?).map_err(|error| placed(events.py(), position, error))?);
+        items.push(BatchItem::of(&item?).map_err(|error| placed(events.py(), position, error))?);
     }
     Ok(items)
 }
 
-/// The same refusal, said of the item at `position`; what is not ours stays as it came.
+/// The same refusal with the item's position; other exceptions unchanged.
 fn placed(py: Python<'_>, position: usize, error: PyErr) -> PyErr {
     let text = error.value(py).to_string();
     let field = format!("events[{position}]");

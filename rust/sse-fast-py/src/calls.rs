@@ -1,12 +1,11 @@
-//! `Call`: one request of the engine to Python, a handler's or an `exists` check, with its answer.
+//! `Call`: one request of the engine to Python, for a handler or an `exists` check, with its answer.
 //!
-//! Owns: showing a call's parts to Python and taking its answer once. Must not know: routes, handlers, threads;
-//! `_request.py` has them. The engine waits for the answer without a thread; a call that is dropped unanswered is a 500.
-//!
-//! Invariant: a call is answered at most once; a second answer is an error of the package and says so.
+//! Owns: giving a call's parts to Python and taking its answer.
+//! Must not know: routes, handlers, threads; `_request.py` has them.
+//! Invariants: a call is answered at most once; a second answer is an error of the package and says so. The engine
+//! waits for the answer without a thread, and answers 500 where a call is dropped unanswered.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sse_fast_server::{Call, ExistsReply, Reply, RequestParts};
@@ -22,12 +21,14 @@ type Pairs = Vec<(String, String)>;
 /// A request as `(method, path, params, query, headers, body, client)`.
 type Parts<'py> = (String, String, Pairs, Pairs, Pairs, Bound<'py, PyBytes>, Option<(String, u16)>);
 
-enum Asked {
+/// What Python is asked.
+enum Question {
     Handler(RequestParts),
     Exists { stream: String },
 }
 
-enum Answer {
+/// Where the answer goes.
+enum AnswerTo {
     Response(Reply),
     Exists(ExistsReply),
 }
@@ -38,29 +39,29 @@ pub(crate) struct PyCall {
     /// Which callable is meant; its number was given to `route` or `handler`.
     #[pyo3(get)]
     key: u64,
-    asked: Asked,
-    /// Protects the answer's channel; taken by the first answer.
-    answer: Guarded<Mutex<Option<Answer>>>,
+    question: Question,
+    /// `None` once the call was answered. The lock lets one of several answering threads be the first.
+    answer: Guarded<Mutex<Option<AnswerTo>>>,
 }
 
 impl PyCall {
     pub(crate) fn new(call: Call) -> Self {
-        let (key, asked, answer) = match call {
-            Call::Handler { key, request, reply } => (key, Asked::Handler(request), Answer::Response(reply)),
-            Call::Exists { key, stream, reply } => (key, Asked::Exists { stream }, Answer::Exists(reply)),
+        let (key, question, answer) = match call {
+            Call::Handler { key, request, reply } => (key, Question::Handler(request), AnswerTo::Response(reply)),
+            Call::Exists { key, stream, reply } => (key, Question::Exists { stream }, AnswerTo::Exists(reply)),
         };
-        Self { key, asked, answer: Guarded::new(Mutex::new(Some(answer))) }
+        Self { key, question, answer: Guarded::new(Mutex::new(Some(answer))) }
     }
 
-    fn take(&self) -> PyResult<Answer> {
-        let answer = self.answer.get()?.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn take_answer(&self) -> PyResult<AnswerTo> {
+        let answer = self.answer.get()?.lock().take();
         answer.ok_or_else(|| internal("a call was answered twice"))
     }
 
     fn reply(&self) -> PyResult<Reply> {
-        match self.take()? {
-            Answer::Response(reply) => Ok(reply),
-            Answer::Exists(_) => Err(internal("an exists check was answered with a response")),
+        match self.take_answer()? {
+            AnswerTo::Response(reply) => Ok(reply),
+            AnswerTo::Exists(_) => Err(internal("an exists check was answered with a response")),
         }
     }
 }
@@ -70,15 +71,15 @@ impl PyCall {
     /// The name an ``exists`` check asks for; None for a handler's call.
     #[getter]
     fn stream(&self) -> Option<&str> {
-        match &self.asked {
-            Asked::Handler(_) => None,
-            Asked::Exists { stream } => Some(stream),
+        match &self.question {
+            Question::Handler(_) => None,
+            Question::Exists { stream } => Some(stream),
         }
     }
 
     /// ``(method, path, params, query, headers, body, client)``; None for an ``exists`` check.
     fn request<'py>(&self, py: Python<'py>) -> Option<Parts<'py>> {
-        let Asked::Handler(request) = &self.asked else { return None };
+        let Question::Handler(request) = &self.question else { return None };
         let client = request.client.map(|client| (client.ip().to_string(), client.port()));
         Some((
             request.method.clone(),
@@ -95,20 +96,20 @@ impl PyCall {
     fn answer_stream(&self, py: Python<'_>, stream: &Bound<'_, PyStream>) -> PyResult<()> {
         let stream = stream.get().engine()?;
         let reply = self.reply()?;
-        py.aside(move || reply.stream(stream))
+        py.detached(move || reply.stream(stream))
     }
 
     /// Answers with a whole response.
     fn answer_response(&self, py: Python<'_>, status: u16, headers: Pairs, body: Vec<u8>) -> PyResult<()> {
         let reply = self.reply()?;
-        py.aside(move || reply.response(status, headers, body))
+        py.detached(move || reply.response(status, headers, body))
     }
 
     /// Answers an ``exists`` check.
     fn answer_exists(&self, py: Python<'_>, exists: bool) -> PyResult<()> {
-        match self.take()? {
-            Answer::Exists(reply) => py.aside(move || reply.answer(exists)),
-            Answer::Response(_) => Err(internal("a handler's call was answered as an exists check")),
+        match self.take_answer()? {
+            AnswerTo::Exists(reply) => py.detached(move || reply.answer(exists)),
+            AnswerTo::Response(_) => Err(internal("a handler's call was answered as an exists check")),
         }
     }
 }

@@ -1,9 +1,8 @@
-//! From Python values to what the engine takes: data, names, durations.
+//! From Python values to the engine's: data, names, durations.
 //!
-//! Owns: which Python types are accepted for an event's fields and what they mean. Must not know: which texts are legal
-//! in a field (the engine says so), nor any setting's default.
-//!
-//! Invariant: `str` and bytes go out as given; everything else as JSON. Nothing is guessed from a type's name.
+//! Owns: which Python types are accepted for an event's fields and what they mean.
+//! Must not know: which texts a field may hold (the engine checks that), or any setting's default.
+//! Invariants: `str` and bytes are sent as given, everything else as JSON. Nothing is guessed from a type's name.
 
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub(crate) enum Data<'py> {
 impl<'py> Data<'py> {
     /// The argument `field`; refusals name it.
     pub(crate) fn of(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
-        // First, because a cast that fails costs more than this look, and most data that is JSON is a dict.
+        // First, because most JSON data is a dict, and this check costs less than a cast that fails.
         if value.is_exact_instance_of::<PyDict>() {
             return Self::of_json(field, value);
         }
@@ -84,8 +83,8 @@ pub(crate) fn name<'a>(
     refuse: impl FnOnce(&str) -> PyErr,
 ) -> PyResult<&'a str> {
     string(what, value)?.to_str().map_err(|error| {
-        let (shown, at) = (shown(value), at(value.py(), &error));
-        let refusal = refuse(&format!("the {what} {shown} has a lone surrogate{at}, which no URL can carry"));
+        let (repr, at) = (repr_or_type(value), at(value.py(), &error));
+        let refusal = refuse(&format!("the {what} {repr} has a lone surrogate{at}, which no URL can carry"));
         refusal.set_cause(value.py(), Some(error));
         refusal
     })
@@ -107,7 +106,7 @@ pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duratio
         if error.is_instance_of::<PyTypeError>(value.py()) {
             event_type_error("retry", &format!("must be seconds as a number or None, not {}", type_name(value)))
         } else {
-            event_value_error("retry", &format!("{} is too large", shown(value)))
+            event_value_error("retry", &format!("{} is too large", repr_or_type(value)))
         }
     })?;
     Duration::try_from_secs_f64(seconds)
@@ -115,9 +114,9 @@ pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duratio
         .map_err(|_| event_value_error("retry", &format!("{seconds} is not a finite number of seconds from 0 up")))
 }
 
-/// An argument that is a number of seconds; `allowed` says which.
+/// An argument that is a number of seconds; `allowed` says in words which are accepted.
 pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyResult<Duration> {
-    let refused = || format!("{name}={} is not allowed: it must be {allowed}", shown(value));
+    let refused = || format!("{name}={} is not allowed: it must be {allowed}", repr_or_type(value));
     // Not a bool, which Python would take for a number.
     let number = (!value.is_instance_of::<PyBool>()).then(|| value.extract::<f64>().ok()).flatten();
     let number = number.ok_or_else(|| argument_type_error(&refused()))?;
@@ -128,10 +127,10 @@ pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>, allowed: &str) -> Py
 pub(crate) fn string<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
     value
         .cast::<PyString>()
-        .map_err(|_| argument_type_error(&format!("{name}={} is not allowed: it must be a str", shown(value))))
+        .map_err(|_| argument_type_error(&format!("{name}={} is not allowed: it must be a str", repr_or_type(value))))
 }
 
-/// Seconds that Python has already checked, as a timeout; what is negative has passed, what is infinite never does.
+/// Seconds that Python has already checked, as a timeout. A negative one is zero; an infinite one is none.
 pub(crate) fn timeout(seconds: Option<f64>) -> Option<Duration> {
     let seconds = seconds?;
     if seconds <= 0.0 {
@@ -144,6 +143,6 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "an unnamed type".to_owned(), |name| name.to_string())
 }
 
-fn shown(value: &Bound<'_, PyAny>) -> String {
+fn repr_or_type(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(|_| type_name(value), |text| text.to_string())
 }

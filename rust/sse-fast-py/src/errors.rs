@@ -1,11 +1,9 @@
 //! The one place that turns the engine's errors into Python's exceptions.
 //!
-//! Owns: which exception each refusal becomes. Must not know: how the classes are made; they are ordinary Python classes
-//! in `python/sse_fast/_exceptions.py`. Texts come from the engine (what was attempted, the value, the limit); only what
-//! the engine cannot know is worded here.
-//!
-//! Invariant: no arm catches "the rest", so that a new engine error does not compile until it has an exception.
-//!
+//! Owns: which exception each error becomes, and the texts of the few errors that the engine cannot know.
+//! Must not know: how the classes are made; they are ordinary Python classes in `python/sse_fast/_exceptions.py`.
+//! Invariants: no match has a catch-all arm, so a new engine error does not compile until it has an exception. All
+//! other texts come from the engine: what was attempted, the value, the limit.
 //! Changes together with `_exceptions.py` and the error enums of sse-fast-core and sse-fast-server.
 
 use std::any::Any;
@@ -25,6 +23,7 @@ mod python {
     import_exception!(sse_fast._exceptions, EventTypeError);
     import_exception!(sse_fast._exceptions, ForkError);
     import_exception!(sse_fast._exceptions, PermissionDenied);
+    import_exception!(sse_fast._exceptions, PublishWouldWait);
     import_exception!(sse_fast._exceptions, RouteError);
     import_exception!(sse_fast._exceptions, RunArgumentError);
     import_exception!(sse_fast._exceptions, RunError);
@@ -41,7 +40,7 @@ pub(crate) fn event_type_error(field: &str, text: &str) -> PyErr {
     EventTypeError::new_err(format!("{field}: {text}"))
 }
 
-/// A field of an event has a value that events cannot carry, seen before the engine could look at it.
+/// A field of an event has a value that events cannot carry, found before the engine was called.
 pub(crate) fn event_value_error(field: &str, text: &str) -> PyErr {
     EventError::new_err(format!("{field}: {text}"))
 }
@@ -74,15 +73,16 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
     let text = error.to_string();
     match error {
         engine::PublishError::Event(error) => event_error(&error),
-        // A removed stream is over for whoever still holds it: its name may already mean another one.
+        // A removed stream has ended for those who still hold it: its name may already mean another one.
         engine::PublishError::Ended { .. } | engine::PublishError::Removed { .. } => python::StreamEnded::new_err(text),
         engine::PublishError::Closed { .. } => python::ServerClosed::new_err(text),
-        // Unreachable: the caller publishes again, detached, and then the engine waits.
+        // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
+        engine::PublishError::LoopWouldWait { .. } => python::PublishWouldWait::new_err(text),
     }
 }
 
-/// For what the engine itself would take after its end.
+/// For calls that the engine would accept even after its end.
 pub(crate) fn server_closed() -> PyErr {
     python::ServerClosed::new_err("the server is closed")
 }
@@ -148,7 +148,7 @@ pub(crate) fn route_error(error: engine::RouteError) -> PyErr {
     }
 }
 
-/// A path template or stream name that is refused before the engine could look at it.
+/// A path template or stream name that is refused before the engine is called.
 pub(crate) fn malformed_route(text: &str) -> PyErr {
     python::RouteError::new_err(text.to_owned())
 }

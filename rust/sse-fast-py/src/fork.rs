@@ -1,11 +1,12 @@
-//! The fork guard: after `os.fork()` the child has the engine's memory but none of its threads, so that any use of it
-//! could wait for ever. Every engine value that Python can reach is kept in a [`Guarded`].
+//! The fork guard: after `os.fork()` the child has the engine's memory but none of its threads, so a use of the engine
+//! there could wait without end.
 //!
-//! Invariants: in the child a `Guarded` from before the fork only ever gives `ForkError`, and is leaked instead of
-//! dropped, because dropping it could join a thread that does not exist there. The child may start a server of its own.
-//!
-//! A counter that Python's fork hook raises is used instead of comparing process ids: `getpid` is a system call, and
-//! this check is on the path of every publish.
+//! Owns: [`Guarded`], which holds every engine value that Python can reach, and the count of forks.
+//! Must not know: what the values are.
+//! Invariants: in the child a `Guarded` from before the fork gives only `ForkError`. It is leaked and not dropped
+//! there, because dropping it could join a thread that does not exist. The child may start a server of its own.
+//! Forks are counted by Python's fork hook instead of comparing process ids, because `getpid` is a system call and
+//! every publish makes this check. The count is the one global of this crate; it says nothing about any server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,15 +14,15 @@ use pyo3::prelude::*;
 
 use crate::errors::fork_error;
 
-/// How many forks lie between the process that imported the module and this one. Relaxed suffices: it changes only in
-/// a child that has a single thread at that moment.
+/// How many forks lie between the process that imported the module and this one. Relaxed suffices, because the count
+/// changes only in a child that has a single thread at that moment.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Has Python call `after_fork` in every child from now on.
+/// Makes Python call `after_fork` in every child from now on.
 pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;
     if !os.hasattr("register_at_fork")? {
@@ -59,7 +60,7 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// The value, or `None` in a process that did not make it; for what must not fail, such as a `repr`.
+    /// The value, or `None` in a process that did not make it; for code that must not fail, such as a `repr`.
     pub(crate) fn own(&self) -> Option<&T> {
         self.get().ok()
     }

@@ -1,11 +1,10 @@
-//! The one place that says when the interpreter is let go, and that keeps panics inside.
+//! Running engine code attached to the interpreter or detached from it, and turning its panics into exceptions.
 //!
-//! Owns: detaching, the slicing of waits so that signals are seen, the catching of panics. Must not know: what is
-//! waited for.
-//!
-//! Invariants: nothing that can block runs attached; a wait that a user's thread asked for returns to the interpreter
-//! at least every [`SLICE`]; a panic becomes an ordinary exception (`PanicException` derives from `BaseException`, which
-//! `except Exception` lets through).
+//! Owns: detaching, cutting waits into slices so that signals are handled, catching panics.
+//! Must not know: what the engine code does.
+//! Invariants: code that can block runs detached. A wait of a user's thread returns to the interpreter at least every
+//! [`SLICE`]. A panic becomes an ordinary exception; pyo3's `PanicException` derives from `BaseException`, which
+//! `except Exception` does not catch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -14,22 +13,22 @@ use pyo3::prelude::*;
 
 use crate::errors::panicked;
 
-/// While Rust waits Ctrl-C only sets a flag; this is how late it may be seen. A tenth of a second feels immediate and
-/// costs ten wake-ups a second per waiting thread.
+/// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second
+/// feels immediate and costs ten wake-ups a second for each waiting thread.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Runs engine code that cannot block, attached.
-pub(crate) fn quick<T>(work: impl FnOnce() -> T) -> PyResult<T> {
+/// Runs engine code that cannot block, without letting the interpreter go.
+pub(crate) fn attached<T>(work: impl FnOnce() -> T) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(panic.as_ref()))
 }
 
-/// How engine code that may block is run.
+/// Runs engine code that may block.
 pub(crate) trait Detached {
-    /// Runs `work` detached. For what ends by itself soon, or runs on a thread that never sees signals.
-    fn aside<T: Send>(self, work: impl FnOnce() -> T + Send) -> PyResult<T>;
+    /// Runs `work` without holding the interpreter. For work that ends soon, and for threads that get no signals.
+    fn detached<T: Send>(self, work: impl FnOnce() -> T + Send) -> PyResult<T>;
 
     /// Waits detached, slice by slice, until `step` gives a value (`Ok(Some)`), `timeout` has passed (`Ok(None)`) or a
-    /// signal handler raised (`Err`). `step` gets the longest it may block; `None` is "not yet".
+    /// signal handler raised (`Err`). `step` is given the longest time it may block, and returns `None` for "not yet".
     fn wait<T: Send>(
         self,
         timeout: Option<Duration>,
@@ -38,8 +37,8 @@ pub(crate) trait Detached {
 }
 
 impl Detached for Python<'_> {
-    fn aside<T: Send>(self, work: impl FnOnce() -> T + Send) -> PyResult<T> {
-        self.detach(|| quick(work))
+    fn detached<T: Send>(self, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+        self.detach(|| attached(work))
     }
 
     fn wait<T: Send>(
@@ -51,7 +50,7 @@ impl Detached for Python<'_> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Some(value) = self.aside(|| step(left.min(SLICE)))? {
+            if let Some(value) = self.detached(|| step(left.min(SLICE)))? {
                 return Ok(Some(value));
             }
             self.check_signals()?;

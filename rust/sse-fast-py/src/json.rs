@@ -1,10 +1,11 @@
 //! JSON for events and responses: orjson encodes, this file makes its bytes safe for every client.
 //!
-//! Owns: the call of orjson, the hook for what orjson does not know, the escaping of U+0085, U+2028 and U+2029 (legal in
-//! JSON strings, but clients built on `str.splitlines` break lines there). Must not know: events, frames, `data:`; nor
-//! how a value is encoded that orjson refuses, or what is said of it: `python/sse_fast/_encode.py` has that.
-//!
-//! orjson is imported at the first encoding, not at `import sse_fast`.
+//! Owns: the call of orjson, the hook for types that orjson does not know, the escaping of U+0085, U+2028 and U+2029.
+//! These are legal in JSON strings, but clients built on `str.splitlines` break lines there.
+//! Must not know: events, frames, `data:`; how a value that orjson refuses is encoded or named, which
+//! `python/sse_fast/_encode.py` does.
+//! Invariants: orjson is imported at the first encoding, not at `import sse_fast`.
+//! Changes together with: `python/sse_fast/_encode.py`.
 
 use std::borrow::Cow;
 
@@ -20,7 +21,7 @@ static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static DEFAULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// A value as compact JSON: orjson's own bytes, or a copy where something had to be escaped.
+/// A value as compact JSON: orjson's own bytes, or a copy where a character had to be escaped.
 pub(crate) enum Json<'py> {
     Plain(Bound<'py, PyBytes>),
     Escaped(Vec<u8>),
@@ -64,8 +65,8 @@ pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     })
 }
 
-/// orjson's `default` hook: pydantic models, by what they say of themselves; subclasses of float (numpy's) and of tuple
-/// as what they are. Nothing is guessed for anything else.
+/// orjson's `default` hook: pydantic models by their `model_dump`, subclasses of float (such as numpy's) and of tuple
+/// as float and list. Any other type is refused.
 #[pyfunction]
 fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
@@ -87,8 +88,8 @@ fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// Whether orjson found a key that is no str. Numbers, dates and the like are written as `json.dumps` would, but the
-/// option for it slows every dict down: it is only given to values that need it.
+/// Whether orjson found a key that is not a str. An option makes it write numbers, dates and the like as `json.dumps`
+/// does, but slows every dict down, so only values that need it are encoded with it.
 fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyTypeError>(py) && error.value(py).to_string().contains("key must be str")
 }
@@ -100,13 +101,13 @@ fn non_str_keys(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         .map(|option| option.bind(py).clone())
 }
 
-/// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson makes a `TypeError` of whatever is raised
-/// there, with the exception itself as its cause.
+/// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson turns every exception there into a
+/// `TypeError` whose cause is the exception itself.
 fn interruption(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
     error.cause(py).filter(|cause| !cause.is_instance_of::<PyException>(py))
 }
 
-/// A refusal as ours; anything else (`RecursionError`, `MemoryError`) as it came.
+/// A refusal as an `EventTypeError`; other exceptions (`RecursionError`, `MemoryError`) unchanged.
 fn refused(py: Python<'_>, field: &str, error: PyErr) -> PyErr {
     if error.is_instance_of::<PyTypeError>(py) && !error.is_instance_of::<EventTypeError>(py) {
         let refusal = event_type_error(field, &error.value(py).to_string());
@@ -116,9 +117,9 @@ fn refused(py: Python<'_>, field: &str, error: PyErr) -> PyErr {
     error
 }
 
-/// Escapes the three characters; copies only where one is found.
+/// Escapes the three characters; copies only where there is one.
 ///
-/// Outside of strings JSON is ASCII, so each of them stands inside a string, where `\uXXXX` means the same.
+/// Outside strings JSON is ASCII, so each of them is inside a string, where `\uXXXX` means the same.
 fn escape(json: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped: Vec<u8> = Vec::new();
     let mut copied = 0;

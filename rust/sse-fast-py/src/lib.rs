@@ -1,14 +1,15 @@
 //! The Python module `sse_fast._core`: Python objects over the engine of `sse-fast-server`.
 //!
-//! Owns: conversion of arguments, the policy for the GIL, and the mapping of errors; one file each (`convert`, `gil`,
-//! `errors`). Must not know: sockets, HTTP, framing, timers; and no default of any setting (`_settings.py` has them).
+//! Owns: the conversion of arguments, the policy for the GIL, the mapping of errors; one file each (`convert`, `gil`,
+//! `errors`).
+//! Must not know: sockets, HTTP, framing, timers, any setting's default (`_settings.py` has those).
 //!
 //! Invariants:
-//! 1. No engine thread ever attaches to the interpreter, and no `Py<T>` is ever handed to one.
-//! 2. Whatever can block runs detached (`gil`); whatever can panic is caught there, so that no `PanicException` leaves.
+//! 1. No engine thread ever attaches to the interpreter, and none is ever given a `Py<T>`.
+//! 2. Code that can block runs detached. Every call of the engine goes through `gil`, which catches panics.
 //! 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
 //!
-//! Changes together with `python/sse_fast/_core.pyi`, which mirrors it name by name, and text by text.
+//! Changes together with: `python/sse_fast/_core.pyi`, which has the same names and the same texts.
 
 #![allow(
     clippy::doc_markdown,
@@ -29,6 +30,7 @@ mod run;
 mod server;
 mod stats;
 mod stream;
+mod wakeups;
 
 use pyo3::prelude::*;
 
@@ -49,6 +51,8 @@ mod _core {
     use crate::server::PyServer;
     #[pymodule_export]
     use crate::stream::{PyHeartbeat, PyStream};
+    #[pymodule_export]
+    use crate::wakeups::{PyWakeups, PyWatch};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

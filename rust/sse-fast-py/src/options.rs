@@ -1,9 +1,9 @@
 //! From the dicts that `_settings.py` has checked and completed to the engine's typed options.
 //!
-//! Owns: the names of settings as the engine's fields. Must not know: defaults, limits, environment; those are in the
-//! table of `_settings.py`, which is the only author of these dicts. An unknown name here is a defect of that table.
-//!
-//! Changes together with `_settings.py` and the engine's `Config` and `StreamPatch`.
+//! Owns: which field of the engine each setting's name means.
+//! Must not know: defaults, limits, the environment; the table of `_settings.py` has those.
+//! Invariants: only `_settings.py` makes these dicts, so an unknown name here is a defect of its table.
+//! Changes together with: `_settings.py`, and the engine's `Config` and `StreamPatch`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,12 +25,12 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "port" => config.port = value.extract()?,
             "allowed_hosts" => config.allowed_hosts = value.extract()?,
             "cors" => config.cors = value.extract()?,
-            // 0 has the engine choose, from the limit on open files.
+            // 0 lets the engine choose by the limit on open files.
             "max_connections" => config.max_connections = value.extract::<Option<usize>>()?.unwrap_or(0),
             "max_body_bytes" => config.max_body_bytes = value.extract()?,
             "header_timeout" => config.header_timeout = seconds(&value)?,
             "stall_timeout" => config.stall_timeout = seconds(&value)?,
-            "publish_wait" => config.publish_wait = seconds(&value)?,
+            "publish_wait" => config.publish_wait = optional_seconds(&value)?,
             // 0 has the engine choose: one for each core.
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,

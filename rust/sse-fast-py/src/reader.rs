@@ -1,20 +1,17 @@
 //! `Reader`: a stream read inside the process, for iteration and for a run's `on_event`.
 //!
 //! Owns: handing the engine's events to Python as tuples. Must not know: asyncio, iteration, silence; `_stream.py` makes
-//! those from `next`, `try_next` and `wake_fd`.
+//! those from `next` and `try_next`, and `wakeups` says when to try.
 //!
 //! Invariant: the reader's lock is only ever waited for detached.
 
-#[cfg(unix)]
-use std::os::fd::IntoRawFd;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
-use sse_fast_server::{Decoded, ReadOutcome, Reader};
+use sse_fast_server::{Decoded, ReadOutcome, Reader, Stream};
 
 use crate::convert;
-use crate::errors::io_error;
 use crate::fork::Guarded;
 use crate::gil::Detached;
 
@@ -29,22 +26,29 @@ type Read = (Option<Row>, Option<&'static str>);
 pub(crate) struct PyReader {
     /// Protects the reader's place in the stream: one thread reads at a time, others wait their turn.
     engine: Guarded<Mutex<Reader>>,
+    /// What it reads, without that lock.
+    stream: Guarded<Stream>,
 }
 
 impl PyReader {
     pub(crate) fn new(reader: Reader) -> Self {
-        Self { engine: Guarded::new(Mutex::new(reader)) }
+        let stream = Guarded::new(reader.stream().clone());
+        Self { engine: Guarded::new(Mutex::new(reader)), stream }
+    }
+
+    pub(crate) fn stream(&self) -> PyResult<&Stream> {
+        self.stream.get()
     }
 
     /// Works on the reader; a panic inside it has left nothing half-done that a later read could not see past.
     fn locked<T>(reader: &Mutex<Reader>, work: impl FnOnce(&mut Reader) -> T) -> T {
-        work(&mut reader.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut reader.lock())
     }
 }
 
 #[pymethods]
 impl PyReader {
-    /// Waits for an event, at most `timeout` seconds (None: as long as it takes); signals are seen meanwhile.
+    /// Waits for an event, at most `timeout` seconds (None: without limit), and handles signals during the wait.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
@@ -57,26 +61,24 @@ impl PyReader {
         Ok(row(read.unwrap_or(ReadOutcome::Timeout)))
     }
 
-    /// The same in one piece, for threads that serve nothing else and never see signals.
+    /// The same without interruption, for threads that do nothing else and get no signals.
     #[pyo3(signature = (timeout=None))]
     fn next_parked(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
         let reader = self.engine.get()?;
         let timeout: Option<Duration> = convert::timeout(timeout);
-        py.aside(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
+        py.detached(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
     }
 
     /// The next event if there is one already.
     fn try_next(&self, py: Python<'_>) -> PyResult<Read> {
         let reader = self.engine.get()?;
-        py.aside(|| Self::locked(reader, Reader::try_next)).map(row)
+        py.detached(|| Self::locked(reader, Reader::try_next)).map(row)
     }
 
-    /// A new descriptor of a socket that becomes readable when there may be something; the caller closes it.
-    #[cfg(unix)]
-    fn wake_fd(&self, py: Python<'_>) -> PyResult<i32> {
-        let reader = self.engine.get()?;
-        let socket = py.aside(|| Self::locked(reader, Reader::wake_fd))?;
-        socket.map(IntoRawFd::into_raw_fd).map_err(|error| io_error(&error))
+    /// A number that is the stream's as long as somebody reads it: two readers of one stream have the same.
+    #[getter]
+    fn stream_number(&self) -> PyResult<u64> {
+        Ok(self.stream()?.number())
     }
 }
 

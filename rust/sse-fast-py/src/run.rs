@@ -1,8 +1,8 @@
-//! `Run`: a child process of the engine, as `_run.py` needs it below the public class.
+//! `Run`: a child process of the engine; `_run.py` makes the public class from it.
 //!
-//! Owns: conversion and waiting. Must not know: pipes, markers, signals' meaning; the engine has them.
-//!
-//! Invariant: whatever waits is sliced, so that Ctrl-C interrupts `run.wait()`; the process goes on then.
+//! Owns: conversion and waiting.
+//! Must not know: pipes, markers, what a signal means; the engine has them.
+//! Invariants: every wait is sliced, so that Ctrl-C interrupts `run.wait()`. The process itself goes on then.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ impl PyRun {
     /// The exit code, negative for a signal; None while it runs.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
         let run = self.engine.get()?;
-        py.aside(|| run.poll())
+        py.detached(|| run.poll())
     }
 
     /// Waits until the terminal event is published; False if `timeout` seconds passed before.
@@ -82,32 +82,32 @@ impl PyRun {
     /// Sends SIGTERM.
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.engine.get()?;
-        py.aside(|| run.terminate())?.map_err(run_error)
+        py.detached(|| run.terminate())?.map_err(run_error)
     }
 
     /// Sends SIGKILL.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.engine.get()?;
-        py.aside(|| run.kill())?.map_err(run_error)
+        py.detached(|| run.kill())?.map_err(run_error)
     }
 
     /// Sends a signal.
     fn signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
         let run = self.engine.get()?;
-        py.aside(|| run.signal(number))?.map_err(run_error)
+        py.detached(|| run.signal(number))?.map_err(run_error)
     }
 
     /// The name of the last event.
     #[getter]
     fn status(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let run = self.engine.get()?;
-        py.aside(|| run.status())
+        py.detached(|| run.status())
     }
 
     /// The data of the last event that carried any.
     #[getter]
     fn result(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let run = self.engine.get()?;
-        py.aside(|| run.result())
+        py.detached(|| run.result())
     }
 }

@@ -72,7 +72,7 @@ impl PyServer {
     /// The engine while it is open: routes of a closed one would never be asked for.
     fn open(&self, py: Python<'_>) -> PyResult<&Server> {
         let server = &self.engine.get()?.server;
-        if py.aside(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
+        if py.detached(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
     }
 }
 
@@ -82,7 +82,7 @@ impl PyServer {
     fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
         let config = options::config(settings, stream)?;
         let calls = Calls::default();
-        let server = py.aside(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
+        let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
     }
@@ -104,7 +104,7 @@ impl PyServer {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
-        let stream = py.aside(|| server.stream(name, &patch))?.map_err(stream_error)?;
+        let stream = py.detached(|| server.stream(name, &patch))?.map_err(stream_error)?;
         Ok(PyStream::new(stream))
     }
 
@@ -112,19 +112,19 @@ impl PyServer {
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        Ok(py.aside(|| server.find(name))?.map(PyStream::new))
+        Ok(py.detached(|| server.find(name))?.map(PyStream::new))
     }
 
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
-        Ok(py.aside(|| server.streams())?.into_iter().map(PyStream::new).collect())
+        Ok(py.detached(|| server.streams())?.into_iter().map(PyStream::new).collect())
     }
 
     /// What it has counted so far.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let server = &self.engine.get()?.server;
-        stats::of_server(py, py.aside(|| server.stats())?)
+        stats::of_server(py, py.detached(|| server.stats())?)
     }
 
     /// Maps a URL template to a stream's name; `exists` is the key of a callable.
@@ -152,7 +152,7 @@ impl PyServer {
             create,
             options: options::patch(Some(options))?,
         };
-        py.aside(|| server.route(spec))?.map_err(route_error)
+        py.detached(|| server.route(spec))?.map_err(route_error)
     }
 
     /// Maps a method and a URL template to the callable with that key.
@@ -169,13 +169,13 @@ impl PyServer {
         let server = self.open(py)?;
         let template = convert::name("path", template, malformed_route)?.to_owned();
         let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
-        py.aside(|| server.handler(spec))?.map_err(route_error)
+        py.detached(|| server.handler(spec))?.map_err(route_error)
     }
 
     /// Serves fixed bytes at `path`.
     fn asset(&self, py: Python<'_>, path: &str, content_type: &str, body: Vec<u8>) -> PyResult<()> {
         let server = self.open(py)?;
-        py.aside(|| server.asset(path, content_type, body))?.map_err(route_error)
+        py.detached(|| server.asset(path, content_type, body))?.map_err(route_error)
     }
 
     /// Starts a child process whose events go to that stream.
@@ -183,13 +183,13 @@ impl PyServer {
         let server = &self.engine.get()?.server;
         let stream = stream.get().engine()?;
         let spec = spec.of_stream(stream.name());
-        Ok(PyRun::new(py.aside(|| server.run(&spec, stream))?.map_err(run_error)?))
+        Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
     /// Waits, in one piece, for the next call; None once the engine has stopped.
     fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
         let calls = &self.engine.get()?.calls;
-        py.aside(|| {
+        py.detached(|| {
             loop {
                 match calls.receive(PATIENCE) {
                     Received::Call(call) => return Some(PyCall::new(call)),
@@ -203,7 +203,7 @@ impl PyServer {
     /// Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given.
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
-        let batch = py.aside(|| logs.take(PATIENCE))?;
+        let batch = py.detached(|| logs.take(PATIENCE))?;
         Ok(batch
             .map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
     }
@@ -235,7 +235,7 @@ impl PyServer {
     #[getter]
     fn closed(&self, py: Python<'_>) -> PyResult<bool> {
         match self.engine.own() {
-            Some(engine) => py.aside(|| engine.server.closed()),
+            Some(engine) => py.detached(|| engine.server.closed()),
             None => Ok(true),
         }
     }

@@ -1,10 +1,9 @@
 //! The engine's counters as Python dicts, key by key.
 //!
-//! Owns: nothing but the copying; keys are the names of the engine's fields. Must not know: what is counted when.
-//!
-//! Invariant: the structs are taken apart without `..`, so that a new counter does not compile until it is shown.
-//!
-//! Changes together with the engine's `Stats` and `StreamStats`.
+//! Owns: the copying. Keys are the names of the engine's fields.
+//! Must not know: what is counted when.
+//! Invariants: the structs are taken apart without `..`, so a new counter does not compile until it is in the dict.
+//! Changes together with: the engine's `Stats` and `StreamStats`.
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -38,6 +37,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_waits,
         publish_wait_timeouts,
         publish_wait_us,
+        publish_socket_wait_us,
         closed,
     } = stats;
     let closed = closed.into_py_dict(py)?;
@@ -60,6 +60,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_waits,
         publish_wait_timeouts,
         publish_wait_us,
+        publish_socket_wait_us,
         closed,
     );
     Ok(dict)

@@ -1,29 +1,27 @@
 //! `Stream`, the object users publish through, and the heartbeat that a `with` block overrides.
 //!
-//! Owns: the path of a publish: convert, try attached (no lock is waited for), and only where the engine would have to
-//! wait, publish detached. Must not know: logs, shards, subscribers, or any Python thread.
-//!
-//! Invariants: a batch is converted wholly before its first event is published; a stream of another process (after a
-//! fork) only ever raises `ForkError`.
-//!
-//! Changes together with `python/sse_fast/_core.pyi`, which has the same documentation, word for word: editors read it
-//! there, `help` here, and a test compares the two.
-//!
+//! Owns: the path of a publish: convert, try attached (which waits for no lock), and publish detached only where the
+//! engine would have to wait.
+//! Must not know: logs, shards, subscribers, Python threads.
+//! Invariants: a batch is converted completely before its first event is published. A stream of another process (after
+//! a fork) raises `ForkError` in every method.
+//! Changes together with: `python/sse_fast/_core.pyi`, which has the same documentation word for word. Editors read it
+//! there and `help` reads it here; a test compares the two.
 //! This file is long because every method of `Stream` carries that documentation.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
-use sse_fast_server::{NewEvent, PublishError, Published, ReadFrom, Stream};
+use sse_fast_server::{Caller, NewEvent, PublishError, Published, ReadFrom, Stream};
 
 use crate::batch;
 use crate::convert::{self, Data};
 use crate::errors::{heartbeat_error, publish_error, setting_error};
 use crate::fork::Guarded;
-use crate::gil::{Detached, quick};
+use crate::gil::{Detached, attached};
 use crate::options;
 use crate::reader::PyReader;
 use crate::stats;
@@ -57,22 +55,39 @@ impl PyStream {
     }
 }
 
-/// Publishes attached where that needs no waiting, else detached.
+/// Publishes attached where that needs no wait, else detached.
 fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Published> {
-    match quick(|| stream.try_publish(event))? {
-        Err(PublishError::WouldWait) => py.aside(|| stream.publish(event))?,
-        settled => settled,
+    match attached(|| stream.try_publish(event))? {
+        Err(PublishError::WouldWait) => {
+            let caller = caller(py);
+            py.detached(|| stream.publish_as(event, caller))?
+        }
+        published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
+}
+
+/// Whether this is the thread of a running event loop. Asked only before a wait, and of asyncio only where the program
+/// has it.
+fn caller(py: Python<'_>) -> Caller {
+    let running = || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        let asyncio = modules.call_method1("get", ("asyncio",))?;
+        if asyncio.is_none() { Ok(false) } else { Ok(!asyncio.call_method0("_get_running_loop")?.is_none()) }
+    };
+    // A module that is half imported has no loop yet.
+    if running().unwrap_or_else(|_: PyErr| false) { Caller::EventLoop } else { Caller::Thread }
 }
 
 #[pymethods]
 impl PyStream {
     /// Publishes one event and returns its id, a str such as ``"hodg0s4tjq-1"``.
     ///
-    /// Under load: it appends and returns, whatever subscribers do; only in a flood, before the log would overwrite
-    /// what a healthy subscriber has not been offered, it waits for the engine, at most ``publish_wait`` seconds and
-    /// without holding the interpreter. At shutdown it raises `ServerClosed`.
+    /// Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
+    /// been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
+    /// a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
+    /// others that publish during that time go on in the order they came. In the thread of a running event loop it never waits
+    /// for a reader. At shutdown it raises `ServerClosed`.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -86,16 +101,18 @@ impl PyStream {
     ///         Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
     ///     event: the event's name; None is what readers call ``message``.
     ///     id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
-    ///     retry: seconds that readers shall wait before they reconnect.
-    ///     snapshot: data that stands for everything up to and with this event, set in the same atomic step; a new
+    ///     retry: seconds that readers are to wait before they reconnect.
+    ///     snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
     ///         subscriber gets it first. None leaves the snapshot as it is.
     ///
     /// Raises:
     ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
     ///         1 MiB or not UTF-8, a negative `retry`. Nothing was published.
-    ///     EventTypeError: `event` or `id` is no str, `retry` no number, or the data not JSON-able; the text names the
-    ///         place in it, such as ``data['runs'][3]``. Nothing was published.
+    ///     EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
+    ///         text names the place in it, such as ``data['runs'][3]``. Nothing was published.
     ///     StreamEnded: the stream has ended.
+    ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
+    ///         full. Nothing was published.
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
     fn publish<'py>(
@@ -129,7 +146,7 @@ impl PyStream {
     /// other publishers' events in between.
     ///
     /// Args:
-    ///     events: any iterable of them; it is read to its end first, and what it raises is passed on.
+    ///     events: any iterable of them. It is read to its end first, and an exception that it raises is passed on.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -139,24 +156,25 @@ impl PyStream {
     ///
     /// Raises:
     ///     EventError: as for `publish`; the text says which item. Nothing was published.
-    ///     EventTypeError: likewise; also where `events` is no iterable of events.
+    ///     EventTypeError: likewise; also where `events` is not an iterable of events.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
         let items = batch::items(events)?;
         let events = batch::events(py, &items)?;
-        py.aside(|| {
-            events.iter().map(|event| stream.publish(event).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
+        let caller = caller(py);
+        py.detached(|| {
+            events.iter().map(|event| stream.publish_as(event, caller).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
         })?
         .map_err(publish_error)
     }
 
-    /// Sets what stands for everything published so far: a new subscriber gets it first, then what follows.
+    /// Sets the snapshot: a new subscriber gets it first, in place of everything published so far.
     ///
     /// Nothing is sent to present subscribers. The engine keeps one snapshot, the newest, whatever the load, and gives
-    /// it with the id of the position it stands for, so that no event is lost or doubled between it and what follows.
-    /// To set it and publish an event in one step, give `publish` its ``snapshot=``.
+    /// it with the id of the last event that it covers, so that no event is lost or doubled between it and what
+    /// follows. To set it and publish an event in one step, give `publish` its ``snapshot=``.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -179,13 +197,13 @@ impl PyStream {
         let stream = self.engine.get()?;
         let data = Data::of("data", data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
-        py.aside(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
+        py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
 
     /// Publishes the terminal event and returns its id; the stream takes no more.
     ///
-    /// Every subscriber gets it, however slow, unless its connection is given up for taking nothing; then its
-    /// connection is closed. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
+    /// Every subscriber gets it, however slow, and is then disconnected; one that takes nothing for ``stall_timeout``
+    /// seconds is cut off before. For ``linger`` seconds a late reader still gets what it lacks; a reader that has the
     /// terminal event gets 204, which tells a browser not to return. At shutdown subscribers still get it, within the
     /// ``drain`` of `Server.close`.
     ///
@@ -215,18 +233,19 @@ impl PyStream {
         // A terminal event always carries data: clients ignore an event without any.
         let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
-        let done = py.aside(|| stream.end(bytes, event))?.map_err(publish_error)?;
+        let caller = caller(py);
+        let done = py.detached(|| stream.end_as(bytes, event, caller))?.map_err(publish_error)?;
         Ok(PyString::new(py, done.id()))
     }
 
-    /// Overrides the heartbeat inside a ``with`` block, by the engine's clock, whatever Python does meanwhile.
+    /// Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.
     ///
     /// Blocks nest: leaving one restores what was in force outside it, also when an exception leaves it. The block is
     /// given the stream. Heartbeats end with the stream and with the server; the block then changes nothing.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
-    /// >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="prefill") as stream:
+    /// >>> with server.stream("completion", ids=False).heartbeat(every=5.0, comment="computing") as stream:
     /// ...     stream.name
     /// 'completion'
     ///
@@ -236,10 +255,10 @@ impl PyStream {
     ///
     /// Raises:
     ///     SettingError: `every` is not allowed.
-    ///     ArgumentTypeError: `every` is no number.
-    ///     EventTypeError: `comment` is no str.
+    ///     ArgumentTypeError: `every` is not a number.
+    ///     EventTypeError: `comment` is not a str.
     ///     EventError: the comment has a CR, LF or NUL; raised on entering.
-    #[pyo3(signature = (every=None, comment=None), text_signature = "($self, every=5.0, comment='prefill')")]
+    #[pyo3(signature = (every=None, comment=None), text_signature = "($self, every=5.0, comment='heartbeat')")]
     fn heartbeat(
         slf: Bound<'_, Self>,
         every: Option<&Bound<'_, PyAny>>,
@@ -247,7 +266,7 @@ impl PyStream {
     ) -> PyResult<PyHeartbeat> {
         let seconds = |every| convert::seconds("every", every, "seconds from 0.001 up");
         let every = every.map_or(Ok(Duration::from_secs(5)), seconds)?;
-        let comment = convert::text("comment", comment)?.unwrap_or("prefill").to_owned();
+        let comment = convert::text("comment", comment)?.unwrap_or("heartbeat").to_owned();
         Ok(PyHeartbeat { stream: slf.unbind(), every, comment, tokens: Mutex::new(Vec::new()) })
     }
 
@@ -268,11 +287,11 @@ impl PyStream {
     /// Args:
     ///     start: what comes first: ``"new"``, ``"last"`` or ``"all"``; by default the stream's own ``start``.
     ///     last_event_id: goes on right after this event instead, as a reconnecting client does.
-    ///     timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever.
+    ///     timeout: seconds of silence after which `WaitTimeout` is raised; None waits without limit.
     ///
     /// Raises:
     ///     SettingError: `start` and `last_event_id` were both given, or a value is not allowed.
-    ///     EventTypeError: `last_event_id` is no str.
+    ///     EventTypeError: `last_event_id` is not a str.
     ///     WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
     #[pyo3(signature = (*, start=None, last_event_id=None, timeout=None))]
     fn events<'py>(
@@ -300,7 +319,7 @@ impl PyStream {
             (None, Some(id)) => ReadFrom::After(id.to_owned()),
             (start, None) => ReadFrom::Start(start.map(|start| options::choice("start", start)).transpose()?),
         };
-        Ok(PyReader::new(py.aside(|| stream.reader(&from))?))
+        Ok(PyReader::new(py.detached(|| stream.reader(&from))?))
     }
 
     /// Its name: what follows ``/streams/`` in its URL.
@@ -313,7 +332,7 @@ impl PyStream {
     #[getter]
     fn subscribers(&self, py: Python<'_>) -> PyResult<usize> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.subscribers())
+        py.detached(|| stream.subscribers())
     }
 
     /// The id of the newest event, the terminal one included; None before the first.
@@ -322,14 +341,14 @@ impl PyStream {
     #[getter]
     fn last_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.last_id())
+        py.detached(|| stream.last_id())
     }
 
     /// Whether the terminal event was published; `publish` then raises `StreamEnded`.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.ended())
+        py.detached(|| stream.ended())
     }
 
     /// The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
@@ -345,14 +364,14 @@ impl PyStream {
     /// 1
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stream = self.engine.get()?;
-        stats::of_stream(py, &py.aside(|| stream.stats())?)
+        stats::of_stream(py, &py.detached(|| stream.stats())?)
     }
 
-    /// Forgets the name at once: subscribers are closed, and its next life has a new epoch.
+    /// Forgets the name at once; a later stream of that name has a new epoch.
     ///
-    /// What subscribers had not been given is lost to them; to let them have it, `end` the stream instead, which is
-    /// forgotten by itself ``linger`` seconds later. A handle that is still held raises `StreamEnded` where it
-    /// publishes. Does nothing to a stream that was removed before.
+    /// Subscribers get what was published before, then they are disconnected, without a terminal event. To tell them
+    /// that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later. A handle that is still
+    /// held raises `StreamEnded` where it publishes. Does nothing to a stream that was removed before.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -361,12 +380,12 @@ impl PyStream {
     /// []
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        py.aside(|| stream.remove())
+        py.detached(|| stream.remove())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let Some(stream) = self.engine.own() else { return Ok("<sse_fast.Stream of another process>".to_owned()) };
-        let (ended, subscribers) = py.aside(|| (stream.ended(), stream.subscribers()))?;
+        let (ended, subscribers) = py.detached(|| (stream.ended(), stream.subscribers()))?;
         let state = if ended { "ended" } else { "open" };
         Ok(format!("<sse_fast.Stream {:?}, {state}, {subscribers} subscribers>", stream.name()))
     }
@@ -378,7 +397,7 @@ pub(crate) struct PyHeartbeat {
     stream: Py<PyStream>,
     every: Duration,
     comment: String,
-    /// What the engine gave for each block that is entered and not yet left; an object may be entered again inside.
+    /// The engine's token for each block that was entered and not left yet; one object may be entered several times.
     tokens: Mutex<Vec<u64>>,
 }
 
@@ -387,17 +406,17 @@ impl PyHeartbeat {
     /// The stream, with the heartbeat overridden.
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyStream>> {
         let stream = self.stream.get().engine()?;
-        let token = py.aside(|| stream.push_heartbeat(self.every, &self.comment))?.map_err(heartbeat_error)?;
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(token);
+        let token = py.detached(|| stream.push_heartbeat(self.every, &self.comment))?.map_err(heartbeat_error)?;
+        self.tokens.lock().push(token);
         Ok(self.stream.clone_ref(py))
     }
 
     /// Restores the heartbeat that was in force outside.
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<bool> {
-        let token = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let token = self.tokens.lock().pop();
         if let (Some(token), Ok(stream)) = (token, self.stream.get().engine()) {
-            py.aside(|| stream.pop_heartbeat(token))?;
+            py.detached(|| stream.pop_heartbeat(token))?;
         }
         Ok(false)
     }

@@ -44,7 +44,7 @@ pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<Arc<TcpLis
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if let Some(text) = failures.text(Instant::now(), &error) {
-                        context.hub.logs.put(Level::Error, "sse_fast", text);
+                        context.directory.logs.put(Level::Error, "sse_fast", text);
                     }
                     tokio::time::sleep(PAUSE).await;
                     break;
@@ -79,12 +79,12 @@ impl Failures {
 }
 
 fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
-    context.hub.totals.accepted.fetch_add(1, Ordering::Relaxed);
+    context.directory.totals.accepted.fetch_add(1, Ordering::Relaxed);
     // Some over the limit are let in to be told so; a flood beyond that is dropped.
-    if context.hub.connections() < context.max_connections + RESERVED_FILES / 2 {
+    if context.directory.connections() < context.max_connections + RESERVED_FILES / 2 {
         connection::begin(Arc::clone(context), socket, peer);
     } else {
-        context.hub.totals.refused.fetch_add(1, Ordering::Relaxed);
+        context.directory.totals.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -1,9 +1,11 @@
-//! Who may ask: hosts, origins, numbers.
+//! Who may ask: which hosts and which origins.
 //!
-//! A server bound to loopback answers only to loopback names and the ones it was told: otherwise a
-//! web page could rebind a name of its own to 127.0.0.1 and read everything (DNS rebinding; three
-//! MCP kits had it in 2025). No CORS header unless an origin was allowed. A request that changes
-//! something must come from the same site or an allowed one, where a browser says whence it comes.
+//! Owns the rules of one server. Must not know: paths, streams, handlers.
+//! Invariants: a server bound to loopback answers only to loopback names and the ones it was told:
+//! otherwise a web page could rebind a name of its own to 127.0.0.1 and read everything (DNS
+//! rebinding). There is no CORS header unless an origin was allowed. A request that changes something
+//! and names its origin, as browsers do, must come from the same site or an allowed one.
+//! Changes together with `request`, which asks for the host, and `dispatch`, which asks for the origin.
 
 use std::net::IpAddr;
 

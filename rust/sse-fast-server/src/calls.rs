@@ -1,15 +1,22 @@
 //! Calls from the engine to the application's own threads.
 //!
-//! Engine threads never run application code: a request for a handler, or the question whether a
-//! stream exists, is put in a queue; threads of the application wait for calls, and answer through
-//! the call itself. Dropping a call unanswered is an answer, too: the request gets a 500.
+//! Owns the queue of calls, and the ways back for their answers. Must not know: requests, routes,
+//! sockets, and what a thread does with a call. Engine threads never run application code: they put a
+//! call in the queue, threads of the application take calls and answer them.
+//! Invariants: calls are taken in the order they came. A call is in the queue only as long as somebody
+//! wants its answer: dropping its [`Pending`] or [`QueuedCall`] takes it out, with its body, wherever
+//! it stands. A call that is dropped unanswered is an answer, too: the request gets a 500.
+//! Changes together with `handler_call` and `route_stream`, which put calls in.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::stream::Stream;
@@ -47,7 +54,7 @@ pub struct Reply(pub(crate) oneshot::Sender<Answer>);
 impl Reply {
     /// The response is this stream.
     pub fn stream(self, stream: &Stream) {
-        // The connection may be gone; then nobody wants the answer.
+        // The connection may be gone; then the answer is dropped.
         let _ = self.0.send(Answer::Stream(stream.clone()));
     }
 
@@ -55,15 +62,10 @@ impl Reply {
     pub fn response(self, status: u16, headers: Vec<(String, String)>, body: Vec<u8>) {
         let _ = self.0.send(Answer::Response { status, headers, body });
     }
-
-    /// Whether the connection that asked is gone.
-    pub fn abandoned(&self) -> bool {
-        self.0.is_closed()
-    }
 }
 
 /// The most questions whether a stream exists that are asked at a time: a quarter of the threads that answer calls by
-/// default, so that handlers do not wait behind a storm of names that nobody knows.
+/// default, so that handlers do not wait behind a storm of unknown names.
 const MAX_CHECKS: usize = 4;
 
 /// Where the answer to "does it exist" goes. Dropping it answers no.
@@ -81,7 +83,7 @@ impl ExistsReply {
 
     /// Answers.
     pub fn answer(self, exists: bool) {
-        // Whoever asked may be gone; then nobody wants the answer.
+        // The readers that asked may be gone; then the answer is dropped.
         let _ = self.answer.send(exists);
     }
 }
@@ -122,11 +124,11 @@ pub enum Received {
 
 /// The queue of calls; a handle, cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Calls(Arc<Shared>);
+pub struct Calls(Arc<CallQueue>);
 
 #[derive(Debug)]
-struct Shared {
-    /// Protects the queue; held for a push or a pop only.
+struct CallQueue {
+    /// Protects the queue; held for a push or a pop only. No call is dropped under it.
     queue: Mutex<Queue>,
     /// Tells one waiting thread that there is a call.
     news: Condvar,
@@ -134,7 +136,7 @@ struct Shared {
     checks: Arc<Semaphore>,
 }
 
-impl Default for Shared {
+impl Default for CallQueue {
     fn default() -> Self {
         Self { queue: Mutex::default(), news: Condvar::new(), checks: Arc::new(Semaphore::new(MAX_CHECKS)) }
     }
@@ -142,50 +144,93 @@ impl Default for Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Call>,
+    /// By the number each call was given: the first is the next to be taken, and any can be taken out.
+    waiting: BTreeMap<u64, Call>,
+    /// The number of the next call.
+    next: u64,
     closed: bool,
 }
 
-impl Queue {
-    /// Drops the questions at the front that nobody wants an answer to any more. Under the lock: it wakes at most a
-    /// task that waits for a permit, and runs nothing.
-    fn drop_unwanted(&mut self) {
-        let unwanted = |call: &Call| matches!(call, Call::Exists { reply, .. } if reply.answer.is_closed());
-        while self.waiting.front().is_some_and(unwanted) {
-            self.waiting.pop_front();
-        }
+/// A call's entry in the queue; dropping it takes the call out, unless a thread has it already.
+#[derive(Debug)]
+#[must_use = "dropping it takes the call out of the queue"]
+pub(crate) struct QueuedCall {
+    calls: Calls,
+    number: u64,
+}
+
+impl QueuedCall {
+    /// Takes the call out of the queue; false where a thread has it already.
+    fn withdraw(&self) -> bool {
+        // The lock is let go before the call is dropped.
+        let call = self.calls.0.queue.lock().waiting.remove(&self.number);
+        call.is_some()
+    }
+}
+
+impl Drop for QueuedCall {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// The answer of a handler's call, to be awaited; `Err` where the call was dropped unanswered.
+/// Dropping it takes a call that has not begun out of the queue.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    answer: oneshot::Receiver<Answer>,
+    entry: QueuedCall,
+}
+
+impl Pending {
+    /// Takes the call out of the queue; false where a thread has it already.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.entry.withdraw()
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Answer, oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx)
     }
 }
 
 impl Calls {
-    /// Waits for the permit to ask whether a stream exists; there is none once closed, and no need of one.
+    /// Waits for the permit to ask whether a stream exists; once closed there is none, and none is needed.
     pub(crate) async fn may_check(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.checks).acquire_owned().await.ok()
     }
 
+    /// Asks the handler registered under `key`.
+    pub(crate) fn ask_handler(&self, key: u64, request: RequestParts) -> Pending {
+        let (sender, answer) = oneshot::channel();
+        let entry = self.put(Call::Handler { key, request, reply: Reply(sender) });
+        Pending { answer, entry }
+    }
+
     /// Puts a call in; once closed it is dropped, which answers it.
-    pub(crate) fn put(&self, call: Call) {
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if !queue.closed {
-            queue.waiting.push_back(call);
-            drop(queue);
-            self.0.news.notify_one();
-        }
+    pub(crate) fn put(&self, call: Call) -> QueuedCall {
+        let mut queue = self.0.queue.lock();
+        let number = queue.next;
+        queue.next += 1;
+        let refused = if queue.closed { Some(call) } else { queue.waiting.insert(number, call) };
+        debug_assert!(refused.is_none() || queue.closed, "numbers are given once");
+        drop(queue);
+        drop(refused);
+        self.0.news.notify_one();
+        QueuedCall { calls: self.clone(), number }
     }
 
     /// Waits up to `timeout` for a call; several threads may wait.
     pub fn receive(&self, timeout: Duration) -> Received {
-        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut queue, _) = self
-            .0
-            .news
-            .wait_timeout_while(queue, timeout, |queue| {
-                queue.drop_unwanted();
-                queue.waiting.is_empty() && !queue.closed
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        match queue.waiting.pop_front() {
-            Some(call) => Received::Call(call),
+        let mut queue = self.0.queue.lock();
+        let empty = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
+        // Whether the time is over does not matter: what counts is what is there now.
+        let _ = self.0.news.wait_while_for(&mut queue, empty, timeout);
+        match queue.waiting.pop_first() {
+            Some((_, call)) => Received::Call(call),
             None if queue.closed => Received::Closed,
             None => Received::Timeout,
         }
@@ -193,12 +238,62 @@ impl Calls {
 
     /// Says that no more calls will come; what waits is dropped, which answers it.
     pub fn close(&self) {
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.0.queue.lock();
         queue.closed = true;
         self.0.checks.close();
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         drop(waiting);
         self.0.news.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str) -> RequestParts {
+        RequestParts {
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            params: Vec::new(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            client: None,
+        }
+    }
+
+    /// The path of the next call and where its answer goes.
+    fn next(calls: &Calls) -> Option<(String, Reply)> {
+        match calls.receive(Duration::ZERO) {
+            Received::Call(Call::Handler { request, reply, .. }) => Some((request.path, reply)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_call_whose_answer_is_unwanted_leaves_the_queue_wherever_it_stands() {
+        let calls = Calls::default();
+        let mut pending: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| calls.ask_handler(1, request(path))).into();
+        drop(pending.remove(2));
+        drop(pending.remove(0));
+        assert_eq!(next(&calls).map(|(path, _)| path).as_deref(), Some("/b"));
+        assert_eq!(pending.iter().map(Pending::withdraw).collect::<Vec<_>>(), [false, true]);
+        assert!(next(&calls).is_none());
+    }
+
+    #[test]
+    fn a_call_that_a_thread_has_is_answered_and_one_that_is_dropped_is_an_error() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let calls = Calls::default();
+        let (answered, dropped) = (calls.ask_handler(1, request("/a")), calls.ask_handler(1, request("/b")));
+        let (_, reply) = next(&calls).expect("a call");
+        reply.response(201, Vec::new(), Vec::new());
+        calls.close();
+        assert!(matches!(runtime.block_on(answered), Ok(Answer::Response { status: 201, .. })));
+        assert!(runtime.block_on(dropped).is_err());
+        assert!(runtime.block_on(calls.ask_handler(1, request("/c"))).is_err(), "closed");
+        assert!(matches!(calls.receive(Duration::ZERO), Received::Closed));
     }
 }

@@ -1,53 +1,56 @@
 //! One accepted connection, as long as HTTP has it.
 //!
-//! hyper parses. When a request is a subscription, the service notes so in a cell and stays
-//! pending; whoever polls the connection sees the note, takes the socket out of hyper and hands it
-//! to a shard, which writes the response head itself. Bytes the reader sent beyond its request are
-//! dropped with hyper's buffer: on a connection that is a subscription it has nothing to say, and
-//! a pipelined request on it is ignored. A response still unflushed cannot be lost: hyper flushes
-//! it before it reads the next head.
+//! Owns the loop that polls hyper, and how a connection ends. Must not know: routes, handlers.
+//! When a request is a subscription, the service notes so in a cell and stays pending; the loop sees
+//! the note, takes the socket out of hyper and hands it to a shard, which writes the response head.
+//! Invariants: bytes that a client sends beyond a subscription's request are dropped with hyper's
+//! buffer: a pipelined request on such a connection is ignored. A response cannot be lost in hyper's
+//! buffer: hyper flushes it before it reads the next head. When the server closes, a request under way
+//! gets its answer and every other connection is closed at once.
+//! Changes together with `socket`, which hides from hyper what would end a request too early.
 
 use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::Ordering;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use parking_lot::Mutex;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use sse_fast_core::event::NewEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::calls::Answer;
+use crate::calls::{Answer, Pending};
 use crate::directory::Directory;
-use crate::respond::{Context, Outcome, Subscription};
+use crate::respond::{Action, Context, Subscription};
 use crate::response::Refusal;
 use crate::shard::{Arrival, Order};
-use crate::socket::{AnswerBody, Socket, Wait};
+use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
 
 /// The most bytes of a request's head; beyond it is a 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// How long a refused connection may take to read why, and how much it may still send meanwhile.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a connection that we close may take to read the last answer, and how much it may still send.
+const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 const MAX_UNREAD_BYTES: usize = 256 * 1024;
-
-/// What the service noted instead of answering.
-enum Note {
-    Subscribe(Subscription),
-    Shed,
-}
 
 /// How HTTP was done with a connection.
 enum Done {
-    Noted(Note),
-    /// The reader closed, or hyper could not go on.
+    /// A subscription: a shard's from here on.
+    Subscribed(Subscription),
+    /// The request is not answered: see [`Action::Drop`].
+    Dropped,
+    /// The reader takes its answer too slowly.
+    TooSlow,
+    /// The client closed, the server closes, or hyper could not go on.
     Closed(hyper::Result<()>),
 }
 
@@ -55,9 +58,9 @@ enum Done {
 struct Parsing(Arc<Directory>);
 
 impl Parsing {
-    fn new(hub: &Arc<Directory>) -> Self {
-        hub.totals.parsing.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(hub))
+    fn new(directory: &Arc<Directory>) -> Self {
+        directory.totals.parsing.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(directory))
     }
 }
 
@@ -71,70 +74,91 @@ impl Drop for Parsing {
 
 /// Begins a connection that was just accepted.
 pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
-    let wait = Arc::new(Wait::default());
-    let mut socket = Socket::new(socket, Arc::clone(&wait));
-    let parsing = Parsing::new(&context.hub);
+    let signals = Arc::new(Signals::default());
+    let mut socket = Socket::new(socket, Arc::clone(&signals));
+    let parsing = Parsing::new(&context.directory);
     if socket.read_ahead() {
-        tokio::spawn(serve(context, socket, wait, peer, parsing));
+        tokio::spawn(serve(context, socket, signals, peer, parsing));
     } else {
         tokio::spawn(async move {
-            // Boxed, so that a connection that says nothing costs little.
-            if let Ok(Ok(())) = timeout(context.hub.config.header_timeout, socket.readable()).await {
-                Box::pin(serve(context, socket, wait, peer, parsing)).await;
+            let readable = tokio::select! {
+                readable = timeout(context.directory.config.header_timeout, socket.readable()) => matches!(readable, Ok(Ok(()))),
+                () = context.until_closing() => false,
+            };
+            if readable {
+                // Boxed, so that a connection that says nothing costs little.
+                Box::pin(serve(context, socket, signals, peer, parsing)).await;
             }
         });
     }
 }
 
 /// Serves a connection until it closes or a shard has it.
-async fn serve(context: Arc<Context>, socket: Socket, wait: Arc<Wait>, peer: SocketAddr, parsing: Parsing) {
-    let note = Arc::new(Mutex::new(None));
-    let service = service_fn(|request| {
-        let (context, note, wait) = (Arc::clone(&context), Arc::clone(&note), Arc::clone(&wait));
-        wait.answers.open();
+async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, peer: SocketAddr, parsing: Parsing) {
+    let noted = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
+        signals.open();
         Box::pin(async move {
-            let noted = match context.respond(request, peer).await {
-                Outcome::Respond(reply) => {
-                    return Ok::<_, std::convert::Infallible>(reply.map(|body| AnswerBody { body, wait }));
+            let request = request.map(|body| RequestBody { body, signals: Arc::clone(&signals) });
+            let done = match context.respond(request, peer).await {
+                Action::Respond(response) => {
+                    return Ok::<_, std::convert::Infallible>(response.map(|body| ResponseBody { body, signals }));
                 }
-                Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
-                Outcome::Shed => Note::Shed,
+                Action::Subscribe(subscription) => Done::Subscribed(subscription),
+                Action::Drop => Done::Dropped,
             };
-            *note.lock() = Some(noted);
+            *noted.lock() = Some(done);
             pending().await
         })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.hub.config.header_timeout)
+        .header_read_timeout(context.directory.config.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service);
+    let mut pace = Pace::new(context.directory.config.stall_timeout);
+    let (mut closing, mut told) = (pin!(context.until_closing()), false);
     let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
-            if let Some(noted) = note.lock().take() {
-                return Poll::Ready(Done::Noted(noted));
+            if let Some(done) = noted.lock().take() {
+                return Poll::Ready(done);
             }
-            if polled.is_ready() || !wait.must_poll_again() {
-                return polled.map(Done::Closed);
+            if let Poll::Ready(result) = polled {
+                return Poll::Ready(Done::Closed(result));
             }
+            if signals.must_poll_again() {
+                continue;
+            }
+            if pace.poll_too_slow(cx, &signals).is_ready() {
+                return Poll::Ready(Done::TooSlow);
+            }
+            if told || closing.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            told = true;
+            if !signals.is_open() {
+                // Idle, or in the middle of a head: hyper would wait for the rest of that.
+                return Poll::Ready(Done::Closed(Ok(())));
+            }
+            Pin::new(&mut connection).graceful_shutdown();
         }
     })
     .await;
     let socket = connection.into_parts().io.into_inner();
+    signals.take_over();
     match done {
-        Done::Noted(Note::Subscribe(subscription)) => hand_over(&context, socket, subscription),
-        Done::Noted(Note::Shed) => {}
-        Done::Closed(Err(error)) if wait.answers.held() => {
-            wait.answers.open();
-            drop(timeout(FAREWELL, refuse(socket, &error)).await);
-        }
-        Done::Closed(_) => drop(timeout(FAREWELL, part(socket)).await),
+        Done::Subscribed(subscription) => hand_over(&context, socket, subscription),
+        Done::Dropped => {}
+        Done::TooSlow => socket.reset(),
+        Done::Closed(Err(error)) if signals.held_back() => drop(timeout(LINGERING_CLOSE, refuse(socket, &error)).await),
+        Done::Closed(_) => drop(timeout(LINGERING_CLOSE, close(socket)).await),
     }
     drop(parsing);
 }
 
-/// Says why a request could not be parsed, and parts.
+/// Says why a request could not be parsed, and closes.
 async fn refuse(mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
     let refusal = if error.is_parse_too_large() {
         let detail = format!("the head of a request may have at most {MAX_HEAD_BYTES} bytes and 100 headers");
@@ -143,12 +167,12 @@ async fn refuse(mut socket: Socket, error: &hyper::Error) -> std::io::Result<()>
         Refusal::new(400, "bad_request", format!("this cannot be read as a request: {error}"))
     };
     socket.write_all(&refusal.into_last_bytes()).await?;
-    part(socket).await
+    close(socket).await
 }
 
 /// Closes our end and reads what is still on its way: closing with unread bytes would reset the
-/// connection, and the reset may destroy the refusal before it is read.
-async fn part(mut socket: Socket) -> std::io::Result<()> {
+/// connection, and the reset may destroy the last answer before it is read.
+async fn close(mut socket: Socket) -> std::io::Result<()> {
     socket.shutdown().await?;
     let (mut left, mut buffer) = (MAX_UNREAD_BYTES, [0; 4096]);
     while left > 0 {
@@ -164,8 +188,8 @@ async fn part(mut socket: Socket) -> std::io::Result<()> {
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
     let Subscription { claim, last_event_id, framing, head, later } = subscription;
-    let (shards, stream) = (context.hub.shards(), claim.stream().clone());
-    let first = context.hub.totals.handed_over.fetch_add(1, Ordering::Relaxed);
+    let (shards, stream) = (context.directory.shards(), claim.stream().clone());
+    let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     let again = later.is_some().then(|| last_event_id.clone());
     let socket = mio::net::TcpStream::from_std(socket);
     let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
@@ -194,7 +218,7 @@ async fn follow_up(
     shard: usize,
     waiting: Stream,
     last_event_id: Option<Box<str>>,
-    mut answer: oneshot::Receiver<Answer>,
+    mut answer: Pending,
 ) {
     let emptied = waiting.emptied();
     let answer = tokio::select! {
@@ -204,7 +228,7 @@ async fn follow_up(
     match answer {
         Ok(Answer::Stream(stream)) if context.owns(&stream) => {
             let order = Order::Move { from: waiting, to: stream, last_event_id };
-            context.hub.shards()[shard].order(order);
+            context.directory.shards()[shard].order(order);
         }
         Ok(Answer::Response { status, body, .. }) => {
             let data = String::from_utf8_lossy(&body);

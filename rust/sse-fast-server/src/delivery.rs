@@ -80,8 +80,10 @@ pub(crate) struct Waits {
     pub(crate) count: AtomicU64,
     /// Those that went on although a subscriber still lacked what they overwrote.
     pub(crate) gave_up: AtomicU64,
-    /// Microseconds waited in all.
+    /// Microseconds waited in all, for shards and for sockets.
     pub(crate) micros: AtomicU64,
+    /// Of them, those that were waited for sockets.
+    pub(crate) sockets: AtomicU64,
 }
 
 impl Delivery {

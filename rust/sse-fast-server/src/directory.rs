@@ -30,6 +30,7 @@ use crate::expiry::Expiry;
 use crate::logs::Logs;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::shard::SocketShard;
+use crate::stats::{CloseReason, Stats};
 use crate::stream::Stream;
 use crate::waiting::Waiting;
 
@@ -152,6 +153,45 @@ impl Directory {
     pub(crate) fn connections(&self) -> usize {
         let sockets: u64 = self.shards.iter().map(|shard| shard.counters().sockets.load(Ordering::Relaxed)).sum();
         self.totals.parsing.load(Ordering::Relaxed) + usize::try_from(sockets).unwrap_or(0)
+    }
+
+    /// Adds everything up.
+    pub(crate) fn stats(&self) -> Stats {
+        let streams = self.streams();
+        let (totals, waits) = (&self.totals, &self.delivery.waits);
+        let mut stats = Stats {
+            streams: streams.len() as u64,
+            connections: self.connections() as u64,
+            accepted: totals.accepted.load(Ordering::Relaxed),
+            requests: totals.requests.load(Ordering::Relaxed),
+            refused: totals.refused.load(Ordering::Relaxed),
+            publish_waits: waits.count.load(Ordering::Relaxed),
+            publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
+            publish_wait_us: waits.micros.load(Ordering::Relaxed),
+            publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
+            published: totals.forgotten.load(Ordering::Relaxed),
+            closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
+            ..Stats::default()
+        };
+        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
+        for counters in self.shards().iter().map(SocketShard::counters) {
+            for (total, counter) in [
+                (&mut stats.subscribers, &counters.subscribers),
+                (&mut stats.delivered, &counters.delivered),
+                (&mut stats.bytes, &counters.bytes),
+                (&mut stats.writes, &counters.writes),
+                (&mut stats.heartbeats, &counters.heartbeats),
+                (&mut stats.gaps, &counters.gaps),
+                (&mut stats.skipped, &counters.skipped),
+                (&mut stats.blocked, &counters.blocked),
+            ] {
+                *total += counter.load(Ordering::Relaxed);
+            }
+            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
+                *total += counter.load(Ordering::Relaxed);
+            }
+        }
+        stats
     }
 
     /// Resolves once HTTP has no connection left.

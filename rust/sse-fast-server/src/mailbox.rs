@@ -23,19 +23,27 @@ pub(crate) struct Latch {
     /// receiver did not find came under the lock after the receiver, which had cleared the latch before: it finds the
     /// latch cleared and wakes the receiver, or somebody else did who found it so.
     set: AtomicBool,
-    wake: Box<dyn Wake>,
+    /// What wakes it; `None` once it has ended, for it may be a descriptor. Protects nothing else.
+    wake: Mutex<Option<Box<dyn Wake>>>,
 }
 
 impl Latch {
     pub(crate) fn new(wake: impl Wake + 'static) -> Arc<Self> {
-        Arc::new(Self { set: AtomicBool::new(false), wake: Box::new(wake) })
+        Arc::new(Self { set: AtomicBool::new(false), wake: Mutex::new(Some(Box::new(wake))) })
     }
 
     /// Wakes the thread if it was not woken since it last looked.
     pub(crate) fn ring(&self) {
         if !self.set.swap(true, Ordering::Relaxed) {
-            self.wake.wake();
+            if let Some(wake) = &*self.wake.lock() {
+                wake.wake();
+            }
         }
+    }
+
+    /// The thread has ended: nothing wakes it any more.
+    pub(crate) fn silence(&self) {
+        self.wake.lock().take();
     }
 
     /// Whether something was left since [`Latch::clear`].
@@ -43,9 +51,10 @@ impl Latch {
         self.set.load(Ordering::Relaxed)
     }
 
-    /// Before the mailboxes are looked into.
+    /// Before the mailboxes are looked into. A swap where a store would do: loom lets a later swap overlook a store, which
+    /// no memory does, and would report wake-ups as lost.
     pub(crate) fn clear(&self) {
-        self.set.store(false, Ordering::Relaxed);
+        self.set.swap(false, Ordering::Relaxed);
     }
 }
 
@@ -109,5 +118,99 @@ impl<T> Mailbox<T> {
     /// What wakes the receiver.
     pub(crate) fn latch(&self) -> &Arc<Latch> {
         &self.latch
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Notify;
+    use loom::thread;
+
+    use super::*;
+
+    /// A receiver's sleep.
+    #[derive(Clone, Default)]
+    struct Sleep(Arc<Notify>);
+
+    impl Wake for Sleep {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+
+    /// Waits until something was left.
+    fn sleep(latch: &Latch, sleep: &Sleep) {
+        while !latch.is_set() {
+            sleep.0.wait();
+        }
+    }
+
+    fn model(check: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound.get_or_insert(3);
+        model.check(check);
+    }
+
+    #[test]
+    fn loom_whatever_is_pushed_is_taken_by_a_receiver_that_sleeps() {
+        model(|| {
+            let asleep = Sleep::default();
+            let latch = Latch::new(asleep.clone());
+            // As a shard has: two mailboxes, one sleep.
+            let mailboxes = Arc::new([Mailbox::new(&latch), Mailbox::new(&latch)]);
+            let pushes = [0, 1].map(|number| {
+                let mailboxes = Arc::clone(&mailboxes);
+                thread::spawn(move || {
+                    let mailbox: &Mailbox<usize> = &mailboxes[number];
+                    assert!(mailbox.push(number).is_ok(), "it is open");
+                    // One that is not the first wakes nobody: who left the first does, or has.
+                    if mailbox.push_quietly(number + 10).expect("it is open") {
+                        mailbox.latch().ring();
+                    }
+                })
+            });
+            let (mut taken, mut list) = (Vec::new(), Vec::new());
+            while taken.len() < 4 {
+                sleep(&latch, &asleep);
+                latch.clear();
+                for mailbox in mailboxes.iter() {
+                    mailbox.take(&mut list);
+                    taken.append(&mut list);
+                }
+            }
+            for push in pushes {
+                push.join().expect("it pushed");
+            }
+            taken.sort_unstable();
+            assert_eq!(taken, [0, 1, 10, 11]);
+        });
+    }
+
+    #[test]
+    fn loom_what_meets_a_closing_is_taken_or_given_back() {
+        model(|| {
+            let asleep = Sleep::default();
+            let latch = Latch::new(asleep.clone());
+            let mailbox = Arc::new(Mailbox::new(&latch));
+            let pushes = [1, 2].map(|number| {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || {
+                    let given_back = mailbox.push(number).err();
+                    assert!(given_back.is_none() || !mailbox.is_open(), "only a closed one gives back");
+                    given_back
+                })
+            });
+            let mut kept = Vec::new();
+            if latch.is_set() {
+                latch.clear();
+                mailbox.take(&mut kept);
+            }
+            kept.append(&mut mailbox.close());
+            assert_eq!(mailbox.push(3), Err(3), "nothing is left in a closed one");
+            kept.extend(pushes.map(|push| push.join().expect("it pushed")).into_iter().flatten());
+            mailbox.take(&mut Vec::new());
+            kept.sort_unstable();
+            assert_eq!(kept, [1, 2], "each once");
+        });
     }
 }

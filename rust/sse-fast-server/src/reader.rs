@@ -7,13 +7,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::lag::Pace;
 use sse_fast_core::options::Start;
 use sse_fast_core::wire::{self, Decoded};
 
 use crate::stream::{Inner, Stream};
+use crate::sync::park_timeout;
 
 /// A thread that waits looks again by itself this often. Nothing depends on it: news wakes it.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -90,7 +92,7 @@ impl Reader {
             waited = true;
             drop(inner);
             let left = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
-            std::thread::park_timeout(left);
+            park_timeout(left);
         }
     }
 

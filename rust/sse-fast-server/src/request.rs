@@ -1,8 +1,10 @@
-//! A request made whole: parsed once, checked once, before anything else sees it.
+//! A request's head, parsed and checked once, before anything else sees it.
 //!
-//! Parse, don't validate: [`Asked`] has a decoded path and query, an allowed host, and knows which
-//! form of a stream is wanted. Everything in it came from a stranger: what cannot be read is a
-//! [`Refusal`] with a status, never a panic. Query strings are never logged: tokens travel in them.
+//! Owns [`ParsedRequest`]: the decoded path and query, the allowed host, the form of a stream that is
+//! wanted. Must not know: routes, streams, sockets.
+//! Invariants: what a client sends and we cannot read is a [`Refusal`] with a status, never a panic.
+//! Query strings are never logged: tokens travel in them.
+//! Changes together with `dispatch`, which decides by what is parsed here.
 
 use std::net::SocketAddr;
 
@@ -26,7 +28,7 @@ pub(crate) enum Wanted {
 
 /// A request, parsed.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ParsedRequest {
     pub(crate) method: Method,
     /// As it was sent; templates are matched with its path: an encoded slash is no separator.
     pub(crate) uri: Uri,
@@ -38,14 +40,14 @@ pub(crate) struct Asked {
     pub(crate) wanted: Wanted,
     /// From the header, or else from the query.
     pub(crate) last_event_id: Option<Box<str>>,
-    /// HTTP/1.0 knows no chunks.
-    pub(crate) old: bool,
+    /// Whether the client speaks HTTP/1.0, which knows no chunks.
+    pub(crate) http10: bool,
     pub(crate) peer: SocketAddr,
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-impl Asked {
+impl ParsedRequest {
     /// Parses and checks a request's head.
     pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr, access: &Access) -> Result<Self, Refusal> {
         let target = head.uri.authority().map_or(Ok(()), |authority| access.name(authority.as_str()));
@@ -70,24 +72,29 @@ impl Asked {
             uri: head.uri,
             path,
             query,
-            // The JSON form is for those who poll, and nobody polls with POST: the clients of OpenAI and Anthropic ask
+            // The JSON form is for clients that poll, and none polls with POST: the clients of OpenAI and Anthropic ask
             // for JSON in the very request that they expect a stream for.
             wanted: if head.method == Method::POST { Wanted::Events } else { wanted(&head.headers) },
             method: head.method,
             headers: head.headers,
-            old: head.version == Version::HTTP_10,
+            http10: head.version == Version::HTTP_10,
             peer,
         })
     }
 
-    /// Whether it reads a stream's events, in either form: not its head only, and not a form there is none of.
-    pub(crate) fn reads_a_stream(&self) -> bool {
+    /// Whether the answer would carry a stream's events, as an event stream or as JSON.
+    pub(crate) fn wants_stream_body(&self) -> bool {
         self.method == Method::GET && self.wanted != Wanted::Neither
     }
 
-    /// Whether the method reads.
-    pub(crate) fn reads(&self) -> bool {
+    /// Whether the method only reads.
+    pub(crate) fn is_read(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    /// Whether a browser's `EventSource` may have sent it: one that gets an error status never comes back.
+    pub(crate) fn may_be_event_source(&self) -> bool {
+        self.wanted == Wanted::Events && self.is_read()
     }
 }
 
@@ -98,14 +105,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
 
 /// A query's pairs; `+` is a space, what is not UTF-8 is replaced.
 fn pairs(query: &str) -> Vec<(String, String)> {
-    let plain = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (plain(name), plain(value))
-        })
-        .collect()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 /// What `Accept` prefers (RFC 9110, 12.5.1): the more specific range decides a type's weight; of
@@ -184,5 +184,6 @@ mod tests {
     fn queries_are_decoded() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(pairs("a=1&b=%20x+y&&c&=d"), [pair("a", "1"), pair("b", " x y"), pair("c", ""), pair("", "d")]);
+        assert_eq!(pairs("a=%zz%&%2B=%ff"), [pair("a", "%zz%"), pair("+", "\u{fffd}")]);
     }
 }

@@ -1,22 +1,25 @@
-//! What goes back: heads of event streams, JSON, refusals.
+//! What goes back: heads of event streams, handlers' responses, refusals.
 //!
-//! A subscription's head is written by its shard, so it is bytes; everything else is hyper's. The
-//! bodies of errors are JSON `{"error","detail"}`: a word for programs and a sentence for people.
+//! Owns the headers of every kind of answer. Must not know: requests, routes, sockets.
+//! Invariants: a shard writes a subscription's head, so that is bytes; hyper writes everything else.
+//! Both heads of an event stream come from [`STREAM_HEADERS`]. The body of an error is JSON
+//! `{"error","detail"}`: a word for programs and a sentence for people.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
-use sse_fast_core::cursor::{self, Gap, Opening};
 use sse_fast_core::frame::Framing;
-use sse_fast_core::wire::{self, Decoded};
 
-use crate::stream::Stream;
+/// A response for hyper to write.
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-pub(crate) type Reply = Response<Full<Bytes>>;
+/// What every event stream's head says, be it written by a shard or by hyper.
+const STREAM_HEADERS: [(&str, &str); 3] =
+    [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
 
 /// A request that is answered with an error.
 #[derive(Clone, Debug)]
@@ -51,16 +54,16 @@ impl Refusal {
         body
     }
 
-    pub(crate) fn into_reply(self) -> Reply {
-        let mut reply = json_reply(self.status, &self.body());
-        reply.headers_mut().extend(self.headers);
-        reply
+    pub(crate) fn into_response(self) -> HttpResponse {
+        let mut response = json_response(self.status, self.body().to_string());
+        response.headers_mut().extend(self.headers);
+        response
     }
 
     /// The last response of a connection, as it goes out where hyper has given the connection up.
     pub(crate) fn into_last_bytes(self) -> Vec<u8> {
         let body = self.body().to_string();
-        let (head, _) = self.into_reply().into_parts();
+        let (head, _) = self.into_response().into_parts();
         let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
         for (name, value) in &head.headers {
             bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
@@ -72,21 +75,21 @@ impl Refusal {
     }
 }
 
-/// A JSON response that nobody keeps.
-pub(crate) fn json_reply(status: u16, body: &serde_json::Value) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body.to_string())));
-    *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    let headers = reply.headers_mut();
+/// A JSON response that no cache keeps.
+pub(crate) fn json_response(status: u16, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    reply
+    response
 }
 
 /// A handler's response, or why it cannot be written. The framing is the server's: a length or coding that a handler
 /// gives would let a body run into the next response.
-pub(crate) fn of_handler(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Result<Reply, String> {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    *reply.status_mut() = match hyper::StatusCode::from_u16(status) {
+pub(crate) fn of_handler(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Result<HttpResponse, String> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = match hyper::StatusCode::from_u16(status) {
         Ok(status) if !status.is_informational() => status,
         _ => return Err(format!("its status is {status}: 200 to 999 are allowed")),
     };
@@ -102,33 +105,40 @@ pub(crate) fn of_handler(status: u16, headers: Vec<(String, String)>, body: Vec<
             let at = value.bytes().position(|byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or_default();
             return Err(format!("the header {given:?} has a control character at position {at} of its value"));
         };
-        reply.headers_mut().append(name, value);
+        response.headers_mut().append(name, value);
     }
-    Ok(reply)
+    Ok(response)
+}
+
+pub(crate) fn unknown_stream(name: &str, waited: Duration) -> Refusal {
+    let seconds = (waited.as_secs_f64() * 1000.0).round() / 1000.0;
+    let shown: String = name.chars().take(200).collect();
+    Refusal::new(404, "unknown_stream", format!("no stream {shown:?} after waiting {seconds} s"))
+        .with("waited", seconds)
 }
 
 /// A response without a body.
-pub(crate) fn empty(status: u16) -> Reply {
-    let mut reply = Response::new(Full::default());
-    *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    reply
+pub(crate) fn empty(status: u16) -> HttpResponse {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    response
 }
 
 /// What may be done at a path, as a preflight asks.
-pub(crate) fn options(allow: &'static str) -> Reply {
-    let mut reply = empty(204);
-    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
+pub(crate) fn options(allow: &'static str) -> HttpResponse {
+    let mut response = empty(204);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
     let names = HeaderValue::from_static("Accept, Cache-Control, Content-Type, Last-Event-ID");
-    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
-    reply.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    reply
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    response.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
 }
 
 /// Adds the CORS header where the origin is allowed; takes away what says the same to a preflight
 /// where it is not.
-pub(crate) fn with_origin(mut reply: Reply, origin: Option<HeaderValue>) -> Reply {
-    let headers = reply.headers_mut();
+pub(crate) fn with_origin(mut response: HttpResponse, origin: Option<HeaderValue>) -> HttpResponse {
+    let headers = response.headers_mut();
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
@@ -137,23 +147,29 @@ pub(crate) fn with_origin(mut reply: Reply, origin: Option<HeaderValue>) -> Repl
         headers.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
         headers.remove(header::ACCESS_CONTROL_MAX_AGE);
     }
-    reply
+    response
 }
 
 /// The headers of an event stream, for requests that want only those.
 pub(crate) fn stream_headers(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    for (name, value) in STREAM_HEADERS {
+        // The names are constants; a test reads both heads.
+        if let Ok(name) = HeaderName::try_from(name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
 }
 
 /// The head of an event stream as it goes out. `Connection: close` is true: when the stream ends
 /// the connection does.
 pub(crate) fn stream_head(framing: Framing, allow_origin: Option<&HeaderValue>) -> Vec<u8> {
     let mut head = Vec::with_capacity(288);
-    head.extend_from_slice(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n",
-    );
+    head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    for (name, value) in STREAM_HEADERS {
+        for part in [name, ": ", value, "\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    }
     if framing == Framing::Chunked {
         head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -168,36 +184,11 @@ pub(crate) fn stream_head(framing: Framing, allow_origin: Option<&HeaderValue>) 
     head
 }
 
-/// The stream once, as JSON, for clients that must poll.
-pub(crate) fn stream_json(stream: &Stream, last_event_id: Option<&str>) -> serde_json::Value {
-    let event = |decoded: Decoded| json!({"id": decoded.id, "event": decoded.event.unwrap_or_else(|| "message".into()), "data": decoded.data});
-    let inner = stream.lock();
-    let (mut snapshot, mut missed, mut events) = (None, None, Vec::new());
-    if let Opening::Live { before, snapshot: held, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
-        snapshot = held.map(|frame| event(wire::decode(frame.plain())));
-        missed = [before, after].into_iter().flatten().map(count).reduce(|a, b| if a < 0 { a } else { a + b });
-        events = inner.state.log().from(cursor).map(|frame| event(wire::decode(frame.plain()))).collect();
-    }
-    let newest = inner.state.newest();
-    let own = inner.state.log().get(newest).and_then(|frame| wire::id_of(frame.plain()));
-    let last_id = own
-        .map_or_else(|| inner.state.id_at(newest).as_str().to_owned(), |id| String::from_utf8_lossy(id).into_owned());
-    json!({
-        "stream": stream.name(), "last_id": last_id, "ended": inner.state.ended(),
-        "snapshot": snapshot, "gap": missed, "events": events,
-    })
-}
-
-/// How many events a gap stands for; -1 where nobody knows.
-fn count(gap: Gap) -> i64 {
-    gap.skipped().map_or(-1, |skipped| i64::try_from(skipped).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of_handler_with(name: &str, value: &str) -> Result<Reply, String> {
+    fn of_handler_with(name: &str, value: &str) -> Result<HttpResponse, String> {
         of_handler(200, vec![(name.to_owned(), value.to_owned())], b"x".to_vec())
     }
 
@@ -218,6 +209,18 @@ mod tests {
             assert!(of_handler(status, Vec::new(), Vec::new()).expect_err("no status").contains(&status.to_string()));
         }
         assert_eq!(of_handler_with("X-A", "a\tb é").expect("can be written").headers().len(), 1);
+    }
+
+    #[test]
+    fn both_heads_of_an_event_stream_say_the_same() {
+        let mut headers = HeaderMap::new();
+        stream_headers(&mut headers);
+        assert_eq!(headers.len(), STREAM_HEADERS.len());
+        let written = String::from_utf8(stream_head(Framing::Plain, None)).expect("text").to_lowercase();
+        for (name, value) in &headers {
+            let line = format!("\r\n{name}: {}\r\n", value.to_str().expect("text"));
+            assert!(written.contains(&line), "{line:?} in {written:?}");
+        }
     }
 
     #[test]

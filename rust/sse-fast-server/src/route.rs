@@ -1,8 +1,12 @@
-//! Paths to what answers them.
+//! Paths and what answers them.
 //!
-//! Exact paths win over templates, templates over `/streams/{name}`. A template's placeholders
-//! come from the path, or else from the query string. What is registered is checked here, once:
-//! a request meets only whole routes.
+//! Owns the table of endpoints, and what is registered in it: checked and resolved here, once, so that
+//! a request meets only whole routes. Must not know: requests, streams, threads.
+//! Invariants: exact paths win over templates, templates over `/streams/{name}`. A path has at most one
+//! answer for each method; a fixed asset gives way to what is registered after it, nothing else does.
+//! Changes together with `dispatch`, which asks this table; `template` has what a template may be.
+
+mod template;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +17,9 @@ use matchit::Router;
 use parking_lot::RwLock;
 use sse_fast_core::options::StreamPatch;
 use thiserror::Error;
+
+pub(crate) use self::template::{Piece, render};
+use self::template::{check_template, pieces};
 
 /// A URL template mapped to a stream's name.
 #[derive(Clone, Debug)]
@@ -52,14 +59,14 @@ pub struct HandlerSpec {
 #[derive(Debug, Error)]
 pub enum RouteError {
     /// The template is not one.
-    #[error("{template:?} is no path: {reason}")]
+    #[error("{template:?} is not a path: {reason}")]
     Template {
         /// What was given.
         template: String,
         /// What is wrong.
         reason: String,
     },
-    /// Somebody answers there already.
+    /// The place is taken.
     #[error("{method} {template:?} is taken: it would match what {other:?} matches")]
     Taken {
         /// The method.
@@ -79,7 +86,7 @@ pub enum RouteError {
     #[error(transparent)]
     Option(#[from] sse_fast_core::error::OptionError),
     /// The stream's name has braces that do not pair.
-    #[error("{stream:?} is no stream template: {reason}")]
+    #[error("{stream:?} is not a template of a stream's name: {reason}")]
     Stream {
         /// What was given.
         stream: String,
@@ -88,103 +95,147 @@ pub enum RouteError {
     },
 }
 
-/// A stream's name in pieces.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Piece {
-    Text(String),
-    Placeholder(String),
-}
-
-/// What answers a path, by method.
-#[derive(Default)]
-pub(crate) struct Endpoint {
-    pub(crate) template: String,
-    pub(crate) route: Option<Arc<Route>>,
-    pub(crate) get: Option<Arc<HandlerSpec>>,
-    pub(crate) post: Option<Arc<HandlerSpec>>,
-    pub(crate) asset: Option<Arc<Asset>>,
-}
-
+/// A URL template mapped to a stream's name, resolved from a [`RouteSpec`].
+#[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) spec: RouteSpec,
     pub(crate) name: Vec<Piece>,
+    pub(crate) missing: Missing,
+}
+
+/// What a route does for a stream that does not exist.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// Nothing: 404 at once.
+    Refuse,
+    /// Hold the request until the stream exists, at most for `limit`.
+    Wait { limit: Duration, check: Option<Check> },
+    /// Make it, with these options.
+    Create(StreamPatch),
+}
+
+/// The application's `exists`, asked while requests are held.
+#[derive(Debug)]
+pub(crate) struct Check {
+    /// The application's key of it.
+    pub(crate) key: u64,
+    /// How long between two questions.
+    pub(crate) every: Duration,
+    /// The options of a stream that exists by its word.
+    pub(crate) options: StreamPatch,
+}
+
+impl From<RouteSpec> for Missing {
+    fn from(spec: RouteSpec) -> Self {
+        let RouteSpec { wait, retry_delay, exists, create, options, .. } = spec;
+        let check = exists.map(|key| Check { key, every: retry_delay, options: options.clone() });
+        match check {
+            _ if create => Self::Create(options),
+            None if wait.is_zero() => Self::Refuse,
+            check => Self::Wait { limit: wait, check },
+        }
+    }
 }
 
 /// A fixed response.
+#[derive(Debug)]
 pub(crate) struct Asset {
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
 }
 
-/// Every path of a server.
-#[derive(Default)]
-pub(crate) struct Routes(RwLock<Table>);
+/// What answers GET and HEAD.
+#[derive(Clone, Debug)]
+pub(crate) enum Read {
+    Asset(Arc<Asset>),
+    Handler(Arc<HandlerSpec>),
+    Stream(Arc<Route>),
+}
 
-#[derive(Default)]
-struct Table {
-    endpoints: Vec<Endpoint>,
-    exact: HashMap<String, usize>,
-    templates: Router<usize>,
+/// What answers a path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoint {
+    pub(crate) read: Option<Read>,
+    pub(crate) post: Option<Arc<HandlerSpec>>,
+}
+
+impl Endpoint {
+    /// What `Allow` says.
+    pub(crate) fn allow(&self) -> &'static str {
+        match (&self.read, &self.post) {
+            (Some(_), Some(_)) => "GET, HEAD, POST, OPTIONS",
+            (None, Some(_)) => "POST, OPTIONS",
+            (_, None) => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// Puts `read` in, unless that place is taken.
+    fn put_read(&mut self, read: Read) -> bool {
+        let free = matches!(self.read, None | Some(Read::Asset(_)));
+        if free {
+            self.read = Some(read);
+        }
+        free
+    }
+
+    /// Puts `post` in, unless that place is taken.
+    fn put_post(&mut self, post: Arc<HandlerSpec>) -> bool {
+        let free = self.post.is_none();
+        if free {
+            self.post = Some(post);
+        }
+        free
+    }
 }
 
 /// A path's endpoint with what its placeholders matched.
 pub(crate) struct Match {
     pub(crate) params: Vec<(String, String)>,
-    pub(crate) route: Option<Arc<Route>>,
-    pub(crate) get: Option<Arc<HandlerSpec>>,
-    pub(crate) post: Option<Arc<HandlerSpec>>,
-    pub(crate) asset: Option<Arc<Asset>>,
+    pub(crate) endpoint: Endpoint,
 }
 
-impl Match {
-    /// What `Allow` says.
-    pub(crate) fn allow(&self) -> &'static str {
-        let get = self.get.is_some() || self.route.is_some() || self.asset.is_some();
-        match (get, self.post.is_some()) {
-            (true, true) => "GET, HEAD, POST, OPTIONS",
-            (false, true) => "POST, OPTIONS",
-            _ => "GET, HEAD, OPTIONS",
-        }
-    }
+/// Every path of a server.
+#[derive(Default)]
+pub(crate) struct Routes {
+    /// Held for a look-up or an insert; nothing is called under it.
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Each template with what answers it.
+    endpoints: Vec<(String, Endpoint)>,
+    /// Indices into `endpoints`, of paths without placeholders.
+    exact: HashMap<String, usize>,
+    /// Indices into `endpoints`, of the others.
+    templates: Router<usize>,
 }
 
 impl Routes {
     pub(crate) fn route(&self, spec: RouteSpec) -> Result<(), RouteError> {
         let name = pieces(&spec.stream).map_err(|reason| RouteError::Stream { stream: spec.stream.clone(), reason })?;
-        let route = Arc::new(Route { spec, name });
-        self.put("GET", &route.spec.template, |endpoint| {
-            let free = endpoint.route.is_none() && endpoint.get.is_none() && endpoint.asset.is_none();
-            endpoint.route = Some(Arc::clone(&route));
-            free
-        })
+        let template = spec.template.clone();
+        let route = Arc::new(Route { name, missing: Missing::from(spec) });
+        self.put("GET", &template, |endpoint| endpoint.put_read(Read::Stream(route)))
     }
 
     pub(crate) fn handler(&self, spec: HandlerSpec) -> Result<(), RouteError> {
-        let get = match spec.method.as_str() {
-            "GET" => true,
-            "POST" => false,
-            _ => return Err(RouteError::Method { method: spec.method }),
-        };
         let spec = Arc::new(spec);
-        self.put(&spec.method, &spec.template, |endpoint| {
-            let free = if get { endpoint.get.is_none() && endpoint.route.is_none() } else { endpoint.post.is_none() };
-            *(if get { &mut endpoint.get } else { &mut endpoint.post }) = Some(Arc::clone(&spec));
-            free
-        })
+        let handler = Arc::clone(&spec);
+        match spec.method.as_str() {
+            "GET" => self.put("GET", &spec.template, |endpoint| endpoint.put_read(Read::Handler(handler))),
+            "POST" => self.put("POST", &spec.template, |endpoint| endpoint.put_post(handler)),
+            other => Err(RouteError::Method { method: other.to_owned() }),
+        }
     }
 
     pub(crate) fn asset(&self, path: &str, asset: Asset) -> Result<(), RouteError> {
-        let asset = Arc::new(asset);
-        self.put("GET", path, |endpoint| {
-            endpoint.asset = Some(Arc::clone(&asset));
-            endpoint.get.is_none() && endpoint.route.is_none()
-        })
+        self.put("GET", path, |endpoint| endpoint.put_read(Read::Asset(Arc::new(asset))))
     }
 
     /// What answers a path: exact ones are compared decoded, templates match it as it was sent, so
     /// that an encoded slash does not end a placeholder.
     pub(crate) fn find(&self, path: &str, raw_path: &str) -> Option<Match> {
-        let table = self.0.read();
+        let table = self.table.read();
         let (index, params) = if let Some(&index) = table.exact.get(path) {
             (index, Vec::new())
         } else {
@@ -193,39 +244,25 @@ impl Routes {
             let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
             (*found.value, params.collect())
         };
-        let endpoint = table.endpoints.get(index)?;
-        Some(Match {
-            params,
-            route: endpoint.route.clone(),
-            get: endpoint.get.clone(),
-            post: endpoint.post.clone(),
-            asset: endpoint.asset.clone(),
-        })
+        let (_, endpoint) = table.endpoints.get(index)?;
+        Some(Match { params, endpoint: endpoint.clone() })
     }
 
-    /// Puts something on a path; `put` says whether the place was free.
+    /// Registers something at a path; `put` says whether the place was free.
     fn put(&self, method: &str, template: &str, put: impl FnOnce(&mut Endpoint) -> bool) -> Result<(), RouteError> {
         check_template(template)?;
-        let mut table = self.0.write();
-        let known = table.endpoints.iter().position(|endpoint| endpoint.template == template);
+        let mut table = self.table.write();
+        let known = table.endpoints.iter().position(|(known, _)| known == template);
         let index = match known {
             Some(index) => index,
             None => table.add(method, template)?,
         };
-        let Some(endpoint) = table.endpoints.get_mut(index) else { return Ok(()) };
-        let mut changed = Endpoint {
-            template: endpoint.template.clone(),
-            route: endpoint.route.clone(),
-            get: endpoint.get.clone(),
-            post: endpoint.post.clone(),
-            asset: endpoint.asset.clone(),
-        };
-        if !put(&mut changed) {
-            let (method, template) = (method.to_owned(), template.to_owned());
-            return Err(RouteError::Taken { method, other: template.clone(), template });
+        let free = table.endpoints.get_mut(index).is_some_and(|(_, endpoint)| put(endpoint));
+        if free {
+            return Ok(());
         }
-        *endpoint = changed;
-        Ok(())
+        let (method, template) = (method.to_owned(), template.to_owned());
+        Err(RouteError::Taken { method, other: template.clone(), template })
     }
 }
 
@@ -242,89 +279,60 @@ impl Table {
         } else {
             self.exact.insert(template.to_owned(), index);
         }
-        self.endpoints.push(Endpoint { template: template.to_owned(), ..Endpoint::default() });
+        self.endpoints.push((template.to_owned(), Endpoint::default()));
         Ok(index)
     }
-}
-
-/// A stream's name from its pieces; an error is the placeholder nothing was given for.
-pub(crate) fn render<'a>(
-    pieces: &'a [Piece],
-    params: &[(String, String)],
-    query: &[(String, String)],
-) -> Result<String, &'a str> {
-    let value = |wanted: &str| {
-        let mut pairs = params.iter().chain(query);
-        pairs.find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.as_str())
-    };
-    let mut name = String::new();
-    for piece in pieces {
-        name.push_str(match piece {
-            Piece::Text(text) => text,
-            Piece::Placeholder(wanted) => value(wanted).ok_or(wanted.as_str())?,
-        });
-    }
-    Ok(name)
-}
-
-fn pieces(template: &str) -> Result<Vec<Piece>, &'static str> {
-    let (mut pieces, mut rest) = (Vec::new(), template);
-    while let Some(open) = rest.find(['{', '}']) {
-        let close = rest[open..].find('}').map(|at| open + at);
-        let Some(close) = close.filter(|&close| close > open + 1 && rest.as_bytes()[open] == b'{') else {
-            return Err("braces must pair around a placeholder's name");
-        };
-        if open > 0 {
-            pieces.push(Piece::Text(rest[..open].to_owned()));
-        }
-        pieces.push(Piece::Placeholder(rest[open + 1..close].to_owned()));
-        rest = &rest[close + 1..];
-    }
-    if !rest.is_empty() {
-        pieces.push(Piece::Text(rest.to_owned()));
-    }
-    if pieces.is_empty() { Err("it is empty") } else { Ok(pieces) }
-}
-
-fn check_template(template: &str) -> Result<(), RouteError> {
-    let bad = |reason: &str| Err(RouteError::Template { template: template.to_owned(), reason: reason.to_owned() });
-    if !template.starts_with('/') {
-        return bad("it must begin with /");
-    }
-    if template.contains(['?', '#']) || template.chars().any(char::is_control) {
-        return bad("it must hold neither a query nor a fragment nor control characters");
-    }
-    let pieces = match pieces(template) {
-        Ok(pieces) => pieces,
-        Err(reason) => return bad(reason),
-    };
-    let mut names: Vec<_> = pieces.iter().filter(|piece| matches!(piece, Piece::Placeholder(_))).collect();
-    let count = names.len();
-    names.sort();
-    names.dedup();
-    if names.len() < count { bad("a placeholder's name stands in it twice") } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pair(name: &str, value: &str) -> (String, String) {
-        (name.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn placeholders_come_from_the_path_then_from_the_query() {
-        let name = pieces("a/{x}-{y}").unwrap_or_default();
-        let rendered = render(&name, &[pair("x", "1")], &[pair("x", "9"), pair("y", "2")]);
-        assert_eq!(rendered, Ok("a/1-2".to_owned()));
-        assert_eq!(render(&name, &[pair("x", "1")], &[pair("y", "")]), Err("y"));
-    }
-
-    #[test]
-    fn braces_that_do_not_pair_are_refused() {
-        for template in ["", "{", "}", "{}", "a{b", "a}b", "{a}}"] {
-            assert!(pieces(template).is_err(), "{template:?}");
+    fn spec(template: &str) -> RouteSpec {
+        RouteSpec {
+            template: template.to_owned(),
+            stream: "s".to_owned(),
+            wait: Duration::ZERO,
+            retry_delay: Duration::from_millis(200),
+            exists: None,
+            create: false,
+            options: StreamPatch::default(),
         }
+    }
+
+    fn handler(method: &str, template: &str) -> HandlerSpec {
+        let (method, template) = (method.to_owned(), template.to_owned());
+        HandlerSpec { method, template, key: 1, early_head: false, options: StreamPatch::default() }
+    }
+
+    #[test]
+    fn a_route_is_resolved_to_one_answer_for_a_stream_that_is_missing() {
+        let wait = Duration::from_secs(1);
+        assert!(matches!(Missing::from(spec("/")), Missing::Refuse));
+        assert!(matches!(Missing::from(RouteSpec { wait, ..spec("/") }), Missing::Wait { check: None, .. }));
+        let checked = Missing::from(RouteSpec { exists: Some(7), ..spec("/") });
+        assert!(matches!(checked, Missing::Wait { check: Some(Check { key: 7, .. }), .. }), "{checked:?}");
+        assert!(matches!(Missing::from(RouteSpec { create: true, ..spec("/") }), Missing::Create(_)));
+    }
+
+    #[test]
+    fn an_asset_gives_way_and_nothing_else_does() {
+        let asset = || Asset { content_type: "text/plain".to_owned(), body: Bytes::new() };
+        let routes = Routes::default();
+        routes.asset("/a", asset()).expect("free");
+        routes.asset("/a", asset()).expect("an asset gives way to another");
+        routes.handler(handler("GET", "/a")).expect("an asset gives way to a handler");
+        routes.handler(handler("POST", "/a")).expect("another method");
+        for refused in [
+            routes.asset("/a", asset()),
+            routes.route(spec("/a")),
+            routes.handler(handler("GET", "/a")),
+            routes.handler(handler("POST", "/a")),
+        ] {
+            assert!(matches!(refused, Err(RouteError::Taken { .. })), "{refused:?}");
+        }
+        assert!(matches!(routes.handler(handler("BREW", "/a")), Err(RouteError::Method { .. })));
+        let found = routes.find("/a", "/a").expect("an endpoint").endpoint;
+        assert!(matches!(found.read, Some(Read::Handler(_))) && found.post.is_some());
     }
 }

@@ -30,7 +30,7 @@ use crate::directory::{Directory, StreamError};
 use crate::listener;
 use crate::logs::Logs;
 use crate::respond::Context;
-use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec, Routes};
+use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::delivery::Patience;
 use crate::shard::{self, Order, Pacing, Settings};
@@ -45,9 +45,10 @@ struct Core {
     context: Arc<Context>,
     address: SocketAddr,
     runs: Runs,
-    control: Handle,
-    /// How far the closing is; the control thread and every connection of HTTP watch it.
+    /// How far the closing is; the control thread watches it.
     stage: watch::Sender<Stage>,
+    /// Turns true when the closing begins; connections watch it.
+    closing: watch::Sender<bool>,
     /// The threads, until they are joined. Held through the whole of `close`, so that a second
     /// caller waits for the first.
     threads: Mutex<Option<Threads>>,
@@ -56,6 +57,7 @@ struct Core {
 struct Threads {
     /// Shut when closing begins: dropping it would not do where a forked child holds it, too.
     listener: Arc<TcpListener>,
+    runtime: Handle,
     control: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
 }
@@ -77,12 +79,13 @@ impl Server {
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
-        let (hub, shards) = start_shards(config)?;
-        let context = Arc::new(Context { hub, routes: Routes::default(), calls, access, max_connections });
+        let (directory, shards) = start_shards(config)?;
+        let (closing, closed) = watch::channel(false);
+        let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
-        let (control, runs, thread) = start_control(&context, Arc::clone(&listener), watch)?;
-        let threads = Mutex::new(Some(Threads { listener, control: thread, shards }));
-        Ok(Self(Arc::new(Core { context, address, runs, control, stage, threads })))
+        let (runtime, runs, control) = start_control(&context, Arc::clone(&listener), watch)?;
+        let threads = Mutex::new(Some(Threads { listener, runtime, control, shards }));
+        Ok(Self(Arc::new(Core { context, address, runs, stage, closing, threads })))
     }
 
     /// The port that is listened on.
@@ -97,30 +100,30 @@ impl Server {
 
     /// Gets or creates a stream; options given are put in force either way.
     pub fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        self.hub().stream(name, patch)
+        self.directory().stream(name, patch)
     }
 
     /// The stream of this name.
     pub fn find(&self, name: &str) -> Option<Stream> {
-        self.hub().find(name)
+        self.directory().find(name)
     }
 
     /// Every stream, in no order.
     pub fn streams(&self) -> Vec<Stream> {
-        self.hub().streams()
+        self.directory().streams()
     }
 
     /// Maps a URL template to a stream's name.
     pub fn route(&self, mut spec: RouteSpec) -> Result<(), RouteError> {
         // A stream a stranger's request may make does not stay for ever.
         spec.options.expire.get_or_insert(Some(Duration::from_secs(300)));
-        self.hub().config.stream.patched(&spec.options)?;
+        self.directory().config.stream.patched(&spec.options)?;
         self.0.context.routes.route(spec)
     }
 
     /// Maps a URL template to a handler of the application's.
     pub fn handler(&self, spec: HandlerSpec) -> Result<(), RouteError> {
-        self.hub().config.stream.patched(&spec.options)?;
+        self.directory().config.stream.patched(&spec.options)?;
         self.0.context.routes.handler(spec)
     }
 
@@ -136,30 +139,31 @@ impl Server {
 
     /// Totals.
     pub fn stats(&self) -> Stats {
-        Stats::collect(self.hub())
+        self.directory().stats()
     }
 
     /// Where log records are taken.
     pub fn logs(&self) -> Logs {
-        self.hub().logs.clone()
+        self.directory().logs.clone()
     }
 
     /// Whether the server was closed.
     pub fn closed(&self) -> bool {
-        self.hub().closed()
+        self.directory().closed()
     }
 
     /// Closes; see the module. Blocks for at most about `drain`; a second call waits for the first.
     pub fn close(&self, drain: Duration) {
         let mut threads = self.0.threads.lock();
-        let Some(Threads { listener, control, shards }) = threads.take() else { return };
+        let Some(Threads { listener, runtime, control, shards }) = threads.take() else { return };
         let (now, began) = (clock::now(), Instant::now());
         self.0.stage.send_replace(Stage::Draining);
+        self.0.closing.send_replace(true);
         listener::stop(&listener);
         drop(listener);
-        self.0.control.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
-        self.hub().close();
-        for shard in self.hub().shards() {
+        runtime.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
+        self.directory().close();
+        for shard in self.directory().shards() {
             shard.order(Order::Drain { until: now.saturating_add(in_micros(drain)) });
         }
         for shard in shards {
@@ -168,13 +172,14 @@ impl Server {
         }
         self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();
+        self.0.runs.let_go();
         self.0.context.calls.close();
-        self.hub().logs.close();
-        self.hub().clear();
+        self.directory().logs.close();
+        self.directory().clear();
     }
 
-    fn hub(&self) -> &Arc<Directory> {
-        &self.0.context.hub
+    fn directory(&self) -> &Arc<Directory> {
+        &self.0.context.directory
     }
 }
 
@@ -212,7 +217,7 @@ fn start_control(
         .build()
         .map_err(io_error("making the control runtime"))?;
     let handle = runtime.handle().clone();
-    let runs = Runs::new(handle.clone(), Arc::new(context.hub.logs.clone())).map_err(io_error("making the run log"))?;
+    let runs = Runs::new(handle.clone(), context.directory.logs.clone());
     let listener = {
         let _inside = runtime.enter();
         #[allow(
@@ -232,7 +237,7 @@ fn start_control(
 
 /// Accepts until told not to, then keeps the runtime alive until everything else has ended.
 async fn control(context: Arc<Context>, listener: AsyncFd<Arc<TcpListener>>, mut stage: watch::Receiver<Stage>) {
-    let tending = tokio::spawn(Arc::clone(&context.hub).tend());
+    let tending = tokio::spawn(Arc::clone(&context.directory).tend());
     tokio::select! {
         // First: the port that is shut wakes the other, too.
         biased;
@@ -243,7 +248,7 @@ async fn control(context: Arc<Context>, listener: AsyncFd<Arc<TcpListener>>, mut
     // An error means that the server's handle is gone: nothing more will be asked for.
     let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping(_))).await.map(|stage| *stage);
     if let Ok(Stage::Stopping(until)) = stopping {
-        let _ = tokio::time::timeout_at(until.into(), context.hub.requests_answered()).await;
+        let _ = tokio::time::timeout_at(until.into(), context.directory.requests_answered()).await;
     }
     tending.abort();
 }
@@ -287,8 +292,8 @@ mod tests {
         let stream = server.stream("s", &StreamPatch::default()).expect("a stream");
         let mut readers: Vec<_> = (0..2).map(|_| subscribe(&server)).collect();
         assert!(readers.iter_mut().all(|reader| reads(reader, "")), "both have their heads");
-        server.hub().shards()[0].order(Order::Fail);
-        while server.hub().shards()[0].is_open() {
+        server.directory().shards()[0].order(Order::Fail);
+        while server.directory().shards()[0].is_open() {
             std::thread::yield_now();
         }
         // More than the history holds and more than publishers may run ahead.

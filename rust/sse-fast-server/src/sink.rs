@@ -1,11 +1,14 @@
-//! Where runs publish and log: streams and the application's log, as `run` asks for them.
+//! A stream as the place where a run publishes.
+//!
+//! Owns: the conversion from a run's event to a publish, and from a refusal to the words that the run logs.
+//! Must not know: pipes, processes, shards.
+//! Changes together with: [`EventSink`], which it implements.
 
 use std::time::Duration;
 
 use sse_fast_core::event::NewEvent;
 
-use crate::logs::{Level, Logs};
-use crate::run::{EventSink, LogSink, SinkError};
+use crate::run::{EventSink, SinkError};
 use crate::stream::Stream;
 
 impl EventSink for Stream {
@@ -22,13 +25,7 @@ impl EventSink for Stream {
     }
 
     fn end(&self, data: &str, event: &str) {
-        // Ended or removed by the application meanwhile: then that was the terminal event.
+        // An error means that the application ended or removed the stream before the run was over.
         let _ = Self::end(self, data.as_bytes(), event);
-    }
-}
-
-impl LogSink for Logs {
-    fn log(&self, level: Level, logger: &'static str, text: String) {
-        self.put_waiting(level, logger, text);
     }
 }

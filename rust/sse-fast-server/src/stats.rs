@@ -6,9 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::directory::Directory;
-use crate::shard::SocketShard;
-
 /// Why a subscriber's connection was closed by or noticed by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -72,46 +69,6 @@ impl Counters {
     }
 }
 
-impl Stats {
-    /// Adds everything up.
-    pub(crate) fn collect(directory: &Directory) -> Self {
-        let streams = directory.streams();
-        let (totals, waits) = (&directory.totals, &directory.delivery.waits);
-        let mut stats = Self {
-            streams: streams.len() as u64,
-            connections: directory.connections() as u64,
-            accepted: totals.accepted.load(Relaxed),
-            requests: totals.requests.load(Relaxed),
-            refused: totals.refused.load(Relaxed),
-            publish_waits: waits.count.load(Relaxed),
-            publish_wait_timeouts: waits.gave_up.load(Relaxed),
-            publish_wait_us: waits.micros.load(Relaxed),
-            published: totals.forgotten.load(Relaxed),
-            closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
-            ..Self::default()
-        };
-        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
-        for counters in directory.shards().iter().map(SocketShard::counters) {
-            for (total, counter) in [
-                (&mut stats.subscribers, &counters.subscribers),
-                (&mut stats.delivered, &counters.delivered),
-                (&mut stats.bytes, &counters.bytes),
-                (&mut stats.writes, &counters.writes),
-                (&mut stats.heartbeats, &counters.heartbeats),
-                (&mut stats.gaps, &counters.gaps),
-                (&mut stats.skipped, &counters.skipped),
-                (&mut stats.blocked, &counters.blocked),
-            ] {
-                *total += counter.load(Relaxed);
-            }
-            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
-                *total += counter.load(Relaxed);
-            }
-        }
-        stats
-    }
-}
-
 /// Totals of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -141,14 +98,16 @@ pub struct Stats {
     pub gaps: u64,
     /// Events in those gaps, where the number is known.
     pub skipped: u64,
-    /// Times a socket took less than it was offered.
+    /// Times a subscriber's socket filled that had had everything until then.
     pub blocked: u64,
-    /// Publishes that waited for a shard.
+    /// Publishes that waited, for a shard or for sockets.
     pub publish_waits: u64,
-    /// Publishes that waited for the whole of `publish_wait` and went on.
+    /// Publishes that went on although a subscriber that is waited for lacked what they overwrote: the budget was used up.
     pub publish_wait_timeouts: u64,
-    /// Microseconds publishes waited.
+    /// Microseconds that publishes waited, all threads together.
     pub publish_wait_us: u64,
+    /// Of them, those that were waited for sockets, which is what `publish_wait` limits.
+    pub publish_socket_wait_us: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }

@@ -9,19 +9,22 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
 #[cfg(not(loom))]
-pub(crate) use std::thread::{Thread, current};
+pub(crate) use std::thread::{Thread, current, park_timeout};
 
 #[cfg(loom)]
-pub(crate) use self::modelled::{Mutex, MutexGuard};
+pub(crate) use self::modelled::{Mutex, MutexGuard, Thread, current, park_timeout};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
-#[cfg(loom)]
-pub(crate) use loom::thread::{Thread, current};
 
-/// loom's locks with `parking_lot`'s methods.
+/// loom's locks with `parking_lot`'s methods, and threads that park.
 #[cfg(loom)]
 mod modelled {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     pub(crate) use loom::sync::MutexGuard;
+    use loom::sync::Notify;
+    use loom::thread::ThreadId;
 
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -44,5 +47,36 @@ mod modelled {
         fn default() -> Self {
             Self::new(T::default())
         }
+    }
+
+    loom::thread_local! {
+        static CURRENT: Thread = Thread { id: loom::thread::current().id(), parking: Arc::default() };
+    }
+
+    /// A thread that can be woken. Not loom's own: its `unpark` wakes a thread that waits for a lock, and then it panics;
+    /// and it forgets that a thread was woken while it waits for a lock.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Thread {
+        id: ThreadId,
+        parking: Arc<Notify>,
+    }
+
+    impl Thread {
+        pub(crate) fn id(&self) -> ThreadId {
+            self.id
+        }
+
+        pub(crate) fn unpark(&self) {
+            self.parking.notify();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        CURRENT.with(Clone::clone)
+    }
+
+    /// Sleeps until woken. No time passes in a model, so who depends on the timeout sleeps for good, and loom says so.
+    pub(crate) fn park_timeout(_longest: Duration) {
+        current().parking.wait();
     }
 }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED", "FAILED", "ERROR", "TIMEOUT")
 _FILES = ("page.css", "page.js", "timeline.js", "chart.js", "operator.js")
-LISTED = 50  # Rows in the list: what a page shows without scrolling for ever.
+LISTED = 50  # Rows in the list: as many as a page shows without much scrolling.
 
 
 def install(server: sse_fast.Server, settings: Settings, *, own_code: bool) -> None:
@@ -131,7 +131,7 @@ class Benchmarks:
         )
 
     def _stream_options(self) -> dict[str, Any]:
-        """Every reader gets the whole run; whoever lost it asks again after a second."""
+        """Every reader gets the whole run; one that lost it comes back after a second."""
         return {"start": "all", "retry": 1.0, "heartbeat": self._settings.heartbeat, "heartbeat_event": "heartbeat"}
 
     def _record(self, submission_id: str, event: sse_fast.Event) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def tell(channel: int, what: dict[str, Any]) -> None:
-    """Writes one line to whoever started this process."""
+    """Writes one line to the process that started this one."""
     rest = json.dumps(what).encode() + b"\n"
     while rest:
         rest = rest[os.write(channel, rest) :]

@@ -1,27 +1,26 @@
-//! Marked lines: which lines of a child are events, and which are only log.
+//! Marked lines: which lines of a child are parts of events, and which are log lines.
 //!
-//! Owns: the marker rule (a line that begins with an accepted marker is an SSE field line, an empty one
-//! ends the event, everything else is log) and the limit on one event.
+//! Owns: the marker rule and the limit on one event. A line that begins with an accepted marker is an SSE field line;
+//! one with nothing behind the marker ends the event; every other line is log.
 //! Must not know: who publishes the events or writes the log; JSON; how an event looks on the wire.
-//! Invariants: not one byte of an unmarked line gets into an event; an event is handed on whole or as
-//! `Rejected`, never cut, and never without a trace; each marker gathers its own event, so a forged line
-//! under the fixed marker cannot get into an event that the child writes under its secret one.
+//! Invariants: no byte of an unmarked line gets into an event. An event comes out whole, or as `Rejected`. Each marker
+//! collects its own event, so a forged line under the fixed marker cannot get into an event under the secret one.
 //! Changes together with: `python/sse_fast/runner.py`, which writes what is read here.
 
 use super::{Line, Splitter};
 
-/// Room in a line beside its value: marker, field name, colon, space.
+/// Room in a line for what is not its value: marker, field name, colon, space.
 const LINE_SLACK: usize = 4096;
 
-/// The longest name that is repeated in a rejection: the rejection must not be too large itself.
+/// The longest name that a rejection repeats, so that the rejection itself is not too large.
 const NAME_BYTES: usize = 1024;
 
 /// The prefixes that make a line of a child part of an event.
 #[derive(Debug, Clone)]
 pub struct Markers {
-    /// The marker made for this run only. Nobody can forge it by accident, so it is also recognised at
-    /// the end of a log line: `emit` begins with an empty marked line, which sticks to a text that the
-    /// child printed without a newline.
+    /// The marker made for this run only. No program prints it by accident, so it is also recognised at the end of a
+    /// log line: `emit` begins with an empty marked line, which then follows a text that the child printed without
+    /// newline.
     pub random: Vec<u8>,
     /// The marker that everyone knows, such as `SSE_EVENT:`; `None` accepts only the random one.
     pub fixed: Option<Vec<u8>>,
@@ -32,9 +31,9 @@ pub struct Markers {
 pub enum Ended {
     /// By its empty marked line.
     ByLine,
-    /// The pipe closed behind a complete line.
+    /// The pipe closed after a complete line.
     AtClose,
-    /// The pipe closed inside a line: its value may be cut.
+    /// The pipe closed inside a line, so the value of its last field may be cut.
     MidLine,
 }
 
@@ -65,7 +64,7 @@ pub enum Fault {
     NotUtf8,
 }
 
-/// What the lines of a child turn out to be.
+/// What a line of a child, or several of them, turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A line for the logger, bytes that are not UTF-8 replaced.
@@ -86,7 +85,7 @@ pub enum Item {
         /// Why.
         fault: Fault,
     },
-    /// A marked line, or an event without name and data, that means nothing.
+    /// A marked line that is not a field, or an event without data and name.
     Ignored(String),
 }
 
@@ -98,23 +97,23 @@ pub struct MarkedLines {
 }
 
 impl MarkedLines {
-    /// A parser that accepts these markers, and events whose data is at most `event_limit` bytes, as `event` has it.
+    /// A parser that accepts these markers, and events whose data has at most `event_limit` bytes.
     #[must_use]
     pub fn new(markers: Markers, event_limit: usize) -> Self {
         let Markers { random, fixed } = markers;
         let markers = [Some(random), fixed];
-        let open = [Open::default(), Open::default()];
+        let open = [OpenEvent::default(), OpenEvent::default()];
         Self { splitter: Splitter::new(event_limit + LINE_SLACK), parser: Parser { markers, open, event_limit } }
     }
 
     /// Takes the bytes of one read and appends what they completed to `items`.
     pub fn push(&mut self, bytes: &[u8], items: &mut Vec<Item>) {
-        self.splitter.push(bytes, |line| self.parser.line(&line, true, items));
+        self.splitter.push(bytes, |line| self.parser.line(&line, LineEnd::Seen, items));
     }
 
     /// The pipe is closed: appends what was left unfinished to `items`.
     pub fn finish(&mut self, items: &mut Vec<Item>) {
-        self.splitter.finish(|line| self.parser.line(&line, false, items));
+        self.splitter.finish(|line| self.parser.line(&line, LineEnd::Missing, items));
         for open in &mut self.parser.open {
             let ended = if open.cut { Ended::MidLine } else { Ended::AtClose };
             items.extend(std::mem::take(open).close(ended));
@@ -122,19 +121,27 @@ impl MarkedLines {
     }
 }
 
-/// What becomes of lines; `MarkedLines` feeds it.
+/// Whether something ended the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// LF, CRLF or CR.
+    Seen,
+    /// It is the last line of a pipe that closed inside of it.
+    Missing,
+}
+
+/// Decides what a line is. `MarkedLines` calls it with the lines of the splitter.
 #[derive(Debug)]
 struct Parser {
     /// The random marker first: a fixed one might be a prefix of it.
     markers: [Option<Vec<u8>>; 2],
-    /// The event being gathered under each marker.
-    open: [Open; 2],
+    /// The event that is being collected under each marker.
+    open: [OpenEvent; 2],
     event_limit: usize,
 }
 
 impl Parser {
-    /// `complete` is false for a last line that nothing ended.
-    fn line(&mut self, line: &Line<'_>, complete: bool, items: &mut Vec<Item>) {
+    fn line(&mut self, line: &Line<'_>, end: LineEnd, items: &mut Vec<Item>) {
         let bytes = match *line {
             Line::Whole(bytes) => bytes,
             Line::TooLong { start, .. } => start,
@@ -146,15 +153,17 @@ impl Parser {
         };
         match line {
             Line::TooLong { .. } => open.reject(Fault::TooLarge { limit }),
-            Line::Whole(_) if field.is_empty() && complete => items.extend(std::mem::take(open).close(Ended::ByLine)),
-            // Without its line end this may be the beginning of any field; the pipe's end closes the event.
+            Line::Whole(_) if field.is_empty() && end == LineEnd::Seen => {
+                items.extend(std::mem::take(open).close(Ended::ByLine));
+            }
+            // Without its line end it may be the beginning of any field. `finish` closes the event.
             Line::Whole(_) if field.is_empty() => {}
-            Line::Whole(_) => items.extend(open.field(field, complete, limit)),
+            Line::Whole(_) => items.extend(open.field(field, end, limit)),
         }
     }
 
     /// The event that a marked line belongs to, and the line without its marker.
-    fn marked<'a>(&mut self, line: &'a [u8]) -> Option<(&mut Open, &'a [u8])> {
+    fn marked<'a>(&mut self, line: &'a [u8]) -> Option<(&mut OpenEvent, &'a [u8])> {
         self.markers.iter().zip(&mut self.open).find_map(|(marker, open)| {
             let field = line.strip_prefix(marker.as_deref()?)?;
             Some((open, field))
@@ -175,22 +184,22 @@ impl Parser {
     }
 }
 
-/// An event being gathered.
+/// An event that is being collected.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenEvent {
     event: Option<String>,
     id: Option<String>,
     retry: Option<u64>,
     data: Option<String>,
-    /// Set once the event is lost; its values are dropped then, but for the name.
+    /// Set once the event is lost. Its values are dropped then, except for the name.
     fault: Option<Fault>,
-    /// A field line was the last thing in the pipe, without its end.
+    /// The pipe closed inside a field line of this event.
     cut: bool,
 }
 
-impl Open {
-    /// One field line, read as a browser's parser reads it; an item where it means nothing.
-    fn field(&mut self, line: &[u8], complete: bool, limit: usize) -> Option<Item> {
+impl OpenEvent {
+    /// Takes one field line, as a browser's parser does; returns an item where the line is not a field.
+    fn field(&mut self, line: &[u8], end: LineEnd, limit: usize) -> Option<Item> {
         let Ok(line) = std::str::from_utf8(line) else {
             self.reject(Fault::NotUtf8);
             return None;
@@ -207,7 +216,7 @@ impl Open {
             }
             _ => return Some(Item::Ignored(line.to_owned())),
         }
-        self.cut = !complete;
+        self.cut = end == LineEnd::Missing;
         if [&self.event, &self.data].into_iter().flatten().any(|value| value.len() > limit) {
             self.reject(Fault::TooLarge { limit });
         }
@@ -220,7 +229,7 @@ impl Open {
         }
         match &mut self.data {
             None => self.data = Some(value.to_owned()),
-            // Refused before it is copied: the data never grows beyond the limit.
+            // Refused before it is copied, so that the data never exceeds the limit.
             Some(data) if data.len() + 1 + value.len() > limit => self.reject(Fault::TooLarge { limit }),
             Some(data) => {
                 data.push('\n');
@@ -229,14 +238,14 @@ impl Open {
         }
     }
 
-    /// The event is lost: the first fault counts, and the memory is given back.
+    /// Marks the event as lost, for the first reason given, and frees its memory.
     fn reject(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
         self.data = None;
         self.id = None;
     }
 
-    /// The event is over; nothing where none was begun.
+    /// Ends the event; `None` where no field came before.
     fn close(self, ended: Ended) -> Option<Item> {
         let Self { event, id, retry, data, fault, .. } = self;
         let event = event.filter(|name| !name.is_empty());

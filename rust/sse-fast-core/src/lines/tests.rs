@@ -1,6 +1,8 @@
-//! Properties of the lines of a child: the cut into reads never shows, an oracle agrees, memory is bounded.
+//! Properties of the lines of a child: any division into reads gives the same items, an oracle agrees, memory is
+//! bounded.
 //!
-//! The oracle sees all bytes at once and is written as plainly as possible; it shares no code with the parser.
+//! Owns: the oracle, which sees all bytes at once and is written as plainly as possible.
+//! Invariants: the oracle shares no code with the parser.
 
 use proptest::prelude::*;
 

@@ -1,13 +1,14 @@
-//! Why a run could not be started, or not be sent a signal: one variant per thing the caller can mend, naming the value.
+//! Why a run could not be started, or could not be sent a signal.
 //!
-//! Owns: the words of these errors. Must not know: Python's exceptions, which the binding maps them to.
-//! Changes together with: `spec`, which finds most of them before a process exists.
+//! Owns: the words of these errors; one variant for each cause that a caller can act on, with the value that caused it.
+//! Must not know: Python's exceptions, which the binding maps them to.
+//! Changes together with: `spec`, which finds most of them before a process exists, and the binding's `errors`.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a run could not be started (nothing was, then), or not be sent a signal.
+/// Why a run could not be started (no process is left then), or could not be sent a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// `argv` is empty, or its first element is.
@@ -55,7 +56,7 @@ pub enum RunError {
         /// The program as given.
         program: OsString,
     },
-    /// The system refused for another reason: too many processes or files, not an executable.
+    /// The system refused for another reason, such as too many processes or a file that is not an executable.
     #[error("cannot start {program:?}: {source}")]
     System {
         /// The program as given.
@@ -63,7 +64,7 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
-    /// A signal was not sent: no such signal, or a process that changed its user.
+    /// A signal was not sent: there is no such signal, or the process changed its user.
     #[error("cannot send signal {number} to the run's process {pid}: {source}")]
     Signal {
         /// The process.

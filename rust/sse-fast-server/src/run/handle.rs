@@ -1,15 +1,16 @@
-//! The handle of a run, with Popen's manners, and the state it shares with the task that supervises it.
+//! The handle of a run, which behaves as Python's `Popen`, and the state that it shares with the supervising task.
 //!
 //! Owns: what is known about the run (exit, last event, ended), waiting for it, signals to its group.
 //! Must not know: pipes, timers, sinks.
-//! Invariants: a signal is sent only under the lock under which the child is also reaped, and only while
-//! it is not; whoever waits is woken by every change, also when the supervising task is dropped.
+//! Invariants: the child is reaped and signalled under one lock, and signalled only before it is reaped. Every change
+//! of exit or end wakes all waiting threads; the end also comes when the supervising task is dropped.
 
 use std::io;
 use std::process::Child;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::watch;
 
@@ -20,17 +21,17 @@ use super::process::Exit;
 /// A child process whose marked lines are a stream. Cheap to clone; dropping it leaves the run alone.
 #[derive(Debug, Clone)]
 pub struct Run {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RunShared>,
 }
 
 /// What the handle and the supervising task share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    /// The process, which is also the leader and the name of its group.
+pub(super) struct RunShared {
+    /// The process, which is also the leader of its group and gives it its number.
     pub(super) pid: Pid,
     /// Everything that changes. Nothing waits or does I/O under it, except reaping a process that is
     /// already dead, which does not wait.
-    state: Mutex<State>,
+    state: Mutex<RunState>,
     /// Notified at exit and at the end.
     changed: Condvar,
     /// Asks the supervising task to end the run.
@@ -38,14 +39,14 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
-    /// `None` once it was reaped: its pid may then be somebody else's.
+struct RunState {
+    /// `None` once it was reaped: its pid may then be another process's.
     child: Option<Child>,
-    /// Set when the exit was seen, which may be before the child is reaped.
+    /// Set when the exit was seen; the child may not be reaped yet.
     exit: Option<Exit>,
     /// The last event of the child that was not a heartbeat.
     last: Option<LastEvent>,
-    /// The terminal event was published.
+    /// Whether the terminal event was published, or never will be.
     ended: bool,
 }
 
@@ -60,9 +61,9 @@ pub(super) struct Stop {
 
 impl Run {
     pub(super) fn new(child: Child, pid: Pid) -> Self {
-        let state = State { child: Some(child), exit: None, last: None, ended: false };
+        let state = RunState { child: Some(child), exit: None, last: None, ended: false };
         let (stop, _) = watch::channel(None);
-        Self { shared: Arc::new(Shared { pid, state: Mutex::new(state), changed: Condvar::new(), stop }) }
+        Self { shared: Arc::new(RunShared { pid, state: Mutex::new(state), changed: Condvar::new(), stop }) }
     }
 
     /// The child's process id; also the id of its process group.
@@ -72,17 +73,17 @@ impl Run {
     }
 
     /// Popen's return code: `None` while the child runs, negative when a signal ended it, 255 when
-    /// somebody else reaped it so that nobody can know.
+    /// something else in this process reaped it, so that its code is unknown.
     #[must_use]
     pub fn poll(&self) -> Option<i32> {
-        self.shared.lock().exit.map(Exit::return_code)
+        self.shared.state.lock().exit.map(Exit::return_code)
     }
 
-    /// Waits for the child's exit, for ever without a timeout. Blocks; call it detached. `None` when the
-    /// time is over, or when the run has ended without its exit being seen: the engine was stopped.
+    /// Waits for the child's exit, without limit if there is no timeout. Blocks; call it detached. `None` when the
+    /// time is over, or when the run ended without its exit being seen because the engine was stopped.
     #[must_use]
     pub fn wait(&self, timeout: Option<Duration>) -> Option<i32> {
-        let over = |state: &State| (state.ended || state.exit.is_some()).then_some(state.exit);
+        let over = |state: &RunState| (state.ended || state.exit.is_some()).then_some(state.exit);
         self.shared.wait_until(timeout, over).flatten().map(Exit::return_code)
     }
 
@@ -96,7 +97,7 @@ impl Run {
     /// Whether the terminal event was published.
     #[must_use]
     pub fn ended(&self) -> bool {
-        self.shared.lock().ended
+        self.shared.state.lock().ended
     }
 
     /// SIGTERM to the child's group; nothing after its exit.
@@ -127,43 +128,39 @@ impl Run {
     /// The name of the child's last event, where it has one; heartbeats do not count.
     #[must_use]
     pub fn status(&self) -> Option<String> {
-        self.shared.lock().last.as_ref()?.status.clone()
+        self.shared.state.lock().last.as_ref()?.status.clone()
     }
 
     /// The data of that event as JSON text: as it is where it is JSON, else as a JSON string.
     #[must_use]
     pub fn result(&self) -> Option<String> {
-        let data = self.shared.lock().last.as_ref()?.data.clone();
+        let data = self.shared.state.lock().last.as_ref()?.data.clone();
         data.map(|data| outcome::json_text(&data))
     }
 }
 
-impl Shared {
-    /// A panic under the lock leaves plain values that are still right.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_until<T>(&self, timeout: Option<Duration>, ready: impl Fn(&State) -> Option<T>) -> Option<T> {
-        // A timeout beyond what the clock can count is for ever.
+impl RunShared {
+    fn wait_until<T>(&self, timeout: Option<Duration>, ready: impl Fn(&RunState) -> Option<T>) -> Option<T> {
+        // A timeout too long for the clock is no timeout.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(found) = ready(&state) {
                 return Some(found);
             }
-            let Some(deadline) = deadline else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            match deadline {
+                None => self.changed.wait(&mut state),
+                Some(deadline) if deadline <= Instant::now() => return None,
+                Some(deadline) => {
+                    self.changed.wait_until(&mut state, deadline);
+                }
+            }
         }
     }
 
-    /// A signal to the group, unless the child's exit was seen.
+    /// Sends a signal to the group, unless the child's exit was seen.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), RunError> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.exit.is_some() || state.child.is_none() {
             return Ok(());
         }
@@ -177,45 +174,45 @@ impl Shared {
     /// SIGKILL to what is left of the group of a run that is being ended, while the unreaped child still
     /// keeps the group's number from being given to another.
     pub(super) fn kill_rest(&self) {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.child.is_some() {
-            // Whatever the system says, nothing better can be done.
+            // The group may be gone already; there is nothing else to try.
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
 
-    /// The exit was seen; from here on `poll` knows it and signals are not sent.
+    /// Notes the exit. From here on `poll` gives it and no signal is sent.
     pub(super) fn set_exit(&self, exit: Exit) {
-        self.lock().exit.get_or_insert(exit);
+        self.state.lock().exit.get_or_insert(exit);
         self.changed.notify_all();
     }
 
     /// Reaps a child whose exit was seen.
     pub(super) fn reap(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.exit.is_some()
             && let Some(mut child) = state.child.take()
         {
-            // It is dead: this does not wait. An error means that somebody else reaped it.
+            // It is dead, so this does not wait. An error means that something else in this process reaped it.
             let _ = child.wait();
         }
     }
 
     pub(super) fn set_last(&self, last: LastEvent) {
-        self.lock().last = Some(last);
+        self.state.lock().last = Some(last);
     }
 
     pub(super) fn last(&self) -> Option<LastEvent> {
-        self.lock().last.clone()
+        self.state.lock().last.clone()
     }
 
     pub(super) fn set_ended(&self) {
-        self.lock().ended = true;
+        self.state.lock().ended = true;
         self.changed.notify_all();
     }
 
-    /// The supervising task is gone, run through or dropped with its runtime. In the second case nobody
-    /// will ever read this child's pipes again: it is killed, and whoever waits is woken without an exit.
+    /// The supervising task is over: it finished, or was dropped with its runtime. In the second case nothing will read
+    /// the child's pipes any more, so the child is killed, and waiting threads are woken without an exit.
     pub(super) fn abandon(&self) {
         self.kill_rest();
         self.set_ended();

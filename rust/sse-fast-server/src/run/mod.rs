@@ -1,21 +1,18 @@
 //! Runs: child processes whose marked output lines are a stream.
 //!
 //! Owns: starting a child, reading its pipes, ending it (timeout, shutdown), its terminal event.
-//! Must not know: HTTP, shards, Python. It publishes through [`EventSink`] and logs through [`LogSink`].
-//! Invariants: events of one pipe are published in order; the terminal event comes after all of them and
-//! exactly once; no signal goes to a pid that was reaped; a slow logger never blocks a child.
+//! Must not know: HTTP, shards, Python. It publishes through [`EventSink`] and logs through [`Logs`](crate::Logs).
+//! Invariants: the events of one pipe are published in order; the terminal event comes after all of them and exactly
+//! once; no signal goes to a pid that was reaped; a slow logger never blocks a child.
 //!
-//! **Threads.** A run is one task on the control runtime that waits for both pipes, the exit and its
-//! timers, so hundreds of idle runs cost no thread. Publishing may wait a second for shards and must not
-//! do that on the runtime: what one read completed is published as one batch by `spawn_blocking`, and
-//! the pipe is not read further until it is done, which keeps the order, bounds the memory and lets a
-//! flood wait in the kernel's pipe. A reader thread per run would be simpler, but benchmark day would
-//! hold hundreds of stacks for children that are silent for minutes. Log lines go to one thread for all
-//! runs (`logs`), because a stuck logger must not use up the pool that publishes.
+//! **Threads.** A run is one task on the control runtime. It waits for both pipes, the exit and its timers, so hundreds
+//! of idle runs cost no thread. Publishing may wait a second for shards, which must not happen on the runtime. So
+//! `spawn_blocking` publishes the events that one read completed as one batch, and the pipe is read again only after
+//! that. This keeps the order, bounds the memory, and lets a flood wait in the kernel's pipe. A reader thread for each
+//! run would be simpler, but hundreds of children that are silent for minutes would each hold a stack.
 
 mod error;
 mod handle;
-mod logs;
 mod outcome;
 mod pipe;
 mod process;
@@ -30,7 +27,6 @@ use std::time::Duration;
 
 pub use error::RunError;
 pub use handle::Run;
-pub use logs::{Level, LogSink};
 pub use registry::Runs;
 pub use spec::RunSpec;
 
@@ -52,7 +48,7 @@ pub trait EventSink: Send + Sync + 'static {
     fn end(&self, data: &str, event: &str);
 }
 
-/// Why a sink took no event, in words for the log.
+/// Why a sink refused an event, in words for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct SinkError(pub String);

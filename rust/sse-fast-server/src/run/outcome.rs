@@ -1,19 +1,20 @@
 //! The terminal event of a run, and what of the child's events it repeats.
 //!
-//! Owns: the JSON of `event: end`. Must not know: how any of its values came about.
-//! Invariants: what is not known is null, never zero; `status` and `result` are of the same event; the
-//! event itself is never above the event limit, whatever the result is.
+//! Owns: the JSON of `event: end`.
+//! Must not know: how a run ends, or who publishes the event.
+//! Invariants: an unknown value is null, never zero; `status` and `result` are of the same event; the data never
+//! exceeds the limit on one event, whatever the result is.
 
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::process::{Exit, signal_name};
 
 /// The name of the terminal event.
 pub(super) const END_EVENT: &str = "end";
-/// Events with this name say that the child lives, nothing about where it is.
+/// Events with this name say that the child lives, but nothing about its progress.
 const HEARTBEAT_EVENT: &str = "heartbeat";
 
 /// The last event of a child.
@@ -43,62 +44,92 @@ pub(super) enum Cause {
 
 /// Everything that the terminal event tells.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct RunOutcome {
     pub(super) exit: Option<Exit>,
     pub(super) last: Option<LastEvent>,
     pub(super) duration: Duration,
     pub(super) cause: Option<Cause>,
 }
 
-impl Outcome {
+/// The terminal event's data, field by field as clients read it.
+#[derive(Serialize)]
+struct EndData<'a> {
+    exit_code: Option<i32>,
+    signal: Option<String>,
+    status: Option<&'a str>,
+    result: Option<Box<RawValue>>,
+    duration_s: f64,
+    #[serde(skip_serializing_if = "is_false")]
+    timeout: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_s: Option<f64>,
+    #[serde(skip_serializing_if = "is_false")]
+    shutdown: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    result_too_large: bool,
+}
+
+impl RunOutcome {
     /// The data of the terminal event, at most `limit` bytes. A result that would make it larger is left
-    /// out, and `"result_too_large": true` says so: it is in the stream already, as an event.
+    /// out, and `"result_too_large": true` says so: the stream has it already, as an event.
     pub(super) fn json(&self, limit: usize) -> String {
-        let result = self.last.as_ref().and_then(|last| last.data.as_deref()).map(json_text);
-        let text = self.json_with(result.as_deref());
-        if text.len() <= limit {
-            return text;
+        let mut data = self.data();
+        let mut text = json_of(&data);
+        if text.len() > limit {
+            (data.result, data.result_too_large) = (None, true);
+            text = json_of(&data);
         }
-        let mut text = self.json_with(None);
-        text.pop();
-        text + r#","result_too_large":true}"#
+        text
     }
 
-    fn json_with(&self, result: Option<&str>) -> String {
-        let (code, signal) = match self.exit {
+    fn data(&self) -> EndData<'_> {
+        let (exit_code, signal) = match self.exit {
             Some(Exit::Code(code)) => (Some(code), None),
             Some(Exit::Signal(number)) => (None, Some(signal_name(number))),
             Some(Exit::Unknown) | None => (None, None),
         };
-        let status = self.last.as_ref().and_then(|last| last.status.as_deref());
-        let text = format!(
-            r#"{{"exit_code":{},"signal":{},"status":{},"result":{},"duration_s":{}{}}}"#,
-            Value::from(code),
-            Value::from(signal),
-            Value::from(status),
-            result.unwrap_or("null"),
-            seconds(self.duration),
-            match self.cause {
-                None => String::new(),
-                Some(Cause::Timeout(limit)) => format!(r#","timeout":true,"timeout_s":{}"#, seconds(limit)),
-                Some(Cause::Shutdown) => r#","shutdown":true"#.to_owned(),
-            },
-        );
-        escape_line_separators(text)
+        let last = self.last.as_ref();
+        let limit = match self.cause {
+            Some(Cause::Timeout(limit)) => Some(seconds(limit)),
+            Some(Cause::Shutdown) | None => None,
+        };
+        EndData {
+            exit_code,
+            signal,
+            status: last.and_then(|last| last.status.as_deref()),
+            result: last.and_then(|last| last.data.as_deref()).map(raw_json),
+            duration_s: seconds(self.duration),
+            timeout: limit.is_some(),
+            timeout_s: limit,
+            shutdown: self.cause == Some(Cause::Shutdown),
+            result_too_large: false,
+        }
     }
+}
+
+fn json_of(data: &EndData<'_>) -> String {
+    // Writing plain fields into a string cannot fail.
+    escape_line_separators(serde_json::to_string(data).unwrap_or_default())
 }
 
 /// Data as JSON text: itself where it is JSON, so that no digit of a number is lost; else a string.
 pub(super) fn json_text(data: &str) -> String {
-    let text = match serde_json::from_str::<&RawValue>(data) {
-        Ok(json) => json.get().to_owned(),
-        Err(_) => Value::from(data).to_string(),
-    };
-    escape_line_separators(text)
+    escape_line_separators(raw_json(data).get().to_owned())
 }
 
-/// Characters that `str.splitlines` takes for line ends, and with it some clients. In JSON they can only
-/// stand inside of strings, where the escape means the same.
+fn raw_json(data: &str) -> Box<RawValue> {
+    // Writing a string as JSON cannot fail.
+    let string = |_| to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    serde_json::from_str(data).unwrap_or_else(string)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Escapes the characters that Python's `str.splitlines`, and with it some clients, takes for line ends. In JSON they
+/// occur only inside strings, where the escape means the same.
 fn escape_line_separators(text: String) -> String {
     if !text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
         return text;
@@ -106,7 +137,7 @@ fn escape_line_separators(text: String) -> String {
     text.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// Seconds to the microsecond: even the shortest run did not take zero.
+/// Seconds to the microsecond, so that even the shortest run does not take zero.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }

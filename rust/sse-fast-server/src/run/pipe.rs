@@ -2,9 +2,8 @@
 //!
 //! Owns: the reads, and telling log lines from what is to be published.
 //! Must not know: the process, why reading has to stop.
-//! Invariants: while there is something to read it is read, whatever the logger does; the next read waits
-//! until what the last one completed is published; a publish is never dropped half-way, so when `drain`
-//! returns everything of this pipe is in the stream.
+//! Invariants: the logger never delays a read. The next read waits until the events of the last one are published. A
+//! publish is never dropped half-way, so when `read_to_end` returns every event of this pipe is in the stream.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use sse_fast_core::lines::{Item, MarkedLines};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 
-use super::logs::{Level, RunLog};
 use super::publisher::Publisher;
+use crate::logs::{Level, LogSource};
 
-/// One read. A quarter of the kernel's pipe: few calls in a flood, and 32 KiB for an idle run.
+/// The bytes of one read: a quarter of the kernel's pipe, so a flood takes few calls and an idle run only 32 KiB.
 const READ_BYTES: usize = 16 * 1024;
-/// What is still taken after reading has to stop: more than a pipe holds, and an end to a writer that has none.
+/// The most that is read after the stop: more than a pipe holds, and a bound for a grandchild that goes on writing.
 const LAST_BYTES: usize = 1024 * 1024;
 
 /// One pipe of a child.
@@ -28,7 +27,7 @@ pub(super) struct Pipe {
     pub(super) name: &'static str,
     pub(super) lines: MarkedLines,
     pub(super) publisher: Arc<Publisher>,
-    pub(super) log: RunLog,
+    pub(super) log: LogSource,
 }
 
 /// The end of a pipe that is read; needs the runtime's context.
@@ -36,29 +35,29 @@ pub(super) fn receiver(end: impl Into<OwnedFd>) -> std::io::Result<Receiver> {
     Receiver::from_owned_fd(end.into())
 }
 
-async fn told_to(stop: &mut watch::Receiver<bool>) {
-    // An error means that the other side is gone, which is a reason to stop as well.
+async fn until_set(stop: &mut watch::Receiver<bool>) {
+    // An error means that the supervisor is gone, which is a reason to stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Pipe {
-    /// Reads until the pipe is closed or `stop` turns true, then hands over what was left unfinished.
-    pub(super) async fn drain(mut self, from: Receiver, mut stop: watch::Receiver<bool>) {
+    /// Reads until the pipe is closed or `stop` turns true, then publishes an event that was left unfinished.
+    pub(super) async fn read_to_end(mut self, from: Receiver, mut stop: watch::Receiver<bool>) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let ready = tokio::select! {
                 ready = from.readable() => ready,
-                () = told_to(&mut stop) => {
-                    self.take_rest(&from, &mut buffer).await;
+                () = until_set(&mut stop) => {
+                    self.read_rest(&from, &mut buffer).await;
                     break;
                 }
             };
             match ready.and_then(|()| from.try_read(&mut buffer)) {
                 Ok(0) => break,
-                Ok(read) => self.take(&buffer[..read]).await,
+                Ok(read) => self.parse(&buffer[..read]).await,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    self.log.line(Level::Error, &format!("{} cannot be read: {error}", self.name));
+                    self.log.put(Level::Error, &format!("{} cannot be read: {error}", self.name));
                     break;
                 }
             }
@@ -68,25 +67,25 @@ impl Pipe {
         self.deliver(items).await;
     }
 
-    /// What is in the pipe now. Asks the kernel itself, because the runtime may not have heard of it yet.
-    async fn take_rest(&mut self, from: &Receiver, buffer: &mut [u8]) {
+    /// Reads what the pipe holds now. Asks the kernel itself, because the runtime may not know of it yet.
+    async fn read_rest(&mut self, from: &Receiver, buffer: &mut [u8]) {
         let mut taken = 0;
         while taken < LAST_BYTES {
             match rustix::io::read(from, &mut *buffer) {
                 Ok(0) => return,
                 Ok(read) => {
                     taken += read;
-                    self.take(&buffer[..read]).await;
+                    self.parse(&buffer[..read]).await;
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
         let name = self.name;
-        self.log.line(Level::Warning, &format!("{name} is still open after the end; what comes now is lost"));
+        self.log.put(Level::Warning, &format!("{name} is still open after the end; later output is lost"));
     }
 
-    async fn take(&mut self, bytes: &[u8]) {
+    async fn parse(&mut self, bytes: &[u8]) {
         let mut items = Vec::new();
         self.lines.push(bytes, &mut items);
         self.deliver(items).await;
@@ -97,11 +96,11 @@ impl Pipe {
         let mut events = Vec::new();
         for item in items {
             match item {
-                Item::Log(text) => self.log.line(Level::Info, &format!("{name}: {text}")),
+                Item::Log(text) => self.log.put(Level::Info, &format!("{name}: {text}")),
                 Item::LongLog { start, length } => {
-                    self.log.line(Level::Info, &format!("{name}: {start}… (the start of a line of {length} bytes)"));
+                    self.log.put(Level::Info, &format!("{name}: {start}… (the start of a line of {length} bytes)"));
                 }
-                Item::Ignored(text) => self.log.line(Level::Warning, &format!("{name}: marked line ignored: {text}")),
+                Item::Ignored(text) => self.log.put(Level::Warning, &format!("{name}: marked line ignored: {text}")),
                 item @ (Item::Event(_) | Item::Rejected { .. }) => events.push(item),
             }
         }
@@ -110,7 +109,7 @@ impl Pipe {
         }
         let publisher = Arc::clone(&self.publisher);
         if let Err(error) = tokio::task::spawn_blocking(move || publisher.publish(events)).await {
-            self.log.line(Level::Error, &format!("{name}: events lost: {error}"));
+            self.log.put(Level::Error, &format!("{name}: events lost: {error}"));
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The child as the system sees it: start, exit without reaping, signals by name.
+//! The child as the operating system sees it: start, exit without reaping, signals by name.
 //!
-//! Owns: system calls about processes. Must not know: streams, markers, timers of a run.
-//! Invariants: seeing an exit does not reap (`waitid` with `NOWAIT`), so the pid and its group stay
-//! reserved until `handle` decides to reap, and a signal can never reach somebody else's process.
+//! Owns: system calls about processes.
+//! Must not know: streams, markers, timers of a run.
+//! Invariants: seeing an exit does not reap (`waitid` with `NOWAIT`). So the pid and its group stay reserved until
+//! `handle` reaps the child, and a signal never reaches another process.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,9 +16,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::RunError;
-use super::spec::Prepared;
+use super::spec::PreparedCommand;
 
-/// How often an exit is looked for where the system has no pidfd.
+/// How often the exit is checked where the system has no pidfd.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The signals that a run may meet, by the name that the terminal event carries.
@@ -57,7 +58,7 @@ pub(super) enum Exit {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
-    /// Somebody else in this program reaped it (`waitpid(-1)`, SIGCHLD ignored): nobody can know.
+    /// Something else in this process reaped it (`waitpid(-1)`, SIGCHLD ignored), so its code is lost.
     Unknown,
 }
 
@@ -72,14 +73,14 @@ impl Exit {
     }
 }
 
-/// The name of a signal, `SIG<number>` for one without.
+/// The name of a signal; `SIG<number>` for one that has none.
 pub(super) fn signal_name(number: i32) -> String {
     let known = SIGNALS.iter().find(|(signal, _)| signal.as_raw() == number);
     known.map_or_else(|| format!("SIG{number}"), |(_, name)| (*name).to_owned())
 }
 
 /// Starts the child. Blocks until it executes its program, or until the system refused.
-pub(super) fn spawn(prepared: &mut Prepared, program: &OsStr) -> Result<Child, RunError> {
+pub(super) fn spawn(prepared: &mut PreparedCommand, program: &OsStr) -> Result<Child, RunError> {
     let program = program.to_owned();
     prepared.command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => RunError::NotFound { program },
@@ -88,7 +89,7 @@ pub(super) fn spawn(prepared: &mut Prepared, program: &OsStr) -> Result<Child, R
     })
 }
 
-/// The pid of a child that was not reaped; `None` cannot happen for a pid that the system gave.
+/// The pid of a child that was not reaped. Every pid that the system gives fits, so `None` does not happen.
 pub(super) fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
@@ -96,7 +97,7 @@ pub(super) fn pid_of(child: &Child) -> Option<Pid> {
 /// Returns when the process has exited. Cancel-safe; does not reap.
 pub(super) async fn exited(pid: Pid) -> Exit {
     if let Some(pidfd) = watched_pidfd(pid) {
-        // An error means that the runtime is going down; the loop below then tells the truth or is dropped.
+        // An error means that the runtime is shutting down. The loop below asks the system itself, or is dropped.
         let _ = pidfd.readable().await;
     }
     loop {

@@ -1,67 +1,64 @@
 //! All runs of a server: starting them, and ending them when it shuts down.
 //!
-//! Owns: the set of live runs and the log thread they share.
+//! Owns: the set of live runs.
 //! Must not know: what a run does between its start and its end.
-//! Invariants: a run is in the set from its start until its terminal event; once `stop_all` was called no
-//! run starts, and one that was just starting is stopped with the others.
+//! Invariants: a run is in the set from its start until its terminal event. After `stop_all` no run starts, and one
+//! that was just starting is stopped like the others.
 
 use std::collections::HashMap;
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{MarkedLines, Markers};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::handle::{Run, Stop};
-use super::logs::{Level, LogQueue, LogSink, RunLog};
 use super::pipe::{Pipe, receiver};
 use super::process;
 use super::publisher::Publisher;
 use super::supervise::{Reading, Supervisor};
 use super::{EventSink, RunError, RunSpec};
+use crate::logs::{Level, Logs};
+
+/// The logger of all records about runs.
+const LOGGER: &str = "sse_fast.run";
 
 /// The runs of one server. Cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
-    inner: Arc<Inner>,
+    set: Arc<RunSet>,
 }
 
-struct Inner {
-    handle: Handle,
-    logs: Arc<LogQueue>,
-    /// Held to add, remove and list; a run is started outside of it.
-    live: Mutex<Live>,
-    /// How many are live, for `stop_all` to wait on.
+struct RunSet {
+    /// The control runtime, on which runs are supervised; `None` once it has ended, for a handle keeps its descriptors.
+    runtime: Mutex<Option<Handle>>,
+    logs: Logs,
+    /// Held to add, remove and list runs. No run is started under it.
+    live: Mutex<LiveRuns>,
+    /// How many runs are live; `stop_all` waits on it.
     count: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Live {
+struct LiveRuns {
+    /// The runs by number, which unlike a pid is used once.
     runs: HashMap<u64, Run>,
-    /// Number of the next run: a pid may come again.
+    /// The number of the next run.
     next: u64,
-    /// Set by `stop_all`, for ever.
+    /// Set by `stop_all` and never cleared.
     stop: Option<Stop>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.logs.close();
-    }
-}
-
 impl Runs {
-    /// The runs of a server whose control runtime is `handle` (with I/O and time enabled).
-    ///
-    /// # Errors
-    /// No thread could be started for the log.
-    pub fn new(handle: Handle, log: Arc<dyn LogSink>) -> std::io::Result<Self> {
-        let logs = LogQueue::start(log)?;
+    /// The runs of a server whose control runtime is `handle` (with I/O and time enabled). What children print, and
+    /// what happens to them, goes to `logs`.
+    pub fn new(handle: Handle, logs: Logs) -> Self {
         let (count, _) = watch::channel(0);
-        Ok(Self { inner: Arc::new(Inner { handle, logs, live: Mutex::default(), count }) })
+        Self { set: Arc::new(RunSet { runtime: Mutex::new(Some(handle)), logs, live: Mutex::default(), count }) }
     }
 
     /// Starts a child whose marked lines are published into `sink`. Blocks until the child executes its
@@ -70,7 +67,7 @@ impl Runs {
     /// # Errors
     /// The spec is wrong, the system refused, or the server is shutting down. Nothing was started then.
     pub fn start(&self, spec: &RunSpec, sink: Arc<dyn EventSink>) -> Result<Run, RunError> {
-        if self.inner.lock().stop.is_some() {
+        if self.set.live.lock().stop.is_some() {
             return Err(RunError::ShuttingDown);
         }
         let program = spec.argv.first().cloned().unwrap_or_default();
@@ -84,24 +81,27 @@ impl Runs {
     /// How many runs have not published their terminal event yet.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.inner.lock().runs.len()
+        self.set.live.lock().runs.len()
     }
 
     /// Ends all runs and refuses new ones: SIGTERM, after each run's grace SIGKILL, terminal events. SIGKILL
     /// comes after three quarters of `drain` at the latest, so that the terminal events still get out.
-    /// Returns when all have ended and their logs are written, or after `drain`, with how many have not.
+    /// Returns when all have ended, or after `drain`, with the number of those that have not.
     pub async fn stop_all(&self, drain: Duration) -> usize {
         let now = Instant::now();
         let far = now + Duration::from_secs(3600 * 24);
         let end_at = now.checked_add(drain).unwrap_or(far);
         let stop = Stop { kill_at: now.checked_add(drain / 4 * 3).unwrap_or(far), end_at };
-        self.inner.lock().request_stop(stop);
-        let mut count = self.inner.count.subscribe();
-        // Both an elapsed deadline and an error are answered by the count.
+        self.set.live.lock().request_stop(stop);
+        let mut count = self.set.count.subscribe();
+        // After the deadline, and also after an error, the count below is the answer.
         let _ = tokio::time::timeout_at(end_at.into(), count.wait_for(|count| *count == 0)).await;
-        let logs = Arc::clone(&self.inner.logs);
-        let _ = tokio::task::spawn_blocking(move || logs.flush(end_at)).await;
         self.live()
+    }
+
+    /// Lets the control runtime go, which has ended.
+    pub fn let_go(&self) {
+        self.set.runtime.lock().take();
     }
 
     /// Puts a started child under supervision. On an error it is killed.
@@ -112,7 +112,12 @@ impl Runs {
         markers: &Markers,
         sink: Arc<dyn EventSink>,
     ) -> std::io::Result<Run> {
-        let _context = self.inner.handle.enter();
+        let Some(runtime) = self.set.runtime.lock().clone() else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(std::io::Error::other("the server has ended"));
+        };
+        let _context = runtime.enter();
         let pipes = match (child.stdout.take(), child.stderr.take()) {
             (Some(stdout), Some(stderr)) => receiver(stdout).and_then(|stdout| Ok((stdout, receiver(stderr)?))),
             _ => Err(std::io::Error::other("the process has no pipes")),
@@ -127,8 +132,8 @@ impl Runs {
             }
         };
         let run = Run::new(child, pid);
-        let log = RunLog::new(Arc::clone(&self.inner.logs), &spec.stream_name);
-        log.line(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
+        let log = self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name));
+        log.put(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
         let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared)));
         let (stop_reading, stop) = watch::channel(false);
         let pipe = |name| Pipe {
@@ -137,7 +142,7 @@ impl Runs {
             publisher: Arc::clone(&publisher),
             log: log.clone(),
         };
-        let (out, err) = (pipe("stdout").drain(stdout, stop.clone()), pipe("stderr").drain(stderr, stop));
+        let (out, err) = (pipe("stdout").read_to_end(stdout, stop.clone()), pipe("stderr").read_to_end(stderr, stop));
         let reading: Reading = Box::pin(async {
             tokio::join!(out, err);
         });
@@ -152,23 +157,19 @@ impl Runs {
             event_limit: MAX_EVENT_BYTES,
             stop_reading,
         };
-        let member = self.inner.add(run.clone());
-        self.inner.handle.spawn(async move {
+        let registration = self.set.add(run.clone());
+        runtime.spawn(async move {
             supervisor.run(reading).await;
-            drop(member);
+            drop(registration);
         });
         Ok(run)
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a run for as long as the returned member lives.
-    fn add(self: &Arc<Self>, run: Run) -> Member {
-        let mut live = self.lock();
+impl RunSet {
+    /// Adds a run for as long as the returned registration lives.
+    fn add(self: &Arc<Self>, run: Run) -> Registration {
+        let mut live = self.live.lock();
         let number = live.next;
         live.next += 1;
         if let Some(stop) = live.stop {
@@ -176,11 +177,11 @@ impl Inner {
         }
         live.runs.insert(number, run);
         self.count.send_replace(live.runs.len());
-        Member { inner: Arc::clone(self), number }
+        Registration { set: Arc::clone(self), number }
     }
 }
 
-impl Live {
+impl LiveRuns {
     fn request_stop(&mut self, stop: Stop) {
         self.stop = Some(stop);
         for run in self.runs.values() {
@@ -189,17 +190,17 @@ impl Live {
     }
 }
 
-/// A place in the set, given up when dropped, also with the runtime.
-struct Member {
-    inner: Arc<Inner>,
+/// Keeps a run in the set. It is dropped when the run's task ends, or with the runtime.
+struct Registration {
+    set: Arc<RunSet>,
     number: u64,
 }
 
-impl Drop for Member {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let mut live = self.inner.lock();
+        let mut live = self.set.live.lock();
         let gone = live.runs.remove(&self.number);
-        self.inner.count.send_replace(live.runs.len());
+        self.set.count.send_replace(live.runs.len());
         drop((live, gone));
     }
 }

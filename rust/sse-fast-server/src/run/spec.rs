@@ -1,9 +1,9 @@
-//! What a run is asked to be, and the command that this makes.
+//! The specification of a run, and the command made from it.
 //!
 //! Owns: checking a [`RunSpec`], the child's environment, the random marker.
 //! Must not know: what happens once the process exists.
-//! Invariants: a `Prepared` can only fail to start for reasons outside of it; its marker is fresh, 128
-//! random bits, and is known to this run's child alone.
+//! Invariants: a [`PreparedCommand`] can fail to start only for a reason of the operating system. Its marker has 128
+//! fresh random bits, and only this run's child is given it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -19,9 +19,9 @@ use super::RunError;
 
 /// Names the marker to the child; `sse_fast.runner` reads it.
 const MARKER_VARIABLE: &str = "SSE_FAST_MARKER";
-/// Keeps a Python child from holding its lines back: a pipe makes it buffer 8 KiB otherwise.
+/// Makes a Python child write each line at once; into a pipe it would otherwise collect 8 KiB first.
 const UNBUFFERED_VARIABLE: &str = "PYTHONUNBUFFERED";
-/// Long enough for any readable marker, and far below the start that is kept of a long line.
+/// Long enough for any readable marker, and much shorter than the start that is kept of a long line.
 const MARKER_BYTES: usize = 256;
 
 /// A child process to start.
@@ -34,26 +34,26 @@ pub struct RunSpec {
     /// Its whole environment; the server's own where not given. `SSE_FAST_MARKER` is always set, and
     /// `PYTHONUNBUFFERED=1` unless the environment says something about it.
     pub env: Option<Vec<(OsString, OsString)>>,
-    /// The marker that everyone knows; `None` accepts the run's random one only.
+    /// The fixed marker that every program may use; `None` accepts only the run's random one.
     pub marker: Option<String>,
     /// How long it may take before it is ended.
     pub timeout: Option<Duration>,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
-    /// How long pipes that outlive the process are still read.
+    /// How long pipes that stay open after the exit are still read.
     pub drain: Duration,
     /// What log lines begin with.
     pub stream_name: String,
 }
 
 /// A checked spec: the command and the markers of its output.
-pub(super) struct Prepared {
+pub(super) struct PreparedCommand {
     pub(super) command: Command,
     pub(super) markers: Markers,
 }
 
 impl RunSpec {
-    pub(super) fn prepare(&self) -> Result<Prepared, RunError> {
+    pub(super) fn prepare(&self) -> Result<PreparedCommand, RunError> {
         let (program, arguments) = self.checked_argv()?;
         let random = random_marker(program)?;
         let mut command = Command::new(program);
@@ -64,7 +64,7 @@ impl RunSpec {
         }
         self.set_environment(&mut command, &random)?;
         let fixed = self.checked_marker()?.map(|marker| marker.as_bytes().to_vec());
-        Ok(Prepared { command, markers: Markers { random: random.into_bytes(), fixed } })
+        Ok(PreparedCommand { command, markers: Markers { random: random.into_bytes(), fixed } })
     }
 
     fn checked_argv(&self) -> Result<(&OsString, &[OsString]), RunError> {
@@ -110,7 +110,7 @@ impl RunSpec {
     }
 }
 
-/// A missing directory and a missing program give the same error when starting; this tells them apart.
+/// Tells a missing directory from a missing program; starting the child gives the same error for both.
 fn check_cwd(cwd: &Path) -> Result<(), RunError> {
     let refused = |source| RunError::BadCwd { cwd: cwd.to_owned(), source };
     match std::fs::metadata(cwd) {

@@ -1,9 +1,10 @@
 //! The life of a run, from its start to its terminal event.
 //!
-//! Owns: the order of things: run, end it early (timeout, shutdown), drain the pipes, reap, terminal event.
+//! Owns: the order of the phases: running, being ended early (timeout, shutdown), reading the pipes to their end,
+//! reaping, the terminal event.
 //! Must not know: how lines are parsed or published.
-//! Invariants: the terminal event comes once, after both pipes; every phase after the exit has a deadline;
-//! a run that is ended early is reaped only after what is left of its group was killed.
+//! Invariants: the terminal event comes once, after both pipes; every phase after the exit has a deadline; a run that
+//! is ended early is reaped only after the rest of its group was killed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,27 +15,27 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::handle::{Shared, Stop};
-use super::logs::{Level, RunLog};
-use super::outcome::{Cause, Outcome};
+use super::handle::{RunShared, Stop};
+use super::outcome::{Cause, RunOutcome};
 use super::process::{Exit, exited};
 use super::publisher::Publisher;
+use crate::logs::{Level, LogSource};
 
-/// Far enough to be never, near enough for every clock.
+/// A deadline for what has none: ten years, which every clock can still count.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// One run under supervision.
 pub(super) struct Supervisor {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RunShared>,
     pub(super) publisher: Arc<Publisher>,
-    pub(super) log: RunLog,
-    /// Just before the process was started.
+    pub(super) log: LogSource,
+    /// The moment just before the process was started.
     pub(super) started: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
     pub(super) drain: Duration,
     pub(super) event_limit: usize,
-    /// Tells the pipes to stop reading.
+    /// True tells the pipes to stop reading.
     pub(super) stop_reading: watch::Sender<bool>,
 }
 
@@ -50,10 +51,10 @@ struct Ending {
     end_at: Option<Instant>,
 }
 
-/// Wakes whoever waits, also when the task is dropped with its runtime.
-struct Abandon(Arc<Shared>);
+/// Wakes the threads that wait for the run, also when the task is dropped with its runtime.
+struct AbandonOnDrop(Arc<RunShared>);
 
-impl Drop for Abandon {
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.abandon();
     }
@@ -62,7 +63,7 @@ impl Drop for Abandon {
 impl Supervisor {
     /// Supervises the run until its terminal event is published.
     pub(super) async fn run(self, mut reading: Reading) {
-        let abandon = Abandon(Arc::clone(&self.shared));
+        let abandon = AbandonOnDrop(Arc::clone(&self.shared));
         let mut read = false;
         let (exit, ending) = self.until_exit(&mut reading, &mut read).await;
         let duration = self.started.elapsed();
@@ -73,15 +74,16 @@ impl Supervisor {
             }
         }
         if !read {
-            self.until_drained(reading, ending.as_ref()).await;
+            self.until_read(reading, ending.as_ref()).await;
         }
         if ending.is_some() {
             self.shared.kill_rest();
             self.shared.reap();
         }
-        self.end(Outcome { exit, last: self.shared.last(), duration, cause: ending.map(|ending| ending.cause) }).await;
+        self.end(RunOutcome { exit, last: self.shared.last(), duration, cause: ending.map(|ending| ending.cause) })
+            .await;
         if exit.is_none() {
-            // It hangs in the kernel. Its stream is over, but it has to be reaped when it comes back.
+            // It hangs in the kernel. Its stream is over, but the process must be reaped once it exits.
             self.shared.set_ended();
             self.shared.set_exit(exited(self.shared.pid).await);
             self.shared.reap();
@@ -89,7 +91,7 @@ impl Supervisor {
         drop(abandon);
     }
 
-    /// Until the process has exited; `None` when not even SIGKILL ended it within `drain`.
+    /// Waits until the process has exited; `None` when not even SIGKILL ended it within `drain`.
     async fn until_exit(&self, reading: &mut Reading, read: &mut bool) -> (Option<Exit>, Option<Ending>) {
         let mut exit = std::pin::pin!(exited(self.shared.pid));
         let mut stop = self.shared.stop.subscribe();
@@ -114,7 +116,7 @@ impl Supervisor {
                     None => ending = Some(self.time_out()),
                     Some(ending) if !ending.killed => self.kill(ending),
                     Some(_) => {
-                        self.log.line(Level::Error, "the process does not exit, not even after SIGKILL");
+                        self.log.put(Level::Error, "the process does not exit, not even after SIGKILL");
                         return (None, ending);
                     }
                 },
@@ -122,11 +124,11 @@ impl Supervisor {
         }
     }
 
-    /// The pipes after the exit: a grandchild may hold them open, but not longer than `drain`.
-    async fn until_drained(&self, mut reading: Reading, ending: Option<&Ending>) {
+    /// Waits until the pipes are read to their end. A grandchild may hold them open, but for no longer than `drain`.
+    async fn until_read(&self, mut reading: Reading, ending: Option<&Ending>) {
         let mut deadline = Instant::now() + self.drain.min(NEVER);
         if let Some(ending) = ending {
-            // Others in the group have their grace, too, to write their last event.
+            // The other processes of the group have their grace too, to write their last event.
             deadline = deadline.max(ending.kill_at);
             deadline = ending.end_at.map_or(deadline, |end_at| deadline.min(end_at));
         }
@@ -148,16 +150,16 @@ impl Supervisor {
 
     fn time_out(&self) -> Ending {
         let limit = self.timeout.unwrap_or_default();
-        self.log.line(Level::Warning, &format!("SIGTERM after the timeout of {} s", limit.as_secs_f64()));
+        self.log.put(Level::Warning, &format!("SIGTERM after the timeout of {} s", limit.as_secs_f64()));
         self.terminate();
         let kill_at = Instant::now() + self.grace.min(NEVER);
         Ending { cause: Cause::Timeout(limit), kill_at, killed: false, end_at: None }
     }
 
-    /// The server shuts down: the run is ended, or its ending is hurried.
+    /// Ends the run because the server shuts down; a run that is being ended gets the earlier deadlines.
     fn stop(&self, request: Stop, ending: &mut Option<Ending>) {
         let ending = ending.get_or_insert_with(|| {
-            self.log.line(Level::Info, "SIGTERM: the server is shutting down");
+            self.log.put(Level::Info, "SIGTERM: the server is shutting down");
             self.terminate();
             let kill_at = Instant::now() + self.grace.min(NEVER);
             Ending { cause: Cause::Shutdown, kill_at, killed: false, end_at: None }
@@ -170,30 +172,29 @@ impl Supervisor {
 
     fn terminate(&self) {
         if let Err(error) = self.shared.signal(Signal::TERM) {
-            self.log.line(Level::Error, &error.to_string());
+            self.log.put(Level::Error, &error.to_string());
         }
     }
 
     fn kill(&self, ending: &mut Ending) {
         ending.killed = true;
-        self.log.line(Level::Warning, "SIGKILL: the process did not exit after SIGTERM");
+        self.log.put(Level::Warning, "SIGKILL: the process did not exit after SIGTERM");
         self.shared.kill_rest();
     }
 
-    async fn end(&self, outcome: Outcome) {
+    async fn end(&self, outcome: RunOutcome) {
         let how = match outcome.exit {
             Some(Exit::Code(code)) => format!("exited with code {code}"),
             Some(Exit::Signal(number)) => {
                 format!("ended by {}", super::process::signal_name(number))
             }
-            Some(Exit::Unknown) => "exited; its code is unknown, because it was reaped elsewhere".to_owned(),
+            Some(Exit::Unknown) => "exited; its code is unknown, because something else reaped it".to_owned(),
             None => "given up".to_owned(),
         };
-        self.log.line(Level::Info, &format!("{how} after {:.3} s", outcome.duration.as_secs_f64()));
-        self.log.finish();
+        self.log.put(Level::Info, &format!("{how} after {:.3} s", outcome.duration.as_secs_f64()));
         let (publisher, limit) = (Arc::clone(&self.publisher), self.event_limit);
         if let Err(error) = tokio::task::spawn_blocking(move || publisher.end(&outcome, limit)).await {
-            self.log.line(Level::Error, &format!("the terminal event is lost: {error}"));
+            self.log.put(Level::Error, &format!("the terminal event is lost: {error}"));
         }
         self.shared.set_ended();
     }

@@ -1,6 +1,8 @@
-//! Runs of real processes (`sh`, `python3`) against a sink that records.
+//! Runs of real processes (`sh`, `python3`) that publish into a recorder.
 //!
-//! Every wait has a deadline; what has to happen in an order is ordered by pipes and files, not by sleeps.
+//! Owns: the recorder, and how a test starts a run.
+//! Invariants: every wait has a deadline; events that must happen in an order are ordered by pipes and files, not by
+//! sleeps.
 
 mod ending;
 mod output;
@@ -8,22 +10,24 @@ mod runner;
 mod start;
 
 use std::ffi::OsString;
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::logs::{Level, Logs};
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// One runtime thread for all tests, as on a control runtime: anything that blocks it is seen.
+/// One runtime thread for all tests, as on a control runtime, so that work which blocks it makes tests fail.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
-/// What was published: name, data. The terminal event is last.
+/// Records what a run publishes and logs.
 #[derive(Default)]
 struct Recorder {
     state: Mutex<Recorded>,
@@ -36,6 +40,7 @@ struct Recorder {
 
 #[derive(Default)]
 struct Recorded {
+    /// Name and data of each event but the terminal one.
     events: Vec<(String, String)>,
     end: Option<(String, Value)>,
     logs: Vec<(Level, String)>,
@@ -45,20 +50,19 @@ impl Recorder {
     /// Waits until `ready` gives something; panics with what there is after the deadline.
     fn until<T>(&self, what: &str, ready: impl Fn(&Recorded) -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         loop {
             if let Some(found) = ready(&state) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
             assert!(
-                !left.is_zero(),
+                Instant::now() < deadline,
                 "no {what}: events {:?}, end {:?}, logs {:?}",
                 state.events,
                 state.end,
                 state.logs
             );
-            state = self.changed.wait_timeout(state, left).unwrap().0;
+            self.changed.wait_until(&mut state, deadline);
         }
     }
 
@@ -69,7 +73,7 @@ impl Recorder {
     /// All events, once the stream has ended.
     fn events(&self) -> Vec<(String, String)> {
         self.end();
-        self.state.lock().unwrap().events.clone()
+        self.state.lock().events.clone()
     }
 
     fn wait_for_event(&self, name: &str) {
@@ -83,13 +87,13 @@ impl Recorder {
     /// The log lines of the child itself, once everything is written.
     fn child_logs(&self) -> Vec<String> {
         self.wait_for_log(" after ");
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let of_child = |text: &String| text.contains(": stdout: ") || text.contains(": stderr: ");
         state.logs.iter().map(|(_, text)| text.clone()).filter(of_child).collect()
     }
 
     fn record(&self, change: impl FnOnce(&mut Recorded)) {
-        change(&mut self.state.lock().unwrap());
+        change(&mut self.state.lock());
         self.changed.notify_all();
     }
 }
@@ -119,11 +123,22 @@ impl EventSink for Recorder {
     }
 }
 
-impl LogSink for Recorder {
-    fn log(&self, level: Level, logger: &'static str, text: String) {
-        assert_eq!(logger, "sse_fast.run");
-        self.record(|state| state.logs.push((level, text)));
-    }
+/// The log of runs, and a thread that records what it takes from it until nothing has come for `DEADLINE`.
+fn recorded_logs(recorder: &Arc<Recorder>) -> Logs {
+    let logs = Logs::default();
+    take_logs(logs.clone(), Arc::clone(recorder));
+    logs
+}
+
+fn take_logs(logs: Logs, recorder: Arc<Recorder>) {
+    std::thread::spawn(move || {
+        while let Some(batch) = logs.take(DEADLINE).filter(|batch| !batch.is_empty()) {
+            for record in batch {
+                assert_eq!(record.logger, "sse_fast.run");
+                recorder.record(|state| state.logs.push((record.level, record.text)));
+            }
+        }
+    });
 }
 
 fn spec(argv: &[&str]) -> RunSpec {
@@ -149,8 +164,7 @@ fn python(script: &str) -> RunSpec {
 
 fn start_with(spec: &RunSpec, recorder: Recorder) -> (Run, Arc<Recorder>) {
     let recorder = Arc::new(recorder);
-    let log: Arc<dyn LogSink> = Arc::<Recorder>::clone(&recorder);
-    let runs = Runs::new(RUNTIME.handle().clone(), log).unwrap();
+    let runs = Runs::new(RUNTIME.handle().clone(), recorded_logs(&recorder));
     let run = runs.start(spec, Arc::<Recorder>::clone(&recorder) as Arc<dyn EventSink>).unwrap();
     (run, recorder)
 }

@@ -67,6 +67,8 @@ pub(super) struct Account {
     pub(super) spent: Spent,
     /// Of that, since it last took a byte.
     pub(super) idle: Micros,
+    /// Whether it has not had everything since its socket filled.
+    pub(super) behind: bool,
     /// It has used up its share: publishers wait for it again once it has everything.
     pub(super) slow: bool,
 }
@@ -174,18 +176,19 @@ impl<S: Sink> Connection<S> {
             Taken::Gone => (taken, 0),
             Taken::Some(some) => {
                 unwritten.advance(some);
-                self.keep(Some(unwritten));
+                let _ = self.keep(Some(unwritten));
                 (taken, some)
             }
         }
     }
 
-    /// The socket is full; this comes first when it takes bytes again.
-    pub(super) fn keep(&mut self, unwritten: Option<Unwritten>) {
+    /// The socket is full; this comes first when it takes bytes again. Says whether it had everything until now.
+    pub(super) fn keep(&mut self, unwritten: Option<Unwritten>) -> bool {
         let account = self.account.get_or_insert_default();
         debug_assert!(account.unwritten.is_none(), "what was begun is ended before anything else begins");
         account.unwritten = unwritten;
         self.flow = Flow::Full;
+        !std::mem::replace(&mut account.behind, true)
     }
 
     /// The socket takes bytes again, and everything that was begun is written.
@@ -199,8 +202,7 @@ impl<S: Sink> Connection<S> {
     pub(super) fn has_everything(&mut self, now: Micros) {
         if let Some(account) = &mut self.account {
             debug_assert!(account.unwritten.is_none(), "it has everything");
-            account.slow = false;
-            account.idle = 0;
+            (account.behind, account.slow, account.idle) = (false, false, 0);
             if account.spent.is_clear(now) {
                 self.account = None;
             }

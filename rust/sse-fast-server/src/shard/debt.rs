@@ -19,6 +19,7 @@ use sse_fast_core::id::Position;
 use sse_fast_core::lag::{self, Pace};
 use sse_fast_core::options::{OnLag, StreamOptions};
 
+use super::asked::Question;
 use super::machine::Shard;
 use super::net::Net;
 use super::subscriber::{KEPT_UP, Subscriber};
@@ -26,39 +27,9 @@ use super::table::SubscriberKey;
 use crate::delivery::{LocalKey, Patience};
 use crate::stream::Inner;
 
-/// How long a publisher that waits for sockets may have to wait until its shard looks by itself: what is charged is
-/// charged in pieces of this.
-const LOOK: Micros = 10_000;
-
 /// Full subscribers that may be looked at in a microsecond: a look at one takes 20 ns, and looks may take a sixteenth of
 /// the shard's time.
 const LOOKS_IN_A_MICROSECOND: Micros = 3;
-
-/// Streams whose publishers wait; few.
-#[derive(Default)]
-pub(super) struct Asked {
-    streams: Vec<Question>,
-}
-
-/// A publisher waits for this stream.
-struct Question {
-    local: LocalKey,
-    /// What came before is charged.
-    charged_until: Micros,
-    /// Not looked at before this.
-    next_look: Micros,
-}
-
-impl Asked {
-    /// When to look by itself.
-    pub(super) fn next_look(&self) -> Option<Micros> {
-        self.streams.iter().map(|question| question.next_look.max(question.charged_until + LOOK)).min()
-    }
-
-    fn forget(&mut self, local: LocalKey) {
-        self.streams.retain(|question| question.local != local);
-    }
-}
 
 impl<N: Net> Shard<N> {
     /// A subscriber will be given what begins at its cursor, now that its socket takes bytes: it comes, or recovers. Under
@@ -126,24 +97,17 @@ impl<N: Net> Shard<N> {
     pub(super) fn asked(&mut self, key: LocalKey) {
         let local = &mut self.locals[key];
         self.agenda.hurry(key, &mut local.stage);
-        if self.asked.streams.iter().all(|question| question.local != key) {
-            self.asked.streams.push(Question { local: key, charged_until: self.now, next_look: 0 });
-        }
-    }
-
-    /// The shard keeps the stream no longer.
-    pub(super) fn forget_question(&mut self, key: LocalKey) {
-        self.asked.forget(key);
+        self.asked.add(key, self.now);
     }
 
     /// Tells publishers that wait whether they may go on.
     pub(super) fn answer_publishers(&mut self) {
-        if self.asked.streams.is_empty() {
+        if self.asked.is_empty() {
             return;
         }
-        let mut questions = std::mem::take(&mut self.asked.streams);
-        questions.retain_mut(|question| self.now < question.next_look || !self.answer(question));
-        self.asked.streams = questions;
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.keep_if(|question| self.now < question.next_look || !self.answer(question));
+        self.asked = asked;
     }
 
     /// Answers a publisher if it may go on; says whether it did, or nobody asks any more.

@@ -6,7 +6,8 @@
 //! rounds, so that others are served.
 
 use sse_fast_core::batch::MAX_BATCH_BYTES;
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Position;
@@ -201,11 +202,11 @@ impl<N: Net> Shard<N> {
     pub(super) fn block(&mut self, key: ConnectionKey, unwritten: Option<Unwritten>) {
         let connection = &mut self.connections[key];
         debug_assert_eq!(connection.flow, Flow::Writable, "it fills once");
-        connection.keep(unwritten);
+        let had_everything = connection.keep(unwritten);
         if connection.phase == Phase::Open {
             let subscriber = connection.subscriber;
             self.fill(subscriber);
-            Counters::add(&self.counters().blocked, 1);
+            Counters::add(&self.counters().blocked, u64::from(had_everything));
         }
         self.watch_stall(key);
     }

@@ -49,9 +49,9 @@ impl HeartbeatFrame {
             return Some(Rc::clone(like));
         }
         let body = match &heartbeat.form {
-            HeartbeatForm::Comment { text, ids } => {
+            HeartbeatForm::Comment { text, blank_line } => {
                 let mut block = Vec::new();
-                wire::heartbeat(&mut block, text, *ids);
+                wire::heartbeat(&mut block, text, *blank_line);
                 HeartbeatBody::Frame(Frame::of(&block))
             }
             HeartbeatForm::Event(name) => HeartbeatBody::Event(name.clone()),

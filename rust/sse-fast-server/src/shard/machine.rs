@@ -9,7 +9,6 @@
 //! nobody's connection (measured: 69 ms without, about 1 ms with).
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use sse_fast_core::batch::Batch;
@@ -18,7 +17,7 @@ use sse_fast_core::heartbeat::{Tick, Wheel};
 
 use super::agenda::{Agenda, Stage, Work};
 use super::connection::{Connection, Flow, Heard, Phase};
-use super::debt::Asked;
+use super::asked::Asked;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
 use super::subscriber::Subscriber;
@@ -313,11 +312,7 @@ impl<N: Net> Shard<N> {
         }
         for (key, subscriber) in self.subscribers.iter() {
             let connection = &self.connections[subscriber.connection];
-            debug_assert_eq!(
-                (connection.subscriber, connection.phase),
-                (key, Phase::Open),
-                "it reads over an open one"
-            );
+            debug_assert_eq!((connection.subscriber, connection.phase), (key, Phase::Open), "it reads over an open one");
             let roster = &self.locals[subscriber.local].roster;
             let writable = connection.flow == Flow::Writable;
             debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands with its like");
@@ -365,7 +360,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let local = self.locals.remove(key);
-        self.forget_question(key);
+        self.asked.forget(key);
         if self.frames_of == key {
             self.frames.clear();
             self.frames_of = LocalKey::NONE;
@@ -373,22 +368,5 @@ impl<N: Net> Shard<N> {
         if local.stream.link(self.number).unbind() {
             local.stream.wake_publisher();
         }
-    }
-}
-
-impl<N: Net> Drop for Shard<N> {
-    /// However a shard ends, also by a panic: nobody is counted who was on it, and no publisher waits for it. What the panic
-    /// left behind is only read, so that there is no second one.
-    fn drop(&mut self) {
-        self.handle.close();
-        for (_, local) in self.locals.iter() {
-            if local.stream.link(self.number).abandon() {
-                local.stream.left();
-            }
-            local.stream.wake_publisher();
-        }
-        let counters = self.handle.counters();
-        counters.subscribers.store(0, Relaxed);
-        counters.sockets.store(0, Relaxed);
     }
 }

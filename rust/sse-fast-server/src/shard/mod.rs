@@ -17,14 +17,18 @@
 //! | `walk` | a stream's news to all its subscribers |
 //! | `feed` | one subscriber from where it is to the newest |
 //! | `debt` | whom publishers wait for |
+//! | `asked` | the streams whose publishers wait |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
 
 mod agenda;
+mod asked;
 mod connection;
 mod debt;
 mod feed;
 mod local;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod machine;
 mod net;
 #[cfg(test)]
@@ -141,7 +145,7 @@ impl<S> ShardHandle<S> {
     /// Takes what was left; the lists must be empty.
     fn take(&self, rings: &mut Vec<Ring>, arrivals: &mut Vec<Arrival<S>>, orders: &mut Vec<Order>) {
         self.0.latch.clear();
-        // Orders first, to be obeyed last: an order may be about a connection that was left before it.
+        // Orders first, though they are obeyed last: an order may be about a connection that was left before it.
         self.0.orders.take(orders);
         self.0.arrivals.take(arrivals);
         self.0.doorbell.take(rings);
@@ -152,6 +156,7 @@ impl<S> ShardHandle<S> {
         drop(self.0.arrivals.close());
         self.0.doorbell.close();
         self.0.orders.close();
+        self.0.latch.silence();
     }
 }
 

@@ -61,6 +61,12 @@ impl<N: Net> Shard<N> {
         seen.collect()
     }
 
+    /// What its thread does when it has failed.
+    pub(crate) fn fail(mut self) {
+        self.handle.close();
+        self.abandon();
+    }
+
     /// Streams and connections that are kept.
     pub(crate) fn kept(&self) -> (usize, usize) {
         (self.locals.len(), self.connections.len())

@@ -4,12 +4,12 @@
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
 //! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
 
-use super::Arrival;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
+use super::Arrival;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
 use sse_fast_core::frame::Framing;
@@ -71,11 +71,11 @@ impl<N: Net> Shard<N> {
         self.begin_with(key, &inner, last_event_id, &mut out);
         self.owe(key, &inner);
         drop(inner);
-        if retuned {
-            self.schedule_all(local);
-        }
         self.locals[local].roster.add(key, &mut self.subscribers);
         Counters::add(&self.counters().subscribers, 1);
+        if retuned {
+            self.reschedule(local);
+        }
         self.feed(key, out);
         if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
             self.schedule(connection);
@@ -172,5 +172,18 @@ impl<N: Net> Shard<N> {
         if connection.phase == Phase::Open {
             self.counters().close(reason);
         }
+    }
+
+    /// The shard has failed: every stream is told that its subscribers here are gone.
+    pub(super) fn abandon(&mut self) {
+        for key in self.locals.keys() {
+            let local = &self.locals[key];
+            local.stream.link(self.number).abandon();
+            local.stream.left();
+            local.stream.wake_publisher();
+        }
+        let counters = self.counters();
+        Counters::subtract(&counters.subscribers, self.subscribers.len() as u64);
+        Counters::subtract(&counters.sockets, self.connections.len() as u64);
     }
 }

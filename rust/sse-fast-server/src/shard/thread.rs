@@ -42,21 +42,23 @@ pub(crate) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let net = Sockets(poll.registry().try_clone()?);
     std::thread::Builder::new().name(format!("sse-fast-{number}")).spawn(move || {
-        let shard = || run(Shard::new(handle.clone(), number, net, settings, clock::now()), poll);
-        let failure = match catch_unwind(AssertUnwindSafe(shard)) {
+        let mut shard = Shard::new(handle.clone(), number, net, settings, clock::now());
+        let failure = match catch_unwind(AssertUnwindSafe(|| run(&mut shard, poll))) {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("its poll failed: {error}")),
             Err(panic) => Some(text_of(panic.as_ref()).to_owned()),
         };
         handle.close();
         if let Some(why) = failure {
+            // What it was doing may be half done: then some streams go on counting subscribers that are gone.
+            let _ = catch_unwind(AssertUnwindSafe(|| shard.abandon()));
             let text = format!("shard {number} failed, its connections are closed: {why}");
             logs.put(Level::Error, "sse_fast", text);
         }
     })
 }
 
-fn run(mut shard: Shard<Sockets>, mut poll: Poll) -> io::Result<()> {
+fn run(shard: &mut Shard<Sockets>, mut poll: Poll) -> io::Result<()> {
     let mut events = Events::with_capacity(1024);
     let mut timeout = None;
     loop {

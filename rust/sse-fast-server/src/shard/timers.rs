@@ -66,7 +66,6 @@ impl<N: Net> Shard<N> {
     /// Makes sure that a connection whose socket is full comes up.
     pub(super) fn watch_stall(&mut self, key: ConnectionKey) {
         let connection = &self.connections[key];
-        // A long heartbeat's time would come after the stall's.
         if connection.due == NO_TICK || connection.due > connection.last_write.saturating_add(self.stall) {
             self.schedule(key);
         }
@@ -90,9 +89,7 @@ impl<N: Net> Shard<N> {
         self.locals[self.subscribers[subscriber].local].heartbeat.as_ref()
     }
 
-    /// Finds the heartbeat in force where it has changed, under the stream's lock; says whether it had. The caller
-    /// schedules everybody then: nobody else is told of this change.
-    #[must_use]
+    /// Finds the heartbeat in force where it has changed, before somebody comes; under the stream's lock.
     pub(super) fn find_heartbeat(&mut self, key: LocalKey, inner: &Inner) -> bool {
         let local = &mut self.locals[key];
         #[cfg(not(loom))]
@@ -112,12 +109,12 @@ impl<N: Net> Shard<N> {
         let stream = self.locals[key].stream.clone();
         let found = self.find_heartbeat(key, &stream.lock());
         if found {
-            self.schedule_all(key);
+            self.reschedule(key);
         }
     }
 
-    /// Tells the wheel anew about everybody who reads a stream: its heartbeat has changed.
-    pub(super) fn schedule_all(&mut self, key: LocalKey) {
+    /// Brings everybody's due time in line with the heartbeat that was found.
+    pub(super) fn reschedule(&mut self, key: LocalKey) {
         for subscriber in self.locals[key].roster.all().to_vec() {
             self.schedule(self.subscribers[subscriber].connection);
         }

@@ -30,10 +30,10 @@ use crate::stream::Inner;
 struct View {
     /// The newest position.
     newest: Position,
-    /// The bytes ever appended.
-    appended: u64,
     /// Whether nothing will follow it.
     complete: bool,
+    /// The bytes ever appended.
+    appended: u64,
     /// Whether a publisher waits.
     waited_for: bool,
 }
@@ -149,14 +149,12 @@ impl<N: Net> Shard<N> {
 
     fn end_walk(&mut self, walk: &Walk, view: &View) {
         let key = walk.local;
-        if self.locals[key].roster.writable().is_empty() {
-            // Nobody is left whom these frames, or those beyond them, could be offered.
-            self.walked(key, view.newest + 1, view.appended);
-        } else {
-            self.walked(key, walk.low, walk.offered);
-        }
+        // Where nobody's socket takes bytes everything was offered to everybody whose does.
+        let nobody = self.locals[key].roster.writable().is_empty();
+        let (low, offered) = if nobody { (view.newest + 1, view.appended) } else { (walk.low, walk.offered) };
+        self.walked(key, low, offered);
         let local = &mut self.locals[key];
-        let unread = walk.low <= view.newest && !local.roster.writable().is_empty();
+        let unread = low <= view.newest;
         let rest = walk.began.filter(|_| !view.waited_for).and_then(|began| rest_after(began, self.now));
         self.agenda.finish(walk, &mut local.stage, unread, rest);
         if !self.agenda.is_busy() && self.frames_of == key {
@@ -177,8 +175,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let lags = |full: &&SubscriberKey| self.lags(**full, &inner);
-        let laggards: Vec<_> =
-            local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
+        let laggards: Vec<_> = local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
         drop(inner);
         for connection in laggards {
             self.close(connection, CloseReason::Lagged);

@@ -39,7 +39,7 @@ pub(super) fn world(patch: &StreamPatch, patience: Patience) -> World {
 
 pub(super) fn worlds(patches: &[StreamPatch], patience: Patience) -> World {
     let options = patches.iter().map(|patch| StreamOptions::default().patched(patch).unwrap()).collect();
-    World::new(Setup { shards: 1, patience, options, cost: 0, lazily: false, accounts: 8 })
+    World::new(Setup { shards: 1, patience, options, cost: 0, lazily: false, accounts: 8, has_loop: false })
 }
 
 impl World {

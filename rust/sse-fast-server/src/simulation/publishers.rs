@@ -11,7 +11,7 @@ use sse_fast_oracle::content::{self, Publish};
 
 use super::stage::SimStream;
 use crate::delivery::Patience;
-use crate::stream::{Attempt, Inner, Progress, PublishError, Published, Role};
+use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
 
 const MINUTE: Micros = 60_000_000;
 
@@ -32,6 +32,8 @@ pub(super) struct Publishers {
     pub(super) waiting: Vec<Waiting>,
     accounts: Vec<(Spent, Vec<(Micros, Micros)>)>,
     pub(super) patience: Patience,
+    /// Whether the first account is an event loop's.
+    pub(super) has_loop: bool,
     pub(super) published: u64,
     pub(super) waited: u64,
     /// How late publishers looked again, in all: they pay that much more than they may.
@@ -41,7 +43,7 @@ pub(super) struct Publishers {
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
         let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, published: 0, waited: 0, late: 0 }
+        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, published: 0, waited: 0, late: 0 }
     }
 
     /// Publishes, or joins those who wait.
@@ -67,7 +69,7 @@ impl Publishers {
         if let Some(id) = &mut publish.own_id {
             *id = format!("own {}:{serial}", stream.all.tag);
         }
-        let mut attempt = Attempt::new(checked(&stream.all.tag, serial, &publish), role);
+        let mut attempt = Attempt::new(checked(&stream.all.tag, serial, &publish), role, self.caller(account));
         let handle = stream.stream.clone();
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
@@ -80,18 +82,30 @@ impl Publishers {
             None => {
                 self.waited += 1;
                 let step = waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0);
-                match step.expect("an open stream") {
-                    Progress::Published(published) => {
+                match step {
+                    Ok(Progress::Published(published)) => {
                         self.appended(&waiting, stream, &inner, &published);
                         handle.finish_publish(inner);
                     }
-                    Progress::Wait(until) => {
+                    Ok(Progress::Wait(until)) => {
                         waiting.until = until;
                         self.waiting.push(waiting);
                     }
+                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
+                    Err(error) => panic!("{error}"),
                 }
             }
         }
+    }
+
+    /// How a publisher may wait.
+    fn caller(&self, account: usize) -> Caller {
+        if self.has_loop && account == 0 { Caller::EventLoop } else { Caller::Thread }
+    }
+
+    fn check_refused(&self, account: usize) {
+        let is_loop = self.caller(account) == Caller::EventLoop;
+        assert!(is_loop && self.patience == Patience::Lossless, "only a loop that may skip nothing is refused");
     }
 
     /// Every publisher that waits is woken; or, where wake-ups are lost, those whose time has come.
@@ -125,6 +139,7 @@ impl Publishers {
                     }
                     Err(PublishError::Ended { .. }) => assert!(stream.all.ended, "it has ended"),
                     Err(PublishError::Removed { .. }) => assert!(stream.removed, "it was removed"),
+                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(waiting.account),
                     Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
                     Err(error) => panic!("{error}"),
                 }
@@ -144,6 +159,7 @@ impl Publishers {
             Patience::Within(limit) => limit,
         };
         assert!(paid <= limit / 2 + self.late, "one call paid {paid} of {limit}");
+        assert!(paid == 0 || self.caller(account) == Caller::Thread, "a loop's thread waits for no socket");
         let history = &mut self.accounts[account].1;
         history.push((now, paid));
         let sum: Micros = history.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, paid)| paid).sum();

@@ -207,6 +207,7 @@ impl Script {
             cost: random.pick(&[0, 0, 300, 2500]),
             lazily: random.percent(25),
             accounts: random.between(1, 6),
+            has_loop: random.percent(30),
         };
         if subject == Subject::Bulk {
             setup.options[0] =

@@ -42,6 +42,8 @@ pub(super) struct Setup {
     /// Whether publishers are not told that they may go on.
     pub(super) lazily: bool,
     pub(super) accounts: usize,
+    /// Whether the first of them is an event loop's.
+    pub(super) has_loop: bool,
 }
 
 /// The wake-up of a shard.
@@ -102,6 +104,7 @@ impl World {
         let delivery = Arc::new(Delivery::new(doorbells, notices, setup.patience));
         let stage = Stage::new(&delivery, now, setup.accounts);
         stage.publishers.borrow_mut().patience = setup.patience;
+        stage.publishers.borrow_mut().has_loop = setup.has_loop;
         let settings = Settings {
             stall_timeout: Duration::from_micros(STALL),
             patience: setup.patience,
@@ -245,6 +248,9 @@ impl World {
             let now = self.now();
             if catch_unwind(AssertUnwindSafe(|| shard.step(now, std::iter::empty()))).is_ok() {
                 self.shards[at].shard = Some(shard);
+            } else {
+                shard.fail();
+                break;
             }
         }
         self.stage.set_failing(false);
@@ -307,6 +313,8 @@ impl World {
             let was = before.iter().find(|(other, _)| other == token).map_or([9; 7], |(_, state)| *state);
             self.covered.insert((was, *state));
         }
+        // Publishers' threads run while the shard's does.
+        self.stage.step_publishers(self.setup.lazily);
         self.pass(self.setup.cost);
         true
     }
@@ -378,6 +386,7 @@ impl World {
 
     /// Time passes while the shards' threads do not run.
     pub(super) fn jam(&mut self, micros: Micros) {
+        self.stage.step_publishers(self.setup.lazily);
         self.pass(micros);
         self.jammed = self.now();
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sse_fast_core::error::EventError;
 use sse_fast_core::event;
 use sse_fast_core::options::MIN_HEARTBEAT;
+use sse_fast_core::wire::BlankLine;
 use thiserror::Error;
 
 use super::{Inner, Link, Stream};
@@ -28,7 +29,7 @@ pub(crate) struct Heartbeat {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HeartbeatForm {
-    Comment { text: Box<str>, ids: bool },
+    Comment { text: Box<str>, blank_line: BlankLine },
     Event(Box<str>),
 }
 
@@ -80,14 +81,15 @@ impl Stream {
     pub(crate) fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
         let options = inner.state.options();
         // A blank line would make an event of a `retry:` that waits for its first event.
-        let ids = options.ids || options.retry.is_some();
+        let is_safe = !options.ids && options.retry.is_none();
+        let blank_line = if is_safe { BlankLine::Written } else { BlankLine::LeftOut };
         if let Some(innermost) = inner.extra.as_ref().and_then(|extra| extra.heartbeats.last()) {
-            let form = HeartbeatForm::Comment { text: innermost.comment.clone(), ids };
+            let form = HeartbeatForm::Comment { text: innermost.comment.clone(), blank_line };
             return Some(Heartbeat { every: innermost.every, form });
         }
         let form = match &options.heartbeat_event {
             Some(name) => HeartbeatForm::Event(name.as_str().into()),
-            None => HeartbeatForm::Comment { text: "heartbeat".into(), ids },
+            None => HeartbeatForm::Comment { text: "heartbeat".into(), blank_line },
         };
         options.heartbeat.map(|every| Heartbeat { every, form })
     }

@@ -6,8 +6,7 @@
 //!    later sees it, and what was appended before was read.
 //! 2. A floor is never too high: below it the shard owes nothing to a writable (`writable`) or a held (`held`)
 //!    subscriber. It is lowered under the stream's lock; it may be too low, then a publisher asks in vain.
-//! 3. The shard alone writes `offered` and `local` and raises the floors (other options lower `held`, under the stream's
-//!    lock); publishers set the flags, the shard clears them.
+//! 3. The shard alone writes the floors, `offered` and `local`; publishers set the flags, the shard clears them.
 //!
 //! Changes together with `shard::debt` (the floors) and `publish` (who reads them).
 
@@ -118,11 +117,11 @@ impl Link {
         self.see_waiting()
     }
 
-    /// The shard is no more, nor are its subscribers; says whether there were any.
-    pub(crate) fn abandon(&self) -> bool {
-        let had = self.subscribers.swap(0, Ordering::Relaxed) > 0;
-        self.unbind();
-        had
+    /// The shard has failed: it has no subscribers and owes nothing.
+    pub(crate) fn abandon(&self) {
+        self.subscribers.store(0, Ordering::Relaxed);
+        self.set_writable(Position::MAX);
+        self.set_held(Position::MAX);
     }
 
     /// A subscriber came; under the stream's lock.

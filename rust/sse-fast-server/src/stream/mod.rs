@@ -39,10 +39,10 @@ pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
 pub(crate) use self::link::Link;
 #[cfg(test)]
 pub(crate) use self::publish::{Attempt, Progress, Role};
-pub use self::publish::{PublishError, Published};
+pub use self::publish::{Caller, PublishError, Published};
 use self::room::Room;
 use self::watch::Watchers;
-pub use self::watch::{Wakeups, Watch};
+pub use self::watch::{Watch, Wakeups};
 use crate::clock::coarse_ms;
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
@@ -217,6 +217,11 @@ impl Stream {
     /// Whether two handles lead to the same stream.
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A number that no other stream has while this one is held: what event loops know it by.
+    pub fn number(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
     }
 
     /// Whether the stream is of the server whose delivery this is.

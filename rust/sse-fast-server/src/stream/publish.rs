@@ -27,10 +27,10 @@ use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
 use super::room::Ticket;
-use super::{Inner, Stream};
+use super::{Inner, Link, Stream};
 use crate::clock;
-use crate::delivery::{Patience, Ring};
-use crate::sync::MutexGuard;
+use crate::delivery::{Doorbell, Patience, Ring};
+use crate::sync::{MutexGuard, park_timeout};
 
 /// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
 const LOOK_AGAIN: Micros = 1_000_000;
@@ -62,6 +62,15 @@ pub enum PublishError {
     /// Only from `try_publish`: it would have to wait.
     #[error("publishing would have to wait")]
     WouldWait,
+    /// It would have to wait for a reader, in the thread of an event loop, and nothing may be skipped.
+    #[error(
+        "cannot publish into {stream:?} here: a reader's socket is full, publish_wait=None waits for it, and waiting would \
+         stop this thread's event loop; publish from another thread"
+    )]
+    LoopWouldWait {
+        /// The stream's name.
+        stream: String,
+    },
 }
 
 /// What publishing gives back: the event's id.
@@ -92,20 +101,30 @@ pub(crate) enum Role {
     Terminal,
 }
 
-/// What keeps an event from being appended.
+/// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A thread that may wait.
+    Thread,
+    /// The thread of an event loop: it waits for shards, which is short, and never for a subscriber's socket.
+    EventLoop,
+}
+
+/// What keeps an event from being appended; the greater is waited for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
     None,
-    /// A shard has not yet got to subscribers that would take it.
-    Shards,
     /// Subscribers whose sockets are full.
     Sockets,
+    /// A shard has not yet got to subscribers that would take it.
+    Shards,
 }
 
 /// One event on its way into a stream.
 pub(crate) struct Attempt<'a> {
     event: &'a CheckedEvent<'a>,
     role: Role,
+    caller: Caller,
     /// Its place among those who wait, once it has to.
     ticket: Option<Ticket>,
     /// Encoded under these options; nobody else appends while it is the first.
@@ -133,7 +152,7 @@ impl Stream {
     pub fn try_publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
         let event = event::check(event)?;
         let Some(mut inner) = self.0.inner.try_lock() else { return Err(PublishError::WouldWait) };
-        let published = Attempt::new(&event, Role::Ordinary).at_once(self, &mut inner)?;
+        let published = Attempt::new(&event, Role::Ordinary, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
         Ok(published)
@@ -141,13 +160,23 @@ impl Stream {
 
     /// Publishes, waiting as the module says.
     pub fn publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
-        self.append(&event::check(event)?, Role::Ordinary)
+        self.publish_as(event, Caller::Thread)
+    }
+
+    /// Publishes, waiting as this caller may.
+    pub fn publish_as(&self, event: &NewEvent<'_>, caller: Caller) -> Result<Published, PublishError> {
+        self.append(&event::check(event)?, Role::Ordinary, caller)
     }
 
     /// Publishes the terminal event and ends the stream.
     pub fn end(&self, data: &[u8], event: &str) -> Result<Published, PublishError> {
+        self.end_as(data, event, Caller::Thread)
+    }
+
+    /// Ends the stream, waiting as this caller may.
+    pub fn end_as(&self, data: &[u8], event: &str, caller: Caller) -> Result<Published, PublishError> {
         let event = NewEvent { data, event: Some(event), ..NewEvent::default() };
-        let published = self.append(&event::check(&event)?, Role::Terminal)?;
+        let published = self.append(&event::check(&event)?, Role::Terminal, caller)?;
         self.notify_directory();
         Ok(published)
     }
@@ -170,8 +199,8 @@ impl Stream {
         }
     }
 
-    fn append(&self, event: &CheckedEvent<'_>, role: Role) -> Result<Published, PublishError> {
-        let mut attempt = Attempt::new(event, role);
+    fn append(&self, event: &CheckedEvent<'_>, role: Role, caller: Caller) -> Result<Published, PublishError> {
+        let mut attempt = Attempt::new(event, role, caller);
         let mut inner = self.lock();
         if let Some(published) = attempt.at_once(self, &mut inner)? {
             self.finish_publish(inner);
@@ -187,7 +216,7 @@ impl Stream {
                 }
                 Ok(Progress::Wait(until)) => {
                     drop(inner);
-                    park(until.saturating_sub(clock::now()));
+                    park_timeout(Duration::from_micros(until.saturating_sub(clock::now())));
                     inner = self.lock();
                 }
                 Err(error) => break Err(error),
@@ -222,40 +251,50 @@ impl Stream {
 
     /// What stands in the way of appending what leaves `first` the oldest.
     fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
-        let (log, delivery) = (inner.state.log(), &self.0.delivery);
-        let overwrites = first > log.first();
-        // Without patience publishers are not paced either: they never wait but for what would be lost.
-        let patient = delivery.patience != Patience::Within(0);
-        let mut obstacle = Obstacle::None;
-        for (link, doorbell) in self.0.links.iter().zip(&delivery.doorbells) {
-            let is_behind = patient && link.is_behind(log.appended());
-            if (is_behind || overwrites && link.owes_writable(first)) && doorbell.is_open() {
-                return Obstacle::Shards;
-            }
-            if patient && overwrites && link.owes_held(first) && doorbell.is_open() {
-                obstacle = Obstacle::Sockets;
-            }
-        }
-        obstacle
+        let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
+        let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
+        obstacles.max().unwrap_or(Obstacle::None)
     }
 
-    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet.
-    fn ask_shards(&self, inner: &mut Inner, first: Position) {
+    /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
+    fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
+        let log = inner.state.log();
+        let overwrites = first > log.first();
+        // Without patience publishers are not paced either: they never wait but for what would be lost.
+        let patient = self.0.delivery.patience != Patience::Within(0);
+        let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
+            Obstacle::Shards
+        } else if patient && overwrites && link.owes_held(first) {
+            Obstacle::Sockets
+        } else {
+            return Obstacle::None;
+        };
+        // A shard that is gone is not waited for.
+        if doorbell.is_open() { obstacle } else { Obstacle::None }
+    }
+
+    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet. Says whether any does:
+    /// a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
+    fn ask_shards(&self, inner: &mut Inner, first: Position) -> bool {
         inner.wanted = first;
-        let appended = inner.state.log().appended();
+        let mut any = false;
         for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
-            let stands_in_the_way = link.is_behind(appended) || link.owes_writable(first) || link.owes_held(first);
-            if stands_in_the_way && let Some(key) = link.ask() {
-                // A shard that is gone is not waited for.
+            if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
+                continue;
+            }
+            any = true;
+            if let Some(key) = link.ask() {
+                // It may be gone by now.
                 let _ = doorbell.push(Ring::Waiting(key));
             }
         }
+        any
     }
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(event: &'a CheckedEvent<'a>, role: Role) -> Self {
-        Self { event, role, ticket: None, prepared: None }
+    pub(crate) fn new(event: &'a CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
+        Self { event, role, caller, ticket: None, prepared: None }
     }
 
     /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
@@ -278,14 +317,20 @@ impl<'a> Attempt<'a> {
         account: &mut Spent,
     ) -> Result<Progress, PublishError> {
         if let Err(error) = stream.check_open(inner) {
-            self.leave(inner, now, account);
+            self.leave(stream, inner, now, account);
             return Err(error);
         }
         let limit = match stream.0.delivery.patience {
-            Patience::Lossless => Micros::MAX,
-            Patience::Within(limit) => limit,
+            Patience::Lossless if self.caller == Caller::EventLoop && inner.is_paying() => {
+                return Err(self.refuse_loop(stream, inner, now, account));
+            }
+            Patience::Lossless => None,
+            Patience::Within(limit) => Some(limit),
         };
-        let left = limit.saturating_sub(account.within_a_minute(now));
+        let left = match self.caller {
+            Caller::Thread => limit.map_or(Micros::MAX, |limit| limit.saturating_sub(account.within_a_minute(now))),
+            Caller::EventLoop => 0,
+        };
         let room = inner.room_mut();
         let ticket = *self.ticket.get_or_insert_with(|| room.join(left));
         if !room.is_first(ticket) {
@@ -296,23 +341,33 @@ impl<'a> Attempt<'a> {
             Obstacle::None => {}
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
-                stream.ask_shards(inner, first);
-                return Ok(Progress::Wait(now + LOOK_AGAIN));
+                if stream.ask_shards(inner, first) {
+                    return Ok(Progress::Wait(now + LOOK_AGAIN));
+                }
+            }
+            Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
+                return Err(self.refuse_loop(stream, inner, now, account));
             }
             Obstacle::Sockets => {
                 let room = inner.room_mut();
                 room.pay(now);
-                let allowance = room.allowance(now, limit);
-                if allowance > 0 {
-                    stream.ask_shards(inner, first);
+                let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
+                if allowance == 0 {
+                    stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
+                } else if stream.ask_shards(inner, first) {
                     return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
                 }
-                stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
             }
         }
         let published = self.append(inner);
-        self.leave(inner, now, account);
+        self.leave(stream, inner, now, account);
         Ok(Progress::Published(published))
+    }
+
+    /// Nothing may be skipped, and an event loop's thread must not wait for sockets.
+    fn refuse_loop(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) -> PublishError {
+        self.leave(stream, inner, now, account);
+        PublishError::LoopWouldWait { stream: stream.name().to_owned() }
     }
 
     /// Encodes the event, again only if the options have changed; returns the oldest position that appending would leave.
@@ -339,7 +394,8 @@ impl<'a> Attempt<'a> {
         id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
     }
 
-    fn leave(&mut self, inner: &mut Inner, now: Micros, account: &mut Spent) {
+    fn leave(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) {
+        let waits = &stream.0.delivery.waits;
         if let Some(ticket) = self.ticket.take() {
             if inner.room_mut().is_first(ticket) {
                 inner.wanted = Position::MAX;
@@ -347,17 +403,8 @@ impl<'a> Attempt<'a> {
             let paid = inner.room_mut().leave(ticket, now);
             if paid > 0 {
                 account.add(now, paid);
+                waits.sockets.fetch_add(paid, Ordering::Relaxed);
             }
         }
     }
-}
-
-#[cfg(not(loom))]
-fn park(longest: Micros) {
-    std::thread::park_timeout(Duration::from_micros(longest));
-}
-
-#[cfg(loom)]
-fn park(_longest: Micros) {
-    loom::thread::park();
 }

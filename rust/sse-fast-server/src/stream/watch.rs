@@ -5,9 +5,8 @@
 //! loop is one entry here, however many of its tasks read the stream, and gets one wake-up for all its streams.
 //! Invariant: who looked at the stream under its lock and found nothing is on the list before it sleeps.
 
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::Stream;
@@ -42,8 +41,7 @@ struct Entry {
 /// What wakes an event loop: a descriptor that becomes readable when streams that its tasks watch have news.
 pub struct Wakeups {
     mailbox: Arc<Mailbox<u64>>,
-    /// Our end; the other is written to by publishers.
-    readable: UnixStream,
+    readable: Arc<OwnedFd>,
 }
 
 /// The watching of one stream for an event loop; it ends when this is dropped.
@@ -52,14 +50,31 @@ pub struct Watch {
     entry: Arc<Entry>,
 }
 
-/// The end that publishers write to.
-struct Bell(UnixStream);
+/// What publishers write to.
+struct Bell(Arc<OwnedFd>);
 
 impl Wake for Bell {
     fn wake(&self) {
-        // Full: then the other end is readable already. Broken: then nobody listens any more.
-        let _ = io::Write::write(&mut &self.0, &[1]);
+        // It fails only where it is full: then it is readable already.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
+}
+
+/// The end to be read and the end to be written: where the system has event descriptors, one and the same.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn ends() -> io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
+    use rustix::event::{EventfdFlags, eventfd};
+    let both = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    Ok((Arc::clone(&both), both))
+}
+
+/// The end to be read and the end to be written.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn ends() -> io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
+    let (readable, written) = std::os::unix::net::UnixStream::pair()?;
+    readable.set_nonblocking(true)?;
+    written.set_nonblocking(true)?;
+    Ok((Arc::new(readable.into()), Arc::new(written.into())))
 }
 
 impl Watchers {
@@ -100,9 +115,7 @@ pub(super) fn wake(listening: &Listening) {
 impl Wakeups {
     /// For one event loop.
     pub fn new() -> io::Result<Self> {
-        let (readable, written) = UnixStream::pair()?;
-        readable.set_nonblocking(true)?;
-        written.set_nonblocking(true)?;
+        let (readable, written) = ends()?;
         let mailbox = Arc::new(Mailbox::new(&Latch::new(Bell(written))));
         Ok(Self { mailbox, readable })
     }
@@ -110,15 +123,14 @@ impl Wakeups {
     /// The same with another bell, which a test hears.
     #[cfg(test)]
     pub(crate) fn waking(wake: impl Wake + 'static) -> io::Result<Self> {
-        let (readable, _) = UnixStream::pair()?;
-        readable.set_nonblocking(true)?;
+        let (readable, _) = ends()?;
         Ok(Self { mailbox: Arc::new(Mailbox::new(&Latch::new(wake))), readable })
     }
 
     /// Takes the tokens of the streams that have news; the descriptor is quiet then until there is more.
     pub fn take(&self) -> Vec<u64> {
         let mut bytes = [0; 64];
-        while (&self.readable).read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        while rustix::io::read(&*self.readable, &mut bytes).is_ok_and(|read| read == bytes.len()) {}
         self.mailbox.latch().clear();
         let mut tokens = Vec::new();
         self.mailbox.take(&mut tokens);

@@ -1,7 +1,7 @@
 //! One allocation for a publish: its frame. None for a delivery.
 //!
 //! A few allocations are granted to a whole run: a list that grows to its size once, a thread of
-//! the engine that does something else meanwhile. One for each event or delivery is hundreds.
+//! the engine that does other work at the same time. One for each event or delivery is hundreds.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ fn a_burst_s_deliveries_allocate_next_to_nothing() {
     let counted = count(|| (0..bursts).for_each(|_| burst()));
     let deliveries = u64::try_from(bursts * events * subscribers).unwrap();
     eprintln!("bursts: {counted:?} for {deliveries} deliveries");
-    // A reader that is blocked for a moment has a small note on the heap meanwhile.
+    // A reader that is blocked for a moment has a small note on the heap for that time.
     assert!(
         counted.engine * 100 <= deliveries,
         "{} allocations of the engine's threads for {deliveries} deliveries in bursts",

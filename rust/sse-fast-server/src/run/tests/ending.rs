@@ -49,10 +49,10 @@ fn a_signal_is_named_and_the_exit_code_null() {
 }
 
 #[test]
-fn whoever_waits_is_woken_when_the_runtime_is_dropped_and_the_child_is_killed() {
+fn a_waiting_thread_is_woken_when_the_runtime_is_dropped_and_the_child_is_killed() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let recorder = Arc::new(Recorder::default());
-    let runs = Runs::new(runtime.handle().clone(), Arc::<Recorder>::clone(&recorder) as Arc<dyn LogSink>).unwrap();
+    let runs = Runs::new(runtime.handle().clone(), Logs::default());
     let spec = sh("echo SSE_EVENT:event: READY; echo SSE_EVENT:; exec sleep 60");
     let run = runs.start(&spec, Arc::<Recorder>::clone(&recorder) as Arc<dyn EventSink>).unwrap();
     recorder.wait_for_event("READY");
@@ -150,8 +150,7 @@ fn a_child_may_still_say_what_happened_in_its_grace() {
 #[test]
 fn shutdown_ends_all_runs_with_terminal_events_and_starts_none() {
     let recorders: Vec<_> = (0..4).map(|_| Arc::new(Recorder::default())).collect();
-    let log = Arc::<Recorder>::clone(&recorders[0]);
-    let runs = Runs::new(RUNTIME.handle().clone(), log).unwrap();
+    let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
     for (number, recorder) in recorders.iter().enumerate() {
         let ready = sh("echo SSE_EVENT:event: READY; echo SSE_EVENT:; exec sleep 60");
         let spec = if number == 0 { python(STUBBORN) } else { ready };
@@ -163,7 +162,7 @@ fn shutdown_ends_all_runs_with_terminal_events_and_starts_none() {
     assert_eq!(runs.live(), 4);
     assert_eq!(RUNTIME.block_on(runs.stop_all(Duration::from_secs(2))), 0);
     for (number, recorder) in recorders.iter().enumerate() {
-        let end = recorder.state.lock().unwrap().end.clone().map(|end| end.1);
+        let end = recorder.state.lock().end.clone().map(|end| end.1);
         let end = end.expect("stop_all returned before the terminal event");
         assert_eq!((&end["shutdown"], &end["exit_code"]), (&true.into(), &Value::Null));
         assert_eq!(end["signal"], if number == 0 { "SIGKILL" } else { "SIGTERM" });
@@ -179,15 +178,33 @@ fn a_child_reaped_by_somebody_else_has_no_exit_code() {
     child.wait().unwrap();
     let exit = RUNTIME.block_on(process::exited(pid));
     assert_eq!((exit, exit.return_code()), (process::Exit::Unknown, 255));
-    let outcome = outcome::Outcome { exit: Some(exit), last: None, duration: Duration::from_secs(1), cause: None };
+    let outcome = outcome::RunOutcome { exit: Some(exit), last: None, duration: Duration::from_secs(1), cause: None };
     let end: Value = serde_json::from_str(&outcome.json(1000)).unwrap();
     assert!(end["exit_code"].is_null() && end["signal"].is_null() && end["duration_s"] == 1.0);
 }
 
 #[test]
+fn the_terminal_event_has_its_fields_in_one_order() {
+    let last = outcome::LastEvent::new(Some("DONE".into()), Some(r#"{"x": 1.50}"#.into()));
+    let timeout = Some(outcome::Cause::Timeout(Duration::from_millis(700)));
+    let mut outcome = outcome::RunOutcome {
+        exit: Some(process::Exit::Code(0)),
+        last,
+        duration: Duration::from_millis(1500),
+        cause: timeout,
+    };
+    let expected = r#"{"exit_code":0,"signal":null,"status":"DONE","result":{"x": 1.50},"duration_s":1.5,"timeout":true,"timeout_s":0.7}"#;
+    assert_eq!(outcome.json(1000), expected);
+    outcome.cause = Some(outcome::Cause::Shutdown);
+    let expected = r#"{"exit_code":0,"signal":null,"status":"DONE","result":null,"duration_s":1.5,"shutdown":true,"result_too_large":true}"#;
+    assert_eq!(outcome.json(90), expected);
+    outcome.last = outcome::LastEvent::new(None, Some("a\u{2028}b".into()));
+    assert!(outcome.json(1000).contains(r#""result":"a\u2028b""#), "{}", outcome.json(1000));
+}
+
+#[test]
 fn two_hundred_runs_at_once_all_end_with_their_result() {
-    let recorder = Arc::new(Recorder::default());
-    let runs = Runs::new(RUNTIME.handle().clone(), recorder).unwrap();
+    let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
     let recorders: Vec<_> = (0..200)
         .map(|number| {
             let recorder = Arc::new(Recorder { takes: Duration::from_millis(20), ..Recorder::default() });

@@ -4,7 +4,7 @@ use super::*;
 
 fn refused(spec: &RunSpec) -> RunError {
     let recorder = Arc::new(Recorder::default());
-    let runs = Runs::new(RUNTIME.handle().clone(), Arc::<Recorder>::clone(&recorder) as Arc<dyn LogSink>).unwrap();
+    let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
     let error = runs.start(spec, recorder).expect_err("it was not to start");
     assert_eq!(runs.live(), 0);
     error

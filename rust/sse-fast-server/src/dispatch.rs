@@ -1,0 +1,94 @@
+//! Which endpoint answers a request, by path and method.
+//!
+//! Owns the order: application's routes and handlers, then `/streams/{name}`, then 404; and which
+//! methods each allows. Must not know: how a stream is waited for, how a handler is called.
+//! Invariant: a request that changes something reaches no handler before its origin was checked.
+//! Changes together with `route`, the table that is asked here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response};
+
+use crate::directory::{StreamError, check_name};
+use crate::request::ParsedRequest;
+use crate::respond::{Action, Context};
+use crate::response::{self, HttpResponse, Refusal};
+use crate::route::{Asset, Endpoint, Match, Read};
+use crate::socket::RequestBody;
+
+/// What `/streams/{name}` allows.
+const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
+
+impl Context {
+    pub(crate) async fn dispatch(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        body: RequestBody,
+    ) -> Result<Action, Refusal> {
+        if request.method == Method::OPTIONS && request.uri.path() == "*" {
+            return Ok(Action::Respond(response::options("GET, HEAD, POST, OPTIONS")));
+        }
+        if let Some(found) = self.routes.find(&request.path, request.uri.path()) {
+            return self.matched(request, found, body).await;
+        }
+        let Some(name) = request.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
+            return Err(Refusal::new(404, "not_found", "there is nothing at this path"));
+        };
+        if request.method == Method::OPTIONS {
+            return Ok(Action::Respond(response::options(STREAM_METHODS)));
+        }
+        if !request.is_read() {
+            return Err(not_allowed(STREAM_METHODS));
+        }
+        check_name(name).map_err(|error| bad_name(&error))?;
+        match self.directory.find(name) {
+            Some(stream) => self.read(request, &stream).await,
+            None => Err(response::unknown_stream(name, Duration::ZERO)),
+        }
+    }
+
+    async fn matched(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        Match { params, endpoint }: Match,
+        body: RequestBody,
+    ) -> Result<Action, Refusal> {
+        let allow = endpoint.allow();
+        let Endpoint { read, post } = endpoint;
+        if request.method == Method::OPTIONS {
+            return Ok(Action::Respond(response::options(allow)));
+        }
+        if request.method == Method::POST {
+            let Some(handler) = post else { return Err(not_allowed(allow)) };
+            if !self.access.may_change(&request.headers) {
+                let detail = "this request comes from another site; see the setting cors";
+                return Err(Refusal::new(403, "origin_not_allowed", detail));
+            }
+            return self.call_handler(request, &handler, params, body).await;
+        }
+        match read.filter(|_| request.is_read()) {
+            Some(Read::Handler(handler)) => self.call_handler(request, &handler, params, body).await,
+            Some(Read::Asset(asset)) => Ok(Action::Respond(fixed(&asset))),
+            Some(Read::Stream(route)) => self.follow(request, &route, &params, &body.signals).await,
+            None => Err(not_allowed(allow)),
+        }
+    }
+}
+
+fn fixed(asset: &Asset) -> HttpResponse {
+    let mut response = Response::new(asset.body.clone().into());
+    let content_type = HeaderValue::from_str(&asset.content_type);
+    response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+pub(crate) fn bad_name(error: &StreamError) -> Refusal {
+    Refusal::new(400, "bad_stream_name", error.to_string())
+}
+
+fn not_allowed(allow: &'static str) -> Refusal {
+    Refusal::new(405, "method_not_allowed", format!("allowed here: {allow}")).header(header::ALLOW, allow)
+}

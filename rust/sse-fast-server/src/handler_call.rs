@@ -1,0 +1,172 @@
+//! A request that the application answers: its body, the call, the answer.
+//!
+//! Owns what a handler is given and what becomes of its answer. Must not know: threads, sockets, hyper's
+//! framing.
+//! Invariants: a handler is called with the whole body or not at all. A call that no thread has taken
+//! is dropped when its client is gone: at once where the connection was reset, and where the client has
+//! shut its writing side a second after that, since it might still read; a call that a thread has
+//! taken is answered in any case.
+//! Changes together with `calls`, the queue, and `connection`, where an early head is followed up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, header};
+use sse_fast_core::options::{Start, StreamPatch};
+
+use crate::body::{self, BodyError};
+use crate::calls::{Answer, Pending, RequestParts};
+use crate::logs::Level;
+use crate::request::{ParsedRequest, Wanted};
+use crate::respond::{Action, Context, Subscription};
+use crate::response::{self, Refusal};
+use crate::route::HandlerSpec;
+use crate::socket::{RequestBody, Signals};
+use crate::stream::Stream;
+
+/// How waiting for a handler ended.
+enum Waited {
+    /// With its answer; `None` where it failed.
+    Answered(Option<Answer>),
+    /// The call was not begun and its client counts as gone.
+    Abandoned,
+    /// An early head is due; the answer comes later.
+    HeadDue,
+}
+
+impl Context {
+    pub(crate) async fn call_handler(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        handler: &HandlerSpec,
+        params: Vec<(String, String)>,
+        body: RequestBody,
+    ) -> Result<Action, Refusal> {
+        let signals = Arc::clone(&body.signals);
+        let body = self.whole_body(request, body).await?;
+        let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
+        // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
+        // the shard has opened its reader: it gets everything.
+        let options = || StreamPatch { start: Some(Start::All), ..handler.options.clone() };
+        let waiting = early.then(|| self.directory.unnamed(&request.path, &options())).transpose();
+        let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
+        let head_after = waiting.as_ref().map(|waiting| {
+            Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
+        });
+        let mut pending = self.calls.ask_handler(handler.key, parts(request, params, body));
+        match (wait(&mut pending, head_after, &signals).await, waiting) {
+            (Waited::HeadDue, Some(waiting)) => {
+                let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?);
+                Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
+            }
+            (Waited::Answered(answer), _) => self.answered(request, answer).await,
+            (Waited::Abandoned | Waited::HeadDue, _) => {
+                // The client may still read; it is told where it does.
+                let detail = "no handler was free within a second after the client shut its writing side";
+                Err(Refusal::new(503, "busy", detail).header(header::RETRY_AFTER, "2"))
+            }
+        }
+    }
+
+    async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
+        let declared = request.headers.get(header::CONTENT_LENGTH);
+        let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let whole = body::read_whole(body, declared, self.directory.config.max_body_bytes);
+        match tokio::time::timeout(self.body_timeout(), whole).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(BodyError::TooLarge { limit })) => {
+                let refusal = Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"));
+                Err(refusal.with("limit", limit))
+            }
+            Ok(Err(BodyError::Incomplete)) => {
+                Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed"))
+            }
+            Err(_) => {
+                let refusal = Refusal::new(408, "body_timeout", "the body did not come in time");
+                Err(refusal.header(header::CONNECTION, "close"))
+            }
+        }
+    }
+
+    /// A body may take as long as its head, and a second more for each 64 KiB that it may have.
+    fn body_timeout(&self) -> Duration {
+        let config = &self.directory.config;
+        config.header_timeout + Duration::from_secs(config.max_body_bytes as u64 / (64 * 1024))
+    }
+
+    async fn answered(&self, request: &ParsedRequest, answer: Option<Answer>) -> Result<Action, Refusal> {
+        match answer {
+            Some(Answer::Stream(stream)) if self.owns(&stream) => self.read(request, &stream).await,
+            Some(Answer::Response { status, headers, body }) => {
+                let response = response::of_handler(status, headers, body).map_err(|why| {
+                    let (method, path) = (&request.method, &request.path);
+                    let text = format!("the response of {method} {path:?} cannot be written: {why}: 500");
+                    self.directory.logs.put(Level::Error, "sse_fast.handler", text);
+                    failed()
+                })?;
+                Ok(Action::Respond(response))
+            }
+            Some(Answer::Stream(_)) | None => Err(failed()),
+        }
+    }
+
+    /// Whether a handler's stream is this server's: another's shards know nothing of our sockets.
+    pub(crate) fn owns(&self, stream: &Stream) -> bool {
+        let owns = stream.belongs_to(&self.directory.delivery);
+        if !owns {
+            let text = format!("a handler returned the stream {:?} of another server: 500", stream.name());
+            self.directory.logs.put(Level::Error, "sse_fast.handler", text);
+        }
+        owns
+    }
+}
+
+/// Waits for the answer of a call, for the early head where `head_after` says when that is due, or until the call is
+/// not worth keeping.
+async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals) -> Waited {
+    let head_due = async {
+        match head_after {
+            Some(interval) => tokio::time::sleep(interval).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(head_due);
+    let half_closed = signals.half_closed_for_a_second();
+    tokio::pin!(half_closed);
+    let mut begun = false;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut *pending => return Waited::Answered(answer.ok()),
+            () = &mut head_due => return Waited::HeadDue,
+            () = &mut half_closed, if !begun => {
+                if pending.withdraw() {
+                    return Waited::Abandoned;
+                }
+                begun = true;
+            }
+        }
+    }
+}
+
+/// A request as its handler sees it.
+fn parts(request: &ParsedRequest, params: Vec<(String, String)>, body: Bytes) -> RequestParts {
+    let method = if request.method == Method::HEAD { Method::GET } else { request.method.clone() };
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let headers = request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));
+    RequestParts {
+        method: method.as_str().to_owned(),
+        path: request.path.clone(),
+        params,
+        query: request.query.clone(),
+        headers: headers.collect(),
+        body,
+        client: Some(request.peer),
+    }
+}
+
+/// The error of a handler that failed; its traceback is in the application's log.
+fn failed() -> Refusal {
+    Refusal::new(500, "internal", "the handler failed; see the server's log")
+}

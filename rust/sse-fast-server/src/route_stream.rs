@@ -1,0 +1,168 @@
+//! A route's stream: named by its template, and what is done where it does not exist yet.
+//!
+//! Owns waiting for a stream and asking the application whether it exists. Must not know: sockets,
+//! how a stream is read.
+//! Invariants: everyone who waits for one name shares one series of checks, at most one each interval.
+//! A client that has shut its writing side is waited for one second more and then answered: nothing
+//! but its answer could tell it from one that is gone, and a crowd that is gone must cost no checks.
+//! Changes together with `waiting`, where the names are, and `route`, which resolves [`Missing`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::calls::{Call, ExistsReply};
+use crate::dispatch::bad_name;
+use crate::directory::check_name;
+use crate::logs::Level;
+use crate::request::ParsedRequest;
+use crate::respond::{self, Action, Context};
+use crate::response::{self, Refusal};
+use crate::route::{Check, Missing, Route, render};
+use crate::socket::Signals;
+use crate::stream::Stream;
+use crate::waiting::Name;
+
+/// How waiting for a stream ended.
+enum Waited {
+    Found(Stream),
+    TimeOver,
+    Closing,
+}
+
+impl Context {
+    /// Answers with the stream that a route's template names.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        route: &Arc<Route>,
+        params: &[(String, String)],
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
+        let name = render(&route.name, params, &request.query).map_err(|missing| {
+            Refusal::new(400, "missing_parameter", format!("the parameter {missing:?} is missing"))
+                .with("parameter", missing)
+        })?;
+        check_name(&name).map_err(|error| bad_name(&error))?;
+        if let Some(stream) = self.directory.find(&name) {
+            return self.read(request, &stream).await;
+        }
+        match &route.missing {
+            Missing::Refuse => Err(self.never_appeared(&name, Duration::ZERO, None)),
+            Missing::Wait { limit, check } => {
+                let limit = *limit;
+                self.await_stream(request, &name, limit, check.is_some().then_some(route), signals).await
+            }
+            Missing::Create(options) => {
+                let stream = if request.wants_stream_body() {
+                    self.directory.stream(&name, options)
+                } else {
+                    // A request that reads nothing makes nothing: its answer is that of a stream just made.
+                    self.directory.unnamed(&name, options)
+                };
+                self.read(request, &stream.map_err(|error| bad_name(&error))?).await
+            }
+        }
+    }
+
+    /// Waits for a stream; `checked` is the route whose [`Check`] is to be asked while it does.
+    async fn await_stream(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        name: &str,
+        limit: Duration,
+        checked: Option<&Arc<Route>>,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
+        let began = Instant::now();
+        let place = self.directory.waiting.enter(name);
+        let before = place.entry.attempts.load(Ordering::Relaxed);
+        if let Some(route) = checked.filter(|_| place.first) {
+            let (route, entry) = (Arc::clone(route), Arc::clone(&place.entry));
+            tokio::spawn(Arc::clone(self).check_until_it_exists(route, name.to_owned(), entry));
+        }
+        let found = self.appears(name, &place.entry, limit, signals).await;
+        let waited = began.elapsed();
+        let attempts = checked.map(|_| place.entry.attempts.load(Ordering::Relaxed) - before);
+        match found {
+            Waited::Found(stream) => {
+                let after = attempts.map(|attempts| format!("{attempts} attempts, ")).unwrap_or_default();
+                let text = format!("stream {name:?} appeared after {after}{:.3} s", waited.as_secs_f64());
+                self.directory.logs.put(Level::Info, "sse_fast.route", text);
+                self.read(request, &stream).await
+            }
+            Waited::TimeOver => Err(self.never_appeared(name, waited, attempts)),
+            Waited::Closing => Ok(respond::closing(request)),
+        }
+    }
+
+    async fn appears(&self, name: &str, entry: &Name, limit: Duration, signals: &Signals) -> Waited {
+        let deadline = tokio::time::sleep(limit);
+        let (closing, half_closed) = (self.until_closing(), signals.half_closed_for_a_second());
+        tokio::pin!(deadline, closing, half_closed);
+        loop {
+            let bell = entry.bell.notified();
+            tokio::pin!(bell);
+            bell.as_mut().enable();
+            // Looked for after the bell was enabled: what appears from here on rings it.
+            if let Some(stream) = self.directory.find(name) {
+                return Waited::Found(stream);
+            }
+            tokio::select! {
+                biased;
+                () = bell => {}
+                () = &mut closing => return Waited::Closing,
+                () = &mut deadline => return Waited::TimeOver,
+                () = &mut half_closed => return Waited::TimeOver,
+            }
+            if self.directory.closed() {
+                return Waited::Closing;
+            }
+        }
+    }
+
+    /// Logs and refuses. `attempts` is how often the application was asked, where the route asks.
+    fn never_appeared(&self, name: &str, waited: Duration, attempts: Option<u32>) -> Refusal {
+        let tried = attempts.map(|attempts| format!(" ({attempts} attempts)")).unwrap_or_default();
+        let text = format!("stream {name:?} did not appear within {:.3} s{tried}: 404", waited.as_secs_f64());
+        self.directory.logs.put(Level::Warning, "sse_fast.route", text);
+        let refusal = response::unknown_stream(name, waited);
+        match attempts {
+            Some(attempts) => refusal.with("attempts", attempts),
+            None => refusal,
+        }
+    }
+
+    /// Asks the application whether a stream exists, once an interval, for everyone who waits. When the last one
+    /// has left the question is dropped, and with it a call that no thread has taken yet.
+    async fn check_until_it_exists(self: Arc<Self>, route: Arc<Route>, name: String, entry: Arc<Name>) {
+        let Missing::Wait { check: Some(Check { key, every, options }), .. } = &route.missing else { return };
+        loop {
+            let permit = self.calls.may_check().await;
+            let bell = entry.bell.notified();
+            tokio::pin!(bell);
+            bell.as_mut().enable();
+            // Looked at after the bell was enabled: what changes from here on rings it.
+            if !entry.wanted() || self.directory.find(&name).is_some() || self.directory.closed() {
+                return;
+            }
+            entry.attempts.fetch_add(1, Ordering::Relaxed);
+            let (sender, answer) = oneshot::channel();
+            let reply = ExistsReply::new(sender, permit);
+            let queued = self.calls.put(Call::Exists { key: *key, stream: name.clone(), reply });
+            let exists = tokio::select! {
+                answer = answer => answer.unwrap_or(false),
+                () = bell => continue,
+            };
+            drop(queued);
+            if exists {
+                // The name was checked; an option that is wrong was refused with the route.
+                let _ = self.directory.stream(&name, options);
+                return;
+            }
+            tokio::time::sleep(*every).await;
+        }
+    }
+}

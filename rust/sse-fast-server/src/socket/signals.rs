@@ -1,0 +1,224 @@
+//! What a socket, the bodies on it and the connection around it tell each other.
+//!
+//! Owns [`Signals`]: how far the exchange under way is, what was hidden from hyper, what a write
+//! waits for. Must not know: bytes, hyper, requests.
+//!
+//! Rule 1: an exchange is open from the moment a request is given to us until its whole response is
+//! written. hyper reads the next head only after that, so what it writes while none is open is a
+//! refusal of its own: that is held back, and the connection writes ours.
+//! Rule 2: the end of what a client sends is hidden from hyper while an exchange is open, since hyper
+//! would drop the request: a client may shut its writing side and still read. It is given once the
+//! exchange is over. A reset is never hidden.
+//! What changes together: `socket`, which asks; `exchange` and `connection`, which tell.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+/// How long a request that has to wait is kept after its client has shut its writing side. Nothing tells a client that
+/// still reads from one that is gone: a second is more than an idle server needs to begin with a request, and short
+/// enough that a crowd which hangs up leaves nothing behind.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+
+/// One task has both ends, one inside the other: the lock is never contended.
+#[derive(Debug, Default)]
+pub(crate) struct Signals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    exchange: Exchange,
+    /// Something hyper wrote by itself was held back.
+    held_back: bool,
+    /// The client shut its writing side, and hyper has not been told.
+    end_hidden: bool,
+    read: ReadWait,
+    /// A write waits for room in the socket.
+    write_blocked: bool,
+    /// Bytes the socket took so far.
+    written: u64,
+}
+
+/// How far one request and its response are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Exchange {
+    /// No request is under way.
+    #[default]
+    None,
+    /// A request came whose response is not whole.
+    Open,
+    /// hyper has the whole response, in its buffer or written.
+    Answered,
+    /// hyper is done with the connection: what is read and written is ours.
+    Ours,
+}
+
+/// Whether a socket that gave all it had is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ReadWait {
+    /// Not yet: most connections leave HTTP before that.
+    #[default]
+    PutOff,
+    /// The socket was asked, and put it off.
+    Asked,
+    /// It is.
+    Due,
+}
+
+/// What became of the writes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WriteProgress {
+    /// A write waits for room.
+    pub(crate) blocked: bool,
+    /// Bytes the socket took so far.
+    pub(crate) written: u64,
+}
+
+impl Signals {
+    /// A request is given to us.
+    pub(crate) fn open(&self) {
+        self.0.lock().exchange = Exchange::Open;
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.0.lock().exchange, Exchange::Open | Exchange::Answered)
+    }
+
+    /// hyper has taken the whole response.
+    pub(crate) fn answered(&self) {
+        let mut state = self.0.lock();
+        if state.exchange == Exchange::Open {
+            state.exchange = Exchange::Answered;
+        }
+    }
+
+    /// Everything that hyper gave us was written.
+    pub(crate) fn flushed(&self) {
+        let mut state = self.0.lock();
+        if state.exchange == Exchange::Answered {
+            state.exchange = Exchange::None;
+        }
+    }
+
+    /// hyper is done with the connection.
+    pub(crate) fn take_over(&self) {
+        self.0.lock().exchange = Exchange::Ours;
+    }
+
+    /// Whether what is about to be written is held back, because no exchange is open.
+    pub(crate) fn hold_back(&self) -> bool {
+        let mut state = self.0.lock();
+        let unasked = state.exchange == Exchange::None;
+        state.held_back |= unasked;
+        unasked
+    }
+
+    /// Whether anything was held back.
+    pub(crate) fn held_back(&self) -> bool {
+        self.0.lock().held_back
+    }
+
+    /// The client sends nothing more: whether hyper must not know yet.
+    pub(crate) fn hide_end(&self) -> bool {
+        let mut state = self.0.lock();
+        state.end_hidden = matches!(state.exchange, Exchange::Open | Exchange::Answered);
+        state.end_hidden
+    }
+
+    /// Whether the client has shut its writing side in the exchange under way.
+    pub(crate) fn half_closed(&self) -> bool {
+        self.0.lock().end_hidden
+    }
+
+    /// Waits until the client has shut its writing side for a second. To be awaited by the service of the connection
+    /// alone: hyper polls that after each read, so nothing else needs to wake it.
+    pub(crate) async fn half_closed_for_a_second(&self) {
+        poll_fn(|_| if self.half_closed() { Poll::Ready(()) } else { Poll::Pending }).await;
+        sleep(HALF_CLOSED_GRACE).await;
+    }
+
+    /// Whether a read that finds nothing is to be put off.
+    pub(crate) fn put_off_reading(&self) -> bool {
+        let mut state = self.0.lock();
+        if state.read == ReadWait::Due {
+            return false;
+        }
+        state.read = ReadWait::Asked;
+        true
+    }
+
+    /// A read that finds nothing is to wait from here on.
+    pub(crate) fn wait_for_reading(&self) {
+        self.0.lock().read = ReadWait::Due;
+    }
+
+    /// Whether hyper must be polled once more: a read was put off, and is now waited for, or the end of what the client
+    /// sends is no longer hidden.
+    pub(crate) fn must_poll_again(&self) -> bool {
+        let mut state = self.0.lock();
+        let due = state.read == ReadWait::Asked;
+        if due {
+            state.read = ReadWait::Due;
+        }
+        let told = state.end_hidden && state.exchange == Exchange::None;
+        state.end_hidden &= !told;
+        due || told
+    }
+
+    /// A write of `taken` bytes was made, or waits for room.
+    pub(crate) fn wrote(&self, taken: Option<usize>) {
+        let mut state = self.0.lock();
+        state.write_blocked = taken.is_none();
+        state.written += taken.unwrap_or(0) as u64;
+    }
+
+    pub(crate) fn write_progress(&self) -> WriteProgress {
+        let state = self.0.lock();
+        WriteProgress { blocked: state.write_blocked, written: state.written }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_outside_an_exchange_is_held_back() {
+        let signals = Signals::default();
+        signals.open();
+        assert!(!signals.hold_back());
+        signals.flushed();
+        assert!(!signals.hold_back(), "the response is not whole");
+        signals.answered();
+        assert!(!signals.hold_back(), "it is not flushed");
+        signals.flushed();
+        assert!(!signals.held_back() && signals.hold_back() && signals.held_back());
+        signals.take_over();
+        assert!(!signals.hold_back(), "ours");
+    }
+
+    #[test]
+    fn the_end_of_a_request_is_hidden_until_its_response_is_written() {
+        let signals = Signals::default();
+        assert!(!signals.hide_end() && !signals.half_closed(), "no exchange is open");
+        signals.open();
+        assert!(signals.hide_end() && signals.half_closed());
+        assert!(!signals.must_poll_again());
+        signals.answered();
+        assert!(signals.hide_end() && !signals.must_poll_again());
+        signals.flushed();
+        assert!(signals.must_poll_again() && !signals.must_poll_again());
+        assert!(!signals.hide_end());
+    }
+
+    #[test]
+    fn a_read_is_put_off_once() {
+        let signals = Signals::default();
+        assert!(!signals.must_poll_again() && signals.put_off_reading());
+        assert!(signals.must_poll_again() && !signals.must_poll_again());
+        assert!(!signals.put_off_reading());
+    }
+}

@@ -1,0 +1,37 @@
+"""Intervals counted by what a reader saw: the heartbeats of a stream made for that.
+
+A test that needs time to pass does not sleep: it waits for heartbeats, which the
+engine writes by the clock that the test is about. Where the machine was busy and
+the engine late, the interval is as late.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import sse_fast
+
+from .reader import Reader
+
+_NUMBERS = itertools.count()
+
+
+class Beats:
+    """A stream of heartbeats, one every so many seconds; `wait` reads some of them."""
+
+    def __init__(self, server: sse_fast.Server, every: float) -> None:
+        name = f"beats/{next(_NUMBERS)}"
+        self.stream = server.stream(name, heartbeat=every)
+        self._reader = Reader(server.port, f"/streams/{name}").open()
+
+    def __enter__(self) -> Beats:  # noqa: PYI034 - typing has no Self before Python 3.11
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._reader.close()
+        self.stream.remove()
+
+    def wait(self, count: int = 1) -> None:
+        """Until so many more heartbeats have come: at least `count - 1` intervals."""
+        seen = len(self._reader.parser.comments)
+        self._reader.read_until(lambda: len(self._reader.parser.comments) >= seen + count, what=f"{count} heartbeats")
