@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::frame::Framing;
+use sse_fast_core::gap::Gap;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
 use sse_fast_core::stream::{Prepared, Scratch, StreamState};
