@@ -64,6 +64,8 @@ pub mod run;
 #[cfg(not(loom))]
 pub mod server;
 mod shard;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 #[cfg(not(loom))]
 mod sink;
 #[cfg(not(loom))]

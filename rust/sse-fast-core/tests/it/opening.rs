@@ -5,8 +5,9 @@
 
 use proptest::prelude::*;
 use sse_fast_core::options::{Start, StreamPatch};
+use sse_fast_oracle::content::Publish;
 
-use crate::world::{Publish, World};
+use crate::world::World;
 
 #[derive(Clone, Debug)]
 enum Step {

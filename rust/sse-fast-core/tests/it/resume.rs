@@ -2,9 +2,10 @@
 //! (section 3), one test each. The oracle is not asked here: what must be seen is written out.
 
 use sse_fast_core::options::{Start, StreamPatch};
+use sse_fast_oracle::content::Publish;
+use sse_fast_oracle::everything::{Expected, Item};
 
-use crate::everything::{Expected, Item};
-use crate::world::{Publish, World};
+use crate::world::World;
 
 fn events(range: std::ops::RangeInclusive<u64>) -> Vec<Item> {
     range.map(Item::Event).collect()

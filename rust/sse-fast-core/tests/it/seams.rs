@@ -6,10 +6,11 @@
 use sse_fast_core::batch::Batch;
 use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::frame::Framing;
+use sse_fast_oracle::content::Publish;
+use sse_fast_oracle::everything::Item;
+use sse_fast_oracle::parser::Parser;
 
-use crate::everything::Item;
-use crate::parser::Parser;
-use crate::world::{Publish, World};
+use crate::world::World;
 
 /// A stream whose snapshot at 2 is followed by more events than it retains: 3 to 10 of 12 are gone.
 fn with_a_snapshot_long_ago() -> World {
@@ -61,6 +62,6 @@ fn a_batch_never_hands_out_frames_at_another_position() {
     batch.extend(world.state.log());
     // Positions 3 to 7 were evicted before they were added: at 3 stands nothing, not event 8.
     let given = batch.bytes_from(3, Framing::Plain).unwrap_or_default();
-    let items: Vec<Item> = Parser::new(false, true).take(given).iter().map(|block| world.item(block)).collect();
+    let items: Vec<Item> = Parser::new(false, true).take(given).iter().map(|block| world.all.item(block)).collect();
     assert_ne!(items.first(), Some(&Item::Event(8)), "a hole without a gap");
 }

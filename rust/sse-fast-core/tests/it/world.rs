@@ -7,32 +7,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_fast_core::cursor::{self, Gap, Opening};
+use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::frame::Framing;
+use sse_fast_core::gap::Gap;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
 use sse_fast_core::stream::{Prepared, Scratch, StreamState};
 use sse_fast_core::wire;
 
-use crate::everything::{Everything, Expected, Item, Published};
-use crate::parser::{Block, Parser};
+use sse_fast_oracle::content::{self, Publish, data_of, snapshot_of};
+use sse_fast_oracle::everything::{Everything, Expected, Item};
+use sse_fast_oracle::parser::Parser;
 
 /// The epoch of every stream here, and how ids write it.
 pub const EPOCH: (Epoch, &str) = (Epoch(1_700_000_000), "s44we8");
 
-/// What to publish.
-#[derive(Clone, Debug, Default)]
-pub struct Publish {
-    /// Bytes of padding after the position.
-    pub padding: usize,
-    /// The caller's own id.
-    pub own_id: Option<String>,
-    /// Whether a snapshot is set in the same step.
-    pub snapshot: bool,
-    /// Whether it carries a name and a retry of its own.
-    pub named: bool,
-}
+/// What the data of the events begins with.
+const TAG: &str = "s";
 
 /// See the module.
 #[derive(Debug)]
@@ -46,7 +38,7 @@ impl World {
     pub fn new(patch: &StreamPatch) -> Self {
         let options = StreamOptions::default().patched(patch).expect("options in range");
         let state = StreamState::new(EPOCH.0, Arc::new(options.clone()));
-        Self { state, all: Everything::new(EPOCH.1, options), scratch: Scratch::default() }
+        Self { state, all: Everything::new(TAG, EPOCH.1, options), scratch: Scratch::default() }
     }
 
     /// A stream with that much history whose new readers get everything, with `count` events.
@@ -77,12 +69,12 @@ impl World {
 
     pub fn prepare(&mut self, publish: &Publish) -> Prepared {
         let position = self.all.newest() + 1;
-        let (data, snapshot) = (data_of(position, publish.padding), snapshot_of(position));
+        let (data, snapshot) = (data_of(TAG, position, publish.padding), snapshot_of(TAG, position));
         let new = NewEvent {
             data: data.as_bytes(),
-            event: publish.named.then_some("step"),
+            event: publish.named.then_some(content::NAME),
             id: publish.own_id.as_deref(),
-            retry: publish.named.then_some(Duration::from_millis(1500)),
+            retry: publish.named.then_some(Duration::from_millis(content::RETRY_MS)),
             snapshot: publish.snapshot.then_some(snapshot.as_bytes()),
         };
         let checked = event::check(&new).expect("an event that may stand on the wire");
@@ -92,9 +84,10 @@ impl World {
     pub fn append(&mut self, publish: &Publish, prepared: Prepared) {
         let foreseen = self.state.first_after(&prepared);
         let id = self.state.append(prepared).map(|id| id.as_str().to_owned());
-        self.all.publish(self.published(publish));
+        let position = self.all.newest() + 1;
+        self.all.publish(self.all.published(position, position, publish));
         if publish.snapshot {
-            self.all.snapshot = Some(self.all.newest());
+            self.all.set_snapshot(position);
         }
         let ours = self.all.id_of(self.all.newest());
         assert_eq!(id, publish.own_id.is_none().then_some(ours), "publish returns the id");
@@ -103,9 +96,11 @@ impl World {
     }
 
     pub fn set_snapshot(&mut self) {
-        let data = snapshot_of(self.all.newest());
-        self.state.set_snapshot(&mut self.scratch, "snapshot", &data);
-        self.all.snapshot = Some(self.all.newest());
+        let data = snapshot_of(TAG, self.all.newest());
+        let event = NewEvent { data: data.as_bytes(), event: Some("snapshot"), ..NewEvent::default() };
+        self.state
+            .set_snapshot(&mut self.scratch, &event::check(&event).expect("a snapshot that may stand on the wire"));
+        self.all.set_snapshot(self.all.newest());
     }
 
     pub fn set_options(&mut self, patch: &StreamPatch) {
@@ -128,7 +123,7 @@ impl World {
             bytes.extend_from_slice(frame.plain());
         }
         let blocks = Parser::new(false, self.all.options.ids).take(&bytes);
-        Expected::Items { items: blocks.iter().map(|block| self.item(block)).collect(), cursor }
+        Expected::Items { items: blocks.iter().map(|block| self.all.item(block)).collect(), cursor }
     }
 
     /// The same, for tests that only look at what is seen.
@@ -153,75 +148,7 @@ impl World {
         bytes
     }
 
-    /// What a block is, by its content; every byte of it must be what the oracle expects.
-    pub fn item(&self, block: &Block) -> Item {
-        match block.event.as_deref() {
-            Some("gap") => Item::Gap(self.gap_of(block)),
-            Some("snapshot") => {
-                let position = block.data[0].strip_prefix("state ").and_then(|n| n.parse().ok()).expect("ours");
-                assert_eq!(block.id, self.all.options.ids.then(|| self.all.id_of(position)));
-                Item::Snapshot(position)
-            }
-            _ => {
-                let number = block.data[0].split(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("ours");
-                let expected = self.all.event(number);
-                assert_eq!(written(block, expected.block.contains("retry: ")), expected.block);
-                Item::Event(number)
-            }
-        }
-    }
-
-    /// A gap's range; `skipped` must agree with its ends, and it must not move the reader's place.
-    fn gap_of(&self, block: &Block) -> Option<(u64, u64)> {
-        assert_eq!((&block.id, block.data.len()), (&None, 1), "a gap carries no id and one line");
-        if block.data[0] == r#"{"skipped":null,"from":null,"to":null}"# {
-            return None;
-        }
-        let position = |key: &str| {
-            let rest = block.data[0].split_once(&format!("\"{key}\":\"{}-", self.all.epoch)).expect("an id of ours").1;
-            rest.split('"').next().and_then(|digits| digits.parse::<u64>().ok()).expect("a position")
-        };
-        let (from, to) = (position("from"), position("to"));
-        let (first, last) = (self.all.id_of(from), self.all.id_of(to));
-        let exact = format!(r#"{{"skipped":{},"from":"{first}","to":"{last}"}}"#, to - from + 1);
-        assert_eq!(block.data[0], exact, "a gap says exactly how many are missing");
-        Some((from, to))
-    }
-
-    fn published(&self, publish: &Publish) -> Published {
-        let position = self.all.newest() + 1;
-        let ours = self.all.options.ids.then(|| self.all.id_of(position));
-        let block = Block {
-            event: publish.named.then(|| "step".to_owned()),
-            id: publish.own_id.clone().or(ours),
-            retry: publish.named.then_some(1500),
-            data: data_of(position, publish.padding).split('\n').map(str::to_owned).collect(),
-        };
-        Published { id: block.id.clone(), own: publish.own_id.is_some(), block: written(&block, publish.named) }
-    }
-
     fn check_bounds(&self) {
         assert_eq!((self.state.log().first(), self.state.newest()), (self.all.first, self.all.newest()));
     }
-}
-
-/// A block as it stands on the wire; a `retry:` told ahead of the event is not part of it.
-fn written(block: &Block, retry: bool) -> String {
-    let mut text = String::new();
-    let retry = block.retry.filter(|_| retry).map(|wait| wait.to_string());
-    for (field, value) in [("event", &block.event), ("id", &block.id), ("retry", &retry)] {
-        text.extend(value.iter().map(|value| format!("{field}: {value}\n")));
-    }
-    text.extend(block.data.iter().map(|line| format!("data: {line}\n")));
-    text + "\n"
-}
-
-fn data_of(position: u64, padding: usize) -> String {
-    // Long data has lines, so that a write may stop between two of them.
-    let padding: String = (0..padding).map(|at| if at % 40 == 39 { '\n' } else { 'x' }).collect();
-    format!("{position} {padding}")
-}
-
-fn snapshot_of(position: u64) -> String {
-    format!("state {position}")
 }

@@ -37,6 +37,8 @@ impl<N: Net> Shard<N> {
     pub(super) fn owe(&mut self, key: SubscriberKey, inner: &Inner) {
         let subscriber = &self.subscribers[key];
         let (local, cursor) = (&mut self.locals[subscriber.local], subscriber.cursor());
+        #[cfg(not(loom))]
+        debug_assert!(local.stream.is_locked(), "a floor is lowered under the stream's lock");
         let link = local.stream.link(self.number);
         if local.roster.writable().is_empty() {
             // What was published while nobody here could take it is owed to nobody else.
@@ -57,6 +59,11 @@ impl<N: Net> Shard<N> {
         }
         link.lower_held(subscriber.cursor());
         drop(inner);
+        let account = self.connections[subscriber.connection].account.as_mut();
+        if let (Patience::Within(limit), Some(account)) = (self.settings.patience, account) {
+            // It had everything, but its share of this minute is used up.
+            account.slow |= account.spent.within_a_minute(self.now) >= limit / 2;
+        }
         let key_of_local = subscriber.local;
         local.roster.fill(key, &mut self.subscribers);
         self.raise_writable(key_of_local);
@@ -154,7 +161,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Whether publishers wait for a subscriber whose socket is full.
-    fn is_held(&self, key: SubscriberKey, inner: &Inner) -> bool {
+    pub(super) fn is_held(&self, key: SubscriberKey, inner: &Inner) -> bool {
         let subscriber = &self.subscribers[key];
         let account = &self.connections[subscriber.connection].account;
         let options = inner.state.options();
@@ -190,7 +197,8 @@ impl<N: Net> Shard<N> {
         }
         let inner = local.stream.lock();
         for &full in local.roster.full().iter().filter(|&&full| self.is_held(full, &inner)) {
-            let cursor = self.subscribers[full].cursor();
+            // What the log has lost is owed to nobody.
+            let cursor = self.subscribers[full].cursor().max(inner.state.log().first());
             debug_assert!(held <= cursor, "the held floor {held} is above the cursor {cursor}");
         }
     }

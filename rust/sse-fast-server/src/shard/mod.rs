@@ -31,6 +31,8 @@ mod local;
 mod loom_tests;
 mod machine;
 mod net;
+#[cfg(test)]
+mod probe;
 mod roll;
 mod subscriber;
 mod table;
@@ -43,7 +45,13 @@ use std::sync::Arc;
 use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
 
+#[cfg(test)]
+pub(crate) use self::machine::{Next, Shard};
 pub(crate) use self::machine::{Pacing, Settings};
+#[cfg(test)]
+pub(crate) use self::net::{Net, Ready, Sink, Token};
+#[cfg(test)]
+pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};

@@ -92,6 +92,8 @@ impl<N: Net> Shard<N> {
     /// Finds the heartbeat in force where it has changed, before somebody comes; under the stream's lock.
     pub(super) fn find_heartbeat(&mut self, key: LocalKey, inner: &Inner) -> bool {
         let local = &mut self.locals[key];
+        #[cfg(not(loom))]
+        debug_assert!(local.stream.is_locked(), "a heartbeat is found under the stream's lock");
         if !local.stream.link(self.number).see_retuned() {
             return false;
         }

@@ -121,6 +121,9 @@ impl Stream {
         let mut inner = self.lock();
         let options = inner.state.options().patched(patch)?;
         inner.state.set_options(Arc::new(options));
+        // Publishers may have to wait now for subscribers that were given up: shards look again.
+        let first = inner.state.log().first();
+        self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
         self.retune();
         if let Some(room) = inner.room() {
             // A longer history has room at once.
@@ -228,6 +231,12 @@ impl Stream {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.inner.lock()
+    }
+
+    /// Whether somebody holds the lock, for assertions.
+    #[cfg(not(loom))]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.0.inner.is_locked()
     }
 
     pub(crate) fn link(&self, shard: usize) -> &Link {

@@ -242,7 +242,7 @@ impl Stream {
     }
 
     /// Lets the stream go and tells everybody who waits for news.
-    fn finish_publish(&self, mut inner: MutexGuard<'_, Inner>) {
+    pub(crate) fn finish_publish(&self, mut inner: MutexGuard<'_, Inner>) {
         self.touch(clock::coarse_ms());
         let listening = inner.listening();
         drop(inner);
@@ -398,8 +398,8 @@ impl<'a> Attempt<'a> {
 
     fn append(&mut self, inner: &mut Inner) -> Published {
         let prepared = self.prepared.take().map(|(_, prepared)| prepared);
-        let prepared = prepared
-            .unwrap_or_else(|| SCRATCH.with_borrow_mut(|scratch| inner.state.prepare(scratch, self.event)));
+        let prepared =
+            prepared.unwrap_or_else(|| SCRATCH.with_borrow_mut(|scratch| inner.state.prepare(scratch, self.event)));
         let id = inner.state.append(prepared);
         if self.role == Role::Terminal {
             inner.state.end();

@@ -120,6 +120,13 @@ impl Wakeups {
         Ok(Self { mailbox, readable })
     }
 
+    /// The same with another bell, which a test hears.
+    #[cfg(test)]
+    pub(crate) fn waking(wake: impl Wake + 'static) -> io::Result<Self> {
+        let (readable, _) = ends()?;
+        Ok(Self { mailbox: Arc::new(Mailbox::new(&Latch::new(wake))), readable })
+    }
+
     /// Takes the tokens of the streams that have news; the descriptor is quiet then until there is more.
     pub fn take(&self) -> Vec<u64> {
         let mut bytes = [0; 64];

@@ -47,6 +47,16 @@ impl Reader {
         }
     }
 
+    /// Whether it saw its opening: what comes now is what is published, or a gap.
+    pub fn is_open(&self) -> bool {
+        self.opening.is_empty()
+    }
+
+    /// The position that must come next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Takes what came next.
     pub fn see(&mut self, item: &Item, id: Option<&String>) {
         if let Some(id) = id {

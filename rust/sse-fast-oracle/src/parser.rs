@@ -36,14 +36,15 @@ pub struct Parser {
     line: Vec<u8>,
     block: Block,
     ids: bool,
-    /// How many comments were read.
+    /// How many comments were read, and the last of them.
     pub comments: usize,
+    pub comment: String,
 }
 
 impl Parser {
     pub fn new(chunked: bool, ids: bool) -> Self {
         let chunk = chunked.then(|| Chunk::Size(String::new()));
-        Self { chunk, line: Vec::new(), block: Block::default(), ids, comments: 0 }
+        Self { chunk, line: Vec::new(), block: Block::default(), ids, comments: 0, comment: String::new() }
     }
 
     /// Takes bytes from the wire; gives the events they complete.
@@ -136,6 +137,7 @@ impl Parser {
         if line.starts_with(':') {
             assert!(!block.is_begun(), "{line:?} inside {block:?}");
             self.comments += 1;
+            line.clone_into(&mut self.comment);
         } else if let Some(data) = line.strip_prefix("data: ") {
             block.data.push(data.to_owned());
         } else if let Some(name) = line.strip_prefix("event: ") {

@@ -5,6 +5,8 @@
 //! Law: `1..=newest` is everything; what is retained is the longest tail that fits the bounds and
 //! was never evicted before; what a reader lacks is given, or covered by a snapshot, or announced.
 
+use std::collections::HashMap;
+
 use sse_fast_core::options::{Start, StreamOptions};
 
 /// One thing a reader sees.
@@ -41,6 +43,8 @@ pub enum Place {
 /// An event as it must stand on the wire.
 #[derive(Clone, Debug)]
 pub struct Published {
+    /// What its data says it is.
+    pub serial: u64,
     pub id: Option<String>,
     pub own: bool,
     pub block: String,
@@ -49,21 +53,52 @@ pub struct Published {
 /// See the module.
 #[derive(Debug)]
 pub struct Everything {
+    /// What the data of this stream's events begins with.
+    pub tag: String,
     /// The epoch as ids write it.
-    pub epoch: &'static str,
+    pub epoch: String,
     pub options: StreamOptions,
     /// Position 1 stands first.
     pub events: Vec<Published>,
     /// The position the snapshot stands for.
     pub snapshot: Option<u64>,
+    /// Every snapshot there was, by its serial number.
+    snapshots: HashMap<u64, u64>,
     pub ended: bool,
     /// The oldest position that was never evicted.
     pub first: u64,
 }
 
 impl Everything {
-    pub fn new(epoch: &'static str, options: StreamOptions) -> Self {
-        Self { epoch, options, events: Vec::new(), snapshot: None, ended: false, first: 1 }
+    pub fn new(tag: &str, epoch: &str, options: StreamOptions) -> Self {
+        let (tag, epoch) = (tag.to_owned(), epoch.to_owned());
+        Self {
+            tag,
+            epoch,
+            options,
+            events: Vec::new(),
+            snapshot: None,
+            snapshots: HashMap::new(),
+            ended: false,
+            first: 1,
+        }
+    }
+
+    /// Sets the snapshot: it stands for everything so far. `serial` is what its data says.
+    pub fn set_snapshot(&mut self, serial: u64) {
+        self.snapshot = Some(self.newest());
+        self.snapshots.insert(serial, self.newest());
+    }
+
+    /// The position that the snapshot with this serial number stands for.
+    pub fn snapshot_at(&self, serial: u64) -> u64 {
+        *self.snapshots.get(&serial).expect("a snapshot that was set")
+    }
+
+    /// Where the event with this serial number stands.
+    pub fn position_of(&self, serial: u64) -> u64 {
+        let place = self.events.iter().rposition(|event| event.serial == serial).expect("an event that was published");
+        place as u64 + 1
     }
 
     pub fn newest(&self) -> u64 {

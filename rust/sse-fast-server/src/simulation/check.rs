@@ -1,0 +1,108 @@
+//! What must hold once nobody has anything to do, and once everybody has gone.
+//!
+//! Owns: those laws. Must not know: how it came about. Times are exact but for the wheel's ticks.
+
+use std::sync::atomic::Ordering;
+
+use sse_fast_core::budget::Micros;
+use sse_fast_core::id::Position;
+use sse_fast_core::options::OnLag;
+
+use super::stage::SimStream;
+use super::world::{MS, SECOND, STALL, World};
+use crate::delivery::Patience;
+use crate::shard::Seen;
+
+/// Two ticks of the wheel: one that rounding up costs, one that has begun.
+const TICKS: Micros = 40 * MS;
+
+impl World {
+    /// After everything that was to be done now was done.
+    pub(super) fn check(&self) {
+        self.stage.check_faults();
+        let streams = self.stage.streams.borrow();
+        for (number, shard) in self.shards.iter().enumerate() {
+            for seen in shard.shard.iter().flat_map(crate::shard::Shard::seen) {
+                self.check_connection(number, &seen, &streams);
+            }
+        }
+        self.check_publishers(&streams);
+    }
+
+    fn check_connection(&self, shard: usize, seen: &Seen, streams: &[SimStream]) {
+        let client = self.clients.iter().find(|client| {
+            let token = client.wire.as_ref().and_then(|wire| wire.borrow().registered);
+            client.shard == shard && token == Some(seen.token)
+        });
+        let Some(client) = client else { return };
+        let (Some(wire), now) = (&client.wire, self.now()) else { return };
+        let wire = wire.borrow();
+        if wire.is_short {
+            assert!(now < wire.last_taken + STALL + TICKS, "a reader that takes nothing is closed after stall_timeout");
+        }
+        if let Some(shut) = wire.shut {
+            assert!(now <= shut + 2 * SECOND + TICKS, "a connection that was shut is closed after a little");
+        }
+        let opened = client.moves.back().or(client.opened.as_ref()).or(wire.opened.as_ref());
+        let (Some(opened), Some(cursor)) = (opened, seen.cursor) else { return };
+        let stream = &streams[opened.stream];
+        // A stream that rests goes on within ten milliseconds.
+        let rests = seen.state[4] == 2;
+        if seen.is_full {
+            let disconnects = stream.all.options.on_lag == OnLag::Disconnect;
+            let lags = seen.is_beyond || cursor < stream.all.first;
+            assert!(rests || !disconnects || !lags, "on_lag=disconnect closes who lags, also one that takes nothing");
+            return;
+        }
+        assert!(rests || cursor == stream.all.newest() + 1, "a subscriber whose socket takes bytes has everything");
+        assert!(rests || !stream.is_complete(), "who has everything there will be is given the end");
+        // An event that came late may say that a full socket takes bytes: the next heartbeat finds out.
+        if let Some(every) = stream.heartbeat().filter(|_| !wire.is_short) {
+            let every = u64::try_from(every.as_micros()).unwrap();
+            let due = (wire.last_taken + every).max(stream.retuned).max(client.opened_at).max(self.jammed) + TICKS;
+            assert!(now <= due, "a heartbeat is {} ms late", (now - due) / MS);
+        }
+    }
+
+    fn check_publishers(&self, streams: &[SimStream]) {
+        let publishers = self.stage.publishers.borrow();
+        for (at, stream) in streams.iter().enumerate() {
+            let Some(first) = publishers.waiting.iter().find(|waiting| waiting.stream == at) else { continue };
+            let is_paying = stream.stream.lock().is_paying();
+            if self.setup.lazily {
+                assert!(first.until > self.now(), "who waits looks again in time");
+            } else {
+                assert!(is_paying, "a publisher waits for shards that have nothing to do");
+            }
+            assert!(
+                !is_paying || self.setup.patience != Patience::Within(0),
+                "without patience no socket is waited for"
+            );
+        }
+        let Patience::Within(limit) = self.setup.patience else { return };
+        for stream in streams {
+            let since = self.now().saturating_sub(60 * SECOND);
+            let sum: Micros = stream.paid.iter().filter(|(at, _)| *at > since).map(|(_, paid)| paid).sum();
+            assert!(sum <= limit + publishers.late, "a stream's publishers waited {sum} of {limit} in a minute");
+        }
+    }
+
+    /// After everybody has gone: nothing is left of them.
+    pub(super) fn check_nothing_is_left(&self) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            if let Some(machine) = &shard.shard {
+                assert_eq!(machine.kept(), (0, 0), "streams and connections that are kept for nobody");
+            }
+            let counters = shard.handle.counters();
+            assert_eq!(counters.subscribers.load(Ordering::Relaxed), 0, "subscribers");
+            assert_eq!(counters.sockets.load(Ordering::Relaxed), 0, "sockets");
+            for stream in self.stage.streams.borrow().iter() {
+                assert_eq!(stream.stream.link(number).subscribers(), 0, "subscribers of a stream");
+                if shard.shard.is_some() {
+                    let floors = stream.stream.link(number).floors();
+                    assert_eq!(floors, (Position::MAX, Position::MAX), "nothing is owed to nobody");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A client of the simulation: it reads what the network brings, parses every byte and keeps the laws.
+//!
+//! Owns: what it saw, across its connections. Must not know: the shard. Checked here: a gap within a connection comes only
+//! to one whose socket was short, or whose history was made smaller; an end is whole, unless it was a cut that may be.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use sse_fast_core::budget::Micros;
+use sse_fast_core::frame::Framing;
+use sse_fast_core::options::OnLag;
+use sse_fast_oracle::everything::{Expected, Item};
+use sse_fast_oracle::parser::{Block, Parser};
+use sse_fast_oracle::reader::Reader;
+
+use super::net::{self, Wire};
+use super::stage::{Opened, SimStream, Stage};
+use crate::delivery::Patience;
+
+/// The head of every response.
+pub(super) const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// The name of heartbeats that are events.
+pub(super) const BEAT: &str = "beat";
+
+/// See the module.
+pub(super) struct Client {
+    pub(super) framing: Framing,
+    /// The bytes its socket holds.
+    pub(super) capacity: usize,
+    /// Which name it reads.
+    pub(super) name: usize,
+    pub(super) shard: usize,
+    pub(super) wire: Option<Rc<RefCell<Wire>>>,
+    pub(super) parser: Parser,
+    pub(super) reader: Reader,
+    /// Its reading of the stream that stands in until its handler has answered, and which that is.
+    pub(super) early: Option<(usize, Reader)>,
+    /// Streams it was moved to, whose openings it has not seen yet.
+    pub(super) moves: VecDeque<Opened>,
+    /// How the present connection began, or was moved last.
+    pub(super) opened: Option<Opened>,
+    /// When that was.
+    pub(super) opened_at: Micros,
+    /// Bytes of the head that were read.
+    head: usize,
+    is_fresh: bool,
+    /// It has the terminal event and stays away.
+    pub(super) finished: bool,
+    /// It shut its side, or said something, on this connection.
+    pub(super) has_spoken: bool,
+    pub(super) live_gaps: usize,
+    pub(super) beats: usize,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Whole,
+    Cut,
+}
+
+impl Client {
+    pub(super) fn new(framing: Framing, capacity: usize, name: usize) -> Self {
+        Self {
+            framing,
+            capacity,
+            name,
+            shard: 0,
+            wire: None,
+            parser: Parser::new(false, true),
+            reader: Reader::default(),
+            early: None,
+            moves: VecDeque::new(),
+            opened: None,
+            opened_at: 0,
+            head: 0,
+            is_fresh: true,
+            finished: false,
+            has_spoken: false,
+            live_gaps: 0,
+            beats: 0,
+        }
+    }
+
+    /// Whether its socket takes whatever it is offered.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.capacity == usize::MAX
+    }
+
+    /// A connection is on its way.
+    pub(super) fn begin(
+        &mut self,
+        wire: Rc<RefCell<Wire>>,
+        shard: usize,
+        ids: bool,
+        early: Option<usize>,
+        now: Micros,
+    ) {
+        self.wire = Some(wire);
+        self.shard = shard;
+        self.parser = Parser::new(self.framing == Framing::Chunked, ids);
+        self.early = early.map(|stream| (stream, Reader::default()));
+        self.moves.clear();
+        self.opened = None;
+        self.opened_at = now;
+        self.head = 0;
+        self.is_fresh = true;
+        self.has_spoken = false;
+    }
+
+    /// The stream it reads now, as far as the shard is concerned.
+    pub(super) fn stream(&self) -> Option<usize> {
+        let moved = self.moves.back().map(|opened| opened.stream);
+        moved.or_else(|| self.opened.as_ref().map(|opened| opened.stream))
+    }
+
+    /// Reads up to `bytes`.
+    pub(super) fn read(&mut self, stage: &Stage, bytes: usize) {
+        let Some(wire) = self.wire.clone() else { return };
+        if let Some(opened) = wire.borrow_mut().opened.take() {
+            self.open(opened, stage.now());
+        }
+        let got = net::read(&wire, bytes);
+        let head = got.len().min(HEAD.len() - self.head);
+        assert_eq!(got[..head], HEAD[self.head..self.head + head], "the head comes first");
+        self.head += head;
+        let was_short = wire.borrow().was_short;
+        for block in self.parser.take(&got[head..]) {
+            self.see(stage, &block, was_short);
+        }
+    }
+
+    fn open(&mut self, opened: Opened, now: Micros) {
+        let expected = match &opened.expected {
+            // What nothing is owed to was told so before it came.
+            Expected::Nothing => panic!("204 is answered before"),
+            items @ Expected::Items { .. } => items,
+        };
+        match &mut self.early {
+            Some((_, reader)) => reader.connect(opened.place, expected),
+            None => self.reader.connect(opened.place, expected),
+        }
+        self.opened = Some(opened);
+        self.opened_at = now;
+    }
+
+    fn see(&mut self, stage: &Stage, block: &Block, was_short: bool) {
+        let told = self.opened.as_ref().is_some_and(|opened| opened.retry);
+        assert!(!self.is_fresh || !told || block.retry.is_some(), "retry joins the first event: {block:?}");
+        self.is_fresh = false;
+        if block.event.as_deref() == Some(BEAT) {
+            self.beats += 1;
+            return;
+        }
+        let streams = stage.streams.borrow();
+        let current = self.opened.as_ref().expect("what is read was opened").stream;
+        let is_unknown = block.data.first().is_some_and(|data| data.contains("\"from\":null"));
+        if !self.moves.is_empty() && (is_unknown || !streams[current].all.owns(block)) {
+            let moved = self.moves.pop_front().expect("one it was moved to");
+            self.early = None;
+            self.open(moved, stage.now());
+        }
+        let opened = self.opened.as_ref().expect("what is read was opened");
+        let stream = &streams[opened.stream];
+        let item = stream.all.item(block);
+        let reader = self.early.as_mut().map_or(&mut self.reader, |(_, reader)| reader);
+        if matches!(item, Item::Gap(_)) && reader.is_open() {
+            self.live_gaps += 1;
+            let patience = stage.publishers.borrow().patience;
+            check_gap(stream, opened, was_short, patience);
+        }
+        reader.see(&item, block.id.as_ref());
+    }
+
+    /// Whether everything was read of a connection that has ended; `may_be_cut` where there is a reason.
+    pub(super) fn end(&mut self, stage: &Stage, may_be_cut: bool) -> Option<Ending> {
+        let (shut, reset) = {
+            let wire = self.wire.as_ref()?.borrow();
+            if !wire.unread.is_empty() || wire.shut.is_none() && !wire.closed && !wire.reset {
+                return None;
+            }
+            (wire.shut.is_some(), wire.reset)
+        };
+        let may_be_cut = may_be_cut || self.wire.as_ref()?.borrow().was_short;
+        let streams = stage.streams.borrow();
+        let opened = self.moves.back().or(self.opened.as_ref());
+        let stream = opened.map(|opened| &streams[opened.stream]);
+        let may_lag = stream.is_some_and(|stream| stream.disconnects);
+        let is_whole = shut && !reset && (self.parser.is_closed() && (self.framing == Framing::Chunked || !may_lag));
+        if is_whole {
+            assert!(self.parser.is_between_events(), "the body is whole");
+        } else {
+            assert!(may_be_cut || may_lag || self.has_spoken, "a connection was cut for no reason");
+        }
+        if let Some(stream) = stream.filter(|stream| is_whole && stream.is_complete() && !self.has_spoken) {
+            if let Some(moved) = self.moves.pop_back() {
+                self.early = None;
+                if moved.expected != Expected::Nothing {
+                    self.open(moved, stage.now());
+                }
+            }
+            if self.early.is_none() {
+                self.reader.check_account(stream.all.newest());
+                self.finished = stream.all.ended;
+            }
+        }
+        self.early = None;
+        self.moves.clear();
+        self.wire = None;
+        Some(if is_whole { Ending::Whole } else { Ending::Cut })
+    }
+}
+
+/// A gap within a connection needs a reason.
+fn check_gap(stream: &SimStream, opened: &Opened, was_short: bool, patience: Patience) {
+    let shrunk = stream.shrunk != opened.shrunk;
+    assert!(was_short || shrunk, "a subscriber whose socket takes bytes was skipped");
+    let lossless = patience == Patience::Lossless && stream.all.options.on_lag == OnLag::Skip;
+    assert!(!lossless || shrunk || stream.policies > 1, "something was skipped that publishers wait for");
+}

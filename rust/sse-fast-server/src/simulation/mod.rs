@@ -1,0 +1,28 @@
+//! The simulation: the real shards, streams and publishers in simulated time, in one thread, against the oracle.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `random`, `script` | what happens, drawn from a seed |
+//! | `world` | time, and the order in which shards are stepped |
+//! | `net` | the kernel between a shard's socket and a client |
+//! | `stage`, `publishers` | what other threads do, also between two writes of a step |
+//! | `client`, `inside` | what readers see, held against the laws |
+//! | `check` | what must hold when nobody has anything to do |
+//! | `runner` | seeds, shortened scripts, what was covered |
+//! | `hand`, `promise`, `faults` | scripts written by hand, one for each sentence and each fault |
+//!
+//! `SEEDS=1000 cargo test -p sse-fast-server --lib simulation` runs more seeds; `SEED=17` runs one.
+
+mod check;
+mod client;
+mod faults;
+mod hand;
+mod inside;
+mod net;
+mod promise;
+mod publishers;
+mod random;
+mod runner;
+mod script;
+mod stage;
+mod world;

@@ -1,0 +1,232 @@
+//! The network of the simulation: what a kernel does between a shard's socket and a client.
+//!
+//! Owns: the bytes under way, and the edges of the poll. Must not know: streams, frames. Modelled as Linux does it: a socket
+//! takes as many bytes as there is room; one that took less than it was offered is owed a writable edge once there is room;
+//! an event carries everything that is true when it is fetched; a socket that is closed with unread bytes resets the
+//! connection and destroys what its client has not read; bytes to a client that is gone are taken once, then it is reset.
+//! Every write first lets happen what other threads do (`stage::Stage::between`).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use sse_fast_core::budget::Micros;
+
+use super::stage::{Opened, Stage};
+use crate::shard::{Net, Ready, Sink, Token};
+
+/// Sockets with an edge, of one shard's poll.
+pub(super) type Edges = Rc<RefCell<Vec<Rc<RefCell<Wire>>>>>;
+
+/// A connection between a shard and a client.
+pub(super) struct Wire {
+    /// Taken from the shard, not yet read by the client.
+    pub(super) unread: VecDeque<u8>,
+    /// How much of it there may be.
+    pub(super) capacity: usize,
+    /// Whether it was short, and a writable edge is owed.
+    pub(super) is_short: bool,
+    /// Whether it ever was.
+    pub(super) was_short: bool,
+    /// The next write takes at most so many bytes, though there is room.
+    pub(super) next_takes: Option<usize>,
+    /// When bytes were last taken.
+    pub(super) last_taken: Micros,
+    /// Bytes from the client that the shard has not read.
+    pub(super) incoming: usize,
+    /// The client has shut its side.
+    pub(super) fin: bool,
+    /// The client is gone: the next bytes are answered by a reset.
+    pub(super) gone: bool,
+    pub(super) reset: bool,
+    /// When the shard shut its side.
+    pub(super) shut: Option<Micros>,
+    /// The shard's socket is no more.
+    pub(super) closed: bool,
+    pub(super) registered: Option<Token>,
+    /// How it will be opened: which client's, what it lacks.
+    pub(super) claim: Option<(usize, Option<String>)>,
+    /// What the oracle said when it was.
+    pub(super) opened: Option<Opened>,
+    edges: Edges,
+}
+
+pub(super) struct SimSocket {
+    pub(super) wire: Rc<RefCell<Wire>>,
+    pub(super) stage: Rc<Stage>,
+}
+
+pub(super) struct SimNet {
+    pub(super) edges: Edges,
+    pub(super) stage: Rc<Stage>,
+}
+
+impl Wire {
+    pub(super) fn new(
+        capacity: usize,
+        claim: Option<(usize, Option<String>)>,
+        now: Micros,
+        edges: &Edges,
+    ) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            unread: VecDeque::new(),
+            capacity,
+            is_short: false,
+            was_short: false,
+            next_takes: None,
+            last_taken: now,
+            incoming: 0,
+            fin: false,
+            gone: false,
+            reset: false,
+            shut: None,
+            closed: false,
+            registered: None,
+            claim,
+            opened: None,
+            edges: Rc::clone(edges),
+        }))
+    }
+
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.unread.len())
+    }
+
+    /// What an event says that is fetched now.
+    pub(super) fn ready(&self) -> Option<Ready> {
+        let token = self.registered?;
+        let readable = self.incoming > 0 || self.fin || self.reset;
+        let broken = self.reset || self.fin && self.shut.is_some();
+        let writable = self.room() > 0 || broken;
+        (readable || writable).then_some(Ready { token, readable, writable, broken })
+    }
+}
+
+/// Something has changed: the poll brings it up.
+pub(super) fn edge(wire: &Rc<RefCell<Wire>>) {
+    let edges = Rc::clone(&wire.borrow().edges);
+    if wire.borrow().registered.is_some() && !edges.borrow().iter().any(|other| Rc::ptr_eq(other, wire)) {
+        edges.borrow_mut().push(Rc::clone(wire));
+    }
+}
+
+/// The client reads up to `bytes`; what it got.
+pub(super) fn read(wire: &Rc<RefCell<Wire>>, bytes: usize) -> Vec<u8> {
+    let mut borrowed = wire.borrow_mut();
+    let taken = bytes.min(borrowed.unread.len());
+    let got: Vec<u8> = borrowed.unread.drain(..taken).collect();
+    let owed = borrowed.is_short && borrowed.room() > 0;
+    if owed {
+        borrowed.is_short = false;
+    }
+    drop(borrowed);
+    if owed {
+        edge(wire);
+    }
+    got
+}
+
+impl Sink for SimSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stage.between();
+        let mut wire = self.wire.borrow_mut();
+        assert!(wire.shut.is_none(), "nothing is written after the end");
+        if wire.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if wire.gone {
+            wire.reset = true;
+            drop(wire);
+            edge(&self.wire);
+            return Ok(bytes.len());
+        }
+        let room = wire.room();
+        let limit = wire.next_takes.take().unwrap_or(usize::MAX);
+        let taken = bytes.len().min(room).min(limit);
+        wire.unread.extend(&bytes[..taken]);
+        if taken > 0 {
+            wire.last_taken = self.stage.now();
+        }
+        if taken == bytes.len() {
+            return Ok(taken);
+        }
+        wire.was_short = true;
+        wire.is_short = taken == room;
+        let owed = !wire.is_short;
+        drop(wire);
+        if owed {
+            edge(&self.wire);
+        }
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.wire.borrow_mut();
+        if wire.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if wire.incoming > 0 {
+            let read = wire.incoming.min(buffer.len());
+            wire.incoming -= read;
+            return Ok(read);
+        }
+        if wire.fin { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    fn shut(&mut self) -> io::Result<()> {
+        let mut wire = self.wire.borrow_mut();
+        assert!(wire.shut.is_none(), "it is shut once");
+        if wire.reset {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        wire.shut = Some(self.stage.now());
+        let both = wire.fin;
+        drop(wire);
+        if both {
+            edge(&self.wire);
+        }
+        Ok(())
+    }
+
+    fn take_error(&self) -> Option<io::Error> {
+        self.wire.borrow().reset.then(|| ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl Net for SimNet {
+    type Socket = SimSocket;
+
+    fn register(&mut self, socket: &mut SimSocket, token: Token) -> io::Result<()> {
+        let mut wire = socket.wire.borrow_mut();
+        assert!(wire.registered.is_none(), "it is registered once");
+        wire.registered = Some(token);
+        if let Some((stream, id)) = wire.claim.take() {
+            wire.opened = Some(self.stage.opened(stream, id.as_deref()));
+        }
+        drop(wire);
+        edge(&socket.wire);
+        Ok(())
+    }
+
+    fn deregister(&mut self, socket: &mut SimSocket) {
+        let mut wire = socket.wire.borrow_mut();
+        assert!(wire.registered.take().is_some(), "what is deregistered was registered");
+        drop(wire);
+        self.edges.borrow_mut().retain(|other| !Rc::ptr_eq(other, &socket.wire));
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        let mut wire = self.wire.borrow_mut();
+        wire.closed = true;
+        if wire.registered.is_some() && !self.stage.is_failing() && !std::thread::panicking() {
+            self.stage.fault("a socket was closed that a forked child's poll would still tell of");
+        }
+        if wire.incoming > 0 {
+            wire.reset = true;
+            wire.unread.clear();
+        }
+    }
+}

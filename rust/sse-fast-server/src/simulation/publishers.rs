@@ -1,0 +1,201 @@
+//! Publishers of the simulation: each a thread of its own, with its own account.
+//!
+//! Owns: attempts that wait, and what their waiting cost. Checked here: publishers append in the order they came; a call
+//! pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is the oracle's.
+
+use std::time::Duration;
+
+use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::event::{self, CheckedEvent, NewEvent};
+use sse_fast_oracle::content::{self, Publish};
+
+use super::stage::SimStream;
+use crate::delivery::Patience;
+use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
+
+const MINUTE: Micros = 60_000_000;
+
+/// A publisher that waits.
+pub(super) struct Waiting {
+    pub(super) stream: usize,
+    account: usize,
+    serial: u64,
+    publish: Publish,
+    attempt: Attempt<'static>,
+    role: Role,
+    /// When it looks again by itself.
+    pub(super) until: Micros,
+}
+
+/// See the module.
+pub(super) struct Publishers {
+    pub(super) waiting: Vec<Waiting>,
+    accounts: Vec<(Spent, Vec<(Micros, Micros)>)>,
+    pub(super) patience: Patience,
+    /// Whether the first account is an event loop's.
+    pub(super) has_loop: bool,
+    pub(super) published: u64,
+    pub(super) waited: u64,
+    /// How late publishers looked again, in all: they pay that much more than they may.
+    pub(super) late: Micros,
+}
+
+impl Publishers {
+    pub(super) fn new(accounts: usize) -> Self {
+        let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
+        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, published: 0, waited: 0, late: 0 }
+    }
+
+    /// Publishes, or joins those who wait.
+    pub(super) fn publish(
+        &mut self,
+        at: usize,
+        stream: &mut SimStream,
+        account: usize,
+        publish: &Publish,
+        is_last: bool,
+        now: Micros,
+    ) {
+        if stream.is_complete()
+            || stream.stream.is_closed()
+            || self.waiting.iter().any(|other| other.account == account)
+        {
+            return;
+        }
+        let serial = stream.next_serial;
+        stream.next_serial += 1;
+        let role = if is_last { Role::Terminal } else { Role::Ordinary };
+        let mut publish = publish.clone();
+        if let Some(id) = &mut publish.own_id {
+            *id = format!("own {}:{serial}", stream.all.tag);
+        }
+        let mut attempt = Attempt::new(checked(&stream.all.tag, serial, &publish), role, self.caller(account));
+        let handle = stream.stream.clone();
+        let mut inner = handle.lock();
+        let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
+        let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now };
+        match at_once {
+            Some(published) => {
+                self.appended(&waiting, stream, &inner, &published);
+                handle.finish_publish(inner);
+            }
+            None => {
+                self.waited += 1;
+                let step = waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0);
+                match step {
+                    Ok(Progress::Published(published)) => {
+                        self.appended(&waiting, stream, &inner, &published);
+                        handle.finish_publish(inner);
+                    }
+                    Ok(Progress::Wait(until)) => {
+                        waiting.until = until;
+                        self.waiting.push(waiting);
+                    }
+                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// How a publisher may wait.
+    fn caller(&self, account: usize) -> Caller {
+        if self.has_loop && account == 0 { Caller::EventLoop } else { Caller::Thread }
+    }
+
+    fn check_refused(&self, account: usize) {
+        let is_loop = self.caller(account) == Caller::EventLoop;
+        assert!(is_loop && self.patience == Patience::Lossless, "only a loop that may skip nothing is refused");
+    }
+
+    /// Every publisher that waits is woken; or, where wake-ups are lost, those whose time has come.
+    pub(super) fn step(&mut self, streams: &mut [SimStream], now: Micros, lazily: bool) {
+        let mut again = true;
+        while std::mem::take(&mut again) {
+            let mut still = Vec::new();
+            for mut waiting in std::mem::take(&mut self.waiting) {
+                if lazily && now < waiting.until {
+                    still.push(waiting);
+                    continue;
+                }
+                self.late += now.saturating_sub(waiting.until);
+                let stream = &mut streams[waiting.stream];
+                let handle = stream.stream.clone();
+                let mut inner = handle.lock();
+                let account = &mut self.accounts[waiting.account].0;
+                let before = account.within_a_minute(now);
+                let step = waiting.attempt.step(&handle, &mut inner, now, account);
+                let paid = account.within_a_minute(now) - before;
+                match step {
+                    Ok(Progress::Wait(until)) => {
+                        assert!(until > now, "a publisher that waits waits for something");
+                        waiting.until = until;
+                        still.push(waiting);
+                        continue;
+                    }
+                    Ok(Progress::Published(published)) => {
+                        self.appended(&waiting, stream, &inner, &published);
+                        handle.finish_publish(inner);
+                    }
+                    Err(PublishError::Ended { .. }) => assert!(stream.all.ended, "it has ended"),
+                    Err(PublishError::Removed { .. }) => assert!(stream.removed, "it was removed"),
+                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(waiting.account),
+                    Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
+                    Err(error) => panic!("{error}"),
+                }
+                // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
+                if !lazily {
+                    self.pay(waiting.account, paid, now);
+                }
+                again = true;
+            }
+            self.waiting.append(&mut still);
+        }
+    }
+
+    fn pay(&mut self, account: usize, paid: Micros, now: Micros) {
+        let limit = match self.patience {
+            Patience::Lossless => return,
+            Patience::Within(limit) => limit,
+        };
+        assert!(paid <= limit / 2 + self.late, "one call paid {paid} of {limit}");
+        assert!(paid == 0 || self.caller(account) == Caller::Thread, "a loop's thread waits for no socket");
+        let history = &mut self.accounts[account].1;
+        history.push((now, paid));
+        let sum: Micros = history.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, paid)| paid).sum();
+        assert!(sum <= limit + self.late, "an account paid {sum} of {limit} in a minute");
+    }
+
+    fn appended(&mut self, waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
+        let (serial, publish) = (waiting.serial, &waiting.publish);
+        assert!(serial > stream.last_serial, "publishers append in the order they came");
+        stream.last_serial = serial;
+        self.published += 1;
+        let position = stream.all.newest() + 1;
+        let event = stream.all.published(serial, position, publish);
+        let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));
+        assert_eq!(published.id(), id, "publish returns the id");
+        stream.all.publish(event);
+        if publish.snapshot {
+            stream.all.set_snapshot(serial);
+        }
+        stream.all.ended = waiting.role == Role::Terminal;
+        let log = inner.state.log();
+        assert_eq!((log.first(), log.newest()), (stream.all.first, stream.all.newest()), "the bounds reached");
+    }
+}
+
+/// An event that lives as long as the process: an attempt borrows it for as long as it waits.
+fn checked(tag: &str, serial: u64, publish: &Publish) -> &'static CheckedEvent<'static> {
+    let data: &'static str = content::data_of(tag, serial, publish.padding).leak();
+    let snapshot: &'static str = content::snapshot_of(tag, serial).leak();
+    let id: Option<&'static str> = publish.own_id.clone().map(|id| &*id.leak());
+    let new = NewEvent {
+        data: data.as_bytes(),
+        event: publish.named.then_some(content::NAME),
+        id,
+        retry: publish.named.then_some(Duration::from_millis(content::RETRY_MS)),
+        snapshot: publish.snapshot.then_some(snapshot.as_bytes()),
+    };
+    Box::leak(Box::new(event::check(&new).expect("an event that may stand on the wire")))
+}

@@ -1,0 +1,280 @@
+//! What all threads of the simulation share: streams with their oracles, publishers that wait, and what is to happen
+//! between two writes.
+//!
+//! Owns: everything that threads other than the shards' do. Must not know: shards, sockets. A stream and its oracle are told
+//! the same things in the same order; each append is held against the oracle.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sse_fast_core::budget::Micros;
+use sse_fast_core::id::Epoch;
+use sse_fast_core::options::{OnLag, StreamOptions, StreamPatch};
+use sse_fast_oracle::content;
+use sse_fast_oracle::everything::{Everything, Expected, Place};
+
+use super::publishers::Publishers;
+use crate::delivery::Delivery;
+use crate::stream::Stream;
+
+/// A stream, and everything it was told.
+pub(super) struct SimStream {
+    pub(super) stream: Stream,
+    pub(super) all: Everything,
+    pub(super) removed: bool,
+    /// The serial number of the next event or snapshot.
+    pub(super) next_serial: u64,
+    /// The newest event's: publishers append in the order they came.
+    pub(super) last_serial: u64,
+    /// Heartbeat overrides, outermost first.
+    pub(super) overrides: Vec<(u64, Duration)>,
+    /// When the heartbeat in force last changed.
+    pub(super) retuned: Micros,
+    /// How often its history was made smaller: nobody can wait for that.
+    pub(super) shrunk: u32,
+    /// How many policies for those that lag it had.
+    pub(super) policies: u32,
+    /// Whether its readers could ever be closed for their lag.
+    pub(super) disconnects: bool,
+    /// When, and how long, its publishers waited for sockets.
+    pub(super) paid: Vec<(Micros, Micros)>,
+}
+
+/// How a connection was opened.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    pub(super) stream: usize,
+    pub(super) place: Place,
+    pub(super) expected: Expected,
+    pub(super) shrunk: u32,
+    pub(super) retry: bool,
+}
+
+/// What other threads may do while a shard is inside a step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Deed {
+    Publish { stream: usize, account: usize, publish: content::Publish },
+    End { stream: usize, account: usize },
+    Remove { stream: usize },
+    Snapshot { stream: usize },
+    Configure { stream: usize, patch: StreamPatch },
+    Override { stream: usize, every: Duration },
+    EndOverride { stream: usize, which: usize },
+    Expire { stream: usize },
+}
+
+/// See the module.
+pub(super) struct Stage {
+    now: Cell<Micros>,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) streams: RefCell<Vec<SimStream>>,
+    pub(super) publishers: RefCell<Publishers>,
+    /// What happens once so many more writes were begun.
+    between: RefCell<VecDeque<(u32, Deed)>>,
+    /// Streams that nobody touches in this step: their opening is under way and cannot be seen from outside.
+    pub(super) frozen: RefCell<Vec<usize>>,
+    failing: Cell<bool>,
+    fault: RefCell<Option<&'static str>>,
+}
+
+impl Stage {
+    pub(super) fn new(delivery: &Arc<Delivery>, now: Micros, accounts: usize) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(now),
+            delivery: Arc::clone(delivery),
+            streams: RefCell::default(),
+            publishers: RefCell::new(Publishers::new(accounts)),
+            between: RefCell::default(),
+            frozen: RefCell::default(),
+            failing: Cell::new(false),
+            fault: RefCell::default(),
+        })
+    }
+
+    pub(super) fn now(&self) -> Micros {
+        self.now.get()
+    }
+
+    pub(super) fn set_now(&self, now: Micros) {
+        self.now.set(now);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.get()
+    }
+
+    pub(super) fn set_failing(&self, failing: bool) {
+        self.failing.set(failing);
+    }
+
+    /// Notes a fault found where a panic would abort.
+    pub(super) fn fault(&self, what: &'static str) {
+        self.fault.borrow_mut().get_or_insert(what);
+    }
+
+    pub(super) fn check_faults(&self) {
+        assert_eq!(*self.fault.borrow(), None);
+    }
+
+    /// A new stream; its index.
+    pub(super) fn add(&self, options: StreamOptions) -> usize {
+        let mut streams = self.streams.borrow_mut();
+        let index = streams.len();
+        let (epoch, tag) = (1_700_000_000 + index as u64, format!("t{index}"));
+        let disconnects = options.on_lag == OnLag::Disconnect;
+        let stream = Stream::new(&tag, Epoch(epoch), &self.delivery, Arc::new(options.clone()));
+        streams.push(SimStream {
+            stream,
+            all: Everything::new(&tag, &base_36(epoch), options),
+            removed: false,
+            next_serial: 1,
+            last_serial: 0,
+            overrides: Vec::new(),
+            retuned: self.now(),
+            shrunk: 0,
+            policies: 1,
+            disconnects,
+            paid: Vec::new(),
+        });
+        index
+    }
+
+    /// What the oracle says of an opening now.
+    pub(super) fn opened(&self, stream: usize, last_event_id: Option<&str>) -> Opened {
+        let all = &self.streams.borrow()[stream];
+        Opened {
+            stream,
+            place: all.all.place(last_event_id),
+            expected: all.all.must_see(last_event_id, None),
+            shrunk: all.shrunk,
+            retry: all.all.options.retry.is_some(),
+        }
+    }
+
+    /// Something is to happen inside a step, after so many writes.
+    pub(super) fn later(&self, writes: u32, deed: Deed) {
+        self.between.borrow_mut().push_back((writes, deed));
+    }
+
+    /// A write begins: whatever is due happens first.
+    pub(super) fn between(&self) {
+        let mut due = Vec::new();
+        self.between.borrow_mut().retain_mut(|(writes, deed)| {
+            let is_due = *writes == 0;
+            *writes = writes.saturating_sub(1);
+            if is_due {
+                due.push(deed.clone());
+            }
+            !is_due
+        });
+        for deed in due {
+            self.act(&deed);
+        }
+        for stream in self.streams.borrow().iter() {
+            assert!(!stream.stream.is_locked(), "a socket is written to under a stream's lock");
+        }
+    }
+
+    /// Does it, where it can be done.
+    pub(super) fn act(&self, deed: &Deed) {
+        let stream = match deed {
+            Deed::Publish { stream, .. }
+            | Deed::End { stream, .. }
+            | Deed::Remove { stream }
+            | Deed::Snapshot { stream }
+            | Deed::Configure { stream, .. }
+            | Deed::Override { stream, .. }
+            | Deed::EndOverride { stream, .. }
+            | Deed::Expire { stream } => *stream,
+        };
+        if self.frozen.borrow().contains(&stream) {
+            return;
+        }
+        match deed {
+            Deed::Publish { account, publish, .. } => self.publish(stream, *account, publish, false),
+            Deed::End { account, .. } => self.publish(stream, *account, &content::Publish::default(), true),
+            _ => self.streams.borrow_mut()[stream].act(deed, self.now()),
+        }
+    }
+
+    /// Publishes, or waits.
+    pub(super) fn publish(&self, stream: usize, account: usize, publish: &content::Publish, is_last: bool) {
+        let mut streams = self.streams.borrow_mut();
+        self.publishers.borrow_mut().publish(stream, &mut streams[stream], account, publish, is_last, self.now());
+    }
+
+    /// Every publisher that waits looks whether it may go on.
+    pub(super) fn step_publishers(&self, lazily: bool) {
+        self.publishers.borrow_mut().step(&mut self.streams.borrow_mut(), self.now(), lazily);
+    }
+}
+
+impl SimStream {
+    pub(super) fn is_complete(&self) -> bool {
+        self.removed || self.all.ended
+    }
+
+    /// The heartbeat in force.
+    pub(super) fn heartbeat(&self) -> Option<Duration> {
+        self.overrides.last().map(|&(_, every)| every).or(self.all.options.heartbeat)
+    }
+
+    fn act(&mut self, deed: &Deed, now: Micros) {
+        let before = self.heartbeat();
+        match deed {
+            Deed::Remove { .. } if !self.is_complete() => {
+                self.stream.remove();
+                self.removed = true;
+            }
+            Deed::Snapshot { .. } if !self.is_complete() => {
+                let serial = self.next_serial;
+                self.next_serial += 1;
+                let data = content::snapshot_of(&self.all.tag, serial);
+                if self.stream.snapshot(data.as_bytes(), None).is_ok() {
+                    self.all.set_snapshot(serial);
+                }
+            }
+            Deed::Configure { patch, .. } => {
+                let Ok(options) = self.all.options.patched(patch) else { return };
+                let (first, policy) = (self.all.first, self.all.options.on_lag);
+                self.stream.configure(patch).unwrap();
+                self.all.set_options(options);
+                self.shrunk += u32::from(self.all.first > first);
+                self.policies += u32::from(self.all.options.on_lag != policy);
+                self.disconnects |= self.all.options.on_lag == OnLag::Disconnect;
+                self.check_bounds();
+            }
+            Deed::Override { every, .. } => {
+                let token = self.stream.push_heartbeat(*every, "overridden").unwrap();
+                self.overrides.push((token, *every));
+            }
+            Deed::EndOverride { which, .. } if !self.overrides.is_empty() => {
+                let (token, _) = self.overrides.remove(which % self.overrides.len());
+                self.stream.pop_heartbeat(token);
+            }
+            Deed::Expire { .. } if !self.is_complete() => self.removed = self.stream.remove_if_idle(u64::MAX),
+            _ => {}
+        }
+        if self.heartbeat() != before {
+            self.retuned = now;
+        }
+    }
+
+    pub(super) fn check_bounds(&self) {
+        let inner = self.stream.lock();
+        let log = inner.state.log();
+        assert_eq!((log.first(), log.newest()), (self.all.first, self.all.newest()), "the bounds reached");
+    }
+}
+
+fn base_36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    while number > 0 {
+        digits.push(char::from_digit(u32::try_from(number % 36).unwrap(), 36).unwrap());
+        number /= 36;
+    }
+    digits.iter().rev().collect()
+}
