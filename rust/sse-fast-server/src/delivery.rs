@@ -61,8 +61,7 @@ pub(crate) struct Notice {
     pub(crate) epoch: Epoch,
 }
 
-/// How many deliveries were made in this process; relaxed: each takes a number of its own, and that is all.
-static MADE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 
 /// See the module.
 pub(crate) struct Delivery {
@@ -93,7 +92,7 @@ pub(crate) struct Waits {
 
 impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
-        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = next_number();
         Self { number, doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
     }
 
@@ -105,4 +104,12 @@ impl Delivery {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
+}
+
+/// How many deliveries were made in this process. Not one of loom's atomics: those cannot outlive a model.
+fn next_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: each takes a number of its own, and that is all.
+    MADE.fetch_add(1, Ordering::Relaxed)
 }
