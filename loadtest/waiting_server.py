@@ -69,7 +69,7 @@ class Publishers:
         self._streams = [server.stream(f"load/{number}") for number in range(streams)]
 
     def obey(self, order: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Does what a line says; its answer, with what the server counted meanwhile."""
+        """Does what a line says; its answer, with what the server counted during it."""
         (what, how), before = next(iter(order.items())), self._stats()
         answer = {"pace": self._pace, "loop": self._loop}[what](**how)
         after = self._stats()

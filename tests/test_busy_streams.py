@@ -21,7 +21,7 @@ from conftest import Serve
 from support.deadline import DEADLINE, until
 from support.reader import Reader, request
 
-#: Serving so many takes a shard long enough that readers arrive meanwhile.
+#: Serving so many takes a shard long enough that readers arrive during it.
 CROWD = 2000
 PADDING = "x" * 2000
 

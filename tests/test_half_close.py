@@ -1,6 +1,6 @@
 """Clients that shut their writing side after the request, as `nc -N`, socat and some proxies do.
 
-Guards that they get their whole answer and then the end, whoever answers; that what they had not finished sending is an
+Guards that they get their whole answer and then the end, whatever answers; that what they had not finished sending is an
 error; and that a request which has to wait is not kept for a client that may be gone.
 """
 

@@ -264,7 +264,7 @@ def test_without_a_limit_a_hundred_thousand_publishes_reach_a_hundred_readers_wh
 
 @pytest.mark.timeout(240)
 def test_in_a_flood_every_gap_of_a_hundred_slow_readers_is_exact(server: sse_fast.Server, stalled: Reader) -> None:
-    """The budget of a stream is used up soon: what is then skipped is told, to those who read and to one that stalls."""
+    """The budget of a stream is used up soon; what is then skipped is told, also to a reader that stalls."""
     stream = server.stream("s")
     with crowd(server, "/streams/s", 100, "end") as program:
         for number in range(100_000):

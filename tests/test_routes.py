@@ -128,7 +128,7 @@ def test_exists_is_asked_per_interval_not_per_reader(server: sse_fast.Server) ->
             until(lambda: asked)
             first = len(asked)
             beats.wait(6)
-            # Each check waits for its interval, whoever else is waiting: 100 readers, one check at a time.
+            # Each check waits for its interval, however many wait: 100 readers, one check at a time.
             assert len(asked) - first <= 8
         until(lambda: len(asked) >= 5)
         assert threading.active_count() <= threads

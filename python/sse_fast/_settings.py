@@ -197,7 +197,7 @@ SETTINGS: tuple[Setting, ...] = (
         _seconds(0.0).or_none(),
         2.0,
         "s",
-        "How long, in a minute, a stream's publishers wait for full sockets; None: as long as it takes, nothing is skipped.",
+        "How long publishers of a stream wait for full sockets in a minute; None: without limit, nothing is skipped.",
     ),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),

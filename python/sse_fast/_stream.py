@@ -64,7 +64,7 @@ class Events:
     Args:
         reader: the engine's reader.
         name: the stream's name, for messages.
-        timeout: seconds of silence after which `WaitTimeout` is raised; None waits for ever. Iteration may go on then.
+        timeout: seconds of silence after which `WaitTimeout` is raised; None waits without limit. Iteration may go on then.
 
     >>> import sse_fast
     >>> with sse_fast.serve(0) as server:
@@ -151,8 +151,10 @@ class Events:
         await asyncio.sleep(0)
 
     async def _news(self, timeout: float | None) -> Event | None:
-        """Waits until there may be an event, or `timeout` seconds have passed, or it was closed; one that came just
-        before the waiting began is returned at once."""
+        """Waits until there may be an event, `timeout` seconds have passed, or it was closed.
+
+        One that came just before the waiting began is returned at once.
+        """
         import asyncio  # noqa: PLC0415 - as above
 
         from ._wakeups import awaiting  # noqa: PLC0415 - as above

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from ._core import Reader, Watch
 
-_SLICE = 0.5  # How long the thread that stands in where a loop cannot watch sockets may outlive the last task that waits.
+_SLICE = (
+    0.5  # How long the thread that stands in where a loop cannot watch sockets may outlive the last task that waits.
+)
 
 
 @dataclass

@@ -32,7 +32,7 @@ def until(condition: Callable[[], T], deadline: float = DEADLINE, *, what: str =
 
 
 async def until_async(condition: Callable[[], T], deadline: float = DEADLINE, *, what: str = "") -> T:
-    """The same in a program of asyncio, whose loop goes on meanwhile."""
+    """The same in a program of asyncio, whose loop goes on while it waits."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"{what or condition} did not hold within {deadline} s; last value {value!r}"

@@ -128,7 +128,9 @@ impl Batch {
         let next = self.from + whole as Position;
         let start = if whole == 0 { 0 } else { self.ends[whole - 1] };
         match self.frames.get(whole) {
-            Some(frame) if reached > start => (next + 1, Some(Partial { frame: frame.clone(), written: reached - start })),
+            Some(frame) if reached > start => {
+                (next + 1, Some(Partial { frame: frame.clone(), written: reached - start }))
+            }
             _ => (next, None),
         }
     }

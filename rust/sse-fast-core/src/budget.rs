@@ -53,7 +53,7 @@ impl Spent {
 }
 
 fn index(number: u64) -> usize {
-    (number % SLOTS as u64) as usize
+    usize::try_from(number % SLOTS as u64).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! [`Step::Frames`] the log holds the cursor's position. Changes together with `cursor` (the beginning) and `lag` (the
 //! judgement).
 
-use crate::gap::Gap;
 use crate::frame::Frame;
+use crate::gap::Gap;
 use crate::id::Position;
 use crate::lag::{self, Pace, Verdict};
 use crate::stream::StreamState;

@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 
-use crate::gap::Gap;
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
+use crate::gap::Gap;
 use crate::id::{Epoch, IdText, Position, Prefix};
 use crate::log::Log;
 use crate::options::StreamOptions;
@@ -153,7 +153,11 @@ impl StreamState {
             let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
             self.encode_snapshot(scratch, name, position, data)
         });
-        Prepared { frame, snapshot, id: if event.id.is_some() { PreparedId::Custom } else { PreparedId::Generated(generated) } }
+        Prepared {
+            frame,
+            snapshot,
+            id: if event.id.is_some() { PreparedId::Custom } else { PreparedId::Generated(generated) },
+        }
     }
 
     /// The oldest position that will remain once `prepared` is appended.

@@ -73,10 +73,10 @@ fn caller(py: Python<'_>) -> Caller {
     let running = || {
         let modules = py.import("sys")?.getattr("modules")?;
         let asyncio = modules.call_method1("get", ("asyncio",))?;
-        if asyncio.is_none() { Ok(false) } else { Ok(!asyncio.call_method0("_get_running_loop")?.is_none()) }
+        if asyncio.is_none() { PyResult::Ok(false) } else { Ok(!asyncio.call_method0("_get_running_loop")?.is_none()) }
     };
     // A module that is half imported has no loop yet.
-    if running().unwrap_or_else(|_: PyErr| false) { Caller::EventLoop } else { Caller::Thread }
+    if running().unwrap_or(false) { Caller::EventLoop } else { Caller::Thread }
 }
 
 #[pymethods]
@@ -86,8 +86,8 @@ impl PyStream {
     /// Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
     /// been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
     /// a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
-    /// others that publish during that time go on in the order they came. In the thread of a running event loop it never waits
-    /// for a reader. At shutdown it raises `ServerClosed`.
+    /// others that publish during that time go on in the order they came. In the thread of a running event loop it never
+    /// waits for a reader. At shutdown it raises `ServerClosed`.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -165,7 +165,10 @@ impl PyStream {
         let events = batch::events(py, &items)?;
         let caller = caller(py);
         py.detached(|| {
-            events.iter().map(|event| stream.publish_as(event, caller).map(|done| done.id().to_owned())).collect::<Result<_, _>>()
+            events
+                .iter()
+                .map(|event| stream.publish_as(event, caller).map(|done| done.id().to_owned()))
+                .collect::<Result<_, _>>()
         })?
         .map_err(publish_error)
     }

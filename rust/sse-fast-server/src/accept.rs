@@ -28,7 +28,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Connections accepted before those are looked at: what is being parsed costs 10 KB each.
 const BATCH: usize = 32;
 
-/// Accepts for ever.
+/// Accepts until the listener or the task ends.
 pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<Arc<TcpListener>>) {
     let mut failures = Failures::default();
     loop {

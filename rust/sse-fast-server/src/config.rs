@@ -9,7 +9,7 @@ use std::time::Duration;
 use sse_fast_core::options::StreamOptions;
 use thiserror::Error;
 
-/// Everything a server is told. Values are checked by whoever made it, ranges by `Server::start`.
+/// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The address or name to bind.

@@ -146,16 +146,20 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         }
     })
     .await;
-    let socket = connection.into_parts().io.into_inner();
+    leave_http(&context, connection.into_parts().io.into_inner(), &signals, done).await;
+    drop(parsing);
+}
+
+/// Does with the socket what is to be done now that HTTP is over.
+async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, done: Done) {
     signals.take_over();
     match done {
-        Done::Subscribed(subscription) => hand_over(&context, socket, subscription),
+        Done::Subscribed(subscription) => hand_over(context, socket, subscription),
         Done::Dropped => {}
         Done::TooSlow => socket.reset(),
         Done::Closed(Err(error)) if signals.held_back() => drop(timeout(LINGERING_CLOSE, refuse(socket, &error)).await),
         Done::Closed(_) => drop(timeout(LINGERING_CLOSE, close(socket)).await),
     }
-    drop(parsing);
 }
 
 /// Says why a request could not be parsed, and closes.
@@ -211,8 +215,8 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
     }
 }
 
-/// A handler whose head went out early has answered: its stream, or an error in the stream's form. Whoever leaves before
-/// that ends it: nobody wants the answer then.
+/// A handler whose head went out early has answered: its stream, or an error in the stream's form. A reader that
+/// leaves before ends it: the answer is not needed then.
 async fn follow_up(
     context: Arc<Context>,
     shard: usize,

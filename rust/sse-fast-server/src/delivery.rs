@@ -61,8 +61,6 @@ pub(crate) struct Notice {
     pub(crate) epoch: Epoch,
 }
 
-
-
 /// See the module.
 pub(crate) struct Delivery {
     /// No other delivery of this process has or had it: threads know their accounts by it.

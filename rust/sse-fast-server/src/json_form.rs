@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use sse_fast_core::cursor::{self, Opening};
-use sse_fast_core::gap::Gap;
 use sse_fast_core::frame::Frame;
+use sse_fast_core::gap::Gap;
 use sse_fast_core::stream::StreamState;
 use sse_fast_core::wire;
 use tokio::sync::Semaphore;

@@ -37,9 +37,9 @@ pub mod config;
 mod connection;
 mod delivery;
 mod directory;
-mod expiry;
 #[cfg(not(loom))]
 mod dispatch;
+mod expiry;
 #[cfg(not(loom))]
 mod handler_call;
 #[cfg(not(loom))]

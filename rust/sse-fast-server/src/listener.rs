@@ -28,7 +28,7 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 /// Connections the kernel completes before they are accepted: a storm of 15,000 comes in bursts.
 const BACKLOG: i32 = 8192;
 
-/// Refuses connections from now on, whoever else holds the socket: a forked child may.
+/// Refuses connections from now on, also where another process holds the socket: a forked child may.
 pub(crate) fn stop(listener: &TcpListener) {
     // It fails where nothing listens any more.
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);

@@ -34,10 +34,10 @@ impl Latch {
 
     /// Wakes the thread if it was not woken since it last looked.
     pub(crate) fn ring(&self) {
-        if !self.set.swap(true, Ordering::Relaxed) {
-            if let Some(wake) = &*self.wake.lock() {
-                wake.wake();
-            }
+        if !self.set.swap(true, Ordering::Relaxed)
+            && let Some(wake) = &*self.wake.lock()
+        {
+            wake.wake();
         }
     }
 
@@ -73,7 +73,7 @@ struct List<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// An open mailbox of whoever sleeps behind the latch.
+    /// An open mailbox of the thread that sleeps behind the latch.
     pub(crate) fn new(latch: &Arc<Latch>) -> Self {
         let list = Mutex::new(List { items: Vec::new(), closed: false });
         Self { list, closed: AtomicBool::new(false), latch: Arc::clone(latch) }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sse_fast_core::cursor::{self, Opening};
-use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
+use sse_fast_core::gap::Gap;
 use sse_fast_core::lag::Pace;
 use sse_fast_core::options::Start;
 use sse_fast_core::wire::{self, Decoded};
@@ -114,7 +114,9 @@ impl Reader {
         }
         match self.follower.next(&inner.state, Pace::InProcess) {
             Step::Gap(gap) => Some(ReadOutcome::Event(gap_event(inner, gap))),
-            Step::Frames => self.follower.take(&inner.state).map(|frame| ReadOutcome::Event(wire::decode(frame.plain()))),
+            Step::Frames => {
+                self.follower.take(&inner.state).map(|frame| ReadOutcome::Event(wire::decode(frame.plain())))
+            }
             // Nobody in the process is disconnected; if it were, that would be its end.
             Step::End | Step::Disconnect => Some(ReadOutcome::Ended),
             Step::Pending => self.stream.is_closed().then_some(ReadOutcome::Closed),

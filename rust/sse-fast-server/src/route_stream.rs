@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::calls::{Call, ExistsReply};
-use crate::dispatch::bad_name;
 use crate::directory::check_name;
+use crate::dispatch::bad_name;
 use crate::logs::Level;
 use crate::request::ParsedRequest;
 use crate::respond::{self, Action, Context};

@@ -26,13 +26,13 @@ use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
+use crate::delivery::Patience;
 use crate::directory::{Directory, StreamError};
 use crate::listener;
 use crate::logs::Logs;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
-use crate::delivery::Patience;
 use crate::shard::{self, Order, Pacing, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -115,7 +115,7 @@ impl Server {
 
     /// Maps a URL template to a stream's name.
     pub fn route(&self, mut spec: RouteSpec) -> Result<(), RouteError> {
-        // A stream a stranger's request may make does not stay for ever.
+        // A stream that a stranger's request may make is forgotten after a while.
         spec.options.expire.get_or_insert(Some(Duration::from_secs(300)));
         self.directory().config.stream.patched(&spec.options)?;
         self.0.context.routes.route(spec)
@@ -229,7 +229,7 @@ fn start_control(
     let context = Arc::clone(context);
     let thread = std::thread::Builder::new().name("sse-fast-control".to_owned()).spawn(move || {
         runtime.block_on(control(context, listener, stage));
-        // Whoever still waits for a handler is cut off; a publish under way ends by itself.
+        // Requests that still wait for a handler are cut off; a publish under way ends by itself.
         runtime.shutdown_background();
     });
     Ok((handle, runs, thread.map_err(io_error("starting the control thread"))?))

@@ -1,15 +1,14 @@
 //! Readers that asked for a stream before it existed.
 //!
 //! Ten thousand of them waiting for one name share one entry, and one check for each interval
-//! where the route has an `exists`: whoever opens the entry runs the checks, for all.
+//! where the route has an `exists`: the first reader runs the checks, for all.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-
 
 /// The names waited for.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: that order, and how far each stream is with its walks ([`Stage`]). Must not know: sockets, cursors, the clock.
 //! Invariants: a stream is on the list, or at rest, exactly while its stage is not `Idle`, and once; a walk takes its range
-//! when it *begins*, for whoever comes before that is part of it; news that a walk under way may have missed is followed
+//! when it *begins*, for those who come before that are part of it; news that a walk under way may have missed is followed
 //! by another walk. A subscriber is on the list of those that catch up once.
 
 use std::collections::VecDeque;

@@ -7,9 +7,9 @@
 
 use sse_fast_core::batch::MAX_BATCH_BYTES;
 use sse_fast_core::cursor::{self, Opening};
-use sse_fast_core::gap::Gap;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::frame::Framing;
+use sse_fast_core::gap::Gap;
 use sse_fast_core::id::Position;
 use sse_fast_core::wire;
 
@@ -148,8 +148,7 @@ impl<N: Net> Shard<N> {
             }
         }
         self.owe(key, &inner);
-        let complete =
-            self.draining.is_some() || inner.state.is_complete() || self.connections[connection].half_closed;
+        let complete = self.draining.is_some() || inner.state.is_complete() || self.connections[connection].half_closed;
         let newest = inner.state.newest();
         drop(inner);
         if self.connections[connection].flow == Flow::Full {

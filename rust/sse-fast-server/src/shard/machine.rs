@@ -16,8 +16,8 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::heartbeat::{Tick, Wheel};
 
 use super::agenda::{Agenda, Stage, Work};
-use super::connection::{Connection, Flow, Heard, Phase};
 use super::asked::Asked;
+use super::connection::{Connection, Flow, Heard, Phase};
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
 use super::subscriber::Subscriber;
@@ -312,7 +312,11 @@ impl<N: Net> Shard<N> {
         }
         for (key, subscriber) in self.subscribers.iter() {
             let connection = &self.connections[subscriber.connection];
-            debug_assert_eq!((connection.subscriber, connection.phase), (key, Phase::Open), "it reads over an open one");
+            debug_assert_eq!(
+                (connection.subscriber, connection.phase),
+                (key, Phase::Open),
+                "it reads over an open one"
+            );
             let roster = &self.locals[subscriber.local].roster;
             let writable = connection.flow == Flow::Writable;
             debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands with its like");

@@ -4,12 +4,12 @@
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
 //! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
 
+use super::Arrival;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
-use super::Arrival;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
 use sse_fast_core::frame::Framing;
@@ -24,7 +24,7 @@ impl<N: Net> Shard<N> {
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
         let token = Token { index: key.0, generation };
         if self.net.register(&mut self.connections[key].socket, token).is_err() {
-            // It was closed meanwhile, or the system is out of memory: there is nobody to tell.
+            // It was closed on its way, or the system is out of memory: there is nobody to tell.
             self.connections.remove(key);
             return;
         }

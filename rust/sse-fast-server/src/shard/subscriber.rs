@@ -2,8 +2,8 @@
 //!
 //! Owns: the cursor, and each subscriber's place in its stream's list. Must not know: sockets, bytes.
 //! Invariants: in a [`Roster`] those whose sockets take bytes stand before those whose sockets are full; each subscriber
-//! knows its place. A walk goes from the last writable one down: whoever leaves, fills or recovers is replaced by one that
-//! the walk has visited, and whoever comes stands where the walk has been.
+//! knows its place. A walk goes from the last writable one down: one that leaves, fills or recovers is replaced by one
+//! that the walk has visited, and one that comes stands where the walk has been.
 
 use smallvec::SmallVec;
 use sse_fast_core::follow::Follower;

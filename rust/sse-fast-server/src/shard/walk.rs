@@ -175,7 +175,8 @@ impl<N: Net> Shard<N> {
             return;
         }
         let lags = |full: &&SubscriberKey| self.lags(**full, &inner);
-        let laggards: Vec<_> = local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
+        let laggards: Vec<_> =
+            local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
         drop(inner);
         for connection in laggards {
             self.close(connection, CloseReason::Lagged);

@@ -43,7 +43,15 @@ pub(super) struct Publishers {
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
         let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, published: 0, waited: 0, late: 0 }
+        Self {
+            waiting: Vec::new(),
+            accounts,
+            patience: Patience::Lossless,
+            has_loop: false,
+            published: 0,
+            waited: 0,
+            late: 0,
+        }
     }
 
     /// Publishes, or joins those who wait.

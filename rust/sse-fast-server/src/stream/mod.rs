@@ -3,7 +3,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod` | the handle, what it shares, its options, its numbers |
-//! | `publish` | appending, and waiting before it |
+//! | `publish` | publishing from a thread, and how it sleeps |
+//! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `room` | who waits to append, and what that costs |
 //! | `link` | what publishers and a shard tell each other |
 //! | `watch` | readers in this process that wait for news |
@@ -15,6 +16,7 @@
 //! `inner` protects the state and who waits for it. Under it no socket is written to, nothing is logged, nothing is
 //! waited for, and no other stream's lock is taken; threads are unparked under it, which does not wait.
 
+mod attempt;
 mod heartbeat;
 mod link;
 mod publish;
@@ -33,16 +35,16 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+pub(crate) use self::attempt::{Attempt, Progress, Role};
+pub use self::attempt::{Caller, PublishError, Published};
 pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
 pub(crate) use self::link::Link;
-#[cfg(test)]
-pub(crate) use self::publish::{Attempt, Progress, Role};
-pub use self::publish::{Caller, PublishError, Published};
 use self::room::Room;
 use self::watch::Watchers;
-pub use self::watch::{Watch, Wakeups};
+pub use self::watch::{Wakeups, Watch};
 use crate::clock::coarse_ms;
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
@@ -90,7 +92,7 @@ struct Extra {
     emptied: Vec<oneshot::Sender<()>>,
 }
 
-/// A request that will be a subscriber in a moment; the stream does not expire meanwhile.
+/// A request that will be a subscriber in a moment; until then the stream does not expire.
 pub(crate) struct Claim {
     stream: Stream,
     redeemed: bool,
@@ -257,7 +259,7 @@ impl Stream {
         self.0.touched.store(now_ms, Ordering::Relaxed);
     }
 
-    /// A request that will be a subscriber; `None` where the stream was removed meanwhile.
+    /// A request that will be a subscriber; `None` where the stream was removed before.
     pub(crate) fn claim(&self) -> Option<Claim> {
         let mut inner = self.lock();
         if inner.state.removed() {
@@ -278,7 +280,7 @@ impl Stream {
     pub(crate) fn left(&self) {
         let mut inner = self.lock();
         if !inner.state.is_complete() {
-            // An ended stream lingers from its end on, whoever comes and goes.
+            // An ended stream lingers from its end on; readers that come and go do not prolong it.
             self.touch(coarse_ms());
         }
         if inner.arriving == 0
@@ -286,7 +288,7 @@ impl Stream {
             && let Some(extra) = &mut inner.extra
         {
             for waiting in extra.emptied.drain(..) {
-                // Whoever waited may have gone.
+                // The one that waited may have gone.
                 let _ = waiting.send(());
             }
         }

@@ -1,0 +1,321 @@
+//! One event on its way into a stream: whether it may be appended, and what it waits for.
+//!
+//! Owns: that decision. Must not know: how a thread sleeps, sockets, subscribers one by one. It never blocks and reads no
+//! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the first of
+//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is woken, for every
+//! shard that stands in the way was asked. Changes together with `link` (what shards say) and `room` (who waits).
+//!
+//! # Waiting
+//! Publishers append in the order they came. Let `first` be the oldest position that will be left. An event is appended
+//! - once every *writable* subscriber was given what lies below `first`, and the shards are not too many bytes behind
+//!   (`link`): these are the engine's own pace, and use up no budget;
+//! - and once every subscriber whose socket is *full* and who is waited for was given it, or the budget is used up:
+//!   `publish_wait`, W, is what a stream's publishers wait for sockets in a minute, and what one thread does; one call
+//!   waits half of it at most. Whom a shard still counts as waited for is decided in `shard::debt`.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::error::EventError;
+use sse_fast_core::event::CheckedEvent;
+use sse_fast_core::id::{IdText, Position};
+use sse_fast_core::options::StreamOptions;
+use sse_fast_core::stream::{Prepared, Scratch};
+use thiserror::Error;
+
+use super::room::Ticket;
+use super::{Inner, Link, Stream};
+use crate::delivery::{Doorbell, Patience, Ring};
+
+/// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
+const LOOK_AGAIN: Micros = 1_000_000;
+
+thread_local! {
+    /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Works with the calling thread's encoding buffers.
+pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with_borrow_mut(work)
+}
+
+/// Why an event was not published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// Something is wrong with the event itself.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The stream has its terminal event.
+    #[error("cannot publish into {stream:?}: the stream has ended")]
+    Ended {
+        /// The stream's name.
+        stream: String,
+    },
+    /// The name was removed or expired; this life of it is over.
+    #[error("cannot publish into {stream:?}: the stream was removed")]
+    Removed {
+        /// The stream's name.
+        stream: String,
+    },
+    /// The server was closed.
+    #[error("cannot publish into {stream:?}: the server is closed")]
+    Closed {
+        /// The stream's name.
+        stream: String,
+    },
+    /// Only from `try_publish`: it would have to wait.
+    #[error("publishing would have to wait")]
+    WouldWait,
+    /// It would have to wait for a reader, in the thread of an event loop, and nothing may be skipped.
+    #[error(
+        "cannot publish into {stream:?} here: a reader's socket is full, publish_wait=None waits for it, and waiting would \
+         stop this thread's event loop; publish from another thread"
+    )]
+    LoopWouldWait {
+        /// The stream's name.
+        stream: String,
+    },
+}
+
+/// What publishing gives back: the event's id.
+#[derive(Clone, Debug)]
+pub enum Published {
+    /// `<epoch>-<n>`.
+    Generated(IdText),
+    /// The caller's own.
+    Custom(Box<str>),
+}
+
+impl Published {
+    /// The id as it stands on the wire.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Generated(id) => id.as_str(),
+            Self::Custom(id) => id,
+        }
+    }
+}
+
+/// What an event is to its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One of many.
+    Ordinary,
+    /// The last.
+    Terminal,
+}
+
+/// Who publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A thread that may wait.
+    Thread,
+    /// The thread of an event loop: it waits for shards, which is short, and never for a subscriber's socket.
+    EventLoop,
+}
+
+/// What keeps an event from being appended; the greater is waited for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    None,
+    /// Subscribers whose sockets are full.
+    Sockets,
+    /// A shard has not yet got to subscribers that would take it.
+    Shards,
+}
+
+/// One event on its way into a stream.
+pub(crate) struct Attempt<'a> {
+    event: &'a CheckedEvent<'a>,
+    role: Role,
+    caller: Caller,
+    /// Its place among those who wait, once it has to.
+    ticket: Option<Ticket>,
+    /// Encoded under these options; nobody else appends while it is the first.
+    prepared: Option<(Arc<StreamOptions>, Prepared)>,
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Appended; [`Stream::announce`] comes next, without the lock.
+    Published(Published),
+    /// To be tried again when woken, or at this moment.
+    Wait(Micros),
+}
+
+impl Stream {
+    pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
+        let stream = || self.name().to_owned();
+        if inner.state.ended() {
+            Err(PublishError::Ended { stream: stream() })
+        } else if self.0.delivery.is_closed() {
+            Err(PublishError::Closed { stream: stream() })
+        } else if inner.state.removed() {
+            Err(PublishError::Removed { stream: stream() })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What stands in the way of appending what leaves `first` the oldest.
+    fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
+        let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
+        let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
+        obstacles.max().unwrap_or(Obstacle::None)
+    }
+
+    /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
+    fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
+        let log = inner.state.log();
+        let overwrites = first > log.first();
+        // Without patience publishers are not paced either: they never wait but for what would be lost.
+        let patient = self.0.delivery.patience != Patience::Within(0);
+        let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
+            Obstacle::Shards
+        } else if patient && overwrites && link.owes_held(first) {
+            Obstacle::Sockets
+        } else {
+            return Obstacle::None;
+        };
+        // A shard that is gone is not waited for.
+        if doorbell.is_open() { obstacle } else { Obstacle::None }
+    }
+
+    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet. Says whether any does:
+    /// a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
+    fn ask_shards(&self, inner: &mut Inner, first: Position) -> bool {
+        inner.wanted = first;
+        let mut any = false;
+        for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
+            if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
+                continue;
+            }
+            any = true;
+            if let Some(key) = link.ask() {
+                // It may be gone by now.
+                let _ = doorbell.push(Ring::Waiting(key));
+            }
+        }
+        any
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(event: &'a CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
+        Self { event, role, caller, ticket: None, prepared: None }
+    }
+
+    /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
+    pub(crate) fn at_once(&mut self, stream: &Stream, inner: &mut Inner) -> Result<Option<Published>, PublishError> {
+        debug_assert!(self.ticket.is_none(), "once it waits it is stepped");
+        stream.check_open(inner)?;
+        if inner.room().is_some_and(|room| !room.is_empty()) {
+            return Ok(None);
+        }
+        let first = self.prepare(inner);
+        Ok((stream.obstacle(inner, first) == Obstacle::None).then(|| self.append(inner)))
+    }
+
+    /// Goes as far as it can at `now`. `account` is what the calling thread has waited for sockets in the last minute.
+    pub(crate) fn step(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Inner,
+        now: Micros,
+        account: &mut Spent,
+    ) -> Result<Progress, PublishError> {
+        if let Err(error) = stream.check_open(inner) {
+            self.leave(stream, inner, now, account);
+            return Err(error);
+        }
+        let limit = match stream.0.delivery.patience {
+            Patience::Lossless if self.caller == Caller::EventLoop && inner.is_paying() => {
+                return Err(self.refuse_loop(stream, inner, now, account));
+            }
+            Patience::Lossless => None,
+            Patience::Within(limit) => Some(limit),
+        };
+        let left = match self.caller {
+            Caller::Thread => limit.map_or(Micros::MAX, |limit| limit.saturating_sub(account.within_a_minute(now))),
+            Caller::EventLoop => 0,
+        };
+        let room = inner.room_mut();
+        let ticket = *self.ticket.get_or_insert_with(|| room.join(left));
+        if !room.is_first(ticket) {
+            return Ok(Progress::Wait(now + LOOK_AGAIN));
+        }
+        let first = self.prepare(inner);
+        match stream.obstacle(inner, first) {
+            Obstacle::None => {}
+            Obstacle::Shards => {
+                inner.room_mut().stop_paying(now);
+                if stream.ask_shards(inner, first) {
+                    return Ok(Progress::Wait(now + LOOK_AGAIN));
+                }
+            }
+            Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
+                return Err(self.refuse_loop(stream, inner, now, account));
+            }
+            Obstacle::Sockets => {
+                let room = inner.room_mut();
+                room.pay(now);
+                let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
+                if allowance == 0 {
+                    stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
+                } else if stream.ask_shards(inner, first) {
+                    return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
+                }
+            }
+        }
+        let published = self.append(inner);
+        self.leave(stream, inner, now, account);
+        Ok(Progress::Published(published))
+    }
+
+    /// Nothing may be skipped, and an event loop's thread must not wait for sockets.
+    fn refuse_loop(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) -> PublishError {
+        self.leave(stream, inner, now, account);
+        PublishError::LoopWouldWait { stream: stream.name().to_owned() }
+    }
+
+    /// Encodes the event, again only if the options have changed; returns the oldest position that appending would leave.
+    fn prepare(&mut self, inner: &Inner) -> Position {
+        let state = &inner.state;
+        let current = self.prepared.take().filter(|(options, _)| Arc::ptr_eq(options, state.options()));
+        let (options, prepared) = current.unwrap_or_else(|| {
+            let prepared = with_scratch(|scratch| state.prepare(scratch, self.event));
+            (Arc::clone(state.options()), prepared)
+        });
+        let first = state.first_after(&prepared);
+        self.prepared = Some((options, prepared));
+        first
+    }
+
+    fn append(&mut self, inner: &mut Inner) -> Published {
+        let prepared = self.prepared.take().map(|(_, prepared)| prepared);
+        let prepared = prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, self.event)));
+        let id = inner.state.append(prepared);
+        if self.role == Role::Terminal {
+            inner.state.end();
+        }
+        id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
+    }
+
+    fn leave(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) {
+        let waits = &stream.0.delivery.waits;
+        if let Some(ticket) = self.ticket.take() {
+            if inner.room_mut().is_first(ticket) {
+                inner.wanted = Position::MAX;
+            }
+            let paid = inner.room_mut().leave(ticket, now);
+            waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);
+            if paid > 0 {
+                account.add(now, paid);
+            }
+        }
+    }
+}
