@@ -46,6 +46,7 @@ struct Socket {
 }
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that a poll or a test asks")]
 struct Pipe {
     token: Option<Token>,
     /// So many bytes it takes before it is full.
@@ -427,8 +428,8 @@ fn loom_a_publisher_that_waits_is_told_that_the_server_closes() {
                 stream.wake_all();
             }
         });
-        let published = publisher.join().expect("it is told");
-        assert!(matches!(published, Err(PublishError::Closed { .. })), "{published:?}");
+        let outcome = publisher.join().expect("it is told");
+        assert!(matches!(outcome, Err(PublishError::Closed { .. })), "{outcome:?}");
         closer.join().expect("it closed");
         World::settle(&mut shard, &[&socket]);
     });

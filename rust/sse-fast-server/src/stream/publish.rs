@@ -32,7 +32,8 @@ use crate::clock;
 use crate::delivery::{Doorbell, Patience, Ring};
 use crate::sync::{MutexGuard, park_timeout};
 
-/// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
+/// A publisher that waits looks again by itself this often. It is for a shard that fails, which wakes nobody: every
+/// other change wakes it (the loom models of `shard` have no time).
 const LOOK_AGAIN: Micros = 1_000_000;
 
 /// Why an event was not published.

@@ -33,8 +33,9 @@ pub(super) struct Listening {
 /// An event loop that waits for one stream.
 struct Entry {
     token: u64,
-    /// Whether the token lies in the mailbox. Relaxed: the mailbox's lock orders it; a token too many is a look in vain,
-    /// and it is cleared before the loop's tasks look.
+    /// Whether the token lies in the mailbox. Relaxed: the stream's lock orders it. It is cleared before the tasks look
+    /// under that lock, so a publisher that comes after their look finds it cleared, and what one before it appended is
+    /// seen. A token too many is a look in vain.
     signalled: AtomicBool,
     mailbox: Arc<Mailbox<u64>>,
 }
