@@ -19,7 +19,8 @@ SCENARIO ?= smoke
 # How many seeds `make test-slow` gives the simulation of the engine; the test itself has a smaller number.
 SEEDS ?= 10000
 
-LOOM := RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p sse-fast-server --release --lib --target-dir target/loom loom
+LOOM := RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+  $(CARGO) test --locked -p sse-fast-server --release --lib --target-dir target/loom loom
 SIMULATION := $(CARGO) test --locked -p sse-fast-server --release --lib simulation
 # cargo is content with a filter that finds nothing.
 SOME_TEST := { grep -q ': test$$' || { echo "there is no such test" >&2; exit 1; }; }

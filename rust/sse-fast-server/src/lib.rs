@@ -22,7 +22,8 @@
 //! A build with `--cfg loom` is for the models of what threads share (tests named `loom_…`): tokio has no sockets there,
 //! so what stands before the shards is left out.
 
-#![cfg_attr(loom, allow(dead_code, unused_imports))]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "what is left out uses them"))]
+#![cfg_attr(loom, allow(clippy::expect_used, reason = "a loom build is nothing but tests"))]
 
 #[cfg(not(loom))]
 mod accept;

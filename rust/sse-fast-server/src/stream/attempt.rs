@@ -29,7 +29,8 @@ use super::room::Ticket;
 use super::{Inner, Link, Stream};
 use crate::delivery::{Doorbell, Patience, Ring};
 
-/// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
+/// A publisher that waits looks again by itself this often. It is for a shard that fails in the middle of something:
+/// every other change wakes it (the loom models of `shard` have no time).
 const LOOK_AGAIN: Micros = 1_000_000;
 
 thread_local! {

@@ -27,13 +27,17 @@ pub(crate) struct Link {
     /// The shard's own key for this stream. Relaxed: read after a swap of `news` or `waiting` that pairs with the shard's.
     local: AtomicU32,
     /// So many of all bytes ever appended, modulo 2^32, were offered to every writable subscriber. Relaxed: too low costs
-    /// a question, and the answer comes through the stream's lock.
+    /// a question, and the answer comes through the stream's lock. It rises without that lock, so a publisher that found
+    /// it too low looks once more when it asks.
     offered: AtomicU32,
-    /// Whether the shard was told that there is news.
+    /// Whether the shard was told that there is news. Swapped on both sides, each time `AcqRel`: of a publisher and the
+    /// shard that meet here, the later sees what the earlier did before, the log or the key.
     news: AtomicBool,
-    /// Whether the heartbeat in force has changed.
+    /// Whether the heartbeat in force has changed. Relaxed: set under the stream's lock, and news follows, whose swap
+    /// orders it.
     retuned: AtomicBool,
-    /// Whether the shard was told that a publisher waits.
+    /// Whether the shard was told that a publisher waits. `AcqRel` as `news`. Set under the stream's lock, and cleared
+    /// under it where the answer is given, so that no question falls between the two.
     waiting: AtomicBool,
     /// Every writable subscriber was given everything below this position.
     writable: AtomicU64,

@@ -32,8 +32,9 @@ pub(super) struct Listening {
 /// An event loop that waits for one stream.
 struct Entry {
     token: u64,
-    /// Whether the token lies in the mailbox. Relaxed: the mailbox's lock orders it; a token too many is a look in vain,
-    /// and it is cleared before the loop's tasks look.
+    /// Whether the token lies in the mailbox. Relaxed: the stream's lock orders it. It is cleared before the tasks look
+    /// under that lock, so a publisher that comes after their look finds it cleared, and what one before it appended is
+    /// seen. A token too many is a look in vain.
     signalled: AtomicBool,
     mailbox: Arc<Mailbox<u64>>,
 }
@@ -174,5 +175,96 @@ impl Drop for Watch {
             let others: Arc<[_]> = others.cloned().collect();
             *loops = Some(others).filter(|loops| !loops.is_empty());
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Notify;
+    use loom::thread;
+    use sse_fast_core::event::NewEvent;
+    use sse_fast_core::id::Epoch;
+    use sse_fast_core::options::{Start, StreamOptions};
+
+    use super::*;
+    use crate::delivery::{Delivery, Patience};
+    use crate::reader::{ReadFrom, ReadOutcome};
+
+    /// The sleep of an event loop.
+    #[derive(Clone, Default)]
+    struct Sleep(Arc<Notify>);
+
+    impl Wake for Sleep {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+
+    /// A stream without shards.
+    fn stream() -> Stream {
+        let notices = Mailbox::new(&Latch::new(Sleep::default()));
+        let delivery = Arc::new(Delivery::new(Box::new([]), notices, Patience::Lossless));
+        Stream::new("s", Epoch(1), &delivery, Arc::new(StreamOptions::default()))
+    }
+
+    fn publish_and_end(stream: &Stream) {
+        stream.publish(&NewEvent { data: b"1", ..NewEvent::default() }).expect("published");
+        stream.end(b"over", "end").expect("ended");
+    }
+
+    fn model(check: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound.get_or_insert(3);
+        model.check(check);
+    }
+
+    #[test]
+    fn loom_an_event_loop_sees_everything_that_is_published() {
+        model(|| {
+            let (stream, asleep) = (stream(), Sleep::default());
+            let (readable, _) = UnixStream::pair().expect("a pair");
+            readable.set_nonblocking(true).expect("not blocking");
+            let wakeups = Wakeups { mailbox: Arc::new(Mailbox::new(&Latch::new(asleep.clone()))), readable };
+            let watch = stream.watch(&wakeups, 7);
+            let mut reader = stream.reader(&ReadFrom::Start(Some(Start::All)));
+            let publisher = thread::spawn({
+                let stream = stream.clone();
+                move || publish_and_end(&stream)
+            });
+            let mut events = Vec::new();
+            loop {
+                match reader.try_next() {
+                    ReadOutcome::Event(event) => events.push(event.data),
+                    ReadOutcome::Ended => break,
+                    _ => {
+                        asleep.0.wait();
+                        wakeups.take().iter().for_each(|token| {
+                            assert_eq!(*token, 7);
+                            watch.rearm();
+                        });
+                    }
+                }
+            }
+            publisher.join().expect("it published");
+            assert_eq!(events, ["1", "over"]);
+        });
+    }
+
+    #[test]
+    fn loom_a_thread_that_waits_for_news_is_woken() {
+        model(|| {
+            let stream = stream();
+            let publisher = thread::spawn({
+                let stream = stream.clone();
+                move || publish_and_end(&stream)
+            });
+            let mut reader = stream.reader(&ReadFrom::Start(Some(Start::All)));
+            let mut events = Vec::new();
+            while let ReadOutcome::Event(event) = reader.next(None) {
+                events.push(event.data);
+            }
+            publisher.join().expect("it published");
+            assert_eq!(events, ["1", "over"]);
+        });
     }
 }
