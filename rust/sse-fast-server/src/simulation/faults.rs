@@ -297,6 +297,9 @@ fn a_policy_given_later_makes_publishers_wait_for_those_whose_sockets_are_full()
     let mut world = world(&patch(1, 1, OnLag::Latest), Patience::Lossless);
     let at = world.client(Framing::Chunked, 30);
     world.publish(1, 60);
+    // A publisher asks, and hears that nobody is waited for.
+    world.publish(2, 0);
+    world.settle();
     world.publish_by(0, 0);
     assert!(!world.is_waited(), "it wants the newest alone");
     world.settle();
@@ -352,4 +355,22 @@ fn the_end_comes_whole_wherever_the_socket_stops() {
             assert!(world.clients[at].finished);
         }
     }
+}
+
+#[test]
+fn a_publisher_that_joins_others_pays_from_then_on() {
+    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
+    for _ in 0..8 {
+        world.client(Framing::Chunked, 40);
+    }
+    world.publish(1, 100);
+    world.publish_by(0, 100);
+    world.publish_by(1, 100);
+    world.settle();
+    world.pass(30 * MS);
+    world.publish_by(2, 100);
+    world.wait_for_publishers();
+    let now = world.now();
+    let [first, third] = [1, 2].map(|account| world.stage.publishers.borrow().paid_by(account, now));
+    assert!(third + 30 * MS <= first, "{third} and {first}");
 }

@@ -34,8 +34,6 @@ pub(super) struct Publishers {
     pub(super) patience: Patience,
     /// Whether the first account is an event loop's.
     pub(super) has_loop: bool,
-    pub(super) published: u64,
-    pub(super) waited: u64,
     /// How late publishers looked again, in all: they pay that much more than they may.
     pub(super) late: Micros,
 }
@@ -43,7 +41,7 @@ pub(super) struct Publishers {
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
         let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, published: 0, waited: 0, late: 0 }
+        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, late: 0 }
     }
 
     /// Publishes, or joins those who wait.
@@ -74,28 +72,27 @@ impl Publishers {
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
         let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now };
-        match at_once {
-            Some(published) => {
+        let step = match at_once {
+            Some(published) => Ok(Progress::Published(published)),
+            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0),
+        };
+        match step {
+            Ok(Progress::Published(published)) => {
                 self.appended(&waiting, stream, &inner, &published);
                 handle.finish_publish(inner);
             }
-            None => {
-                self.waited += 1;
-                let step = waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0);
-                match step {
-                    Ok(Progress::Published(published)) => {
-                        self.appended(&waiting, stream, &inner, &published);
-                        handle.finish_publish(inner);
-                    }
-                    Ok(Progress::Wait(until)) => {
-                        waiting.until = until;
-                        self.waiting.push(waiting);
-                    }
-                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
-                    Err(error) => panic!("{error}"),
-                }
+            Ok(Progress::Wait(until)) => {
+                waiting.until = until;
+                self.waiting.push(waiting);
             }
+            Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
+            Err(error) => panic!("{error}"),
         }
+    }
+
+    /// What an account has paid in the last minute.
+    pub(super) fn paid_by(&self, account: usize, now: Micros) -> Micros {
+        self.accounts[account].0.within_a_minute(now)
     }
 
     /// How a publisher may wait.
@@ -170,7 +167,6 @@ impl Publishers {
         let (serial, publish) = (waiting.serial, &waiting.publish);
         assert!(serial > stream.last_serial, "publishers append in the order they came");
         stream.last_serial = serial;
-        self.published += 1;
         let position = stream.all.newest() + 1;
         let event = stream.all.published(serial, position, publish);
         let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));
