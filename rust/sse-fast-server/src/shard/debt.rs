@@ -59,11 +59,6 @@ impl<N: Net> Shard<N> {
         }
         link.lower_held(subscriber.cursor());
         drop(inner);
-        let account = self.connections[subscriber.connection].account.as_mut();
-        if let (Patience::Within(limit), Some(account)) = (self.settings.patience, account) {
-            // It had everything, but its share of this minute is used up.
-            account.slow |= account.spent.within_a_minute(self.now) >= limit / 2;
-        }
         let key_of_local = subscriber.local;
         local.roster.fill(key, &mut self.subscribers);
         self.raise_writable(key_of_local);

@@ -374,3 +374,22 @@ fn a_publisher_that_joins_others_pays_from_then_on() {
     let [first, third] = [1, 2].map(|account| world.stage.publishers.borrow().paid_by(account, now));
     assert!(third + 30 * MS <= first, "{third} and {first}");
 }
+
+#[test]
+fn one_that_has_used_up_its_share_of_a_minute_is_not_waited_for_though_it_had_everything_between() {
+    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
+    let at = world.client(Framing::Chunked, 60);
+    for _ in 0..60 {
+        for account in 0..3 {
+            world.publish_by(account, 100);
+            world.settle();
+        }
+        world.advance(12 * MS);
+        for _ in 0..20 {
+            world.drains(at, EVERYTHING);
+        }
+        world.wait_for_publishers();
+    }
+    let paid = world.paid();
+    assert!((W / 2 - 20 * MS..=W / 2 + 30 * MS).contains(&paid), "{paid} of {W}");
+}

@@ -78,7 +78,7 @@ impl Publishers {
         };
         match step {
             Ok(Progress::Published(published)) => {
-                self.appended(&waiting, stream, &inner, &published);
+                Self::appended(&waiting, stream, &inner, &published);
                 handle.finish_publish(inner);
             }
             Ok(Progress::Wait(until)) => {
@@ -131,7 +131,7 @@ impl Publishers {
                         continue;
                     }
                     Ok(Progress::Published(published)) => {
-                        self.appended(&waiting, stream, &inner, &published);
+                        Self::appended(&waiting, stream, &inner, &published);
                         handle.finish_publish(inner);
                     }
                     Err(PublishError::Ended { .. }) => assert!(stream.all.ended, "it has ended"),
@@ -163,7 +163,7 @@ impl Publishers {
         assert!(sum <= limit + self.late, "an account paid {sum} of {limit} in a minute");
     }
 
-    fn appended(&mut self, waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
+    fn appended(waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
         let (serial, publish) = (waiting.serial, &waiting.publish);
         assert!(serial > stream.last_serial, "publishers append in the order they came");
         stream.last_serial = serial;
