@@ -245,18 +245,47 @@ def test_a_plain_loop_of_ten_thousand_publishes_reaches_every_healthy_reader_who
 
 
 @pytest.mark.timeout(240)
-def test_a_hundred_thousand_publishes_reach_a_hundred_readers_whole_while_one_is_stalled(
-    server: sse_fast.Server, stalled: Reader
+def test_without_a_limit_a_hundred_thousand_publishes_reach_a_hundred_readers_whole_once_a_dead_one_is_cut(
+    serve: Serve,
 ) -> None:
+    server = serve(publish_wait=None, stall_timeout=2.0)
+    stream = server.stream("s")
+    with (
+        Reader(server.port, receive_buffer=2048) as dead,
+        crowd(server, "/streams/s", 100, "end") as program,
+    ):
+        dead.open()
+        for number in range(100_000):
+            stream.publish(number)
+        stream.end("over")
+        assert_whole(program, 100_000, 100)
+    assert server.stats()["skipped"] == 0
+
+
+@pytest.mark.timeout(240)
+def test_in_a_flood_every_gap_of_a_hundred_slow_readers_is_exact(server: sse_fast.Server, stalled: Reader) -> None:
+    """The budget of a stream is used up soon: what is then skipped is told, to those who read and to one that stalls."""
     stream = server.stream("s")
     with crowd(server, "/streams/s", 100, "end") as program:
         for number in range(100_000):
             stream.publish(number)
         stream.end("over")
-        assert_whole(program, 100_000, 100)
+        first = json.loads(program.line(150))
+        program.line()
+        assert program.line() == "unfinished 0"
+    at = 0  # What it has been given or told of.
+    for event, data in first:
+        if event == "gap":
+            at += json.loads(data)["skipped"]
+        elif event == "message":
+            assert int(data) == at, "a gap that is not exact"
+            at += 1
+    assert at == 100_000
     events = stalled.rest(60)
     assert sum(account(events)) == 100_001
     assert events[-1].data == "over"
+    stats = server.stats()
+    assert stats["publish_socket_wait_us"] <= 1.1 * 2_000_000
 
 
 def test_with_publish_wait_zero_a_loop_never_waits_and_every_gap_is_told(serve: Serve) -> None:

@@ -1,7 +1,7 @@
 """Whom a publish waits for, how much that may cost, and in what order publishers go on.
 
 Guards the promise about readers whose sockets are full: `publish_wait` is a budget,
-measured by the engine's own `publish_wait_us`, never by a clock of a test. A dead
+measured by the engine's own `publish_socket_wait_us`, never by a clock of a test. A dead
 reader costs an eighth of it in a minute; 0 waits for no socket; None waits for the
 slowest reader and skips nothing. And publishers append in the order they came.
 """
@@ -37,7 +37,7 @@ def full(server: sse_fast.Server, count: int = 1) -> Iterator[list[Reader]]:
         for reader in readers:
             reader.open()
         threading.Thread(target=fill, args=(stream,), daemon=True).start()
-        until(lambda: server.stats()["blocked"] == count, what="full sockets")
+        until(lambda: server.stats()["blocked"] >= count, what="full sockets")
         yield readers
 
 
@@ -63,7 +63,7 @@ def test_dead_readers_cost_publishers_an_eighth_of_the_budget_or_all_of_it_once(
     wait = 2.0
     budget = min(readers * wait / 8, wait)
     # A machine that is busy gives the processor back late: a tenth more.
-    assert stats["publish_wait_us"] <= 1.1 * budget * 1_000_000
+    assert stats["publish_socket_wait_us"] <= 1.1 * budget * 1_000_000
 
 
 def test_a_dead_reader_costs_healthy_ones_nothing(serve: Serve) -> None:
@@ -95,7 +95,7 @@ def test_one_publishing_thread_pays_the_budget_once_over_all_its_streams(serve: 
                 server.stream(name).publish(PADDING)
         stats = server.stats()
     assert stats["blocked"] > 0
-    assert stats["publish_wait_us"] <= 1.1 * 0.8 * 1_000_000
+    assert stats["publish_socket_wait_us"] <= 1.1 * 0.8 * 1_000_000
 
 
 def test_zero_waits_for_no_socket(serve: Serve) -> None:

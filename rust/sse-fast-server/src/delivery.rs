@@ -61,8 +61,12 @@ pub(crate) struct Notice {
     pub(crate) epoch: Epoch,
 }
 
+
+
 /// See the module.
 pub(crate) struct Delivery {
+    /// No other delivery of this process has or had it: threads know their accounts by it.
+    pub(crate) number: u64,
     /// One for each shard, in their order.
     pub(crate) doorbells: Box<[Arc<Doorbell>]>,
     /// For the directory.
@@ -82,13 +86,14 @@ pub(crate) struct Waits {
     pub(crate) gave_up: AtomicU64,
     /// Microseconds waited in all, for shards and for sockets.
     pub(crate) micros: AtomicU64,
-    /// Of them, those that were waited for sockets.
+    /// Microseconds that streams' publishers waited for sockets, once for each stream.
     pub(crate) sockets: AtomicU64,
 }
 
 impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
-        Self { doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
+        let number = next_number();
+        Self { number, doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -99,4 +104,12 @@ impl Delivery {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
+}
+
+/// How many deliveries were made in this process. Not one of loom's atomics: those cannot outlive a model.
+fn next_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: each takes a number of its own, and that is all.
+    MADE.fetch_add(1, Ordering::Relaxed)
 }

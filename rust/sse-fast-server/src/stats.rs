@@ -106,7 +106,8 @@ pub struct Stats {
     pub publish_wait_timeouts: u64,
     /// Microseconds that publishes waited, all threads together.
     pub publish_wait_us: u64,
-    /// Of them, those that were waited for sockets, which is what `publish_wait` limits.
+    /// Microseconds that streams' publishers waited for sockets, once for each stream however many wait: what
+    /// `publish_wait` limits.
     pub publish_socket_wait_us: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,

@@ -41,6 +41,12 @@ impl Asked {
         self.0.retain(|question| question.local != local);
     }
 
+    /// Everything up to `now` is charged; since when it was not, where a publisher waits and that is some time.
+    pub(super) fn charge_until(&mut self, local: LocalKey, now: Micros) -> Option<Micros> {
+        let question = self.0.iter_mut().find(|question| question.local == local && question.charged_until < now)?;
+        Some(std::mem::replace(&mut question.charged_until, now))
+    }
+
     /// Drops the questions that are answered.
     pub(super) fn keep_if(&mut self, open: impl FnMut(&mut Question) -> bool) {
         self.0.retain_mut(open);

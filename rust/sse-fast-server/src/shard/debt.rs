@@ -67,7 +67,7 @@ impl<N: Net> Shard<N> {
     /// A walk has reached everybody it visits.
     pub(super) fn walked(&mut self, key: LocalKey, low: Position, offered: u64) {
         let local = &mut self.locals[key];
-        // It may have been raised meanwhile, when somebody came while nobody's socket took bytes.
+        // It may have been raised since the walk began: somebody came while nobody's socket took bytes.
         local.walked = local.walked.max(low);
         local.stream.link(self.number).offered(offered);
         self.raise_writable(key);
@@ -137,6 +137,16 @@ impl<N: Net> Shard<N> {
         drop(inner);
         stream.wake_publisher();
         true
+    }
+
+    /// A full socket takes bytes: what publishers waited for it until now is charged before it is no longer full.
+    pub(super) fn charge_until_now(&mut self, key: LocalKey) {
+        let Some(since) = self.asked.charge_until(key, self.now) else { return };
+        let stream = self.locals[key].stream.clone();
+        let inner = stream.lock();
+        if inner.is_paying() {
+            self.charge(key, &inner, self.now - since);
+        }
     }
 
     /// Charges those a publisher waits for.

@@ -29,7 +29,7 @@ use thiserror::Error;
 use super::room::Ticket;
 use super::{Inner, Link, Stream};
 use crate::clock;
-use crate::delivery::{Doorbell, Patience, Ring};
+use crate::delivery::{Delivery, Doorbell, Patience, Ring};
 use crate::sync::{MutexGuard, park_timeout};
 
 /// A publisher that waits looks again by itself this often. Nothing depends on it: every change wakes it.
@@ -143,8 +143,21 @@ pub(crate) enum Progress {
 thread_local! {
     /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-    /// What this thread has waited for sockets in the last minute, in all streams.
-    static ACCOUNT: RefCell<Spent> = RefCell::default();
+    /// What this thread has waited for sockets in the last minute, in all streams of each server, known by its delivery.
+    static ACCOUNTS: RefCell<Vec<(u64, Spent)>> = RefCell::default();
+}
+
+/// Works on the calling thread's account with a server.
+fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+    let server = delivery.number;
+    ACCOUNTS.with_borrow_mut(|accounts| {
+        accounts.retain(|(_, spent)| !spent.is_clear(now));
+        let place = accounts.iter().position(|(other, _)| *other == server).unwrap_or_else(|| {
+            accounts.push((server, Spent::default()));
+            accounts.len() - 1
+        });
+        work(&mut accounts[place].1)
+    })
 }
 
 impl Stream {
@@ -208,8 +221,8 @@ impl Stream {
         }
         let began = clock::now();
         let outcome = loop {
-            let step = ACCOUNT.with_borrow_mut(|account| attempt.step(self, &mut inner, clock::now(), account));
-            match step {
+            let now = clock::now();
+            match with_account(&self.0.delivery, now, |account| attempt.step(self, &mut inner, now, account)) {
                 Ok(Progress::Published(published)) => {
                     self.finish_publish(inner);
                     break Ok(published);
@@ -401,9 +414,9 @@ impl<'a> Attempt<'a> {
                 inner.wanted = Position::MAX;
             }
             let paid = inner.room_mut().leave(ticket, now);
+            waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);
             if paid > 0 {
                 account.add(now, paid);
-                waits.sockets.fetch_add(paid, Ordering::Relaxed);
             }
         }
     }

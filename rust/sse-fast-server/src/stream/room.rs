@@ -23,6 +23,8 @@ pub(super) struct Room {
     paid: Micros,
     /// Of them, those of the last minute.
     spent: Spent,
+    /// Of them, those that are not in the server's statistics yet.
+    uncounted: Micros,
 }
 
 struct Waiter {
@@ -98,6 +100,11 @@ impl Room {
         self.paying_since = None;
     }
 
+    /// What was paid since this was last asked.
+    pub(super) fn take_uncounted(&mut self) -> Micros {
+        std::mem::take(&mut self.uncounted)
+    }
+
     /// How long the first may go on waiting for sockets: as long as the stream, each thread in the queue, and its own
     /// call have something left of `limit` (a call may pay half of it).
     pub(super) fn allowance(&self, now: Micros, limit: Micros) -> Micros {
@@ -123,6 +130,7 @@ impl Room {
             let elapsed = now.saturating_sub(since);
             self.paid += elapsed;
             self.spent.add(now, elapsed);
+            self.uncounted += elapsed;
         }
     }
 }
