@@ -1,6 +1,6 @@
 //! The sentences of the delivery promise (DESIGN section 5), one test each, over real shards.
 //!
-//! Scripts written out by hand where `script` draws them at random. Every law of the oracle, of `client` and of `check` holds
+//! Longer than most files: one test for each sentence. Scripts written out by hand where `script` draws them at random. Every law of the oracle, of `client` and of `check` holds
 //! here too.
 
 use sse_fast_core::frame::Framing;

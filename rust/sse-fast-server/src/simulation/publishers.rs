@@ -34,6 +34,8 @@ pub(super) struct Publishers {
     pub(super) patience: Patience,
     /// Whether the first account is an event loop's.
     pub(super) has_loop: bool,
+    /// Whether publishers are not told that they may go on.
+    pub(super) loses_wakeups: bool,
     /// How late publishers looked again, in all: they pay that much more than they may.
     pub(super) late: Micros,
 }
@@ -41,7 +43,14 @@ pub(super) struct Publishers {
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
         let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, late: 0 }
+        Self {
+            waiting: Vec::new(),
+            accounts,
+            patience: Patience::Lossless,
+            has_loop: false,
+            loses_wakeups: false,
+            late: 0,
+        }
     }
 
     /// Publishes, or joins those who wait.
@@ -141,7 +150,7 @@ impl Publishers {
                     Err(error) => panic!("{error}"),
                 }
                 // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
-                if !lazily {
+                if !self.loses_wakeups {
                     self.pay(waiting.account, paid, now);
                 }
                 again = true;
