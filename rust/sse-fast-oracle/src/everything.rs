@@ -162,8 +162,9 @@ impl Everything {
         let mut items = if lost { vec![Item::Gap(None)] } else { Vec::new() };
         if let Some(position) = self.snapshot {
             items.push(Item::Snapshot(position));
-            items.extend(self.missing_after(position).map(Item::Gap));
-            return self.with_tail(items, position);
+            let covered = self.covered(position);
+            items.extend(self.missing_after(covered).map(Item::Gap));
+            return self.with_tail(items, covered);
         }
         let wanted_after = match start {
             Start::All => 0,
@@ -186,10 +187,15 @@ impl Everything {
         }
         // An older snapshot would take the reader back to before what it has.
         let snapshot = self.snapshot.filter(|&snapshot| snapshot >= position);
-        let covered = snapshot.unwrap_or(0).max(self.first - 1);
+        let covered = snapshot.map_or(0, |snapshot| self.covered(snapshot)).max(self.first - 1);
         let mut items = vec![Item::Gap(Some((position + 1, covered)))];
         items.extend(snapshot.map(Item::Snapshot));
         self.with_tail(items, covered)
+    }
+
+    /// What a snapshot at `position` stands for: never for the terminal event, which every reader is given.
+    fn covered(&self, position: u64) -> u64 {
+        if self.ended && position == self.newest() { position - 1 } else { position }
     }
 
     /// The positions after `position` that were evicted.

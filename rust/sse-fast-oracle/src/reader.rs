@@ -106,7 +106,7 @@ impl Reader {
         let known = self.opening.iter().find(|item| **item != Item::Gap(None));
         match known {
             Some(Item::Gap(Some((from, _)))) => *from,
-            Some(Item::Snapshot(position)) => position + 1,
+            Some(Item::Snapshot(position)) => self.next.min(position + 1),
             _ => self.next,
         }
     }

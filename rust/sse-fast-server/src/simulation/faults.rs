@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{OnLag, StreamPatch};
+use sse_fast_oracle::content::Publish;
 
 use super::hand::{EVERYTHING, IMPATIENT, PATIENT, W, ms, patch, publish, world};
 use super::inside::InProcess;
@@ -64,19 +65,18 @@ fn one_that_comes_while_its_stream_rests_gets_the_terminal_event() {
 
 #[test]
 fn one_that_was_full_is_waited_for_from_the_moment_it_recovers() {
-    let mut world = world(&patch(2, 2, OnLag::Skip), PATIENT);
-    let at = world.client(Framing::Chunked, 60);
-    let _dead = world.client(Framing::Chunked, 25);
-    world.publish(1, 60);
-    // While it is written to, other threads publish what would overwrite the events it is about to be given.
-    for _ in 0..10 {
-        for account in 1..5 {
-            world.stage.later(account, publish(usize::try_from(account).unwrap(), 0));
-        }
-        world.takes_all(at);
-        world.wait_for_publishers();
-        world.settle();
+    // Without patience nobody is waited for whose socket is full: what is owed to one that recovers shows alone.
+    let mut world = world(&patch(2, 2, OnLag::Skip), IMPATIENT);
+    let at = world.client(Framing::Chunked, 40);
+    world.publish(3, 60);
+    // The first write ends what was begun. While the second gives it 2 and 3, four threads publish.
+    for account in 1..5 {
+        world.stage.later(1, publish(account, 0));
     }
+    world.takes_all(at);
+    world.wait_for_publishers();
+    world.settle();
+    assert_eq!(world.received(at), (1..=7).collect::<Vec<_>>());
     assert_eq!(world.clients[at].live_gaps, 0);
 }
 
@@ -263,8 +263,7 @@ fn an_event_loop_is_woken_once_and_never_under_the_streams_lock() {
 fn a_terminal_event_that_a_snapshot_covers_is_given_all_the_same() {
     let mut world = world(&patch(8, 8, OnLag::Skip), PATIENT);
     world.publish(3, 0);
-    world.act(&Deed::Snapshot { stream: 0 });
-    world.act(&Deed::End { stream: 0, account: 0 });
+    world.stage.publish(0, 0, &Publish { snapshot: true, ..Publish::default() }, true);
     let at = world.client(Framing::Chunked, EVERYTHING);
     assert_eq!(world.received(at), [4]);
     assert!(world.clients[at].finished);
@@ -298,6 +297,9 @@ fn a_policy_given_later_makes_publishers_wait_for_those_whose_sockets_are_full()
     let mut world = world(&patch(1, 1, OnLag::Latest), Patience::Lossless);
     let at = world.client(Framing::Chunked, 30);
     world.publish(1, 60);
+    // A publisher asks, and hears that nobody is waited for.
+    world.publish(2, 0);
+    world.settle();
     world.publish_by(0, 0);
     assert!(!world.is_waited(), "it wants the newest alone");
     world.settle();
@@ -353,4 +355,41 @@ fn the_end_comes_whole_wherever_the_socket_stops() {
             assert!(world.clients[at].finished);
         }
     }
+}
+
+#[test]
+fn a_publisher_that_joins_others_pays_from_then_on() {
+    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
+    for _ in 0..8 {
+        world.client(Framing::Chunked, 40);
+    }
+    world.publish(1, 100);
+    world.publish_by(0, 100);
+    world.publish_by(1, 100);
+    world.settle();
+    world.pass(30 * MS);
+    world.publish_by(2, 100);
+    world.wait_for_publishers();
+    let now = world.now();
+    let [first, third] = [1, 2].map(|account| world.stage.publishers.borrow().paid_by(account, now));
+    assert!(third + 30 * MS <= first, "{third} and {first}");
+}
+
+#[test]
+fn one_that_has_used_up_its_share_of_a_minute_is_not_waited_for_though_it_had_everything_between() {
+    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
+    let at = world.client(Framing::Chunked, 60);
+    for _ in 0..60 {
+        for account in 0..3 {
+            world.publish_by(account, 100);
+            world.settle();
+        }
+        world.advance(12 * MS);
+        for _ in 0..20 {
+            world.drains(at, EVERYTHING);
+        }
+        world.wait_for_publishers();
+    }
+    let paid = world.paid();
+    assert!((W / 2 - 20 * MS..=W / 2 + 30 * MS).contains(&paid), "{paid} of {W}");
 }

@@ -1,6 +1,6 @@
 //! The sentences of the delivery promise (DESIGN section 5), one test each, over real shards.
 //!
-//! Scripts written out by hand where `script` draws them at random. Every law of the oracle, of `client` and of `check` holds
+//! Longer than most files: one test for each sentence. Scripts written out by hand where `script` draws them at random. Every law of the oracle, of `client` and of `check` holds
 //! here too.
 
 use sse_fast_core::frame::Framing;
@@ -204,20 +204,20 @@ fn a_dead_subscriber_costs_publishers_an_eighth_of_w() {
     assert_eq!(world.received(healthy).len(), 40);
     let paid = world.paid();
     // What is charged is charged in pieces of ten milliseconds.
-    assert!(paid >= W / 8 - 10 * MS && paid <= W / 8 + 10 * MS, "{paid} of {W}");
+    assert!((W / 8 - 10 * MS..=W / 8 + 10 * MS).contains(&paid), "{paid} of {W}");
 }
 
 #[test]
 fn a_slow_subscriber_costs_publishers_half_of_w_in_a_minute_and_is_waited_for_again_once_it_has_everything() {
     let mut world = world(&patch(4, 4, OnLag::Skip), PATIENT);
     let at = world.client(Framing::Chunked, 60);
-    for _ in 0..200 {
+    for _ in 0..400 {
         world.publish_by(0, 100);
-        world.advance(25 * MS);
+        world.advance(11 * MS);
         world.drains(at, 20);
     }
     let paid = world.paid();
-    assert!(paid >= W / 2 - 10 * MS && paid <= W / 2 + 20 * MS, "{paid} of {W}");
+    assert!((W / 2 - 10 * MS..=W / 2 + 30 * MS).contains(&paid), "{paid} of {W}");
     world.takes_all(at);
     world.wait_for_publishers();
     world.settle();

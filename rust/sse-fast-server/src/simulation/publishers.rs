@@ -34,8 +34,8 @@ pub(super) struct Publishers {
     pub(super) patience: Patience,
     /// Whether the first account is an event loop's.
     pub(super) has_loop: bool,
-    pub(super) published: u64,
-    pub(super) waited: u64,
+    /// Whether publishers are not told that they may go on.
+    pub(super) loses_wakeups: bool,
     /// How late publishers looked again, in all: they pay that much more than they may.
     pub(super) late: Micros,
 }
@@ -48,8 +48,7 @@ impl Publishers {
             accounts,
             patience: Patience::Lossless,
             has_loop: false,
-            published: 0,
-            waited: 0,
+            loses_wakeups: false,
             late: 0,
         }
     }
@@ -82,28 +81,27 @@ impl Publishers {
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
         let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now };
-        match at_once {
-            Some(published) => {
-                self.appended(&waiting, stream, &inner, &published);
+        let step = match at_once {
+            Some(published) => Ok(Progress::Published(published)),
+            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0),
+        };
+        match step {
+            Ok(Progress::Published(published)) => {
+                Self::appended(&waiting, stream, &inner, &published);
                 handle.finish_publish(inner);
             }
-            None => {
-                self.waited += 1;
-                let step = waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0);
-                match step {
-                    Ok(Progress::Published(published)) => {
-                        self.appended(&waiting, stream, &inner, &published);
-                        handle.finish_publish(inner);
-                    }
-                    Ok(Progress::Wait(until)) => {
-                        waiting.until = until;
-                        self.waiting.push(waiting);
-                    }
-                    Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
-                    Err(error) => panic!("{error}"),
-                }
+            Ok(Progress::Wait(until)) => {
+                waiting.until = until;
+                self.waiting.push(waiting);
             }
+            Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
+            Err(error) => panic!("{error}"),
         }
+    }
+
+    /// What an account has paid in the last minute.
+    pub(super) fn paid_by(&self, account: usize, now: Micros) -> Micros {
+        self.accounts[account].0.within_a_minute(now)
     }
 
     /// How a publisher may wait.
@@ -142,7 +140,7 @@ impl Publishers {
                         continue;
                     }
                     Ok(Progress::Published(published)) => {
-                        self.appended(&waiting, stream, &inner, &published);
+                        Self::appended(&waiting, stream, &inner, &published);
                         handle.finish_publish(inner);
                     }
                     Err(PublishError::Ended { .. }) => assert!(stream.all.ended, "it has ended"),
@@ -152,7 +150,7 @@ impl Publishers {
                     Err(error) => panic!("{error}"),
                 }
                 // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
-                if !lazily {
+                if !self.loses_wakeups {
                     self.pay(waiting.account, paid, now);
                 }
                 again = true;
@@ -174,11 +172,10 @@ impl Publishers {
         assert!(sum <= limit + self.late, "an account paid {sum} of {limit} in a minute");
     }
 
-    fn appended(&mut self, waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
+    fn appended(waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
         let (serial, publish) = (waiting.serial, &waiting.publish);
         assert!(serial > stream.last_serial, "publishers append in the order they came");
         stream.last_serial = serial;
-        self.published += 1;
         let position = stream.all.newest() + 1;
         let event = stream.all.published(serial, position, publish);
         let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));

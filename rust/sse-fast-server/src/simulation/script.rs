@@ -1,7 +1,7 @@
 //! What happens in a world, drawn from a seed.
 //!
 //! Owns: the actions, how often each is drawn, and how a script ends. Must not know: what must hold. A script is drawn whole
-//! before it runs, so that it can be shortened and run again.
+//! before it runs, so that it can be shortened and run again. Longer than most files: every action stands beside its odds.
 
 use std::time::Duration;
 
@@ -289,7 +289,7 @@ impl World {
             }
             Action::Connect { client, shard, early } => self.connect(*client, None, *shard, *early),
             Action::ConnectFromElsewhere { client, shard } => {
-                self.connect(*client, Some(Some("elsewhere-7")), *shard, false)
+                self.connect(*client, Some(Some("elsewhere-7")), *shard, false);
             }
             Action::Answer { client, from_elsewhere } => self.answer(*client, from_elsewhere.then_some("elsewhere-7")),
             Action::HalfClose { client } => self.half_close(*client),
@@ -361,15 +361,13 @@ impl World {
         }
         self.check_accounts();
         self.read_all_inside();
-        match drains {
-            Some(drain) => self.close(drain),
-            None => {
-                (0..self.clients.len()).for_each(|at| self.leave(at));
-                // Whom we shut is waited for; whom nothing is written to is not known to be gone.
-                self.advance(4 * SECOND);
-                self.check_nothing_is_left();
-            }
+        if let Some(drain) = drains {
+            return self.close(drain);
         }
+        (0..self.clients.len()).for_each(|at| self.leave(at));
+        // Whom we shut is waited for a little.
+        self.advance(4 * SECOND);
+        self.check_nothing_is_left();
     }
 
     fn check_accounts(&self) {

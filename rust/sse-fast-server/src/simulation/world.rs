@@ -2,6 +2,7 @@
 //!
 //! Owns: time, the order in which shards are stepped, and what must hold once they have nothing to do (`check`). Must not
 //! know: what a script wants. A shard is stepped where its poll would return: a wake-up, an edge, a time that has come.
+//! Longer than most files: what happens to time and what clients do are one order of events.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -105,6 +106,7 @@ impl World {
         let stage = Stage::new(&delivery, now, setup.accounts);
         stage.publishers.borrow_mut().patience = setup.patience;
         stage.publishers.borrow_mut().has_loop = setup.has_loop;
+        stage.publishers.borrow_mut().loses_wakeups = setup.lazily;
         let settings = Settings {
             stall_timeout: Duration::from_micros(STALL),
             patience: setup.patience,

@@ -245,7 +245,7 @@ impl<'a> Attempt<'a> {
             Caller::EventLoop => 0,
         };
         let room = inner.room_mut();
-        let ticket = *self.ticket.get_or_insert_with(|| room.join(left));
+        let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now));
         if !room.is_first(ticket) {
             return Ok(Progress::Wait(now + LOOK_AGAIN));
         }

@@ -57,7 +57,11 @@ impl Room {
     }
 
     /// The calling thread takes its place behind all others; it may pay `left` microseconds.
-    pub(super) fn join(&mut self, left: Micros) -> Ticket {
+    pub(super) fn join(&mut self, left: Micros, now: Micros) -> Ticket {
+        if self.is_paying() {
+            // What was waited before it came is not its debt.
+            self.settle(now);
+        }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.queue.push_back(Waiter { ticket, thread: current(), paid_before: self.paid, left });

@@ -222,8 +222,7 @@ mod loom_tests {
     fn loom_an_event_loop_sees_everything_that_is_published() {
         model(|| {
             let (stream, asleep) = (stream(), Sleep::default());
-            let (readable, _) = UnixStream::pair().expect("a pair");
-            readable.set_nonblocking(true).expect("not blocking");
+            let (readable, _) = ends().expect("two ends");
             let wakeups = Wakeups { mailbox: Arc::new(Mailbox::new(&Latch::new(asleep.clone()))), readable };
             let watch = stream.watch(&wakeups, 7);
             let mut reader = stream.reader(&ReadFrom::Start(Some(Start::All)));
