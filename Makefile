@@ -21,7 +21,8 @@ SEEDS ?= 10000
 
 LOOM := RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
   $(CARGO) test --locked -p sse-fast-server --release --lib --target-dir target/loom loom
-SIMULATION := $(CARGO) test --locked -p sse-fast-server --release --lib simulation
+# Optimized, with the engine's assertions on.
+SIMULATION := $(CARGO) test --locked -p sse-fast-server --profile checked --lib simulation
 # cargo is content with a filter that finds nothing.
 SOME_TEST := { grep -q ': test$$' || { echo "there is no such test" >&2; exit 1; }; }
 

@@ -1,7 +1,7 @@
 """Clients that shut their writing side after the request, as `nc -N`, socat and some proxies do.
 
-Guards that they get their whole answer and then the end, whatever answers; that what they had not finished sending is an
-error; and that a request which has to wait is not kept for a client that may be gone.
+Guards that they get their whole answer and then the end, whatever answers; that what they had not finished sending
+is an error; and that a request which has to wait is not kept for a client that may be gone.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class Stream:
         Under load: it appends and returns. In a flood, before the log would overwrite what a healthy subscriber has not
         been sent, it waits for the engine; for readers whose sockets are full it waits from a budget: all publishers of
         a stream together ``publish_wait`` seconds in a minute, one call half of it. It waits without the interpreter;
-        others that publish during that time go on in the order they came. In the thread of a running event loop it never
-        waits for a reader. At shutdown it raises `ServerClosed`.
+        others that publish during that time go on in the order they came. In the thread of a running event loop it
+        never waits for a reader. At shutdown it raises `ServerClosed`.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)

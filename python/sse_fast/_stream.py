@@ -64,7 +64,8 @@ class Events:
     Args:
         reader: the engine's reader.
         name: the stream's name, for messages.
-        timeout: seconds of silence after which `WaitTimeout` is raised; None waits without limit. Iteration may go on then.
+        timeout: seconds of silence after which `WaitTimeout` is raised, and iteration may go on; None waits without
+            limit.
 
     >>> import sse_fast
     >>> with sse_fast.serve(0) as server:

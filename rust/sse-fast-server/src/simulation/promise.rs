@@ -1,7 +1,7 @@
-//! The sentences of the delivery promise (DESIGN section 5), one test each, over real shards.
+//! The sentences of the delivery promise, one test each, over real shards.
 //!
-//! Longer than most files: one test for each sentence. Scripts written out by hand where `script` draws them at random. Every law of the oracle, of `client` and of `check` holds
-//! here too.
+//! Long: one test for each sentence. Scripts are written out by hand here, where `script` draws them at random. Every law
+//! of the oracle, of `client` and of `check` holds, too.
 
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{OnLag, StreamPatch};
@@ -269,7 +269,7 @@ fn a_streams_publishers_pay_w_at_most_in_a_minute() {
     let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
     let at: Vec<_> = (0..30).map(|_| world.client(Framing::Chunked, 40)).collect();
     for turn in 0..900 {
-        // Whoever has given one up has room again for another: each of these readers takes a little, and is slow in turn.
+        // One that has given one up has room again for another: each of these readers takes a little, and is slow in turn.
         world.publish_by(turn % 8, 30);
         world.advance(2 * MS);
         world.drains(at[turn % at.len()], 60);

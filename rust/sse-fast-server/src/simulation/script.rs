@@ -1,7 +1,7 @@
 //! What happens in a world, drawn from a seed.
 //!
 //! Owns: the actions, how often each is drawn, and how a script ends. Must not know: what must hold. A script is drawn whole
-//! before it runs, so that it can be shortened and run again. Longer than most files: every action stands beside its odds.
+//! before it runs, so that it can be shortened and run again. Long: every action stands beside its odds.
 
 use std::time::Duration;
 

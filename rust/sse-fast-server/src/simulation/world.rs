@@ -2,7 +2,7 @@
 //!
 //! Owns: time, the order in which shards are stepped, and what must hold once they have nothing to do (`check`). Must not
 //! know: what a script wants. A shard is stepped where its poll would return: a wake-up, an edge, a time that has come.
-//! Longer than most files: what happens to time and what clients do are one order of events.
+//! Long: what happens to time and what clients do are one order of events.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -322,7 +322,7 @@ impl World {
     }
 
     /// What the oracle says of the moves that a shard obeys in this step: it takes its mail first. Nobody touches their
-    /// streams meanwhile.
+    /// streams during that time.
     fn freeze(&self, shard: usize) -> Vec<(usize, Opened)> {
         let is_there = |moving: &&Moving| {
             let wire = self.clients[moving.client].wire.as_ref();
@@ -409,7 +409,7 @@ impl World {
         panic!("there is always something to do: {:?}", self.shards.iter().map(|shard| shard.next).collect::<Vec<_>>());
     }
 
-    /// Lets time pass until `micros` from now, with everything that comes meanwhile.
+    /// Lets time pass until `micros` from now, with everything that comes until then.
     pub(super) fn advance(&mut self, micros: Micros) {
         let until = self.now() + micros;
         loop {
