@@ -129,17 +129,19 @@ class Events:
         A task that waits for an event is told at once; a thread that does gets that event first.
         """
         self._over = True
-        if self._awaited is not None:
+        awaited = self._awaited
+        if awaited is not None:
             from ._wakeups import settle  # noqa: PLC0415 - only those who use asyncio pay for it
 
-            self._awaited.get_loop().call_soon_threadsafe(settle, self._awaited)
+            awaited.get_loop().call_soon_threadsafe(settle, awaited)
 
     def _taken(self, row: tuple[str, str | None, str | None, float | None] | None, reason: str | None) -> Event | None:
         """The engine's answer as an event, or None; notes the end."""
         if row is not None:
             data, event, id_, retry = row
             return Event(data, event if event is not None else "message", id_, retry)
-        self._over = reason != "timeout"
+        if reason != "timeout":  # A timeout does not undo a close that came during it.
+            self._over = True
         return None
 
     def _silent(self) -> WaitTimeout:
@@ -164,11 +166,11 @@ class Events:
             raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
         self._in_turn = 0
         with awaiting(self._reader) as arrived:
-            event = self._taken(*self._reader.try_next())
-            if event is None and not self._over:
-                self._awaited = arrived
-                try:
+            self._awaited = arrived  # A close from here on settles it.
+            try:
+                event = self._taken(*self._reader.try_next())
+                if event is None and not self._over:
                     await asyncio.wait([arrived], timeout=timeout)
-                finally:
-                    self._awaited = None
+            finally:
+                self._awaited = None
         return event

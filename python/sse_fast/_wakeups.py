@@ -79,10 +79,12 @@ class _LoopWakeups:
                     settle(arrived)
 
     async def _wait_in_a_thread(self) -> None:
-        while self._streams:
-            await asyncio.to_thread(select.select, [self._engine.fileno()], [], [], _SLICE)
-            self._news()
-        self._stand_in = None
+        try:
+            while self._streams:
+                await asyncio.to_thread(select.select, [self._engine.fileno()], [], [], _SLICE)
+                self._news()
+        finally:  # Where it was cancelled the next task that waits makes another.
+            self._stand_in = None
 
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWakeups] = weakref.WeakKeyDictionary()

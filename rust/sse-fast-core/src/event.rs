@@ -43,6 +43,11 @@ pub struct CheckedEvent<'a> {
 }
 
 impl<'a> CheckedEvent<'a> {
+    /// Whether a snapshot is set with it.
+    pub fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// The caller's own id, where one was given.
     pub fn id(&self) -> Option<&'a str> {
         self.id

@@ -46,20 +46,12 @@ pub struct StreamState {
     log: Log,
     /// What stands for the past, where the application set it; boxed, because few streams have it.
     snapshot: Option<Box<Snapshot>>,
-    /// How far its life is.
-    life: Life,
+    /// Whether the newest event is the terminal one.
+    ended: bool,
+    /// Whether the name was taken away: it leads elsewhere or nowhere.
+    removed: bool,
     /// Whether any event had a caller's own id: only then must the log be searched at a resume.
     own_ids: bool,
-}
-
-/// How far a stream's life is; it only ever goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Open,
-    /// The newest event is the terminal one.
-    Ended,
-    /// The name leads elsewhere or nowhere; there is no terminal event.
-    Removed,
 }
 
 /// What appending an event would do to the log; made before, so that a publisher can wait first.
@@ -80,7 +72,16 @@ impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
         let prefix = Prefix::new(epoch);
-        Self { epoch, prefix, options, log: Log::default(), snapshot: None, life: Life::Open, own_ids: false }
+        Self {
+            epoch,
+            prefix,
+            options,
+            log: Log::default(),
+            snapshot: None,
+            ended: false,
+            removed: false,
+            own_ids: false,
+        }
     }
 
     /// The life of the name this is.
@@ -111,17 +112,17 @@ impl StreamState {
 
     /// Whether the terminal event was published.
     pub fn ended(&self) -> bool {
-        self.life == Life::Ended
+        self.ended
     }
 
-    /// Whether the name was taken away before the stream ended.
+    /// Whether the name was taken away.
     pub fn removed(&self) -> bool {
-        self.life == Life::Removed
+        self.removed
     }
 
     /// Whether nothing will follow the newest event.
     pub fn is_complete(&self) -> bool {
-        self.life != Life::Open
+        self.ended || self.removed
     }
 
     /// The newest position; 0 where nothing was published.
@@ -195,14 +196,12 @@ impl StreamState {
     /// Ends the stream: the event just appended is its terminal event.
     pub fn end(&mut self) {
         debug_assert!(self.newest() > 0 && !self.is_complete(), "an open stream ends with an event");
-        self.life = Life::Ended;
+        self.ended = true;
     }
 
     /// The name no longer leads here: what was published is given, then the end.
     pub fn remove(&mut self) {
-        if self.life == Life::Open {
-            self.life = Life::Removed;
-        }
+        self.removed = true;
     }
 
     /// Appends the block of a gap event.

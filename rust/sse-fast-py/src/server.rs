@@ -214,7 +214,7 @@ impl PyServer {
         let Some(engine) = self.engine.own() else { return Ok(()) };
         let drain = convert::timeout(Some(drain)).unwrap_or(Duration::MAX);
         let (server, stopped) = (engine.server.clone(), Arc::clone(&engine.stopped));
-        thread::Builder::new()
+        let closing = thread::Builder::new()
             .name("sse-fast-close".to_owned())
             .spawn(move || {
                 server.close(drain);
@@ -222,7 +222,8 @@ impl PyServer {
             })
             .map_err(|error| internal(&format!("no thread to close the engine on: {error}")))?;
         py.wait(None, |slice| engine.stopped.wait(slice).then_some(()))?;
-        Ok(())
+        // It ends in a moment; a panic in it was its last word.
+        py.detached(|| drop(closing.join()))
     }
 
     /// Waits at most `timeout` seconds; True once the engine has stopped.

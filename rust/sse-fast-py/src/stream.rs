@@ -9,13 +9,13 @@
 //! there and `help` reads it here; a test compares the two.
 //! This file is long because every method of `Stream` carries that documentation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
-use sse_fast_server::{Caller, NewEvent, PublishError, Published, ReadFrom, Stream};
+use sse_fast_server::{Caller, NewEvent, PublishError, Published, Publishing, ReadFrom, Stream};
 
 use crate::batch;
 use crate::convert::{self, Data};
@@ -30,7 +30,7 @@ static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 ///
-/// Every method may be called from any thread and never waits for a subscriber. Handles are cheap; two handles on one
+/// Every method may be called from any thread; publishing waits for subscribers as `publish` says, and no other does. Handles are cheap; two handles on one
 /// name are the same stream. In a child of the process that started the server every use raises `ForkError`.
 ///
 /// >>> import sse_fast
@@ -60,11 +60,54 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
     match attached(|| stream.try_publish(event))? {
         Err(PublishError::WouldWait) => {
             let caller = caller(py);
-            py.detached(|| stream.publish_as(event, caller))?
+            wait(py, stream.publishing(event, caller))?
         }
         published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
+}
+
+/// Waits for a publish, slice by slice: a signal handler that raises ends the wait, and then nothing was published.
+fn wait(py: Python<'_>, publishing: Result<Publishing<'_>, PublishError>) -> PyResult<Result<Published, PublishError>> {
+    let mut publishing = match publishing {
+        Ok(publishing) => publishing,
+        Err(error) => return Ok(Err(error)),
+    };
+    let done = py.wait(None, |slice| publishing.wait(slice));
+    // Its place is given up without the interpreter: others may hold the stream's lock for a moment.
+    py.detached(|| drop(publishing))?;
+    Ok(done?.unwrap_or(Err(PublishError::WouldWait)))
+}
+
+/// Publishes events one after another as `wait` does; those before a signal or an error stay published.
+fn wait_for_all(
+    py: Python<'_>,
+    stream: &Stream,
+    events: &[NewEvent<'_>],
+    caller: Caller,
+) -> PyResult<Result<Vec<String>, PublishError>> {
+    let mut ids = Vec::with_capacity(events.len());
+    let mut current: Option<Publishing<'_>> = None;
+    let done = py.wait(None, |slice| {
+        let until = Instant::now() + slice;
+        while let Some(event) = events.get(ids.len()) {
+            let mut publishing = match current.take().map_or_else(|| stream.publishing(event, caller), Ok) {
+                Ok(publishing) => publishing,
+                Err(error) => return Some(Err(error)),
+            };
+            match publishing.wait(until.saturating_duration_since(Instant::now())) {
+                Some(Ok(published)) => ids.push(published.id().to_owned()),
+                Some(Err(error)) => return Some(Err(error)),
+                None => {
+                    current = Some(publishing);
+                    return None;
+                }
+            }
+        }
+        Some(Ok(()))
+    });
+    py.detached(|| drop(current))?;
+    Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 
 /// Whether this is the thread of a running event loop. Asked only before a wait, and of asyncio only where the program
@@ -164,13 +207,7 @@ impl PyStream {
         let items = batch::items(events)?;
         let events = batch::events(py, &items)?;
         let caller = caller(py);
-        py.detached(|| {
-            events
-                .iter()
-                .map(|event| stream.publish_as(event, caller).map(|done| done.id().to_owned()))
-                .collect::<Result<_, _>>()
-        })?
-        .map_err(publish_error)
+        wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
     }
 
     /// Sets the snapshot: a new subscriber gets it first, in place of everything published so far.
@@ -237,7 +274,7 @@ impl PyStream {
         let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
-        let done = py.detached(|| stream.end_as(bytes, event, caller))?.map_err(publish_error)?;
+        let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
         Ok(PyString::new(py, done.id()))
     }
 

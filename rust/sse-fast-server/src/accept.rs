@@ -42,6 +42,8 @@ pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<Arc<TcpLis
                 }
                 // The peer was gone before it was accepted: nothing is wrong here.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // The port was shut: closing has begun.
+                Err(_) if context.is_closing() => return,
                 Err(error) => {
                     if let Some(text) = failures.text(Instant::now(), &error) {
                         context.directory.logs.put(Level::Error, "sse_fast", text);

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_fast_core::event::NewEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::calls::{Answer, Pending};
@@ -158,6 +159,8 @@ async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, d
         Done::Dropped => {}
         Done::TooSlow => socket.reset(),
         Done::Closed(Err(error)) if signals.held_back() => drop(timeout(LINGERING_CLOSE, refuse(socket, &error)).await),
+        // Nothing is owed to it, and the server does not wait.
+        Done::Closed(_) if context.is_closing() => drop(socket),
         Done::Closed(_) => drop(timeout(LINGERING_CLOSE, close(socket)).await),
     }
 }
@@ -194,7 +197,8 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
     let Subscription { claim, last_event_id, framing, head, later } = subscription;
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
-    let again = later.is_some().then(|| last_event_id.clone());
+    // Before a shard has it: its client may be gone a moment later.
+    let later = later.map(|answer| (answer, stream.emptied(), last_event_id.clone()));
     let socket = mio::net::TcpStream::from_std(socket);
     let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
@@ -205,8 +209,8 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
                     // Behind the other connections of this batch: one wake-up serves them all.
                     tokio::spawn(async move { shard.ring() });
                 }
-                if let Some((answer, last_event_id)) = later.zip(again) {
-                    tokio::spawn(follow_up(Arc::clone(context), number, stream, last_event_id, answer));
+                if let Some((answer, emptied, last_event_id)) = later {
+                    tokio::spawn(follow_up(Arc::clone(context), number, stream, last_event_id, (answer, emptied)));
                 }
                 return;
             }
@@ -222,18 +226,20 @@ async fn follow_up(
     shard: usize,
     waiting: Stream,
     last_event_id: Option<Box<str>>,
-    mut answer: Pending,
+    (mut answer, emptied): (Pending, oneshot::Receiver<()>),
 ) {
-    let emptied = waiting.emptied();
     let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = emptied => return,
     };
-    match answer {
-        Ok(Answer::Stream(stream)) if context.owns(&stream) => {
-            let order = Order::Move { from: waiting, to: stream, last_event_id };
-            context.directory.shards()[shard].order(order);
-        }
+    if let Ok(Answer::Stream(stream)) = &answer
+        && context.owns(stream)
+    {
+        let order = Order::Move { from: waiting, to: stream.clone(), last_event_id };
+        return context.directory.shards()[shard].order(order);
+    }
+    // Publishing may wait for shards, and this thread accepts.
+    let told = tokio::task::spawn_blocking(move || match answer {
         Ok(Answer::Response { status, body, .. }) => {
             let data = String::from_utf8_lossy(&body);
             let event = Some(if status < 400 { "message" } else { "error" });
@@ -244,5 +250,6 @@ async fn follow_up(
             let detail = br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#;
             let _ = waiting.end(detail, "error");
         }
-    }
+    });
+    let _ = told.await;
 }

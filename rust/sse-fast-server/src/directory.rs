@@ -31,7 +31,7 @@ use crate::logs::Logs;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, Stats};
-use crate::stream::Stream;
+use crate::stream::{Expired, Stream};
 use crate::waiting::Waiting;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
@@ -236,6 +236,7 @@ impl Directory {
         drop(streams);
         if let Some(former) = former {
             self.count_forgotten(&former.0);
+            self.expiry.lock().schedule(&former.0, former.0.epoch(), None);
         }
         if expires {
             self.schedule(&stream);
@@ -310,9 +311,8 @@ impl Directory {
 
     /// Tells when to look at a stream next, if ever.
     fn schedule(&self, stream: &Stream) {
-        let (epoch, wait) = stream.lifetime();
-        let at = wait.map(|wait| stream.touched().saturating_add(in_millis(wait)));
-        self.expiry.lock().schedule(stream, epoch, at);
+        let at = stream.lifetime().map(|wait| stream.touched().saturating_add(in_millis(wait)));
+        self.expiry.lock().schedule(stream, stream.epoch(), at);
         self.tending.notify_one();
     }
 
@@ -321,15 +321,10 @@ impl Directory {
         loop {
             let due = self.expiry.lock().take_due(now);
             let Some(stream) = due else { return };
-            let (epoch, Some(wait)) = stream.lifetime() else { continue };
-            let wait = in_millis(wait);
-            if stream.remove_if_idle(now.saturating_sub(wait)) {
-                self.forget(&stream);
-            } else {
-                let since = stream.touched().max(if stream.subscribers() > 0 { now } else { 0 });
-                // A request on its way counts as use and has left no trace yet: not sooner than in a moment.
-                let at = since.saturating_add(wait).max(now + 100);
-                self.expiry.lock().schedule(&stream, epoch, Some(at));
+            match stream.expire(now) {
+                Expired::Removed => self.forget(&stream),
+                Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.epoch(), Some(at)),
+                Expired::Never => {}
             }
         }
     }

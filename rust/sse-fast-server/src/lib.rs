@@ -93,4 +93,4 @@ pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
-pub use stream::{Caller, HeartbeatError, PublishError, Published, Stream, Wakeups, Watch};
+pub use stream::{Caller, HeartbeatError, PublishError, Published, Publishing, Stream, Wakeups, Watch};

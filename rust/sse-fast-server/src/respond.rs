@@ -77,6 +77,11 @@ impl Context {
         Self { directory, routes, calls, access, max_connections, json_forms, closing }
     }
 
+    /// Whether the server is closing.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
     /// Waits until the server is closing.
     pub(crate) fn until_closing(&self) -> impl Future<Output = ()> + use<> {
         let mut closing = self.closing.clone();
@@ -108,7 +113,7 @@ impl Context {
 
     /// What answers every request for now, if anything does.
     fn unavailable(&self, request: &ParsedRequest) -> Option<Action> {
-        if *self.closing.borrow() {
+        if self.is_closing() {
             return Some(closing(request));
         }
         if self.directory.connections() > self.max_connections {

@@ -64,6 +64,8 @@ pub(super) struct Agenda {
     resting: Vec<(Micros, LocalKey)>,
     /// Subscribers that took everything in their turn and are not at the newest yet.
     catching_up: VecDeque<SubscriberKey>,
+    /// Whether a walk comes next, if there is one: neither kind keeps the other waiting.
+    walk_next: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,9 @@ impl Agenda {
 
     /// What is to be done next; the caller does it, and says how a walk ended.
     pub(super) fn next(&mut self) -> Option<Work> {
-        if let Some(subscriber) = self.catching_up.pop_front() {
+        let walk_first = self.walk_next && !self.walks.is_empty();
+        self.walk_next = !self.walk_next;
+        if !walk_first && let Some(subscriber) = self.catching_up.pop_front() {
             return Some(Work::CatchUp(subscriber));
         }
         self.walks.pop_front().map(|entry| match entry {
@@ -152,7 +156,7 @@ impl Agenda {
         };
     }
 
-    /// Puts streams that have rested back on the list; `stage_of` finds the stage to change.
+    /// Puts streams that have rested back on the list; `set_queued` says so at the stream.
     pub(super) fn end_rests(&mut self, now: Micros, mut set_queued: impl FnMut(LocalKey)) {
         for (_, local) in self.resting.extract_if(.., |(until, _)| *until <= now) {
             set_queued(local);

@@ -5,6 +5,7 @@
 //! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it within the last
 //! minute. Its size is counted (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
 
+use std::collections::VecDeque;
 use std::io;
 
 use sse_fast_core::batch::Partial;
@@ -73,21 +74,44 @@ pub(super) struct Account {
     pub(super) slow: bool,
 }
 
-/// Bytes that were begun or must come first.
+/// Bytes that were begun or must come first, in parts; never empty.
 #[derive(Debug)]
-pub(super) enum Unwritten {
-    /// A frame, shared with everybody else who stopped in it.
+pub(super) struct Unwritten(VecDeque<Part>);
+
+#[derive(Debug)]
+enum Part {
+    /// A frame, shared with everybody else who stopped in it or before it.
     Frame(Partial),
     /// A head, a gap, a heartbeat, a last chunk: its own bytes.
     Own { bytes: Box<[u8]>, written: usize },
 }
 
 impl Unwritten {
+    /// The subscriber's own bytes.
     pub(super) fn own(bytes: &[u8]) -> Self {
-        Self::Own { bytes: bytes.into(), written: 0 }
+        debug_assert!(!bytes.is_empty(), "something is unwritten");
+        Self(VecDeque::from([Part::Own { bytes: bytes.into(), written: 0 }]))
     }
 
-    pub(super) fn bytes(&self, framing: Framing) -> &[u8] {
+    /// The rest of a frame.
+    pub(super) fn frame(partial: Partial) -> Self {
+        Self(VecDeque::from([Part::Frame(partial)]))
+    }
+
+    /// Adds what comes after it.
+    pub(super) fn then(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// All of it, for a connection that goes on with another stream.
+    pub(super) fn into_bytes(self, framing: Framing) -> Vec<u8> {
+        self.0.iter().flat_map(|part| part.bytes(framing)).copied().collect()
+    }
+}
+
+impl Part {
+    fn bytes(&self, framing: Framing) -> &[u8] {
         match self {
             Self::Frame(partial) => &partial.frame.bytes(framing)[partial.written..],
             Self::Own { bytes, written } => &bytes[*written..],
@@ -168,18 +192,22 @@ impl<S: Sink> Connection<S> {
         let Some(mut unwritten) = self.account.as_mut().and_then(|account| account.unwritten.take()) else {
             return (Taken::All, 0);
         };
-        let bytes = unwritten.bytes(self.framing);
-        let length = bytes.len();
-        let taken = self.offer(bytes, now);
-        match taken {
-            Taken::All => (taken, length),
-            Taken::Gone => (taken, 0),
-            Taken::Some(some) => {
-                unwritten.advance(some);
-                let _ = self.keep(Some(unwritten));
-                (taken, some)
+        let mut total = 0;
+        while let Some(part) = unwritten.0.front_mut() {
+            let bytes = part.bytes(self.framing);
+            let length = bytes.len();
+            match self.offer(bytes, now) {
+                Taken::All => total += length,
+                Taken::Gone => return (Taken::Gone, total),
+                Taken::Some(some) => {
+                    part.advance(some);
+                    let _ = self.keep(Some(unwritten));
+                    return (Taken::Some(some), total + some);
+                }
             }
+            unwritten.0.pop_front();
         }
+        (Taken::All, total)
     }
 
     /// The socket is full; this comes first when it takes bytes again. Says whether it had everything until now.

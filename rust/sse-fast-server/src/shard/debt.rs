@@ -22,10 +22,10 @@ use sse_fast_core::options::{OnLag, StreamOptions};
 use super::asked::Question;
 use super::machine::Shard;
 use super::net::Net;
-use super::subscriber::{KEPT_UP, Subscriber};
+use super::subscriber::{KEPT_UP, Progress, Subscriber};
 use super::table::SubscriberKey;
 use crate::delivery::{LocalKey, Patience};
-use crate::stream::Inner;
+use crate::stream::{Inner, Want};
 
 /// Full subscribers that may be looked at in a microsecond: a look at one takes 20 ns, and looks may take a sixteenth of
 /// the shard's time.
@@ -63,6 +63,10 @@ impl<N: Net> Shard<N> {
         if let (Patience::Within(limit), Some(account)) = (self.settings.patience, account) {
             // It had everything, but its share of this minute is used up.
             account.slow |= account.spent.within_a_minute(self.now) >= limit / 2;
+        }
+        if std::mem::replace(&mut subscriber.progress, Progress::Walked) == Progress::CatchingUp {
+            // A heartbeat filled it before its next turn: it goes on when its socket takes bytes.
+            self.agenda.forget(key);
         }
         let key_of_local = subscriber.local;
         local.roster.fill(key, &mut self.subscribers);
@@ -116,10 +120,6 @@ impl<N: Net> Shard<N> {
         let stream = self.locals[key].stream.clone();
         let link = stream.link(self.number);
         let inner = stream.lock();
-        if inner.wanted == Position::MAX {
-            link.see_waiting();
-            return true;
-        }
         let since = std::mem::replace(&mut question.charged_until, self.now);
         if inner.is_paying() {
             self.charge(key, &inner, self.now.saturating_sub(since));
@@ -130,12 +130,21 @@ impl<N: Net> Shard<N> {
         let (writable, held) = (self.writable_floor(key), held.min().unwrap_or(Position::MAX));
         link.set_writable(writable);
         link.set_held(held);
-        // A quarter of the log at a time, so that a publisher is not woken for each event.
+        let first_wanted = match inner.want {
+            // It did not wait for the answer.
+            Want::Nothing => {
+                link.see_waiting();
+                return true;
+            }
+            Want::Offers => None,
+            Want::Floors(first) => Some(first),
+        };
         let (first, newest) = (inner.state.log().first(), inner.state.newest());
-        let enough = (inner.wanted + (newest - first) / 4).min(newest + 1);
         // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
         let floor = if inner.is_paying() { writable.min(held) } else { writable };
-        if floor < enough || link.is_behind(inner.state.log().appended()) {
+        // A quarter of the log at a time, so that a publisher is not woken for each event.
+        let is_free = first_wanted.is_none_or(|wanted| floor >= (wanted + (newest - first) / 4).min(newest + 1));
+        if !is_free || link.is_behind(inner.state.log().appended()) {
             return false;
         }
         link.see_waiting();
@@ -159,7 +168,7 @@ impl<N: Net> Shard<N> {
         let Patience::Within(limit) = self.settings.patience else { return };
         for at in 0..self.locals[key].roster.full().len() {
             let full = self.locals[key].roster.full()[at];
-            if !self.is_held(full, inner) || self.subscribers[full].cursor() >= inner.wanted {
+            if !self.is_held(full, inner) || !inner.want.is_above(self.subscribers[full].cursor()) {
                 continue;
             }
             let connection = &mut self.connections[self.subscribers[full].connection];
@@ -170,13 +179,23 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Whether publishers wait for a subscriber whose socket is full.
+    /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.
+    pub(super) fn raise_held(&self, key: LocalKey) {
+        let local = &self.locals[key];
+        if local.roster.full().is_empty() {
+            local.stream.link(self.number).set_held(Position::MAX);
+        }
+    }
+
+    /// Whether publishers wait for a subscriber whose socket is full. One that has lost something already is skipped until
+    /// it has everything again.
     pub(super) fn is_held(&self, key: SubscriberKey, inner: &Inner) -> bool {
         let subscriber = &self.subscribers[key];
         let account = &self.connections[subscriber.connection].account;
         let options = inner.state.options();
         options.on_lag != OnLag::Latest
             && !account.as_ref().is_some_and(|account| account.slow)
+            && subscriber.cursor() >= inner.state.log().first()
             && !self.is_beyond_max_lag(subscriber, inner)
     }
 

@@ -8,11 +8,11 @@
 use sse_fast_core::batch::MAX_BATCH_BYTES;
 use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::follow::{Follower, Step};
-use sse_fast_core::frame::Framing;
 use sse_fast_core::gap::Gap;
 use sse_fast_core::id::Position;
 use sse_fast_core::wire;
 
+use super::ahead::Ahead;
 use super::connection::{Flow, Phase, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::Net;
@@ -30,36 +30,39 @@ enum Look {
 }
 
 impl<N: Net> Shard<N> {
-    /// Begins a stream for a subscriber that was just made, whose stream's lock is `inner`: what it gets before the log.
+    /// Begins a stream for a subscriber that was just made, whose stream's lock is `inner`: what it gets before the log,
+    /// after `out`.
     pub(super) fn begin_with(
         &mut self,
         key: SubscriberKey,
         inner: &Inner,
         last_event_id: Option<&str>,
-        out: &mut Vec<u8>,
-    ) {
+        out: Vec<u8>,
+    ) -> Ahead {
         let subscriber = &mut self.subscribers[key];
         let framing = self.connections[subscriber.connection].framing;
+        let mut ahead = Ahead::of(out);
         if let Some(wait) = inner.state.options().retry {
-            put(out, framing, |block| wire::retry(block, wait));
+            ahead.put(framing, |block| wire::retry(block, wait));
         }
-        let mut gaps = [None, None];
         subscriber.follower = Follower::at(inner.state.newest() + 1);
         if let Opening::Live { before, snapshot, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
             subscriber.follower = Follower::at(cursor);
-            gaps = [before, after];
-            let gap = |gap: Option<Gap>, out: &mut Vec<u8>| {
-                if let Some(gap) = gap {
-                    put(out, framing, |block| inner.state.write_gap(block, gap));
-                }
+            let put_gap = |ahead: &mut Ahead, gap: Gap| {
+                ahead.put(framing, |block| inner.state.write_gap(block, gap));
+                self.count_gap(gap);
             };
-            gap(before, out);
-            if let Some(frame) = snapshot {
-                out.extend_from_slice(frame.bytes(framing));
+            if let Some(gap) = before {
+                put_gap(&mut ahead, gap);
             }
-            gap(after, out);
+            if let Some(frame) = snapshot {
+                ahead.put_frame(framing, frame);
+            }
+            if let Some(gap) = after {
+                put_gap(&mut ahead, gap);
+            }
         }
-        gaps.into_iter().flatten().for_each(|gap| self.count_gap(gap));
+        ahead
     }
 
     /// A socket that was full takes bytes again.
@@ -75,7 +78,7 @@ impl<N: Net> Shard<N> {
             (Taken::Gone, _) => self.close(key, CloseReason::Gone),
             (Taken::Some(_), _) => {}
             (Taken::All, Phase::Open) => {
-                self.feed(self.connections[key].subscriber, Vec::new());
+                self.feed(self.connections[key].subscriber, Ahead::default());
             }
             (Taken::All, Phase::Finishing) => self.shut(key),
             (Taken::All, Phase::Lingering) => debug_assert!(false, "nothing is written to who lingers"),
@@ -86,21 +89,21 @@ impl<N: Net> Shard<N> {
     pub(super) fn catch_up(&mut self, key: SubscriberKey) -> usize {
         debug_assert_eq!(self.subscribers[key].progress, Progress::CatchingUp, "it is on the list");
         self.subscribers[key].progress = Progress::Walked;
-        self.feed(key, Vec::new())
+        self.feed(key, Ahead::default())
     }
 
-    /// Writes `out` first, then batch after batch, until the socket is full or nothing is left; returns the writes.
-    pub(super) fn feed(&mut self, key: SubscriberKey, mut out: Vec<u8>) -> usize {
+    /// Writes `ahead` first, then batch after batch, until the socket is full or nothing is left; returns the writes.
+    pub(super) fn feed(&mut self, key: SubscriberKey, mut ahead: Ahead) -> usize {
         let connection = self.subscribers[key].connection;
         for round in 0..self.settings.pacing.rounds {
-            let (newest, complete) = match self.look(key, &mut out) {
+            let (newest, complete) = match self.look(key, &mut ahead) {
                 Look::Feed { newest, complete } => (newest, complete),
                 Look::Disconnect => {
                     self.finish(connection, CloseReason::Lagged);
                     return round;
                 }
             };
-            match self.give(key, &out) {
+            match self.give(key, &ahead) {
                 Taken::All => self.subscribers[key].since = KEPT_UP,
                 Taken::Some(_) => return round + 1,
                 Taken::Gone => {
@@ -108,7 +111,7 @@ impl<N: Net> Shard<N> {
                     return round + 1;
                 }
             }
-            out.clear();
+            ahead.clear();
             if self.subscribers[key].cursor() > newest {
                 self.has_everything(key);
                 self.finish_if_done(key, newest, complete);
@@ -120,8 +123,8 @@ impl<N: Net> Shard<N> {
         self.settings.pacing.rounds
     }
 
-    /// Decides what a subscriber gets next: a gap goes into `out`, frames are laid out. It is owed what follows.
-    fn look(&mut self, key: SubscriberKey, out: &mut Vec<u8>) -> Look {
+    /// Decides what a subscriber gets next: a gap goes into `ahead`, frames are laid out. It is owed what follows.
+    fn look(&mut self, key: SubscriberKey, ahead: &mut Ahead) -> Look {
         let subscriber = &self.subscribers[key];
         let (local, connection) = (subscriber.local, subscriber.connection);
         let stream = self.locals[local].stream.clone();
@@ -131,7 +134,7 @@ impl<N: Net> Shard<N> {
         loop {
             match self.subscribers[key].follower.next(&inner.state, pace) {
                 Step::Gap(gap) => {
-                    put(out, framing, |block| inner.state.write_gap(block, gap));
+                    ahead.put(framing, |block| inner.state.write_gap(block, gap));
                     self.count_gap(gap);
                     // The judgement was made: what is left is given.
                     pace = sse_fast_core::lag::Pace::Writable;
@@ -154,12 +157,14 @@ impl<N: Net> Shard<N> {
         if self.connections[connection].flow == Flow::Full {
             self.connections[connection].flows();
             self.locals[local].roster.recover(key, &mut self.subscribers);
+            self.raise_held(local);
         }
         Look::Feed { newest, complete }
     }
 
-    /// Writes `own` and then the frames laid out.
-    fn give(&mut self, key: SubscriberKey, own: &[u8]) -> Taken {
+    /// Writes what comes ahead and then the frames laid out.
+    fn give(&mut self, key: SubscriberKey, ahead: &Ahead) -> Taken {
+        let own = ahead.bytes();
         let subscriber = &mut self.subscribers[key];
         let (cursor, connection_key) = (subscriber.cursor(), subscriber.connection);
         let connection = &mut self.connections[connection_key];
@@ -183,11 +188,11 @@ impl<N: Net> Shard<N> {
         };
         let mut unwritten = None;
         if written < own.len() {
-            unwritten = Some(Unwritten::own(&own[written..]));
+            unwritten = ahead.after(written, framing);
         } else if !frames.is_empty() {
             let (next, partial) = self.single.advance(cursor, written - own.len(), framing);
             subscriber.follower.advance(next);
-            unwritten = partial.map(Unwritten::Frame);
+            unwritten = partial.map(Unwritten::frame);
         }
         let delivered = subscriber.cursor() - cursor;
         self.count(written, delivered);
@@ -245,11 +250,4 @@ impl<N: Net> Shard<N> {
         Counters::add(&counters.gaps, 1);
         Counters::add(&counters.skipped, gap.skipped().unwrap_or(0));
     }
-}
-
-/// Appends a block the way a subscriber of this framing is sent it.
-fn put(out: &mut Vec<u8>, framing: Framing, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut block = Vec::new();
-    write(&mut block);
-    framing.put(out, &block);
 }

@@ -20,6 +20,8 @@ use super::asked::Asked;
 use super::connection::{Connection, Flow, Heard, Phase};
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
+#[cfg(debug_assertions)]
+use super::subscriber::Progress;
 use super::subscriber::Subscriber;
 use super::table::{ConnectionKey, SubscriberKey, Table};
 use super::{Arrival, Order, ShardHandle};
@@ -319,7 +321,11 @@ impl<N: Net> Shard<N> {
             );
             let roster = &self.locals[subscriber.local].roster;
             let writable = connection.flow == Flow::Writable;
-            debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands with its like");
+            debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands among those like it");
+            let catches_up = subscriber.progress == Progress::CatchingUp;
+            let listed = self.agenda.catching_up().any(|other| other == key);
+            debug_assert_eq!(catches_up, listed, "who catches up is on the list");
+            debug_assert!(!catches_up || writable, "who catches up takes bytes");
         }
         for (_, connection) in self.connections.iter() {
             let unwritten = connection.account.as_ref().is_some_and(|account| account.unwritten.is_some());

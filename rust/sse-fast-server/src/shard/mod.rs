@@ -16,12 +16,14 @@
 //! | `agenda` | who is served next |
 //! | `walk` | a stream's news to all its subscribers |
 //! | `feed` | one subscriber from where it is to the newest |
+//! | `ahead` | what one subscriber gets before the frames of the log |
 //! | `debt` | whom publishers wait for |
 //! | `asked` | the streams whose publishers wait |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
 
 mod agenda;
+mod ahead;
 mod asked;
 mod connection;
 mod debt;

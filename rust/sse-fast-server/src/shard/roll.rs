@@ -5,6 +5,7 @@
 //! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
 
 use super::Arrival;
+use super::ahead::Ahead;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
@@ -42,7 +43,7 @@ impl<N: Net> Shard<N> {
             let account = self.connections[connection].account.as_mut();
             // It may have stopped inside a frame: that is ended first.
             let begun = account.and_then(|account| account.unwritten.take());
-            let out = begun.map_or(Vec::new(), |begun| begun.bytes(self.connections[connection].framing).to_vec());
+            let out = begun.map_or(Vec::new(), |begun| begun.into_bytes(self.connections[connection].framing));
             self.connections[connection].flows();
             self.attach(connection, to, None, last_event_id, out);
         }
@@ -55,7 +56,7 @@ impl<N: Net> Shard<N> {
         stream: &Stream,
         claim: Option<Claim>,
         last_event_id: Option<&str>,
-        mut out: Vec<u8>,
+        out: Vec<u8>,
     ) {
         debug_assert_eq!(self.connections[connection].subscriber, SubscriberKey::NONE, "it reads one stream");
         let local = self.local_of(stream);
@@ -68,7 +69,7 @@ impl<N: Net> Shard<N> {
             claim.redeem(&mut inner);
         }
         let retuned = self.find_heartbeat(local, &inner);
-        self.begin_with(key, &inner, last_event_id, &mut out);
+        let opening = self.begin_with(key, &inner, last_event_id, out);
         self.owe(key, &inner);
         drop(inner);
         self.locals[local].roster.add(key, &mut self.subscribers);
@@ -76,7 +77,7 @@ impl<N: Net> Shard<N> {
         if retuned {
             self.reschedule(local);
         }
-        self.feed(key, out);
+        self.feed(key, opening);
         if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
             self.schedule(connection);
         }
@@ -97,6 +98,8 @@ impl<N: Net> Shard<N> {
         Counters::subtract(&self.counters().subscribers, 1);
         if was_writable {
             self.raise_writable(local);
+        } else {
+            self.raise_held(local);
         }
         let stream = self.locals[local].stream.clone();
         if stream.link(self.number).leave() {
@@ -114,7 +117,7 @@ impl<N: Net> Shard<N> {
             (Phase::Open, Flow::Writable) => {
                 let subscriber = connection.subscriber;
                 if self.subscribers[subscriber].progress == Progress::Walked {
-                    self.feed(subscriber, Vec::new());
+                    self.feed(subscriber, Ahead::default());
                 }
             }
             // Once what was begun is written.

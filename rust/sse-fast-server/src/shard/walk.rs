@@ -17,6 +17,7 @@ use sse_fast_core::id::Position;
 use sse_fast_core::options::OnLag;
 
 use super::agenda::{Agenda, Walk, rest_after};
+use super::ahead::Ahead;
 use super::connection::{Taken, Unwritten};
 use super::machine::Shard;
 use super::net::Net;
@@ -24,7 +25,7 @@ use super::subscriber::Progress;
 use super::table::SubscriberKey;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
-use crate::stream::Inner;
+use crate::stream::{Inner, Want};
 
 /// What a part of a walk knows about the stream.
 struct View {
@@ -85,7 +86,7 @@ impl<N: Net> Shard<N> {
             newest: log.newest(),
             appended: log.appended(),
             complete: self.draining.is_some() || inner.state.is_complete(),
-            waited_for: inner.wanted != Position::MAX,
+            waited_for: inner.want != Want::Nothing,
         }
     }
 
@@ -105,7 +106,7 @@ impl<N: Net> Shard<N> {
             let connection = &mut self.connections[subscriber.connection];
             let Some(bytes) = self.frames.bytes_from(cursor, connection.framing) else {
                 // Overtaken by the publisher, of the other framing, or beyond these frames.
-                self.feed(key, Vec::new());
+                self.feed(key, Ahead::default());
                 return;
             };
             let (length, taken) = (bytes.len(), connection.offer(bytes, self.tick));
@@ -136,7 +137,7 @@ impl<N: Net> Shard<N> {
         if taken == Taken::All {
             return true;
         }
-        self.block(connection, partial.map(Unwritten::Frame));
+        self.block(connection, partial.map(Unwritten::frame));
         false
     }
 

@@ -255,7 +255,7 @@ impl SimStream {
                 let (token, _) = self.overrides.remove(which % self.overrides.len());
                 self.stream.pop_heartbeat(token);
             }
-            Deed::Expire { .. } if !self.is_complete() => self.removed = self.stream.remove_if_idle(u64::MAX),
+            Deed::Expire { .. } if !self.is_complete() => self.removed = self.stream.remove_if_idle(),
             _ => {}
         }
         if self.heartbeat() != before {

@@ -26,7 +26,7 @@ use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
 use super::room::Ticket;
-use super::{Inner, Link, Stream};
+use super::{Inner, Link, Stream, Want};
 use crate::delivery::{Doorbell, Patience, Ring};
 
 /// A publisher that waits looks again by itself this often. It is for a shard that fails in the middle of something:
@@ -42,6 +42,9 @@ thread_local! {
 pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(work)
 }
+
+/// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
+const ANSWER: Micros = 10_000;
 
 /// Why an event was not published.
 #[derive(Debug, Error)]
@@ -130,11 +133,13 @@ enum Obstacle {
 
 /// One event on its way into a stream.
 pub(crate) struct Attempt<'a> {
-    event: &'a CheckedEvent<'a>,
+    event: CheckedEvent<'a>,
     role: Role,
     caller: Caller,
     /// Its place among those who wait, once it has to.
     ticket: Option<Ticket>,
+    /// Whether the shards were asked once before it gives up: what they said before may be old.
+    asked: bool,
     /// Encoded under these options; nobody else appends while it is the first.
     prepared: Option<(Arc<StreamOptions>, Prepared)>,
 }
@@ -189,25 +194,26 @@ impl Stream {
     /// Tells the shards that stand in the way that a publisher waits, those that do not know yet. Says whether any does:
     /// a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
     fn ask_shards(&self, inner: &mut Inner, first: Position) -> bool {
-        inner.wanted = first;
-        let mut any = false;
+        let (mut any, mut floors) = (false, false);
         for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
             if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
                 continue;
             }
             any = true;
+            floors |= first > inner.state.log().first() && (link.owes_writable(first) || link.owes_held(first));
             if let Some(key) = link.ask() {
                 // It may be gone by now.
                 let _ = doorbell.push(Ring::Waiting(key));
             }
         }
+        inner.want = if floors { Want::Floors(first) } else { Want::Offers };
         any
     }
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(event: &'a CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { event, role, caller, ticket: None, prepared: None }
+    pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
+        Self { event: *event, role, caller, ticket: None, asked: false, prepared: None }
     }
 
     /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
@@ -259,13 +265,22 @@ impl<'a> Attempt<'a> {
                 }
             }
             Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
-                return Err(self.refuse_loop(stream, inner, now, account));
+                // What the shards said last may be old: they are asked once before it is refused.
+                if self.asked {
+                    return Err(self.refuse_loop(stream, inner, now, account));
+                }
+                self.asked = true;
+                if stream.ask_shards(inner, first) {
+                    return Ok(Progress::Wait(now + ANSWER));
+                }
             }
             Obstacle::Sockets => {
                 let room = inner.room_mut();
                 room.pay(now);
                 let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
                 if allowance == 0 {
+                    // Nobody is waited for; the shards say anew whom the next publisher would wait for.
+                    stream.ask_shards(inner, first);
                     stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
                 } else if stream.ask_shards(inner, first) {
                     return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
@@ -286,9 +301,12 @@ impl<'a> Attempt<'a> {
     /// Encodes the event, again only if the options have changed; returns the oldest position that appending would leave.
     fn prepare(&mut self, inner: &Inner) -> Position {
         let state = &inner.state;
-        let current = self.prepared.take().filter(|(options, _)| Arc::ptr_eq(options, state.options()));
+        let current = self.prepared.take().filter(|(options, _)| {
+            // A snapshot is encoded under the name of the last one, which may have changed.
+            Arc::ptr_eq(options, state.options()) && !self.event.has_snapshot()
+        });
         let (options, prepared) = current.unwrap_or_else(|| {
-            let prepared = with_scratch(|scratch| state.prepare(scratch, self.event));
+            let prepared = with_scratch(|scratch| state.prepare(scratch, &self.event));
             (Arc::clone(state.options()), prepared)
         });
         let first = state.first_after(&prepared);
@@ -298,7 +316,7 @@ impl<'a> Attempt<'a> {
 
     fn append(&mut self, inner: &mut Inner) -> Published {
         let prepared = self.prepared.take().map(|(_, prepared)| prepared);
-        let prepared = prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, self.event)));
+        let prepared = prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)));
         let id = inner.state.append(prepared);
         if self.role == Role::Terminal {
             inner.state.end();
@@ -306,11 +324,21 @@ impl<'a> Attempt<'a> {
         id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
     }
 
-    fn leave(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) {
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether it has a place among those who wait.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Gives its place up, and has the thread pay for it.
+    pub(super) fn leave(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) {
         let waits = &stream.0.delivery.waits;
         if let Some(ticket) = self.ticket.take() {
             if inner.room_mut().is_first(ticket) {
-                inner.wanted = Position::MAX;
+                inner.want = Want::Nothing;
             }
             let paid = inner.room_mut().leave(ticket, now);
             waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);

@@ -24,7 +24,7 @@ mod room;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -42,10 +42,11 @@ pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
 pub(crate) use self::link::Link;
+pub use self::publish::Publishing;
 use self::room::Room;
 use self::watch::Watchers;
 pub use self::watch::{Wakeups, Watch};
-use crate::clock::coarse_ms;
+use crate::clock::{coarse_ms, in_millis};
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
 use crate::sync::{Mutex, MutexGuard};
@@ -63,6 +64,9 @@ struct StreamShared {
     inner: Mutex<Inner>,
     /// One for each shard, in the shards' order.
     links: SmallVec<[Link; 2]>,
+    /// What `StreamState` says, for those who look a name up: they must not wait for the lock. Release and acquire: who
+    /// sees it sees the stream complete.
+    removed: AtomicBool,
     /// When the last event was published or the last subscriber left, in coarse milliseconds. Relaxed: expiry that
     /// comes a little early or late for it is as good.
     touched: AtomicU64,
@@ -71,8 +75,8 @@ struct StreamShared {
 /// What a stream's lock protects.
 pub(crate) struct Inner {
     pub(crate) state: StreamState,
-    /// What a publisher that waits will leave the oldest position; `Position::MAX` where none does.
-    pub(crate) wanted: Position,
+    /// What the first publisher that waits is waiting for.
+    pub(crate) want: Want,
     /// Requests that will be subscribers in a moment.
     arriving: u32,
     /// What few streams have.
@@ -92,6 +96,35 @@ struct Extra {
     emptied: Vec<oneshot::Sender<()>>,
 }
 
+/// What became of a stream whose time had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// Its name no longer leads to it.
+    Removed,
+    /// It is to be looked at then, in coarse milliseconds.
+    Later(u64),
+    /// It is kept as long as the server.
+    Never,
+}
+
+/// What a publisher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// None waits.
+    Nothing,
+    /// That shards offer what was appended.
+    Offers,
+    /// That nobody is owed anything below this position, the oldest once its event is appended.
+    Floors(Position),
+}
+
+impl Want {
+    /// Whether a subscriber at `cursor` is in the way.
+    pub(crate) fn is_above(self, cursor: Position) -> bool {
+        matches!(self, Self::Floors(first) if cursor < first)
+    }
+}
+
 /// A request that will be a subscriber in a moment; until then the stream does not expire.
 pub(crate) struct Claim {
     stream: Stream,
@@ -104,8 +137,9 @@ impl Stream {
         Self(Arc::new(StreamShared {
             name: name.into(),
             delivery: Arc::clone(delivery),
-            inner: Mutex::new(Inner { state, wanted: Position::MAX, arriving: 0, extra: None }),
+            inner: Mutex::new(Inner { state, want: Want::Nothing, arriving: 0, extra: None }),
             links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
+            removed: AtomicBool::new(false),
             touched: AtomicU64::new(coarse_ms()),
         }))
     }
@@ -122,6 +156,10 @@ impl Stream {
         }
         let mut inner = self.lock();
         let options = inner.state.options().patched(patch)?;
+        if options == **inner.state.options() {
+            // Given at each call, as is usual: nothing changes.
+            return Ok(());
+        }
         inner.state.set_options(Arc::new(options));
         // Publishers may have to wait now for subscribers that were given up: shards look again.
         let first = inner.state.log().first();
@@ -157,20 +195,42 @@ impl Stream {
     /// next life has a new epoch.
     pub fn remove(&self) {
         let mut inner = self.lock();
-        inner.state.remove();
+        self.take_away(&mut inner);
         self.complete(inner);
     }
 
-    /// Removes the stream if it has been out of use since before `since`, in coarse milliseconds.
-    pub(crate) fn remove_if_idle(&self, since: u64) -> bool {
-        let mut inner = self.lock();
-        let in_use = inner.arriving > 0 || self.subscribers() > 0;
-        if !inner.state.is_complete() && (in_use || self.touched() > since) {
-            return false;
+    /// Removes the stream if its time is over at `now`, in coarse milliseconds: an ended one lingers from its end on, an
+    /// open one is kept while it is in use.
+    pub(crate) fn expire(&self, now: u64) -> Expired {
+        let inner = self.lock();
+        match inner.lifetime().map(in_millis) {
+            Some(wait) => self.expire_after(inner, wait, now),
+            None => Expired::Never,
         }
-        inner.state.remove();
+    }
+
+    fn expire_after(&self, mut inner: MutexGuard<'_, Inner>, wait: u64, now: u64) -> Expired {
+        let in_use = !inner.state.is_complete() && (inner.arriving > 0 || self.subscribers() > 0);
+        let at = if in_use { now } else { self.touched() }.saturating_add(wait);
+        if at > now || in_use {
+            // A request on its way may leave no other trace: not sooner than in a moment.
+            return Expired::Later(at.max(now.saturating_add(100)));
+        }
+        self.take_away(&mut inner);
         self.complete(inner);
-        true
+        Expired::Removed
+    }
+
+    /// Removes the stream at once if it is not in use; says whether it did.
+    #[cfg(test)]
+    pub(crate) fn remove_if_idle(&self) -> bool {
+        self.expire_after(self.lock(), 0, u64::MAX) == Expired::Removed
+    }
+
+    /// The name no longer leads here; under the lock.
+    fn take_away(&self, inner: &mut Inner) {
+        inner.state.remove();
+        self.0.removed.store(true, Ordering::Release);
     }
 
     /// Nothing will follow: everybody who waits is told.
@@ -202,18 +262,16 @@ impl Stream {
 
     /// Whether the name was taken away.
     pub(crate) fn removed(&self) -> bool {
-        self.lock().state.removed()
+        self.0.removed.load(Ordering::Acquire)
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.lock().state.epoch()
     }
 
-    /// Which life this is, and how long it lasts after the last sign of it; `None` is as long as the server.
-    pub(crate) fn lifetime(&self) -> (Epoch, Option<Duration>) {
-        let inner = self.lock();
-        let options = inner.state.options();
-        (inner.state.epoch(), if inner.state.ended() { Some(options.linger) } else { options.expire })
+    /// How long it is kept after the last sign of life; `None` is as long as the server.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.lock().lifetime()
     }
 
     /// Whether two handles lead to the same stream.
@@ -283,14 +341,12 @@ impl Stream {
             // An ended stream lingers from its end on; readers that come and go do not prolong it.
             self.touch(coarse_ms());
         }
-        if inner.arriving == 0
-            && self.subscribers() == 0
-            && let Some(extra) = &mut inner.extra
-        {
-            for waiting in extra.emptied.drain(..) {
-                // The one that waited may have gone.
-                let _ = waiting.send(());
-            }
+        let is_empty = inner.arriving == 0 && self.subscribers() == 0;
+        let emptied = inner.extra.as_mut().filter(|_| is_empty).map(|extra| std::mem::take(&mut extra.emptied));
+        drop(inner);
+        for waiting in emptied.into_iter().flatten() {
+            // The one that waited may have gone.
+            let _ = waiting.send(());
         }
     }
 
@@ -331,6 +387,11 @@ impl Stream {
 }
 
 impl Inner {
+    fn lifetime(&self) -> Option<Duration> {
+        let options = self.state.options();
+        if self.state.ended() { Some(options.linger) } else { options.expire }
+    }
+
     /// Whether a publisher waits for sockets.
     pub(crate) fn is_paying(&self) -> bool {
         self.room().is_some_and(Room::is_paying)

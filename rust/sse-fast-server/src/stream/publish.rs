@@ -13,7 +13,7 @@ use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
 use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, with_scratch};
 use super::{Inner, Stream};
-use crate::clock;
+use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
 use crate::sync::{MutexGuard, park_timeout};
 
@@ -53,7 +53,7 @@ impl Stream {
 
     /// Publishes, waiting as this caller may.
     pub fn publish_as(&self, event: &NewEvent<'_>, caller: Caller) -> Result<Published, PublishError> {
-        self.append(&event::check(event)?, Role::Ordinary, caller)
+        self.publishing(event, caller)?.finish()
     }
 
     /// Publishes the terminal event and ends the stream.
@@ -63,10 +63,7 @@ impl Stream {
 
     /// Ends the stream, waiting as this caller may.
     pub fn end_as(&self, data: &[u8], event: &str, caller: Caller) -> Result<Published, PublishError> {
-        let event = NewEvent { data, event: Some(event), ..NewEvent::default() };
-        let published = self.append(&event::check(&event)?, Role::Terminal, caller)?;
-        self.notify_directory();
-        Ok(published)
+        self.ending(data, event, caller)?.finish()
     }
 
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
@@ -87,33 +84,20 @@ impl Stream {
         }
     }
 
-    fn append(&self, event: &CheckedEvent<'_>, role: Role, caller: Caller) -> Result<Published, PublishError> {
-        let mut attempt = Attempt::new(event, role, caller);
-        let mut inner = self.lock();
-        if let Some(published) = attempt.at_once(self, &mut inner)? {
-            self.finish_publish(inner);
-            return Ok(published);
-        }
-        let began = clock::now();
-        let outcome = loop {
-            let now = clock::now();
-            match with_account(&self.0.delivery, now, |account| attempt.step(self, &mut inner, now, account)) {
-                Ok(Progress::Published(published)) => {
-                    self.finish_publish(inner);
-                    break Ok(published);
-                }
-                Ok(Progress::Wait(until)) => {
-                    drop(inner);
-                    park_timeout(Duration::from_micros(until.saturating_sub(clock::now())));
-                    inner = self.lock();
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        let waits = &self.0.delivery.waits;
-        waits.count.fetch_add(1, Ordering::Relaxed);
-        waits.micros.fetch_add(clock::now().saturating_sub(began), Ordering::Relaxed);
-        outcome
+    /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
+    pub fn publishing<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
+        Ok(Publishing::new(self, event::check(event)?, Role::Ordinary, caller))
+    }
+
+    /// Begins to end the stream, likewise.
+    pub fn ending<'a>(
+        &'a self,
+        data: &'a [u8],
+        event: &'a str,
+        caller: Caller,
+    ) -> Result<Publishing<'a>, PublishError> {
+        let event = event::check(&NewEvent { data, event: Some(event), ..NewEvent::default() })?;
+        Ok(Publishing::new(self, event, Role::Terminal, caller))
     }
 
     /// Lets the stream go and tells everybody who waits for news.
@@ -122,5 +106,87 @@ impl Stream {
         let listening = inner.listening();
         drop(inner);
         self.announce(listening);
+    }
+}
+
+/// A publish that may have to wait. Dropped before its end, it publishes nothing and gives its place up.
+pub struct Publishing<'a> {
+    stream: &'a Stream,
+    attempt: Attempt<'a>,
+    /// When it began to wait, if it did.
+    began: Option<Micros>,
+}
+
+impl<'a> Publishing<'a> {
+    fn new(stream: &'a Stream, event: CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
+        Self { stream, attempt: Attempt::new(&event, role, caller), began: None }
+    }
+
+    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet.
+    pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+        let stream = self.stream;
+        let mut inner = stream.lock();
+        if self.began.is_none() {
+            match self.attempt.at_once(stream, &mut inner) {
+                Ok(None) => self.began = Some(clock::now()),
+                Ok(Some(published)) => {
+                    self.appended(inner);
+                    return Some(Ok(published));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let until = clock::now().saturating_add(in_micros(longest));
+        loop {
+            let now = clock::now();
+            let attempt = &mut self.attempt;
+            let outcome =
+                match with_account(&stream.0.delivery, now, |account| attempt.step(stream, &mut inner, now, account)) {
+                    Ok(Progress::Wait(_)) if now >= until => return None,
+                    Ok(Progress::Wait(at)) => {
+                        drop(inner);
+                        park_timeout(Duration::from_micros(at.min(until).saturating_sub(clock::now())));
+                        inner = stream.lock();
+                        continue;
+                    }
+                    Ok(Progress::Published(published)) => {
+                        self.appended(inner);
+                        Ok(published)
+                    }
+                    Err(error) => Err(error),
+                };
+            let waits = &stream.0.delivery.waits;
+            let waited = self.began.map_or(0, |began| clock::now().saturating_sub(began));
+            waits.count.fetch_add(1, Ordering::Relaxed);
+            waits.micros.fetch_add(waited, Ordering::Relaxed);
+            return Some(outcome);
+        }
+    }
+
+    fn appended(&self, inner: MutexGuard<'_, Inner>) {
+        self.stream.finish_publish(inner);
+        if self.attempt.role() == Role::Terminal {
+            self.stream.notify_directory();
+        }
+    }
+
+    /// Publishes, however long it has to wait.
+    fn finish(mut self) -> Result<Published, PublishError> {
+        loop {
+            if let Some(outcome) = self.wait(Duration::MAX) {
+                return outcome;
+            }
+        }
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        if self.attempt.is_waiting() {
+            let now = clock::now();
+            let (stream, attempt) = (self.stream, &mut self.attempt);
+            let mut inner = stream.lock();
+            with_account(&stream.0.delivery, now, |account| attempt.leave(stream, &mut inner, now, account));
+        }
     }
 }

@@ -90,8 +90,13 @@ impl Room {
     /// The first waits for sockets from now on, or still does.
     pub(super) fn pay(&mut self, now: Micros) {
         debug_assert!(!self.queue.is_empty(), "somebody waits");
+        let begins = self.paying_since.is_none();
         self.settle(now);
         self.paying_since = Some(now);
+        if begins {
+            // Those that may not pay must not stay behind one that does.
+            self.queue.iter().filter(|waiter| waiter.left == 0).for_each(|waiter| waiter.thread.unpark());
+        }
     }
 
     /// It does no longer.
