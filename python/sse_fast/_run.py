@@ -143,10 +143,12 @@ class Run:
         code = self.poll()
         return f"<Run {self.args[0]!r} pid {self.pid} {'running' if code is None else f'returncode {code}'}>"
 
-    def call_on_event(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
-        """Starts a thread that calls `on_event` with each event of `reader`."""
+    def call_on_event(self, reader: Reader, on_event: Callable[[Event], object]) -> threading.Thread:
+        """Starts a thread that calls `on_event` with each event of `reader`, and returns it."""
         name = f"sse_fast on_event {self.stream.name}"
-        threading.Thread(target=self._on_events, args=(reader, on_event), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._on_events, args=(reader, on_event), name=name, daemon=True)
+        thread.start()
+        return thread
 
     def _on_events(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
         while (row := reader.next_parked()[0]) is not None:

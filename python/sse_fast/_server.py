@@ -15,6 +15,8 @@ import contextlib
 import logging
 import signal
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,6 +91,7 @@ class Server:
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads)
+        self._on_event_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._logs = LogThread(self._engine)
         try:
             self._logs.start()
@@ -201,7 +204,7 @@ class Server:
             raise
         run = _run.Run(engine, args, target)
         if reader is not None and on_event is not None:
-            run.call_on_event(reader, on_event)
+            self._on_event_threads.add(run.call_on_event(reader, on_event))
         return run
 
     def watch(  # noqa: PLR0913 - each is a decision of the caller
@@ -376,7 +379,8 @@ class Server:
         itself goes on, and the interpreter's exit does not wait for it again.
 
         Args:
-            drain: the most seconds that this may take; subscribers that are too slow are cut off.
+            drain: the most seconds that this may take; subscribers that are too slow are cut off, and calls of a run's
+                `on_event` that take longer are not waited for.
 
         Raises:
             SettingError: `drain` is not allowed.
@@ -384,10 +388,15 @@ class Server:
         In a process that did not start the server, a child after a fork, it does nothing.
         """
         seconds = _settings.checked_seconds("drain", drain)
+        until = time.monotonic() + seconds
         try:
             self._engine.close(seconds)
         finally:
             _live.discard(self)
+        # The terminal events of runs were published: who is told of them hears so before the process may end.
+        for thread in list(self._on_event_threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
         self._logs.finish()
 
     def __enter__(self) -> Self:
