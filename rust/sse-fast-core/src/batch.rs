@@ -38,17 +38,24 @@ pub struct Batch {
     framing: Framing,
     /// The frames' lengths with their chunk framing, added up.
     total: usize,
+    /// The most that `total` becomes, but for one frame.
+    limit: usize,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        let (frames, bytes, ends) = Default::default();
-        Self { from: 0, frames, bytes, ends, framing: Framing::Chunked, total: 0 }
+        Self::with_limit(MAX_BATCH_BYTES)
     }
 }
 
 impl Batch {
-    /// Fills the batch from `from` on, as far as [`MAX_BATCH_BYTES`] goes, at least one frame
+    /// An empty batch that takes so many bytes, and one frame whatever its size.
+    pub fn with_limit(limit: usize) -> Self {
+        let (frames, bytes, ends) = Default::default();
+        Self { from: 0, frames, bytes, ends, framing: Framing::Chunked, total: 0, limit }
+    }
+
+    /// Fills the batch from `from` on, as far as its limit goes, at least one frame
     /// where there is one. `from` must not lie before the log's first.
     pub fn fill(&mut self, log: &Log, from: Position, framing: Framing) {
         self.clear();
@@ -57,7 +64,7 @@ impl Batch {
         self.extend(log);
     }
 
-    /// Adds what was appended to the log since, as far as [`MAX_BATCH_BYTES`] goes.
+    /// Adds what was appended to the log since, as far as its limit goes.
     pub fn extend(&mut self, log: &Log) {
         if self.until() < log.first() {
             // What would continue it is gone; a subscriber that needs it is told of a gap.
@@ -65,7 +72,7 @@ impl Batch {
         }
         debug_assert!(self.frames.len() <= 1 || self.ends.len() == self.frames.len(), "each laid frame has its end");
         for frame in log.from(self.until()) {
-            if self.total + frame.len() > MAX_BATCH_BYTES && !self.frames.is_empty() {
+            if self.total + frame.len() > self.limit && !self.frames.is_empty() {
                 break;
             }
             self.total += frame.len();
@@ -85,7 +92,7 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.total = 0;
-        self.bytes.shrink_to(MAX_BATCH_BYTES);
+        self.bytes.shrink_to(self.limit);
     }
 
     /// The position of the first frame.

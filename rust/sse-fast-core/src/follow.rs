@@ -1,7 +1,8 @@
 //! What one reader of a stream gets next: the one place that decides it.
 //!
 //! Owns: a reader's cursor and how it moves. Must not know: sockets, framing, threads, time. Used by subscribers on
-//! sockets, by readers in the same process and by the JSON form alike, so that what one is told the others are told.
+//! sockets and by readers in the same process alike, so that what one is told the others are told. (The JSON form takes
+//! everything at once, from where `cursor` opens it.)
 //! Invariants: the cursor never goes back; whatever it passes without a frame was announced as a gap; after
 //! [`Step::Frames`] the log holds the cursor's position. Changes together with `cursor` (the beginning) and `lag` (the
 //! judgement).

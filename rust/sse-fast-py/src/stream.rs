@@ -30,8 +30,9 @@ static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 ///
-/// Every method may be called from any thread; publishing waits for subscribers as `publish` says, and no other does. Handles are cheap; two handles on one
-/// name are the same stream. In a child of the process that started the server every use raises `ForkError`.
+/// Every method may be called from any thread; publishing waits for subscribers as `publish` says, and no other does.
+/// Handles are cheap; two handles on one name are the same stream. In a child of the process that started the server
+/// every use raises `ForkError`.
 ///
 /// >>> import sse_fast
 /// >>> server = sse_fast.serve(0)

@@ -1,7 +1,8 @@
 //! The streams of a server by name, and what every part of it shares: settings, shards, counters.
 //!
 //! Owns: names, their lives, when they are forgotten. Must not know: HTTP, threads. Nothing here is global: a process may
-//! run several servers. The map's lock is held for a look-up or an insertion; who needs a stream clones its handle out.
+//! run several servers. The map's lock is held for a look-up or an insertion, and no
+//! stream's lock is waited for under it; who needs a stream clones its handle out.
 //! Invariants: a name leads to one stream that was not removed, or to none; nothing that the directory holds holds it.
 //!
 //! # Forgetting

@@ -2,7 +2,7 @@
 //!
 //! Owns: the threads, and the order of closing. One control thread runs tokio (accepting, hyper, timers, runs); one thread
 //! for each shard. Must not know: what any of them does. Nothing is global; the threads are this value's, and
-//! [`Server::close`] joins them all. Ownership is a tree: dropping the server frees everything.
+//! [`Server::close`] joins them all. Ownership is a tree: once closed, dropping the last handle frees everything.
 //!
 //! # Closing, in order
 //! The port refuses connections; kept connections close once what they asked is answered; runs are ended, with their
@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use sse_fast_core::budget::Micros;
 use sse_fast_core::options::StreamPatch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -83,7 +84,14 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
-        let (runtime, runs, control) = start_control(&context, Arc::clone(&listener), watch)?;
+        let started = start_control(&context, Arc::clone(&listener), watch);
+        let (runtime, runs, control) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                stop_shards(&context.directory, shards, clock::now());
+                return Err(error);
+            }
+        };
         let threads = Mutex::new(Some(Threads { listener, runtime, control, shards }));
         Ok(Self(Arc::new(Core { context, address, runs, stage, closing, threads })))
     }
@@ -163,13 +171,7 @@ impl Server {
         drop(listener);
         runtime.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
         self.directory().close();
-        for shard in self.directory().shards() {
-            shard.order(Order::Drain { until: now.saturating_add(in_micros(drain)) });
-        }
-        for shard in shards {
-            // A shard that panicked has said so in the log.
-            let _ = shard.join();
-        }
+        stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();
         self.0.runs.let_go();
@@ -200,10 +202,26 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>),
     let directory = Arc::new(Directory::new(config, handles, logs.clone()));
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {
-        let thread = shard::spawn(handle, number, poll, settings, logs.clone());
-        threads.push(thread.map_err(io_error("starting a shard's thread"))?);
+        match shard::spawn(handle, number, poll, settings, logs.clone()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                stop_shards(&directory, threads, clock::now());
+                return Err(io_error("starting a shard's thread")(error));
+            }
+        }
     }
     Ok((directory, threads))
+}
+
+/// Has every shard give everybody what was published, until then, and end.
+fn stop_shards(directory: &Directory, threads: Vec<JoinHandle<()>>, until: Micros) {
+    for shard in directory.shards() {
+        shard.order(Order::Drain { until });
+    }
+    for thread in threads {
+        // A shard that panicked has said so in the log.
+        let _ = thread.join();
+    }
 }
 
 fn start_control(

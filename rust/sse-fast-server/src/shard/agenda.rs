@@ -31,6 +31,14 @@ pub(super) enum Stage {
     Walking { news: bool },
 }
 
+impl Stage {
+    /// Its rest is over.
+    pub(super) fn rested(&mut self) {
+        debug_assert_eq!(*self, Self::Resting, "only what rests has rested");
+        *self = Self::Queued;
+    }
+}
+
 /// A walk under way, over the writable subscribers of a stream from the last to the first.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -156,10 +164,10 @@ impl Agenda {
         };
     }
 
-    /// Puts streams that have rested back on the list; `set_queued` says so at the stream.
-    pub(super) fn end_rests(&mut self, now: Micros, mut set_queued: impl FnMut(LocalKey)) {
+    /// Puts streams that have rested back on the list; `rested` says so at the stream.
+    pub(super) fn end_rests(&mut self, now: Micros, mut rested: impl FnMut(LocalKey)) {
         for (_, local) in self.resting.extract_if(.., |(until, _)| *until <= now) {
-            set_queued(local);
+            rested(local);
             self.walks.push_back(Entry::Begin(local));
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns: the socket, its framing, its phase, its next due time, the account of one whose socket was full. Must not know:
 //! streams, cursors. Invariants: a phase only goes on; `account.unwritten` is some only while the socket is full; a
-//! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it within the last
-//! minute. Its size is counted (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
+//! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it not long ago: its
+//! account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
 
 use std::collections::VecDeque;
 use std::io;

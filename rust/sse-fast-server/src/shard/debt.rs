@@ -6,7 +6,7 @@
 //! A floor is never too high. `writable` is the lowest cursor of those whose sockets take bytes: what walks have reached
 //! (`walked`), or the cursor of somebody who catches up. `held` is the lowest cursor of those whose sockets are full and
 //! who are waited for. Both are lowered under the stream's lock: when somebody comes or recovers ([`Shard::owe`]), when a
-//! socket fills ([`Shard::fill`]). They are raised when a walk ends, when somebody has caught up or left, and when a
+//! socket fills ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk ends, when somebody has caught up or left, and when a
 //! publisher asks ([`Shard::answer_publishers`]).
 //!
 //! # Slow subscribers

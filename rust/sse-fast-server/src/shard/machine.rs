@@ -11,7 +11,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use sse_fast_core::batch::Batch;
+use sse_fast_core::batch::{Batch, MAX_BATCH_BYTES};
 use sse_fast_core::budget::Micros;
 use sse_fast_core::heartbeat::{Tick, Wheel};
 
@@ -51,11 +51,13 @@ pub(crate) struct Pacing {
     pub(crate) long_walk: usize,
     /// Batches that one subscriber is given before others are served: about a megabyte.
     pub(crate) rounds: usize,
+    /// The most bytes laid end to end in one go.
+    pub(crate) batch_bytes: usize,
 }
 
 impl Default for Pacing {
     fn default() -> Self {
-        Self { sends_per_mail: 32, sends_per_step: 256, long_walk: 256, rounds: 8 }
+        Self { sends_per_mail: 32, sends_per_step: 256, long_walk: 256, rounds: 8, batch_bytes: MAX_BATCH_BYTES }
     }
 }
 
@@ -137,9 +139,9 @@ impl<N: Net> Shard<N> {
             now,
             tick: 0,
             ticks: Ticks::since(now),
-            frames: Batch::default(),
+            frames: Batch::with_limit(settings.pacing.batch_bytes),
             frames_of: LocalKey::NONE,
-            single: Batch::default(),
+            single: Batch::with_limit(settings.pacing.batch_bytes),
             out: Vec::new(),
             last_heartbeat: None,
             generation: 0,
@@ -274,7 +276,7 @@ impl<N: Net> Shard<N> {
 
     fn work(&mut self) {
         let locals = &mut self.locals;
-        self.agenda.end_rests(self.now, |key| locals[key].stage = Stage::Queued);
+        self.agenda.end_rests(self.now, |key| locals[key].stage.rested());
         let (mut sent, mut mail_at) = (0, self.settings.pacing.sends_per_mail);
         while sent < self.settings.pacing.sends_per_step {
             sent += 1 + match self.agenda.next() {

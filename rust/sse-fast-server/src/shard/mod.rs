@@ -25,6 +25,8 @@
 mod agenda;
 mod ahead;
 mod asked;
+#[cfg(all(test, not(loom)))]
+mod catch_up_tests;
 mod connection;
 mod debt;
 mod feed;

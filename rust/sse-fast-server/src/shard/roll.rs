@@ -2,7 +2,8 @@
 //!
 //! Owns: the beginning and the end of connections and subscribers, and the counters of both. Must not know: what is
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
-//! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too.
+//! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too
+//! (where a shard fails its whole poll goes).
 
 use super::Arrival;
 use super::ahead::Ahead;

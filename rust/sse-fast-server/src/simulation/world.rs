@@ -110,7 +110,7 @@ impl World {
         let settings = Settings {
             stall_timeout: Duration::from_micros(STALL),
             patience: setup.patience,
-            pacing: Pacing { sends_per_mail: 2, sends_per_step: 5, long_walk: 3, rounds: 2 },
+            pacing: Pacing { sends_per_mail: 2, sends_per_step: 5, long_walk: 3, rounds: 2, batch_bytes: 200 },
         };
         let shards = handles.into_iter().zip(flags).enumerate().map(|(number, (handle, woken))| {
             let edges = Edges::default();

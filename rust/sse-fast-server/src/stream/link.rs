@@ -6,7 +6,8 @@
 //!    later sees it, and what was appended before was read.
 //! 2. A floor is never too high: below it the shard owes nothing to a writable (`writable`) or a held (`held`)
 //!    subscriber. It is lowered under the stream's lock; it may be too low, then a publisher asks in vain.
-//! 3. The shard alone writes the floors, `offered` and `local`; publishers set the flags, the shard clears them.
+//! 3. The shard alone raises the floors and writes `offered` and `local`; options that ask for more lower `held`, too.
+//!    Publishers set the flags, the shard clears them.
 //!
 //! Changes together with `shard::debt` (the floors) and `publish` (who reads them).
 

@@ -327,7 +327,7 @@ impl Stream {
         Some(Claim { stream: self.clone(), redeemed: false })
     }
 
-    /// Resolves once the last subscriber has left, the one on its way included.
+    /// Resolves once the last subscriber has left; ask while one is on its way.
     pub(crate) fn emptied(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.lock().extra.get_or_insert_default().emptied.push(sender);

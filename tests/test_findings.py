@@ -1,0 +1,148 @@
+"""Small promises that were broken once, each found by reading or by attack.
+
+Guards seams between two things: a close and a wait, options and publishers, an end
+and a removal, a signal and a reader that takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sse_fast
+from conftest import Serve
+from support.deadline import until
+from support.process import Program
+from support.reader import Reader
+
+
+def test_a_closed_iteration_stays_closed_though_it_was_waiting(server: sse_fast.Server) -> None:
+    events = server.stream("s").events(timeout=0.3)
+    outcomes: list[str] = []
+
+    def read() -> None:
+        for _ in range(3):
+            with contextlib.suppress(StopIteration):
+                next(events)
+            outcomes.append("ended")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    events.close()
+    thread.join()
+    assert outcomes == ["ended"] * 3
+
+
+def test_a_task_that_waits_is_told_of_a_close_by_another_thread(server: sse_fast.Server) -> None:
+    async def main() -> None:
+        for _ in range(50):
+            events = server.stream("s").events()
+            task = asyncio.ensure_future(anext(aiter(events), None))
+            thread = threading.Thread(target=events.close)
+            await asyncio.sleep(0)
+            thread.start()
+            assert await asyncio.wait_for(task, 20) is None
+            thread.join()
+
+    asyncio.run(main())
+
+
+def test_a_name_that_was_removed_after_its_end_begins_anew(server: sse_fast.Server) -> None:
+    stream = server.stream("s")
+    stream.end("over")
+    stream.remove()
+    again = server.stream("s", start="all")
+    assert not again.ended
+    again.publish("1")
+    assert [stream.name for stream in server.streams()] == ["s"]
+
+
+def test_lives_of_a_name_that_is_taken_again_are_forgotten(server: sse_fast.Server) -> None:
+    def megabytes() -> float:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / 1e6
+
+    before = megabytes()
+    for _ in range(300):
+        stream = server.stream("s", expire=3600.0)
+        stream.publish("x" * 900_000)
+        stream.remove()
+    until(lambda: megabytes() < before + 90, what="270 MB of former lives are given back")
+
+
+@pytest.fixture
+def healthy(serve: Serve, request: pytest.FixtureRequest) -> Iterator[tuple[sse_fast.Server, sse_fast.Stream]]:
+    """A server with this `publish_wait`, and a stream whose one reader takes everything."""
+    server = serve(publish_wait=request.param, history=16, max_lag=16, history_bytes=64 << 20)
+    stream = server.stream("s")
+    with Reader(server.port) as reader:
+        reader.open()
+        for number in range(15):  # So much that its socket fills, and not more than the log holds.
+            stream.publish(f"{number} " + "x" * 900_000)
+        until(lambda: server.stats()["blocked"] == 1)
+        thread = threading.Thread(target=reader.rest)
+        thread.start()
+        until(lambda: server.stats()["delivered"] == 15)
+        yield server, stream
+        stream.end()
+        thread.join()
+
+
+@pytest.mark.parametrize("healthy", [None, 2.0], indirect=True, ids=["None", "2"])
+@pytest.mark.parametrize("options", [{}, {"history": 16, "max_lag": 16}], ids=["plain", "options given each time"])
+def test_an_event_loop_publishes_freely_once_its_reader_has_everything(
+    healthy: tuple[sse_fast.Server, sse_fast.Stream], options: sse_fast.StreamOptions
+) -> None:
+    server, _ = healthy
+
+    async def main() -> None:
+        for number in range(100):
+            server.stream("s", **options).publish(number)
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert server.stats()["publish_wait_timeouts"] <= 2
+    assert server.stats()["gaps"] == 0
+
+
+WAITS = """
+import os, signal, socket, sse_fast, threading, time
+
+server = sse_fast.serve(0, publish_wait=None, heartbeat=None, stall_timeout=600.0)
+stream = server.stream("s", history=8, max_lag=8)
+dead = socket.socket()
+dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+dead.connect(("127.0.0.1", server.port))
+dead.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+while not stream.subscribers:
+    time.sleep(0.001)
+
+
+def interrupt():
+    published, same = 0, 0
+    while same < 30:  # It waits once nothing more is published.
+        time.sleep(0.01)
+        same = same + 1 if stream.stats()["published"] == published else 0
+        published = stream.stats()["published"]
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+threading.Thread(target=interrupt).start()
+try:
+    while True:
+        {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+server.close(0.0)
+"""
+
+
+@pytest.mark.parametrize("call", ['stream.publish("x" * 3000)', 'stream.publish_many([("x" * 3000, None)] * 20)'])
+def test_ctrl_c_ends_a_publish_that_waits_for_a_reader(call: str) -> None:
+    with Program(WAITS.format(call=call)) as program:
+        assert program.line() == "interrupted"
+        assert program.wait() == 0
