@@ -176,6 +176,9 @@ impl Stream {
 
     /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
     fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
+        if link.subscribers() == 0 {
+            return Obstacle::None;
+        }
         let log = inner.state.log();
         let overwrites = first > log.first();
         // Without patience publishers are not paced either: they never wait but for what would be lost.
@@ -223,8 +226,12 @@ impl<'a> Attempt<'a> {
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
         }
-        let first = self.prepare(inner);
-        Ok((stream.obstacle(inner, first) == Obstacle::None).then(|| self.append(inner)))
+        let prepared = with_scratch(|scratch| inner.state.prepare(scratch, &self.event));
+        if stream.obstacle(inner, inner.state.first_after(&prepared)) == Obstacle::None {
+            return Ok(Some(self.append(inner, prepared)));
+        }
+        self.prepared = Some((Arc::clone(inner.state.options()), prepared));
+        Ok(None)
     }
 
     /// Goes as far as it can at `now`. `account` is what the calling thread has waited for sockets in the last minute.
@@ -287,7 +294,8 @@ impl<'a> Attempt<'a> {
                 }
             }
         }
-        let published = self.append(inner);
+        let prepared = self.take_prepared(inner);
+        let published = self.append(inner, prepared);
         self.leave(stream, inner, now, account);
         Ok(Progress::Published(published))
     }
@@ -314,9 +322,12 @@ impl<'a> Attempt<'a> {
         first
     }
 
-    fn append(&mut self, inner: &mut Inner) -> Published {
+    fn take_prepared(&mut self, inner: &Inner) -> Prepared {
         let prepared = self.prepared.take().map(|(_, prepared)| prepared);
-        let prepared = prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)));
+        prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)))
+    }
+
+    fn append(&self, inner: &mut Inner, prepared: Prepared) -> Published {
         let id = inner.state.append(prepared);
         if self.role == Role::Terminal {
             inner.state.end();
