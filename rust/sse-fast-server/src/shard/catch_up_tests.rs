@@ -1,6 +1,7 @@
 //! Subscribers that catch up beside everything else, on a shard that is stepped by hand.
 //!
 //! Owns: what the simulation draws too seldom, because its events are small: replays above a batch.
+#![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 
 use std::cell::RefCell;
 use std::io;
@@ -102,7 +103,7 @@ impl Stage {
         };
         let stream = Stream::new("long", Epoch(1), &self.delivery, Arc::new(options));
         for _ in 0..events {
-            publish(&stream, &[b'x'; 100_000]);
+            publish(&stream, &vec![b'x'; 100_000]);
         }
         stream
     }
@@ -157,10 +158,14 @@ fn a_heartbeat_that_fills_the_socket_of_one_that_catches_up_is_ended_before_a_fr
     for step in 0..400 {
         if step == 2 {
             // Each takes the first half of a heartbeat.
-            sockets.iter().for_each(|socket| socket.0.borrow_mut().room = b"c\r\n: heartbeat\n\r\n".len() / 2);
+            for socket in &sockets {
+                socket.0.borrow_mut().room = b"c\r\n: heartbeat\n\r\n".len() / 2;
+            }
         }
         let writable: Vec<_> = if step > 6 { sockets.iter().collect() } else { Vec::new() };
-        writable.iter().for_each(|socket| socket.0.borrow_mut().room = usize::MAX / 2);
+        for socket in &writable {
+            socket.0.borrow_mut().room = usize::MAX / 2;
+        }
         stage.step(25_000, &writable);
     }
     for socket in &sockets {

@@ -214,6 +214,28 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The first publisher waits for full sockets; until when, or no longer: they are not in the way any more, or there is
+    /// nothing left to pay with.
+    fn pay_for_sockets(
+        &self,
+        inner: &mut Inner,
+        first: Position,
+        limit: Option<Micros>,
+        now: Micros,
+    ) -> Option<Micros> {
+        let room = inner.room_mut();
+        room.pay(now);
+        let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
+        // Also where nobody is waited for: the shards say anew whom the next publisher would wait for.
+        let any = self.ask_shards(inner, first);
+        if allowance == 0 && any {
+            self.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
+        }
+        (any && allowance > 0).then(|| now + allowance.min(LOOK_AGAIN))
+    }
+}
+
 impl<'a> Attempt<'a> {
     pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
         Self { event: *event, role, caller, ticket: None, asked: false, prepared: None }
@@ -273,24 +295,16 @@ impl<'a> Attempt<'a> {
             }
             Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
                 // What the shards said last may be old: they are asked once before it is refused.
-                if self.asked {
+                if std::mem::replace(&mut self.asked, true) {
                     return Err(self.refuse_loop(stream, inner, now, account));
                 }
-                self.asked = true;
                 if stream.ask_shards(inner, first) {
                     return Ok(Progress::Wait(now + ANSWER));
                 }
             }
             Obstacle::Sockets => {
-                let room = inner.room_mut();
-                room.pay(now);
-                let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
-                if allowance == 0 {
-                    // Nobody is waited for; the shards say anew whom the next publisher would wait for.
-                    stream.ask_shards(inner, first);
-                    stream.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
-                } else if stream.ask_shards(inner, first) {
-                    return Ok(Progress::Wait(now + allowance.min(LOOK_AGAIN)));
+                if let Some(until) = stream.pay_for_sockets(inner, first, limit, now) {
+                    return Ok(Progress::Wait(until));
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `room` | who waits to append, and what that costs |
+//! | `life` | claimed, left, removed, expired |
 //! | `link` | what publishers and a shard tell each other |
 //! | `watch` | readers in this process that wait for news |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
@@ -18,6 +19,7 @@
 
 mod attempt;
 mod heartbeat;
+mod life;
 mod link;
 mod publish;
 mod room;
@@ -25,7 +27,6 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
@@ -41,12 +42,13 @@ pub use self::attempt::{Caller, PublishError, Published};
 pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
+pub(crate) use self::life::{Claim, Expired};
 pub(crate) use self::link::Link;
 pub use self::publish::Publishing;
 use self::room::Room;
 use self::watch::Watchers;
 pub use self::watch::{Wakeups, Watch};
-use crate::clock::{coarse_ms, in_millis};
+use crate::clock::coarse_ms;
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
 use crate::sync::{Mutex, MutexGuard};
@@ -96,17 +98,6 @@ struct Extra {
     emptied: Vec<oneshot::Sender<()>>,
 }
 
-/// What became of a stream whose time had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expired {
-    /// Its name no longer leads to it.
-    Removed,
-    /// It is to be looked at then, in coarse milliseconds.
-    Later(u64),
-    /// It is kept as long as the server.
-    Never,
-}
-
 /// What a publisher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
@@ -123,12 +114,6 @@ impl Want {
     pub(crate) fn is_above(self, cursor: Position) -> bool {
         matches!(self, Self::Floors(first) if cursor < first)
     }
-}
-
-/// A request that will be a subscriber in a moment; until then the stream does not expire.
-pub(crate) struct Claim {
-    stream: Stream,
-    redeemed: bool,
 }
 
 impl Stream {
@@ -191,59 +176,6 @@ impl Stream {
         self.lock().state.ended()
     }
 
-    /// Forgets the name at once; subscribers get what was published, then their end. The name's
-    /// next life has a new epoch.
-    pub fn remove(&self) {
-        let mut inner = self.lock();
-        self.take_away(&mut inner);
-        self.complete(inner);
-    }
-
-    /// Removes the stream if its time is over at `now`, in coarse milliseconds: an ended one lingers from its end on, an
-    /// open one is kept while it is in use.
-    pub(crate) fn expire(&self, now: u64) -> Expired {
-        let inner = self.lock();
-        match inner.lifetime().map(in_millis) {
-            Some(wait) => self.expire_after(inner, wait, now),
-            None => Expired::Never,
-        }
-    }
-
-    fn expire_after(&self, mut inner: MutexGuard<'_, Inner>, wait: u64, now: u64) -> Expired {
-        let in_use = !inner.state.is_complete() && (inner.arriving > 0 || self.subscribers() > 0);
-        let at = if in_use { now } else { self.touched() }.saturating_add(wait);
-        if at > now || in_use {
-            // A request on its way may leave no other trace: not sooner than in a moment.
-            return Expired::Later(at.max(now.saturating_add(100)));
-        }
-        self.take_away(&mut inner);
-        self.complete(inner);
-        Expired::Removed
-    }
-
-    /// Removes the stream at once if it is not in use; says whether it did.
-    #[cfg(test)]
-    pub(crate) fn remove_if_idle(&self) -> bool {
-        self.expire_after(self.lock(), 0, u64::MAX) == Expired::Removed
-    }
-
-    /// The name no longer leads here; under the lock.
-    fn take_away(&self, inner: &mut Inner) {
-        inner.state.remove();
-        self.0.removed.store(true, Ordering::Release);
-    }
-
-    /// Nothing will follow: everybody who waits is told.
-    fn complete(&self, mut inner: MutexGuard<'_, Inner>) {
-        if let Some(room) = inner.room() {
-            room.wake_all();
-        }
-        let listening = inner.listening();
-        drop(inner);
-        self.announce(listening);
-        self.notify_directory();
-    }
-
     /// What the stream is doing.
     pub fn stats(&self) -> StreamStats {
         let inner = self.lock();
@@ -258,20 +190,6 @@ impl Stream {
             ended: inner.state.ended(),
             silent_s,
         }
-    }
-
-    /// Whether the name was taken away.
-    pub(crate) fn removed(&self) -> bool {
-        self.0.removed.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.lock().state.epoch()
-    }
-
-    /// How long it is kept after the last sign of life; `None` is as long as the server.
-    pub(crate) fn lifetime(&self) -> Option<Duration> {
-        self.lock().lifetime()
     }
 
     /// Whether two handles lead to the same stream.
@@ -317,39 +235,6 @@ impl Stream {
         self.0.touched.store(now_ms, Ordering::Relaxed);
     }
 
-    /// A request that will be a subscriber; `None` where the stream was removed before.
-    pub(crate) fn claim(&self) -> Option<Claim> {
-        let mut inner = self.lock();
-        if inner.state.removed() {
-            return None;
-        }
-        inner.arriving += 1;
-        Some(Claim { stream: self.clone(), redeemed: false })
-    }
-
-    /// Resolves once the last subscriber has left; ask while one is on its way.
-    pub(crate) fn emptied(&self) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.lock().extra.get_or_insert_default().emptied.push(sender);
-        receiver
-    }
-
-    /// A subscriber left, the last of its shard.
-    pub(crate) fn left(&self) {
-        let mut inner = self.lock();
-        if !inner.state.is_complete() {
-            // An ended stream lingers from its end on; readers that come and go do not prolong it.
-            self.touch(coarse_ms());
-        }
-        let is_empty = inner.arriving == 0 && self.subscribers() == 0;
-        let emptied = inner.extra.as_mut().filter(|_| is_empty).map(|extra| std::mem::take(&mut extra.emptied));
-        drop(inner);
-        for waiting in emptied.into_iter().flatten() {
-            // The one that waited may have gone.
-            let _ = waiting.send(());
-        }
-    }
-
     /// Wakes everything that waits for this stream: the server is closing.
     pub(crate) fn wake_all(&self) {
         let mut inner = self.lock();
@@ -387,11 +272,6 @@ impl Stream {
 }
 
 impl Inner {
-    fn lifetime(&self) -> Option<Duration> {
-        let options = self.state.options();
-        if self.state.ended() { Some(options.linger) } else { options.expire }
-    }
-
     /// Whether a publisher waits for sockets.
     pub(crate) fn is_paying(&self) -> bool {
         self.room().is_some_and(Room::is_paying)
@@ -419,28 +299,6 @@ impl Inner {
 
     fn listening(&mut self) -> Option<watch::Listening> {
         self.extra.as_mut().and_then(|extra| extra.watchers.listening())
-    }
-}
-
-impl Claim {
-    pub(crate) fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
-    /// It is a subscriber now; `inner` is its stream's.
-    pub(crate) fn redeem(mut self, inner: &mut Inner) {
-        debug_assert!(inner.arriving > 0, "a claim is counted");
-        inner.arriving -= 1;
-        self.redeemed = true;
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.redeemed {
-            self.stream.lock().arriving -= 1;
-            self.stream.left();
-        }
     }
 }
 

@@ -1,0 +1,163 @@
+//! The life of a stream: claimed by requests on their way, left, removed, expired.
+//!
+//! Owns: when a stream is out of use, and its removal. Must not know: names (`directory` forgets them), sockets.
+//! Invariants: what is removed stays so; a stream that a request has claimed, or that has subscribers, does not expire while
+//! it is open; who asked to be told that the last subscriber has left is told once none is left or on its way.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sse_fast_core::id::Epoch;
+use tokio::sync::oneshot;
+
+use super::{Inner, Stream};
+use crate::clock::{coarse_ms, in_millis};
+use crate::sync::MutexGuard;
+
+/// What became of a stream whose time had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// Its name no longer leads to it.
+    Removed,
+    /// It is to be looked at then, in coarse milliseconds.
+    Later(u64),
+    /// It is kept as long as the server.
+    Never,
+}
+
+/// A request that will be a subscriber in a moment; until then the stream does not expire.
+pub(crate) struct Claim {
+    stream: Stream,
+    redeemed: bool,
+}
+
+impl Stream {
+    /// Forgets the name at once; subscribers get what was published, then their end. The name's
+    /// next life has a new epoch.
+    pub fn remove(&self) {
+        let mut inner = self.lock();
+        self.take_away(&mut inner);
+        self.complete(inner);
+    }
+
+    /// Removes the stream if its time is over at `now`, in coarse milliseconds: an ended one lingers from its end on, an
+    /// open one is kept while it is in use.
+    pub(crate) fn expire(&self, now: u64) -> Expired {
+        let inner = self.lock();
+        match inner.lifetime().map(in_millis) {
+            Some(wait) => self.expire_after(inner, wait, now),
+            None => Expired::Never,
+        }
+    }
+
+    fn expire_after(&self, mut inner: MutexGuard<'_, Inner>, wait: u64, now: u64) -> Expired {
+        let in_use = !inner.state.is_complete() && (inner.arriving > 0 || self.subscribers() > 0);
+        let at = if in_use { now } else { self.touched() }.saturating_add(wait);
+        if at > now || in_use {
+            // A request on its way may leave no other trace: not sooner than in a moment.
+            return Expired::Later(at.max(now.saturating_add(100)));
+        }
+        self.take_away(&mut inner);
+        self.complete(inner);
+        Expired::Removed
+    }
+
+    /// Removes the stream at once if it is not in use; says whether it did.
+    #[cfg(test)]
+    pub(crate) fn remove_if_idle(&self) -> bool {
+        self.expire_after(self.lock(), 0, u64::MAX) == Expired::Removed
+    }
+
+    /// The name no longer leads here; under the lock.
+    fn take_away(&self, inner: &mut Inner) {
+        inner.state.remove();
+        self.0.removed.store(true, Ordering::Release);
+    }
+
+    /// Nothing will follow: everybody who waits is told.
+    fn complete(&self, mut inner: MutexGuard<'_, Inner>) {
+        if let Some(room) = inner.room() {
+            room.wake_all();
+        }
+        let listening = inner.listening();
+        drop(inner);
+        self.announce(listening);
+        self.notify_directory();
+    }
+
+    /// Whether the name was taken away.
+    pub(crate) fn removed(&self) -> bool {
+        self.0.removed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.lock().state.epoch()
+    }
+
+    /// How long it is kept after the last sign of life; `None` is as long as the server.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.lock().lifetime()
+    }
+
+    /// A request that will be a subscriber; `None` where the stream was removed before.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let mut inner = self.lock();
+        if inner.state.removed() {
+            return None;
+        }
+        inner.arriving += 1;
+        Some(Claim { stream: self.clone(), redeemed: false })
+    }
+
+    /// Resolves once the last subscriber has left; ask while one is on its way.
+    pub(crate) fn emptied(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().extra.get_or_insert_default().emptied.push(sender);
+        receiver
+    }
+
+    /// A subscriber left, the last of its shard.
+    pub(crate) fn left(&self) {
+        let mut inner = self.lock();
+        if !inner.state.is_complete() {
+            // An ended stream lingers from its end on; readers that come and go do not prolong it.
+            self.touch(coarse_ms());
+        }
+        let is_empty = inner.arriving == 0 && self.subscribers() == 0;
+        let emptied = inner.extra.as_mut().filter(|_| is_empty).map(|extra| std::mem::take(&mut extra.emptied));
+        drop(inner);
+        for waiting in emptied.into_iter().flatten() {
+            // The one that waited may have gone.
+            let _ = waiting.send(());
+        }
+    }
+}
+
+impl Inner {
+    fn lifetime(&self) -> Option<Duration> {
+        let options = self.state.options();
+        if self.state.ended() { Some(options.linger) } else { options.expire }
+    }
+}
+
+impl Claim {
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// It is a subscriber now; `inner` is its stream's.
+    pub(crate) fn redeem(mut self, inner: &mut Inner) {
+        debug_assert!(inner.arriving > 0, "a claim is counted");
+        inner.arriving -= 1;
+        self.redeemed = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.redeemed {
+            self.stream.lock().arriving -= 1;
+            self.stream.left();
+        }
+    }
+}
