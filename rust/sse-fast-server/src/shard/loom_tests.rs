@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use loom::thread;
 use sse_fast_core::event::NewEvent;
-use sse_fast_core::id::Position;
 
 use self::world::World;
-use crate::stream::{PublishError, Stream};
+use crate::stream::{PublishError, Stream, Want};
 
 fn publish(stream: &Stream, data: &str) {
     stream.publish(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("published");
@@ -120,7 +119,7 @@ fn loom_publishers_that_wait_append_in_the_order_they_came() {
             move || publish(&stream, "1")
         });
         let second = thread::spawn(move || {
-            let comes_second = stream.lock().wanted != Position::MAX;
+            let comes_second = stream.lock().want != Want::Nothing;
             publish(&stream, "2");
             comes_second
         });
