@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 #: Tests that take minutes by the wall clock; `make test-slow` runs them.
 collect_ignore = [] if os.environ.get("RUN_SLOW") else ["slow"]
+
+# A shell starts what it puts in the background with SIGINT ignored, and every program that a test starts would inherit
+# that: none of them could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Serve = Callable[..., "sse_fast.Server"]
 Open = Callable[..., Reader]
