@@ -68,7 +68,7 @@ impl<N: Net> Shard<N> {
     /// A socket that was full takes bytes again.
     pub(super) fn recover(&mut self, key: ConnectionKey) {
         if self.connections[key].phase == Phase::Open {
-            self.charge_until_now(self.subscribers[self.connections[key].subscriber].local);
+            self.charge_until_now(self.connections[key].subscriber);
         }
         let (taken, written) = self.connections[key].offer_unwritten(self.tick);
         if written > 0 {
