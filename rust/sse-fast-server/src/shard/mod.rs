@@ -26,6 +26,8 @@ mod agenda;
 mod ahead;
 mod asked;
 #[cfg(all(test, not(loom)))]
+mod by_hand;
+#[cfg(all(test, not(loom)))]
 mod catch_up_tests;
 mod connection;
 mod debt;
@@ -42,6 +44,8 @@ mod subscriber;
 mod table;
 mod thread;
 mod timers;
+#[cfg(all(test, not(loom)))]
+mod waiting_tests;
 mod walk;
 
 use std::sync::Arc;
