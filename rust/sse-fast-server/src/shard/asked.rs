@@ -74,3 +74,29 @@ impl Question {
         self.due = self.due.max(then);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_off_is_due_when_it_may_be_checked() {
+        let (mut asked, local) = (Asked::default(), LocalKey(3));
+        asked.add(local, 100);
+        assert_eq!(asked.next_check(), Some(100));
+        asked.check(100, |question| {
+            question.rest_until(100 + 500);
+            false
+        });
+        assert_eq!(asked.next_check(), Some(100 + CHECK), "nothing has changed since");
+        asked.check(200, |_| panic!("not yet"));
+        assert_eq!(asked.next_check(), Some(100 + 500), "something may have");
+        asked.check(600, |question| {
+            question.rest_until(600 + 2 * CHECK);
+            false
+        });
+        assert_eq!(asked.next_check(), Some(600 + 2 * CHECK), "one check takes long here");
+        asked.check(600 + 2 * CHECK, |_| true);
+        assert_eq!(asked.next_check(), None);
+    }
+}

@@ -59,14 +59,11 @@ impl<N: Net> Shard<N> {
         }
         link.lower_held(subscriber.cursor());
         drop(inner);
-        let account = self.connections[subscriber.connection].account.as_mut();
-        if let (Patience::Within(limit), Some(account)) = (self.settings.patience, account) {
-            // It had everything, but its share of this minute is used up.
-            account.slow |= account.spent.within_a_minute(self.now) >= limit / 2;
+        if let Some(account) = &mut self.connections[subscriber.connection].account {
             account.charged_until = self.now;
         }
         if std::mem::replace(&mut subscriber.progress, Progress::Walked) == Progress::CatchingUp {
-            // A heartbeat filled it before its next turn: it goes on when its socket takes bytes.
+            // A heartbeat filled it before its next share: it goes on when its socket takes bytes.
             self.agenda.forget(key);
         }
         let key_of_local = subscriber.local;
@@ -174,6 +171,7 @@ impl<N: Net> Shard<N> {
         account.charged_until = self.now;
         account.spent.add(self.now, amount);
         account.idle += amount;
+        // Its share of this minute may be used up though it has had everything since.
         account.slow = account.idle >= limit / 8 || account.spent.within_a_minute(self.now) >= limit / 2;
     }
 

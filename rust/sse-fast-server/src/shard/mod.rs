@@ -9,7 +9,7 @@
 //! | `thread` | the thread: a poll around the steps |
 //! | `net` | the door to the network, and the real one behind it |
 //! | `machine` | a step: what is done in which order, and how much of it at a time |
-//! | `roll` | who is here: arriving, moving, leaving |
+//! | `membership` | who is here: arriving, moving, leaving |
 //! | `connection` | a socket, and what must be written to it first |
 //! | `subscriber` | a cursor, and the list of those of one stream |
 //! | `local` | a stream as this shard sees it |
@@ -36,10 +36,10 @@ mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod machine;
+mod membership;
 mod net;
 #[cfg(test)]
 mod probe;
-mod roll;
 mod subscriber;
 mod table;
 mod thread;

@@ -18,6 +18,9 @@ use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream};
 const MS: Micros = 1000;
 const LARGE: usize = usize::MAX / 2;
 
+/// The bytes of an event with one digit as its data.
+const FRAME: usize = "11\r\nid: 1-1\ndata: 0\n\n\r\n".len();
+
 /// A thread that publishes one event.
 struct Publisher {
     attempt: Attempt<'static>,
@@ -77,7 +80,7 @@ fn ids_of(socket: &Socket) -> Vec<String> {
 }
 
 #[test]
-fn one_that_is_away_pays_nothing_and_its_turn_is_kept_for_ten_milliseconds() {
+fn one_that_is_away_pays_nothing_and_its_place_is_kept_for_ten_milliseconds() {
     let (mut stage, stream, socket) = blocked(Patience::Within(2_000_000));
     let (mut first, mut second) = (Publisher::ordinary("1"), Publisher::ordinary("2"));
     assert!(first.step(&stream, stage.now).expect("open").is_some(), "the socket is in its way");
@@ -86,13 +89,13 @@ fn one_that_is_away_pays_nothing_and_its_turn_is_kept_for_ten_milliseconds() {
     let away = stage.now;
     first.step_aside(&stream, away);
     assert_eq!(first.paid(away), 100 * MS, "its thread may publish elsewhere, and has this much less");
-    assert_eq!(second.step(&stream, away + 9 * MS).expect("open"), Some(away + 10 * MS), "its turn is kept so long");
+    assert_eq!(second.step(&stream, away + 9 * MS).expect("open"), Some(away + 10 * MS), "its place is kept so long");
     assert!(!stream.lock().is_paying(), "and nobody pays for sockets then");
     stage.step(10 * MS, &[]);
     assert!(second.step(&stream, stage.now).expect("open").is_some());
     assert!(stream.lock().is_paying(), "now the next pays");
     stage.step(50 * MS, &[]);
-    assert!(first.step(&stream, stage.now).expect("open").is_some(), "it comes back, and has its turn again");
+    assert!(first.step(&stream, stage.now).expect("open").is_some(), "it comes back, and is the next again");
     assert!(second.step(&stream, stage.now).expect("open").is_some());
     stage.step(20 * MS, &[]);
     socket.0.borrow_mut().room = LARGE;
@@ -136,7 +139,7 @@ fn a_signal_handler_that_ends_the_stream_whose_publish_it_interrupted_gets_throu
         (now, tries) = (until, tries + 1);
         assert!(tries < 10, "it waits for itself");
     }
-    assert_eq!(now - stage.now, (10 + 1000) * MS, "its turn, and half of what its thread may wait for sockets");
+    assert_eq!(now - stage.now, (10 + 1000) * MS, "its place, and half of what its thread may wait for sockets");
     assert!(matches!(outer.step(&stream, now), Err(PublishError::Ended { .. })));
 }
 
@@ -177,8 +180,7 @@ fn every_socket_that_is_waited_for_is_charged_also_those_of_the_rest_of_the_quar
         stage.step(0, &[]);
     }
     let second = stage.subscribe(&stream, Framing::Chunked, 0);
-    let frames: usize = 5 * "14\r\nid: 1-1\ndata: 0\n\n\r\n".len();
-    second.0.borrow_mut().room += frames;
+    second.0.borrow_mut().room += 5 * FRAME;
     stage.step(0, &[]);
     for number in 5..40 {
         publish(&stream, number.to_string().as_bytes());
@@ -209,6 +211,32 @@ fn one_that_fills_while_others_are_waited_for_is_charged_from_then_on() {
     let mut charged: Vec<_> = stage.charged().collect();
     charged.sort_unstable();
     assert_eq!(charged, [11 * MS, 20 * MS]);
+}
+
+#[test]
+fn one_that_used_up_its_share_of_the_minute_is_not_waited_for_when_it_fills_again() {
+    let (mut stage, stream, socket) = blocked(Patience::Within(2_000_000));
+    for data in ["1", "2", "3", "4", "5"] {
+        let mut publisher = Publisher::ordinary(data);
+        assert!(publisher.step(&stream, stage.now).expect("open").is_some());
+        stage.step(0, &[]);
+        // It takes one event each time, and is never idle for an eighth of the time.
+        socket.0.borrow_mut().room = FRAME;
+        stage.step(200 * MS, &[&socket]);
+        assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
+        assert_eq!(publisher.paid(stage.now), 200 * MS);
+        stage.step(0, &[]);
+    }
+    for data in ["6", "7"] {
+        let mut publisher = Publisher::ordinary(data);
+        assert!(publisher.step(&stream, stage.now).expect("open").is_some(), "it asks");
+        stage.step(0, &[]);
+        assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
+        assert_eq!(publisher.paid(stage.now), 0);
+        stage.step(0, &[]);
+    }
+    assert_eq!(stage.charged().max(), Some(1000 * MS));
+    assert_eq!(data_of(&socket), ["0", "1", "2", "3", "4"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! One event on its way into a stream: whether it may be appended, and what it waits for.
 //!
 //! Owns: that decision. Must not know: how a thread sleeps, sockets, subscribers one by one. It never blocks and reads no
-//! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the one of
-//! those who wait whose turn it is, and only if nothing stands in its way or the budget is used up; who is told to wait is
+//! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the next of
+//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is
 //! woken, for every shard that stands in the way was asked. Changes together with `link` (what shards say) and `room` (who
 //! waits).
 //!
@@ -30,9 +30,9 @@ use super::room::Ticket;
 use super::{Inner, Link, Locked, Stream, Want};
 use crate::delivery::{Doorbell, Patience};
 
-/// A publisher that waits looks again by itself this often. It is for a shard that fails in the middle of something:
+/// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
-const LOOK_AGAIN: Micros = 1_000_000;
+const TRY_AGAIN: Micros = 1_000_000;
 
 thread_local! {
     /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
@@ -242,7 +242,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// The publisher whose turn it is waits for full sockets; until when, or no longer: they are not in the way any more, or there is
+    /// The next publisher waits for full sockets; until when, or no longer: they are not in the way any more, or there is
     /// nothing left to pay with.
     fn pay_for_sockets(
         &self,
@@ -253,13 +253,13 @@ impl Stream {
     ) -> Option<Micros> {
         let (room, wakes) = inner.room_and_wakes();
         room.pay(ticket, now, wakes);
-        let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
+        let allowance = limit.map_or(TRY_AGAIN, |limit| room.allowance(now, limit));
         // Also where nobody is waited for: the shards say anew whom the next publisher would wait for.
         let any = self.ask_shards(inner, first, Asking::OnceFree);
         if allowance == 0 && any {
             self.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
         }
-        (any && allowance > 0).then(|| now + allowance.min(LOOK_AGAIN))
+        (any && allowance > 0).then(|| now + allowance.min(TRY_AGAIN))
     }
 
     /// A thread pays what it owes.
@@ -321,8 +321,8 @@ impl<'a> Attempt<'a> {
         let (room, wakes) = inner.room_and_wakes();
         let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now, wakes));
         room.come_back(ticket, now);
-        if let Err(until) = room.turn(ticket, now) {
-            return Ok(Progress::Wait(until.min(now + LOOK_AGAIN)));
+        if let Err(until) = room.check_next(ticket, now) {
+            return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
         let first = self.prepare(inner);
         match stream.obstacle(inner, first) {
@@ -330,7 +330,7 @@ impl<'a> Attempt<'a> {
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
                 if stream.ask_shards(inner, first, Asking::OnceFree) {
-                    return Ok(Progress::Wait(now + LOOK_AGAIN));
+                    return Ok(Progress::Wait(now + TRY_AGAIN));
                 }
             }
             Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
@@ -424,9 +424,9 @@ impl<'a> Attempt<'a> {
     pub(super) fn leave(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
         if let Some(ticket) = self.ticket.take() {
             let (room, wakes) = inner.room_and_wakes();
-            let had_turn = room.turn(ticket, now).is_ok();
+            let was_next = room.check_next(ticket, now).is_ok();
             let owed = room.leave(ticket, now, wakes);
-            if had_turn {
+            if was_next {
                 inner.want = Want::Nothing;
             }
             stream.book(inner, owed, now, account);

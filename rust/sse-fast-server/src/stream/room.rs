@@ -1,8 +1,8 @@
 //! Publishers of one stream that wait for room in its log: their order, and what waiting for full sockets costs.
 //!
 //! Owns: the queue, and the account of the stream. Must not know: events, shards, how a thread sleeps. It lives under the
-//! stream's lock; time comes in. Invariants: the one whose turn it is alone may append, so publishers append in the order
-//! they came; while it waits for sockets the time is paid once by the stream and by every thread in the queue; none of
+//! stream's lock; time comes in. Invariants: the next alone may append, so publishers append in the order they
+//! came; while it waits for sockets the time is paid once by the stream and by every thread in the queue; none of
 //! them pays more than it had left when it came.
 //!
 //! # Away
@@ -17,7 +17,7 @@ use sse_fast_core::budget::{Micros, Spent};
 use super::locked::Wakes;
 use crate::sync::{Thread, current};
 
-/// How long the turn of one that is away is kept: longer than the interpreter takes to change threads (5 ms by default).
+/// How long the place of one that is away is kept: longer than the interpreter takes to change threads (5 ms by default).
 pub(super) const KEPT: Micros = 10_000;
 
 /// See the module. Boxed: few streams ever have one.
@@ -83,9 +83,9 @@ impl Room {
         self.paying.is_some()
     }
 
-    /// Whether it is this publisher's turn, which alone may append; else until when it is another's, `Micros::MAX` where
-    /// that is not known: it is woken then.
-    pub(super) fn turn(&self, ticket: Ticket, now: Micros) -> Result<(), Micros> {
+    /// Whether this publisher is the next, which alone may append; else until when it is another, `Micros::MAX` where that
+    /// is not known: it is woken then.
+    pub(super) fn check_next(&self, ticket: Ticket, now: Micros) -> Result<(), Micros> {
         let before = self.queue.iter().take_while(|waiter| waiter.ticket != ticket);
         let until = before.map(Waiter::kept_until).max().unwrap_or(0);
         if until <= now { Ok(()) } else { Err(until) }
@@ -114,7 +114,7 @@ impl Room {
         waiter.away = Some(Away { since: now, paid });
         let owed = paid - waiter.paid_before - waiter.debited;
         waiter.debited += owed;
-        // From now on the next counts the time until its own turn.
+        // From now on the one behind it counts the time.
         self.wake_next(wakes);
         owed
     }
@@ -130,24 +130,24 @@ impl Room {
         }
     }
 
-    /// The publisher is done; returns what its thread owes. The next one is woken if it was its turn.
+    /// The publisher is done; returns what its thread owes. If it was the next, the one behind it is woken.
     pub(super) fn leave(&mut self, ticket: Ticket, now: Micros, wakes: &mut Wakes<'_>) -> Micros {
-        let had_turn = self.turn(ticket, now).is_ok();
+        let was_next = self.check_next(ticket, now).is_ok();
         self.stop(ticket, now);
         self.come_back(ticket, now);
         let place = self.queue.iter().position(|waiter| waiter.ticket == ticket);
         debug_assert!(place.is_some(), "only who joined leaves");
         let owed = |waiter: Waiter| self.paid - waiter.paid_before - waiter.debited;
         let owed = place.and_then(|place| self.queue.remove(place)).map_or(0, owed);
-        if had_turn {
+        if was_next {
             self.wake_next(wakes);
         }
         owed
     }
 
-    /// The one whose turn it is waits for sockets from now on, or still does.
+    /// The next waits for sockets from now on, or still does.
     pub(super) fn pay(&mut self, ticket: Ticket, now: Micros, wakes: &mut Wakes<'_>) {
-        debug_assert_eq!(self.turn(ticket, now), Ok(()), "the one whose turn it is waits for sockets");
+        debug_assert_eq!(self.check_next(ticket, now), Ok(()), "the next alone waits for sockets");
         let begins = self.paying.is_none();
         self.settle(now);
         self.paying = Some(Paying { ticket, since: now });
