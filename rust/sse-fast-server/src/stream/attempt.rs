@@ -2,12 +2,12 @@
 //!
 //! Owns: that decision. Must not know: how a thread sleeps, sockets, subscribers one by one. It never blocks and reads no
 //! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the next of
-//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is
-//! woken, for every shard that stands in the way was asked. Changes together with `link` (what shards say) and `room` (who
-//! waits).
+//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is woken. Changes
+//! together with `obstacle` (what stands in the way) and `room` (who waits).
 //!
 //! # Waiting
-//! Publishers append in the order they came (`room` says what becomes of one that is away). Let `first` be the oldest position that will be left. An event is appended
+//! Publishers append in the order they came (`room` says what becomes of one that is away). Let `first` be the oldest
+//! position that will be left. An event is appended
 //! - once every *writable* subscriber was given what lies below `first`, and the shards are not too many bytes behind
 //!   (`link`): these are the engine's own pace, and use up no budget;
 //! - and once every subscriber whose socket is *full* and who is waited for was given it, or the budget is used up:
@@ -26,9 +26,10 @@ use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
+use super::obstacle::{Asking, Obstacle};
 use super::room::Ticket;
-use super::{Inner, Link, Locked, Stream, Want};
-use crate::delivery::{Doorbell, Patience};
+use super::{Inner, Locked, Stream, Want};
+use crate::delivery::Patience;
 
 /// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
@@ -122,32 +123,6 @@ pub enum Caller {
     EventLoop,
 }
 
-/// What keeps an event from being appended; the greater is waited for first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Obstacle {
-    None,
-    /// Subscribers whose sockets are full.
-    Sockets,
-    /// A shard has not yet got to subscribers that would take it.
-    Shards,
-}
-
-/// Below which position nobody is owed anything any more when a publisher is woken that wants to leave `first` the oldest:
-/// a quarter of the log at a time, so that it is not woken for each event. Those below it are waited for, and charged.
-fn worth_waking_for(inner: &Inner, first: Position) -> Position {
-    let (oldest, newest) = (inner.state.log().first(), inner.state.newest());
-    (first + (newest - oldest) / 4).min(newest + 1)
-}
-
-/// When a shard answers a publisher that asks.
-#[derive(Clone, Copy)]
-enum Asking {
-    /// Once it does not stand in the way any more.
-    OnceFree,
-    /// As soon as it has looked.
-    AtOnce,
-}
-
 /// One event on its way into a stream.
 pub(crate) struct Attempt<'a> {
     event: CheckedEvent<'a>,
@@ -184,64 +159,6 @@ impl Stream {
         }
     }
 
-    /// What stands in the way of appending what leaves `first` the oldest.
-    fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
-        let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
-        let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
-        obstacles.max().unwrap_or(Obstacle::None)
-    }
-
-    /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
-    fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
-        if link.subscribers() == 0 {
-            return Obstacle::None;
-        }
-        let log = inner.state.log();
-        let overwrites = first > log.first();
-        // Without patience publishers are not paced either: they never wait but for what would be lost.
-        let patient = self.0.delivery.patience != Patience::Within(0);
-        let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
-            Obstacle::Shards
-        } else if patient && overwrites && link.owes_held(first) {
-            Obstacle::Sockets
-        } else {
-            return Obstacle::None;
-        };
-        // A shard that is gone is not waited for.
-        if doorbell.is_open() { obstacle } else { Obstacle::None }
-    }
-
-    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet, and what for. Says
-    /// whether any does: a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
-    fn ask_shards(&self, inner: &mut Locked<'_>, first: Position, how: Asking) -> bool {
-        let (mut any, mut floors) = (false, false);
-        for (number, (link, doorbell)) in self.0.links.iter().zip(&self.0.delivery.doorbells).enumerate() {
-            if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
-                continue;
-            }
-            any = true;
-            floors |= first > inner.state.log().first() && (link.owes_writable(first) || link.owes_held(first));
-            if let Some(key) = link.ask() {
-                inner.tell_shard(number, key);
-            }
-        }
-        inner.want = match how {
-            Asking::OnceFree if floors => Want::Floors(worth_waking_for(inner, first)),
-            Asking::OnceFree => Want::Offers,
-            Asking::AtOnce => Want::Answer,
-        };
-        any
-    }
-
-    /// Whether a shard that stands in the way has not answered yet.
-    fn is_asking(&self, inner: &Inner, first: Position) -> bool {
-        let mut pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
-        pairs
-            .any(|(link, doorbell)| link.is_asked() && self.obstacle_of(link, doorbell, inner, first) != Obstacle::None)
-    }
-}
-
-impl Stream {
     /// The next publisher waits for full sockets; until when, or no longer: they are not in the way any more, or there is
     /// nothing left to pay with.
     fn pay_for_sockets(

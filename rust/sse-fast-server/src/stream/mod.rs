@@ -5,6 +5,7 @@
 //! | `mod` | the handle, what it shares, its options, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `attempt` | whether an event may be appended, and what it waits for |
+//! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held, and who is woken once it is free |
 //! | `life` | claimed, left, removed, expired |
@@ -23,6 +24,7 @@ mod heartbeat;
 mod life;
 mod link;
 mod locked;
+mod obstacle;
 mod publish;
 mod room;
 mod watch;
