@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 import sse_fast
 from support.deadline import until_async
@@ -159,3 +161,44 @@ def test_a_loop_that_ended_leaves_no_descriptor_behind(server: sse_fast.Server) 
         asyncio.run(main())
     gc.collect()
     assert descriptors() <= before
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_loop_closed_while_a_task_waits_leaves_nothing_behind(
+    server: sse_fast.Server, caplog: pytest.LogCaptureFixture, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """`asyncio.run` cancels what still reads; a program that closes its loop by itself need not."""
+    stream = server.stream("s")
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def begin() -> None:
+        events = stream.events()
+
+        async def read() -> None:
+            async for event in events:
+                read_already.set_result(event.data)
+
+        read_already = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(read())
+        tasks.add(task)
+        await asyncio.sleep(0)
+        stream.publish("x")
+        assert await read_already == "x"
+        for _ in range(3):  # It waits for the next one by now.
+            await asyncio.sleep(0)
+
+    def close_a_loop() -> None:
+        loop = new_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        loops.append(weakref.ref(loop))
+
+    tasks: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+    close_a_loop()
+    before = collected_descriptors()
+    for _ in range(50):
+        close_a_loop()
+    assert collected_descriptors() <= before
+    assert not any(loop() for loop in loops)
+    assert not tasks
+    assert {record.name for record in caplog.records} == {"asyncio"}, "asyncio alone says that tasks were pending"

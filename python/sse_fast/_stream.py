@@ -103,7 +103,7 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event; costs no thread where the loop can watch sockets.
+        """The next event; costs no thread. The loop must be able to watch descriptors, as asyncio's and uvloop do.
 
         Raises:
             RuntimeError: another task is waiting for it; give each task an iteration of its own.
