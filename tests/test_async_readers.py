@@ -183,6 +183,16 @@ def test_closing_ends_a_waiting_iteration(server: sse_fast.Server, where: str) -
     assert asyncio.run(main(), debug=True) == []
 
 
+def test_an_iteration_may_be_closed_after_its_loop(server: sse_fast.Server) -> None:
+    events = server.stream("s").events()
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(waiting(events))
+    loop.close()
+    events.close()
+    assert list(events) == []
+    assert not task.done(), "nothing could tell it"
+
+
 def test_cancelling_again_and_again_loses_no_event(server: sse_fast.Server) -> None:
     stream = server.stream("s", history=5000, max_lag=5000)
     more = threading.Semaphore(0)
