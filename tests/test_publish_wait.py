@@ -63,7 +63,7 @@ def test_dead_readers_cost_publishers_an_eighth_of_the_budget_or_all_of_it_once(
     wait = 2.0
     budget = min(readers * wait / 8, wait)
     # A machine that is busy gives the processor back late: a tenth more.
-    assert stats["publish_socket_wait_us"] <= 1.1 * budget * 1_000_000
+    assert 0 < stats["publish_socket_wait_us"] <= 1.1 * budget * 1_000_000
 
 
 def test_a_dead_reader_costs_healthy_ones_nothing(serve: Serve) -> None:
@@ -95,7 +95,7 @@ def test_one_publishing_thread_pays_the_budget_once_over_all_its_streams(serve: 
                 server.stream(name).publish(PADDING)
         stats = server.stats()
     assert stats["blocked"] > 0
-    assert stats["publish_socket_wait_us"] <= 1.1 * 0.8 * 1_000_000
+    assert 0 < stats["publish_socket_wait_us"] <= 1.1 * 0.8 * 1_000_000
 
 
 def test_zero_waits_for_no_socket(serve: Serve) -> None:
