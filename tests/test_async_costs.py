@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,8 +21,7 @@ import sse_fast
 from support.deadline import until_async
 from support.left_behind import descriptors
 from support.strace import traced
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and /proc are Linux's")
+from support.turns import turns
 
 READERS = 200
 
@@ -41,17 +39,24 @@ def publish(name):
         stream.publish("x")
     os.access("/counted/end-" + name, os.F_OK)
 
+taken = 0
+
 async def read():
+    global taken
     async for _ in stream.events():
-        pass
+        taken += 1
+
+async def they_wait():  # After so many turns of the loop.
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 async def main():
     readers = [asyncio.create_task(read()) for _ in range(READERS)]
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await they_wait()
     await asyncio.to_thread(publish, "waiting")
-    for _ in range(1000):
+    while taken < 100 * READERS:
         await asyncio.sleep(0)
+    await they_wait()
     publisher = threading.Thread(target=publish, args=("held",))
     publisher.start()
     publisher.join()  # The loop looks at nothing meanwhile.
@@ -95,8 +100,7 @@ async def reading(stream: sse_fast.Stream, count: int) -> AsyncIterator[list[asy
             pass
 
     tasks = [asyncio.create_task(read()) for _ in range(count)]
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await turns()
     yield tasks
 
 
@@ -181,11 +185,10 @@ def test_a_loop_closed_while_a_task_waits_leaves_nothing_behind(
         read_already = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(read())
         tasks.add(task)
-        await asyncio.sleep(0)
+        await turns()
         stream.publish("x")
         assert await read_already == "x"
-        for _ in range(3):  # It waits for the next one by now.
-            await asyncio.sleep(0)
+        await turns()  # It waits for the next one by now.
 
     def close_a_loop() -> None:
         loop = new_loop()
