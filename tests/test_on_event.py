@@ -76,7 +76,7 @@ def test_runs_may_start_and_end_while_the_server_closes(serve: Serve) -> None:
         ended = threading.Semaphore(0)
 
         def start(server: sse_fast.Server, ended: threading.Semaphore, name: str) -> None:
-            with contextlib.suppress(sse_fast.SseFastError):  # It is refused once the server closes.
+            with contextlib.suppress(sse_fast.ServerClosed):  # It is refused once the server closes.
                 for number in range(100_000):
                     server.run(NOTHING, stream=f"{name}/{number}", on_event=lambda _event: ended.release())
 
