@@ -20,7 +20,7 @@ pub(super) struct Question {
     pub(super) local: LocalKey,
     /// What came before is charged.
     pub(super) charged_until: Micros,
-    /// It is not checked before this.
+    /// Full sockets are not checked before this.
     not_before: Micros,
     /// It is checked then, if nothing else makes the shard work.
     due: Micros,
@@ -48,14 +48,9 @@ impl Asked {
         self.0.iter().find(|question| question.local == local).map(|question| question.charged_until)
     }
 
-    /// Checks the questions that may be checked; `is_answered` drops them.
+    /// Checks all questions; `is_answered` drops them.
     pub(super) fn check(&mut self, now: Micros, mut is_answered: impl FnMut(&mut Question) -> bool) {
         self.0.retain_mut(|question| {
-            if now < question.not_before {
-                // Something may have changed that it is told of no sooner.
-                question.due = question.due.min(question.not_before);
-                return true;
-            }
             question.due = now + CHECK;
             !is_answered(question)
         });
@@ -68,7 +63,15 @@ impl Asked {
 }
 
 impl Question {
-    /// It is not checked again before then: checking it takes time.
+    /// Whether full sockets may be checked; if not, it is due when they may, for something may have changed.
+    pub(super) fn may_check_sockets(&mut self, now: Micros) -> bool {
+        if now < self.not_before {
+            self.due = self.not_before;
+        }
+        now >= self.not_before
+    }
+
+    /// They are not checked again before then: that takes time.
     pub(super) fn rest_until(&mut self, then: Micros) {
         self.not_before = then;
         self.due = self.due.max(then);
@@ -84,19 +87,24 @@ mod tests {
         let (mut asked, local) = (Asked::default(), LocalKey(3));
         asked.add(local, 100);
         assert_eq!(asked.next_check(), Some(100));
-        asked.check(100, |question| {
-            question.rest_until(100 + 500);
-            false
-        });
+        let check = |asked: &mut Asked, now, takes| {
+            let mut checked = false;
+            asked.check(now, |question| {
+                checked = question.may_check_sockets(now);
+                if checked {
+                    question.rest_until(now + takes);
+                }
+                false
+            });
+            checked
+        };
+        assert!(check(&mut asked, 100, 500));
         assert_eq!(asked.next_check(), Some(100 + CHECK), "nothing has changed since");
-        asked.check(200, |_| panic!("not yet"));
+        assert!(!check(&mut asked, 200, 500));
         assert_eq!(asked.next_check(), Some(100 + 500), "something may have");
-        asked.check(600, |question| {
-            question.rest_until(600 + 2 * CHECK);
-            false
-        });
+        assert!(check(&mut asked, 600, 2 * CHECK));
         assert_eq!(asked.next_check(), Some(600 + 2 * CHECK), "one check takes long here");
-        asked.check(600 + 2 * CHECK, |_| true);
+        asked.check(601, |_| true);
         assert_eq!(asked.next_check(), None);
     }
 }

@@ -114,24 +114,21 @@ impl<N: Net> Shard<N> {
 
     /// Answers a publisher if it may go on; says whether it did, or nobody asks any more.
     fn answer(&mut self, question: &mut Question) -> bool {
-        let key = question.local;
-        let stream = self.locals[key].stream.clone();
+        let stream = self.locals[question.local].stream.clone();
         let link = stream.link(self.number);
         let inner = stream.lock();
-        let since = std::mem::replace(&mut question.charged_until, self.now);
-        if inner.is_paying() {
-            for at in 0..self.locals[key].roster.full().len() {
-                self.charge(self.locals[key].roster.full()[at], &inner, since);
-            }
-        }
-        let full = self.locals[key].roster.full();
-        question.rest_until(self.now + full.len() as Micros / CHECKS_IN_A_MICROSECOND);
-        let held = full.iter().filter(|&&full| self.is_held(full, &inner)).map(|&full| self.subscribers[full].cursor());
-        let (writable, held) = (self.writable_floor(key), held.min().unwrap_or(Position::MAX));
+        let writable = self.writable_floor(question.local);
         link.set_writable(writable);
-        link.set_held(held);
         // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
-        let floor = if inner.is_paying() { writable.min(held) } else { writable };
+        let floor = if inner.is_paying() || inner.want == Want::Answer {
+            if !question.may_check_sockets(self.now) {
+                return false;
+            }
+            writable.min(self.check_sockets(question, &inner))
+        } else {
+            question.charged_until = self.now;
+            writable
+        };
         let is_behind = link.is_behind(inner.state.log().appended());
         let is_answered = match inner.want {
             // It did not wait for the answer.
@@ -145,6 +142,25 @@ impl<N: Net> Shard<N> {
             stream.wake_publisher();
         }
         is_answered
+    }
+
+    /// Charges those whose full sockets a publisher waits for, and finds the floor of those it still waits for.
+    fn check_sockets(&mut self, question: &mut Question, inner: &Inner) -> Position {
+        let since = std::mem::replace(&mut question.charged_until, self.now);
+        let (key, mut held) = (question.local, Position::MAX);
+        for at in 0..self.locals[key].roster.full().len() {
+            let full = self.locals[key].roster.full()[at];
+            if inner.is_paying() {
+                self.charge(full, inner, since);
+            }
+            if self.is_held(full, inner) {
+                held = held.min(self.subscribers[full].cursor());
+            }
+        }
+        let full = self.locals[key].roster.full().len() as Micros;
+        question.rest_until(self.now + full / CHECKS_IN_A_MICROSECOND);
+        self.locals[key].stream.link(self.number).set_held(held);
+        held
     }
 
     /// A full socket takes bytes: what publishers waited for it until now is charged before it is no longer full.

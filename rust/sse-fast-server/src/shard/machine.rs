@@ -4,9 +4,9 @@
 //! handed the time and what the poll said, so that a simulation steps the very same shard. Invariant: after each step
 //! what `check` says holds.
 //!
-//! A step takes the mail, answers the sockets, runs the timers, and works on what is to be sent. Work stops to take mail
-//! after a few dozen sends, and for the sockets after a few hundred, so that a walk over ten thousand subscribers delays
-//! nobody's connection (measured: 69 ms without, about 1 ms with).
+//! A step takes the mail, answers the sockets, runs the timers, and works on what is to be sent. After a few dozen sends it
+//! takes the mail again and answers publishers that wait, and after a few hundred it looks at the sockets, so that a walk
+//! over ten thousand subscribers delays nobody's connection (measured: 69 ms without, about 1 ms with).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 /// How much is done at a time; a simulation has smaller numbers, so that few subscribers show every seam.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacing {
-    /// Sends between two takings of the mail.
+    /// Sends, or sockets answered, between two takings of the mail.
     pub(crate) sends_per_mail: usize,
     /// Sends in a step.
     pub(crate) sends_per_step: usize,
@@ -158,7 +158,10 @@ impl<N: Net> Shard<N> {
         self.now = now;
         self.tick = self.ticks.at(now);
         self.take_mail();
-        for event in ready {
+        for (number, event) in ready.enumerate() {
+            if number > 0 && number % self.settings.pacing.sends_per_mail == 0 {
+                self.serve_others();
+            }
             self.on_ready(event);
         }
         self.run_timers();
@@ -186,6 +189,12 @@ impl<N: Net> Shard<N> {
             Some(at) => Next::At(at),
             None => Next::Whenever,
         }
+    }
+
+    /// In the middle of long work: connections and publishers do not wait for its end.
+    fn serve_others(&mut self) {
+        self.take_mail();
+        self.answer_publishers();
     }
 
     /// Takes what others left, where anything was left.
@@ -287,7 +296,7 @@ impl<N: Net> Shard<N> {
             };
             if sent >= mail_at {
                 mail_at = sent + self.settings.pacing.sends_per_mail;
-                self.take_mail();
+                self.serve_others();
             }
         }
     }

@@ -251,18 +251,11 @@ impl<'a> Attempt<'a> {
                 }
             }
             Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
-                // What the shards said last may be old: they are asked once before it is refused.
-                let (is_first_time, until) = (self.refused_at.is_none(), *self.refused_at.get_or_insert(now + ANSWER));
-                let is_due = if is_first_time {
-                    stream.ask_shards(inner, first, Asking::AtOnce)
-                } else {
-                    stream.is_asking(inner, first)
-                };
-                match stream.obstacle(inner, first) {
-                    // A shard has got on in this very moment.
-                    Obstacle::None => {}
-                    _ if is_due && now < until => return Ok(Progress::Wait(until)),
-                    _ => return Err(self.refuse_loop(stream, inner, now, account)),
+                if let Some(until) = self.wait_for_answer(stream, inner, first, now) {
+                    return Ok(Progress::Wait(until));
+                }
+                if stream.obstacle(inner, first) != Obstacle::None {
+                    return Err(self.refuse_loop(stream, inner, now, account));
                 }
             }
             Obstacle::Sockets => {
@@ -275,6 +268,23 @@ impl<'a> Attempt<'a> {
         let published = self.append(inner, prepared);
         self.leave(stream, inner, now, account);
         Ok(Progress::Published(published))
+    }
+
+    /// An event loop's publisher asks the shards once, for what they said last may be old: until when it waits for their
+    /// answer, or `None` once they have given it, or have taken too long.
+    fn wait_for_answer(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Locked<'_>,
+        first: Position,
+        now: Micros,
+    ) -> Option<Micros> {
+        let is_due = match self.refused_at {
+            Some(_) => stream.is_asking(inner, first),
+            None => stream.ask_shards(inner, first, Asking::AtOnce),
+        };
+        let until = *self.refused_at.get_or_insert(now + ANSWER);
+        (is_due && now < until).then_some(until)
     }
 
     /// Nothing may be skipped, and an event loop's thread must not wait for sockets.

@@ -1,14 +1,15 @@
 //! A stream's lock while it is held, and what is done once it is free.
 //!
-//! Owns: that waking a thread or a shard, which may be a system call, comes after the lock was let go. Must not know: who
-//! waits for what. Invariant: what was to be woken is woken when this is dropped, and not before.
+//! Owns: that waking comes after the lock was let go. Must not know: who waits for what. Invariant: the lock is dropped
+//! before those who are to be woken (`wakes`).
 
 use std::ops::{Deref, DerefMut};
 
 use super::room::Room;
+use super::wakes::Wakes;
 use super::{Inner, Stream};
-use crate::delivery::{LocalKey, Ring};
-use crate::sync::{MutexGuard, Thread};
+use crate::delivery::LocalKey;
+use crate::sync::MutexGuard;
 
 /// See the module. The order of its fields is the order in which they are dropped: the lock first.
 pub(crate) struct Locked<'a> {
@@ -16,22 +17,9 @@ pub(crate) struct Locked<'a> {
     wakes: Wakes<'a>,
 }
 
-/// Who is to be woken.
-pub(super) struct Wakes<'a> {
-    stream: &'a Stream,
-    list: Vec<Wake>,
-}
-
-enum Wake {
-    /// A publisher that waits.
-    Publisher(Thread),
-    /// A shard, of a publisher that waits.
-    Shard { number: usize, key: LocalKey },
-}
-
 impl<'a> Locked<'a> {
     pub(super) fn new(stream: &'a Stream, inner: MutexGuard<'a, Inner>) -> Self {
-        Self { inner, wakes: Wakes { stream, list: Vec::new() } }
+        Self { inner, wakes: Wakes::new(&stream.0.delivery) }
     }
 
     /// Those who wait to append, and where to say who of them is to be woken.
@@ -55,25 +43,7 @@ impl<'a> Locked<'a> {
 
     /// A shard is told that a publisher waits.
     pub(super) fn tell_shard(&mut self, number: usize, key: LocalKey) {
-        self.wakes.list.push(Wake::Shard { number, key });
-    }
-}
-
-impl Wakes<'_> {
-    pub(super) fn publisher(&mut self, thread: &Thread) {
-        self.list.push(Wake::Publisher(thread.clone()));
-    }
-}
-
-impl Drop for Wakes<'_> {
-    fn drop(&mut self) {
-        for wake in self.list.drain(..) {
-            match wake {
-                Wake::Publisher(thread) => thread.unpark(),
-                // It may be gone by now.
-                Wake::Shard { number, key } => drop(self.stream.0.delivery.doorbells[number].push(Ring::Waiting(key))),
-            }
-        }
+        self.wakes.shard(number, key);
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
-//! | `locked` | the lock while it is held, and who is woken once it is free |
+//! | `locked` | the lock while it is held |
+//! | `wakes` | who is woken once it is free |
 //! | `life` | claimed, left, removed, expired |
 //! | `link` | what publishers and a shard tell each other |
 //! | `watch` | readers in this process that wait for news |
@@ -27,6 +28,7 @@ mod locked;
 mod obstacle;
 mod publish;
 mod room;
+mod wakes;
 mod watch;
 
 use std::sync::Arc;

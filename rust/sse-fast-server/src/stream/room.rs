@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use sse_fast_core::budget::{Micros, Spent};
 
-use super::locked::Wakes;
+use super::wakes::Wakes;
 use crate::sync::{Thread, current};
 
 /// How long the place of one that is away is kept: longer than the interpreter takes to change threads (5 ms by default).
