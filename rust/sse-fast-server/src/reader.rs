@@ -17,8 +17,8 @@ use sse_fast_core::wire::{self, Decoded};
 use crate::stream::{Inner, Stream};
 use crate::sync::park_timeout;
 
-/// A thread that waits looks again by itself this often. Nothing depends on it: news wakes it.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// A thread that waits tries again by itself this often. Nothing depends on it: news wakes it.
+const TRY_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Where a reader begins.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Reader {
             inner.park_me();
             waited = true;
             drop(inner);
-            let left = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
+            let left = timeout.map_or(TRY_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
             park_timeout(left);
         }
     }
@@ -128,4 +128,96 @@ fn gap_event(inner: &Inner, gap: Gap) -> Decoded {
     let mut block = Vec::new();
     inner.state.write_gap(&mut block, gap);
     wire::decode(&block)
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::sync::Notify;
+    use loom::thread;
+    use sse_fast_core::event::NewEvent;
+    use sse_fast_core::id::Epoch;
+    use sse_fast_core::options::StreamOptions;
+
+    use super::*;
+    use crate::delivery::{Delivery, Patience};
+    use crate::mailbox::{Latch, Mailbox, Wake};
+    use crate::stream::Wakeups;
+
+    /// The sleep of an event loop.
+    #[derive(Clone, Default)]
+    struct Sleep(Arc<Notify>);
+
+    impl Wake for Sleep {
+        fn wake(&self) {
+            self.0.notify();
+        }
+    }
+
+    /// A stream without shards.
+    fn stream() -> Stream {
+        let notices = Mailbox::new(&Latch::new(Sleep::default()));
+        let delivery = Arc::new(Delivery::new(Box::new([]), notices, Patience::Lossless));
+        Stream::new("s", Epoch(1), &delivery, Arc::new(StreamOptions::default()))
+    }
+
+    fn publish_and_end(stream: &Stream) {
+        stream.publish(&NewEvent { data: b"1", ..NewEvent::default() }).expect("published");
+        stream.end(b"over", "end").expect("ended");
+    }
+
+    fn model(check: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound.get_or_insert(3);
+        model.check(check);
+    }
+
+    #[test]
+    fn loom_an_event_loop_sees_everything_that_is_published() {
+        model(|| {
+            let (stream, asleep) = (stream(), Sleep::default());
+            let wakeups = Wakeups::waking(asleep.clone()).expect("two ends");
+            let watch = stream.watch(&wakeups, 7);
+            let mut reader = stream.reader(&ReadFrom::Start(Some(Start::All)));
+            let publisher = thread::spawn({
+                let stream = stream.clone();
+                move || publish_and_end(&stream)
+            });
+            let mut events = Vec::new();
+            loop {
+                match reader.try_next() {
+                    ReadOutcome::Event(event) => events.push(event.data),
+                    ReadOutcome::Ended => break,
+                    _ => {
+                        asleep.0.wait();
+                        wakeups.take().iter().for_each(|token| {
+                            assert_eq!(*token, 7);
+                            watch.rearm();
+                        });
+                    }
+                }
+            }
+            publisher.join().expect("it published");
+            assert_eq!(events, ["1", "over"]);
+        });
+    }
+
+    #[test]
+    fn loom_a_thread_that_waits_for_news_is_woken() {
+        model(|| {
+            let stream = stream();
+            let publisher = thread::spawn({
+                let stream = stream.clone();
+                move || publish_and_end(&stream)
+            });
+            let mut reader = stream.reader(&ReadFrom::Start(Some(Start::All)));
+            let mut events = Vec::new();
+            while let ReadOutcome::Event(event) = reader.next(None) {
+                events.push(event.data);
+            }
+            publisher.join().expect("it published");
+            assert_eq!(events, ["1", "over"]);
+        });
+    }
 }

@@ -195,6 +195,7 @@ impl Link {
     }
 
     /// The floors, for assertions.
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn floors(&self) -> (Position, Position) {
         (self.writable.load(Ordering::Relaxed), self.held.load(Ordering::Relaxed))
     }
