@@ -18,7 +18,8 @@ use crate::errors::fork_error;
 /// changes only in a child that has a single thread at that moment.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-fn forks() -> u32 {
+/// The count; what is known of threads holds until it changes.
+pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 

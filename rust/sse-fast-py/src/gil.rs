@@ -6,13 +6,14 @@
 //! least every [`SLICE`]; one of another thread does not leave the engine for that. A panic becomes an ordinary exception; pyo3's `PanicException` derives from `BaseException`, which
 //! `except Exception` does not catch.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use crate::errors::panicked;
+use crate::fork;
 
 /// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second
 /// feels immediate and costs ten wake-ups a second.
@@ -21,21 +22,30 @@ const SLICE: Duration = Duration::from_millis(100);
 /// What a thread waits at a time that gets no signals; any value that can be added to a point in time would do.
 const LONG_SLICE: Duration = Duration::from_secs(3600);
 
-static THREAD_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static PROCESS_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static PYTHON_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static MAIN_THREAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+thread_local! {
+    /// Whether this thread handles signals, and how many forks there had been when that was asked: four calls of Python.
+    static HANDLES_SIGNALS: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+}
 
 /// Whether Python runs signal handlers in this thread: its main thread, which is the process's, too, where nobody embeds
 /// Python, and where greenlets have taken the part of threads.
-fn handles_signals(py: Python<'_>) -> PyResult<bool> {
-    let thread: u64 = THREAD_ID.import(py, "threading", "get_native_id")?.call0()?.extract()?;
-    let process: u64 = PROCESS_ID.import(py, "os", "getpid")?.call0()?.extract()?;
-    if thread == process {
-        return Ok(true);
+fn handles_signals(py: Python<'_>) -> bool {
+    if let Some((forks, known)) = HANDLES_SIGNALS.get()
+        && forks == fork::forks()
+    {
+        return known;
     }
-    let main = MAIN_THREAD.import(py, "threading", "main_thread")?.call0()?.getattr("ident")?;
-    main.eq(PYTHON_ID.import(py, "threading", "get_ident")?.call0()?)
+    let ask = || {
+        let (os, threading) = (py.import("os")?, py.import("threading")?);
+        if os.call_method0("getpid")?.eq(threading.call_method0("get_native_id")?)? {
+            return PyResult::Ok(true);
+        }
+        threading.call_method0("main_thread")?.getattr("ident")?.eq(threading.call_method0("get_ident")?)
+    };
+    // Where it cannot be told a wait that can be interrupted costs least.
+    let known = ask().unwrap_or(true);
+    HANDLES_SIGNALS.set(Some((fork::forks(), known)));
+    known
 }
 
 /// Runs engine code that cannot block, without letting the interpreter go.
@@ -69,7 +79,7 @@ impl Detached for Python<'_> {
     ) -> PyResult<Option<T>> {
         // A timeout too long to be a point in time is no timeout.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let slice = if handles_signals(self).unwrap_or(true) { SLICE } else { LONG_SLICE };
+        let slice = if handles_signals(self) { SLICE } else { LONG_SLICE };
         loop {
             let left = deadline.map_or(slice, |deadline| deadline.saturating_duration_since(Instant::now()));
             if let Some(value) = self.detached(|| step(left.min(slice)))? {
