@@ -119,11 +119,12 @@ impl<N: Net> Shard<N> {
         let inner = stream.lock();
         let writable = self.writable_floor(question.local);
         link.set_writable(writable);
+        let for_sockets = inner.is_paying() || inner.want == Want::Answer;
+        if for_sockets && !question.may_check_sockets(self.now) {
+            return false;
+        }
         // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
-        let floor = if inner.is_paying() || inner.want == Want::Answer {
-            if !question.may_check_sockets(self.now) {
-                return false;
-            }
+        let floor = if for_sockets {
             writable.min(self.check_sockets(question, &inner))
         } else {
             question.charged_until = self.now;
@@ -137,6 +138,10 @@ impl<N: Net> Shard<N> {
             Want::Floors(wanted) => floor >= wanted && !is_behind,
         };
         if is_answered {
+            if !for_sockets {
+                // It would pay for what is only old.
+                self.check_sockets(question, &inner);
+            }
             link.see_waiting();
             drop(inner);
             stream.wake_publisher();
@@ -144,7 +149,7 @@ impl<N: Net> Shard<N> {
         is_answered
     }
 
-    /// Charges those whose full sockets a publisher waits for, and finds the floor of those it still waits for.
+    /// Charges those whose full sockets a publisher pays for, and finds the floor of those it still waits for.
     fn check_sockets(&mut self, question: &mut Question, inner: &Inner) -> Position {
         let since = std::mem::replace(&mut question.charged_until, self.now);
         let (key, mut held) = (question.local, Position::MAX);

@@ -242,6 +242,30 @@ fn one_that_used_up_its_share_of_the_minute_is_not_waited_for_when_it_fills_agai
 }
 
 #[test]
+fn who_waited_for_the_shard_does_not_wait_again_for_a_socket_that_was_full() {
+    let (mut stage, stream, dead) = blocked(Patience::Within(2_000_000));
+    let mut publisher = Publisher::ordinary("1");
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some());
+    stage.step(0, &[]);
+    stage.step(250 * MS, &[]);
+    assert_eq!(publisher.step(&stream, stage.now).expect("open"), None, "the dead one is slow now");
+    // Another fills, and has everything again: what is known of it is old.
+    let other = stage.subscribe(&stream, Framing::Chunked, 0);
+    stage.step(0, &[]);
+    publish(&stream, b"2");
+    stage.step(0, &[]);
+    other.0.borrow_mut().room = LARGE;
+    stage.step(0, &[&other]);
+    publish(&stream, b"3");
+    let mut publisher = Publisher::ordinary("4");
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some(), "the shard has not offered the last one");
+    stage.step(0, &[]);
+    assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
+    stage.step(0, &[]);
+    assert_eq!((data_of(&dead).len(), data_of(&other)), (0, ["2", "3", "4"].map(str::to_owned).to_vec()));
+}
+
+#[test]
 fn a_connection_lingers_for_two_seconds_whenever_it_was_written_to_last() {
     let mut stage = Stage::new(Pacing::default(), Patience::Within(0));
     let stream = stage.stream("s", StreamOptions { heartbeat: None, ..StreamOptions::default() });
