@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
+use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Epoch;
 
 use crate::clock::in_micros;
@@ -45,6 +46,11 @@ pub(crate) enum Patience {
 impl Patience {
     pub(crate) fn of(publish_wait: Option<Duration>) -> Self {
         publish_wait.map_or(Self::Lossless, |wait| Self::Within(in_micros(wait)))
+    }
+
+    /// Whether half of what publishers wait in a minute is used up.
+    pub(crate) fn is_half_spent(self, spent: Micros) -> bool {
+        matches!(self, Self::Within(limit) if spent >= limit / 2)
     }
 }
 

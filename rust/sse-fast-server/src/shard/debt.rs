@@ -6,7 +6,7 @@
 //! A floor is never too high. `writable` is the lowest cursor of those whose sockets take bytes: what walks have reached
 //! (`walked`), or the cursor of somebody who catches up. `held` is the lowest cursor of those whose sockets are full and
 //! who are waited for. Both are lowered under the stream's lock: when somebody comes or recovers ([`Shard::owe`]), when a
-//! socket fills ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk
+//! socket fills that is waited for ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk
 //! ends, when somebody has caught up or left, and when a publisher asks ([`Shard::answer_publishers`]).
 //!
 //! # Slow subscribers
@@ -51,24 +51,29 @@ impl<N: Net> Shard<N> {
     /// A subscriber's socket is full: publishers may wait for it, from another budget.
     pub(super) fn fill(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key];
-        let local = &mut self.locals[subscriber.local];
-        let link = local.stream.link(self.number);
-        let inner = local.stream.lock();
+        let (local, connection) = (subscriber.local, subscriber.connection);
+        let was = std::mem::replace(&mut subscriber.progress, Progress::Walked);
+        if let Some(account) = &mut self.connections[connection].account {
+            account.charged_until = self.now;
+            // It may have had everything since its share of this minute was used up.
+            account.slow |= self.settings.patience.is_half_spent(account.spent.within_a_minute(self.now));
+        }
+        let stream = self.locals[local].stream.clone();
+        let inner = stream.lock();
+        let subscriber = &mut self.subscribers[key];
         if subscriber.since == KEPT_UP {
             subscriber.since = inner.state.newest();
         }
-        link.lower_held(subscriber.cursor());
-        drop(inner);
-        if let Some(account) = &mut self.connections[subscriber.connection].account {
-            account.charged_until = self.now;
+        if self.is_held(key, &inner) {
+            stream.link(self.number).lower_held(self.subscribers[key].cursor());
         }
-        if std::mem::replace(&mut subscriber.progress, Progress::Walked) == Progress::CatchingUp {
+        drop(inner);
+        if was == Progress::CatchingUp {
             // A heartbeat filled it before its next share: it goes on when its socket takes bytes.
             self.agenda.forget(key);
         }
-        let key_of_local = subscriber.local;
-        local.roster.fill(key, &mut self.subscribers);
-        self.raise_writable(key_of_local);
+        self.locals[local].roster.fill(key, &mut self.subscribers);
+        self.raise_writable(local);
     }
 
     /// A walk has reached everybody it visits.
@@ -192,8 +197,8 @@ impl<N: Net> Shard<N> {
         account.charged_until = self.now;
         account.spent.add(self.now, amount);
         account.idle += amount;
-        // Its share of this minute may be used up though it has had everything since.
-        account.slow = account.idle >= limit / 8 || account.spent.within_a_minute(self.now) >= limit / 2;
+        let half_spent = self.settings.patience.is_half_spent(account.spent.within_a_minute(self.now));
+        account.slow = account.idle >= limit / 8 || half_spent;
     }
 
     /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.
