@@ -14,7 +14,7 @@ use crate::delivery::Patience;
 use crate::shard::Seen;
 
 /// Two ticks of the wheel: one that rounding up costs, one that has begun.
-const TICKS: Micros = 40 * MS;
+pub(super) const TICKS: Micros = 40 * MS;
 
 impl World {
     /// After everything that was to be done now was done.

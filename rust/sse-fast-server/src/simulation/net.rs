@@ -35,6 +35,8 @@ pub(super) struct Wire {
     pub(super) last_taken: Micros,
     /// Bytes from the client that the shard has not read.
     pub(super) incoming: usize,
+    /// Whether there ever were any: a socket that is closed with unread bytes resets the connection.
+    pub(super) has_spoken: bool,
     /// The client has shut its side.
     pub(super) fin: bool,
     /// The client is gone: the next bytes are answered by a reset.
@@ -42,8 +44,8 @@ pub(super) struct Wire {
     pub(super) reset: bool,
     /// When the shard shut its side.
     pub(super) shut: Option<Micros>,
-    /// The shard's socket is no more.
-    pub(super) closed: bool,
+    /// When the shard's socket was closed.
+    pub(super) closed: Option<Micros>,
     pub(super) registered: Option<Token>,
     /// How it will be opened: which client's, what it lacks.
     pub(super) claim: Option<(usize, Option<String>)>,
@@ -77,11 +79,12 @@ impl Wire {
             next_takes: None,
             last_taken: now,
             incoming: 0,
+            has_spoken: false,
             fin: false,
             gone: false,
             reset: false,
             shut: None,
-            closed: false,
+            closed: None,
             registered: None,
             claim,
             opened: None,
@@ -220,7 +223,7 @@ impl Net for SimNet {
 impl Drop for SimSocket {
     fn drop(&mut self) {
         let mut wire = self.wire.borrow_mut();
-        wire.closed = true;
+        wire.closed = Some(self.stage.now());
         if wire.registered.is_some() && !self.stage.is_failing() && !std::thread::panicking() {
             self.stage.fault("a socket was closed that a forked child's poll would still tell of");
         }

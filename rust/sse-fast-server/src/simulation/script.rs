@@ -370,13 +370,16 @@ impl World {
         self.check_nothing_is_left();
     }
 
+    /// Everybody who came has everything: over a connection, or with the end of its stream.
     fn check_accounts(&self) {
         let streams = self.stage.streams.borrow();
-        for client in &self.clients {
-            let Some(stream) = client.stream().filter(|_| client.wire.is_some()) else { continue };
-            if client.early.is_none() || !client.moves.is_empty() && client.moves[0].expected_is_silent() {
-                assert!(client.parser.is_between_events(), "what was begun is ended");
-            }
+        let lives = self.shards.iter().any(|shard| shard.shard.is_some());
+        for client in self.clients.iter().filter(|_| lives) {
+            assert!(client.finished || client.wire.is_some(), "a client was left without an answer");
+            let Some(stream) = client.stream().filter(|_| !client.finished) else { continue };
+            let is_silent = client.moves.back().is_some_and(super::stage::Opened::expected_is_silent);
+            assert!(client.early.is_none() || is_silent, "its handler has answered");
+            assert!(client.parser.is_between_events(), "what was begun is ended");
             if client.early.is_none() {
                 client.reader.check_account(streams[stream].all.newest());
             }

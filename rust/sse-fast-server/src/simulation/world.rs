@@ -152,7 +152,7 @@ impl World {
         let id = id.map_or_else(|| client.reader.last_id.clone(), |id| id.map(str::to_owned));
         if !early && self.stage.opened(stream, id.as_deref()).expected == sse_fast_oracle::everything::Expected::Nothing
         {
-            self.clients[at].finished = true;
+            self.clients[at].finish(&self.stage.streams.borrow()[stream]);
             return;
         }
         let options = self.stage.streams.borrow()[stream].all.options.clone();
@@ -161,7 +161,9 @@ impl World {
         } else {
             stream
         };
-        let Some(claim) = self.stage.streams.borrow()[opens].stream.claim() else { return };
+        let claim = self.stage.streams.borrow()[opens].stream.claim();
+        assert!(claim.is_some() || self.stage.delivery.is_closed(), "a stream that was not removed is claimed");
+        let Some(claim) = claim else { return };
         let id = id.filter(|_| !early);
         let (edges, now) = (&self.shards[shard].edges, self.now());
         let wire = Wire::new(self.clients[at].capacity, Some((opens, id.clone())), now, edges);
@@ -173,7 +175,7 @@ impl World {
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),
             Ok(false) => {}
-            Err(_) => return,
+            Err(_) => return assert!(!handle.is_open(), "a shard that lives takes connections"),
         }
         self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
     }
@@ -199,17 +201,22 @@ impl World {
     }
 
     pub(super) fn half_close(&mut self, at: usize) {
+        if self.clients[at].wire.as_ref().is_some_and(|wire| !wire.borrow().fin) {
+            self.clients[at].owed = self.clients[at].newest(&self.stage);
+        }
         self.on_wire(at, |wire| wire.fin = true);
     }
 
     pub(super) fn say(&mut self, at: usize, bytes: usize) {
-        self.on_wire(at, |wire| wire.incoming += if wire.fin { 0 } else { bytes });
+        self.on_wire(at, |wire| {
+            wire.incoming += if wire.fin { 0 } else { bytes };
+            wire.has_spoken = true;
+        });
     }
 
     fn on_wire(&mut self, at: usize, change: impl FnOnce(&mut Wire)) {
         let Some(wire) = self.clients[at].wire.clone() else { return };
         change(&mut wire.borrow_mut());
-        self.clients[at].has_spoken = true;
         edge(&wire);
     }
 
@@ -326,7 +333,7 @@ impl World {
     fn freeze(&self, shard: usize) -> Vec<(usize, Opened)> {
         let is_there = |moving: &&Moving| {
             let wire = self.clients[moving.client].wire.as_ref();
-            let comes = wire.is_some_and(|wire| wire.borrow().registered.is_none() && !wire.borrow().closed);
+            let comes = wire.is_some_and(|wire| wire.borrow().registered.is_none() && wire.borrow().closed.is_none());
             comes || self.stage.streams.borrow()[moving.from].stream.subscribers() > 0
         };
         let here = self.moving.iter().filter(|moving| self.clients[moving.client].shard == shard).filter(is_there);
@@ -438,10 +445,9 @@ impl World {
     }
 
     pub(super) fn read(&mut self, at: usize, bytes: usize) {
-        let may_be_cut =
-            self.shards[self.clients[at].shard].failed || self.draining.is_some_and(|until| self.now() >= until);
+        let failed = self.shards[self.clients[at].shard].failed;
         self.clients[at].read(&self.stage, bytes);
-        self.clients[at].end(&self.stage, may_be_cut);
+        self.clients[at].end(&self.stage, failed, self.draining);
     }
 
     /// A client's socket takes everything from now on.
