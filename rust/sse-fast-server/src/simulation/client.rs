@@ -243,6 +243,8 @@ impl Client {
 fn check_gap(stream: &SimStream, opened: &Opened, was_short: bool, patience: Patience) {
     let shrunk = stream.shrunk != opened.shrunk;
     assert!(was_short || shrunk, "a subscriber whose socket takes bytes was skipped");
+    let closes = stream.policies == 1 && stream.all.options.on_lag == OnLag::Disconnect;
+    assert!(!closes, "who lags is closed, and not told of a gap");
     let lossless = patience == Patience::Lossless && stream.all.options.on_lag == OnLag::Skip;
     assert!(!lossless || shrunk || stream.policies > 1, "something was skipped that publishers wait for");
 }
