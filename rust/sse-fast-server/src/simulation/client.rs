@@ -174,10 +174,11 @@ impl Client {
         let stream = &streams[opened.stream];
         let item = stream.all.item(block);
         let reader = self.early.as_mut().map_or(&mut self.reader, |(_, reader)| reader);
-        if matches!(item, Item::Gap(_)) && reader.is_open() {
+        if let (Item::Gap(range), true) = (&item, reader.is_open()) {
             self.live_gaps += 1;
             let patience = stage.publishers.borrow().patience;
             check_gap(stream, opened, was_short, patience);
+            stream.check_end_of_gap(*range, patience);
         }
         reader.see(&item, block.id.as_ref());
     }

@@ -17,7 +17,7 @@ use sse_fast_oracle::content;
 use sse_fast_oracle::everything::{Everything, Expected, Place};
 
 use super::publishers::Publishers;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Patience};
 use crate::stream::Stream;
 
 /// A stream, and everything it was told.
@@ -37,6 +37,8 @@ pub(super) struct SimStream {
     pub(super) shrunk: u32,
     /// How many policies for those that lag it had.
     pub(super) policies: u32,
+    /// The smallest `max_lag` it had.
+    pub(super) least_max_lag: u64,
     /// Whether its readers could ever be closed for their lag.
     pub(super) disconnects: bool,
     /// When, and how long, its publishers waited for sockets.
@@ -124,6 +126,7 @@ impl Stage {
         let mut streams = self.streams.borrow_mut();
         let index = streams.len();
         let (epoch, tag) = (1_700_000_000 + index as u64, format!("t{index}"));
+        let least_max_lag = options.max_lag;
         let disconnects = options.on_lag == OnLag::Disconnect;
         let stream = Stream::new(&tag, Epoch(epoch), &self.delivery, Arc::new(options.clone()));
         streams.push(SimStream {
@@ -136,6 +139,7 @@ impl Stage {
             retuned: self.now(),
             shrunk: 0,
             policies: 1,
+            least_max_lag,
             disconnects,
             paid: Vec::new(),
         });
@@ -243,6 +247,7 @@ impl SimStream {
                 self.stream.configure(patch).unwrap();
                 self.all.set_options(options);
                 self.shrunk += u32::from(self.all.first > first);
+                self.least_max_lag = self.least_max_lag.min(self.all.options.max_lag);
                 self.policies += u32::from(self.all.options.on_lag != policy);
                 self.disconnects |= self.all.options.on_lag == OnLag::Disconnect;
                 self.check_bounds();
@@ -261,6 +266,18 @@ impl SimStream {
         if self.heartbeat() != before {
             self.retuned = now;
         }
+    }
+
+    /// A gap within a connection ends before the newest, and no further than the policy skips. What is held only becomes
+    /// newer until the gap is read.
+    pub(super) fn check_end_of_gap(&self, range: Option<(u64, u64)>, patience: Patience) {
+        let (_, to) = range.expect("within one life it is known what is missing");
+        let newest = self.all.newest();
+        assert!(to < newest, "the newest is never skipped");
+        let lossless = patience == Patience::Lossless;
+        let beyond = if lossless { 0 } else { (newest + 1).saturating_sub(self.least_max_lag) };
+        let is_always_skip = self.policies == 1 && self.all.options.on_lag == OnLag::Skip;
+        assert!(!is_always_skip || to < self.all.first.max(beyond), "it skips no further than it must");
     }
 
     pub(super) fn check_bounds(&self) {
