@@ -16,6 +16,12 @@ use crate::shard::Seen;
 /// Two ticks of the wheel: one that rounding up costs, one that has begun.
 pub(super) const TICKS: Micros = 40 * MS;
 
+/// What may come before events: what a move found half-written, a head, `retry`, two gaps, a snapshot.
+const OPENING: usize = 500;
+
+/// What may stand between events: a gap or a heartbeat.
+const OWN_BLOCK: usize = 120;
+
 impl World {
     /// After everything that was to be done now was done.
     pub(super) fn check(&self) {
@@ -46,6 +52,12 @@ impl World {
         let opened = client.moves.back().or(client.opened.as_ref()).or(wire.opened.as_ref());
         let (Some(opened), Some(cursor)) = (opened, seen.cursor) else { return };
         let stream = &streams[opened.stream];
+        let own = if wire.taken < OPENING { OPENING } else { OWN_BLOCK };
+        let (kept, largest) = (seen.unwritten, stream.largest);
+        assert!(
+            kept <= largest.max(own),
+            "{kept} bytes are kept for one reader, where the largest block has {largest}"
+        );
         // A stream that rests goes on within ten milliseconds.
         let rests = seen.state[4] == 2;
         if seen.is_full {

@@ -31,6 +31,8 @@ pub(super) struct Wire {
     pub(super) was_short: bool,
     /// The next write takes at most so many bytes, though there is room.
     pub(super) next_takes: Option<usize>,
+    /// How many bytes it has taken since its stream began.
+    pub(super) taken: usize,
     /// When bytes were last taken.
     pub(super) last_taken: Micros,
     /// Bytes from the client that the shard has not read.
@@ -77,6 +79,7 @@ impl Wire {
             is_short: false,
             was_short: false,
             next_takes: None,
+            taken: 0,
             last_taken: now,
             incoming: 0,
             has_spoken: false,
@@ -148,6 +151,7 @@ impl Sink for SimSocket {
         let limit = wire.next_takes.take().unwrap_or(usize::MAX);
         let taken = bytes.len().min(room).min(limit);
         wire.unread.extend(&bytes[..taken]);
+        wire.taken += taken;
         if taken > 0 {
             wire.last_taken = self.stage.now();
         }

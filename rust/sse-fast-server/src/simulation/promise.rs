@@ -197,6 +197,25 @@ fn a_dead_subscriber_delays_nobody_without_patience_and_is_closed() {
 }
 
 #[test]
+fn a_full_subscriber_costs_the_rest_of_one_frame() {
+    for framing in FRAMINGS {
+        let mut world = world(&patch(64, 64, OnLag::Skip), PATIENT);
+        let at = world.client(framing, EVERYTHING);
+        world.publish(20, 0);
+        // Its socket has room for a part of the first of those that one write carries.
+        world.clients[at].capacity = 10;
+        world.clients[at].wire.as_ref().unwrap().borrow_mut().capacity = 10;
+        for account in 0..6 {
+            world.publish_by(account, 0);
+        }
+        // `check` holds what is kept to the largest block.
+        world.settle();
+        world.takes_all(at);
+        assert_eq!(world.received(at), (1..=26).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_dead_subscriber_costs_publishers_an_eighth_of_w() {
     let mut world = world(&patch(4, 4, OnLag::Skip), PATIENT);
     let (healthy, _dead) = (world.client(Framing::Chunked, EVERYTHING), world.client(Framing::Chunked, 40));

@@ -9,7 +9,7 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_oracle::content::{self, Publish};
 
-use super::stage::SimStream;
+use super::stage::{CHUNK, SimStream};
 use crate::delivery::Patience;
 use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
 
@@ -180,6 +180,7 @@ impl Publishers {
         let event = stream.all.published(serial, position, publish);
         let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));
         assert_eq!(published.id(), id, "publish returns the id");
+        stream.largest = stream.largest.max(event.block.len() + CHUNK);
         stream.all.publish(event);
         if publish.snapshot {
             stream.all.set_snapshot(serial);

@@ -20,6 +20,9 @@ use super::publishers::Publishers;
 use crate::delivery::{Delivery, Patience};
 use crate::stream::Stream;
 
+/// What a chunk adds to a block at most: its length, two CRLF.
+pub(super) const CHUNK: usize = 9;
+
 /// A stream, and everything it was told.
 pub(super) struct SimStream {
     pub(super) stream: Stream,
@@ -33,6 +36,8 @@ pub(super) struct SimStream {
     pub(super) overrides: Vec<(u64, Duration)>,
     /// When the heartbeat in force last changed.
     pub(super) retuned: Micros,
+    /// The bytes of its largest event, with what a chunk adds.
+    pub(super) largest: usize,
     /// How often its history was made smaller: nobody can wait for that.
     pub(super) shrunk: u32,
     /// How many policies for those that lag it had.
@@ -137,6 +142,7 @@ impl Stage {
             last_serial: 0,
             overrides: Vec::new(),
             retuned: self.now(),
+            largest: 0,
             shrunk: 0,
             policies: 1,
             least_max_lag,

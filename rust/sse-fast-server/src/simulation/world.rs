@@ -354,6 +354,7 @@ impl World {
             let client = &mut self.clients[client];
             if client.wire.is_some() && client.early.as_ref().is_some_and(|(early, _)| is_same(*early)) {
                 client.opened_at = now;
+                client.wire.iter().for_each(|wire| wire.borrow_mut().taken = 0);
                 client.moves.push_back(opened);
             }
         }
