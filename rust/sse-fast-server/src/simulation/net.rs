@@ -51,6 +51,8 @@ pub(super) struct Wire {
     pub(super) registered: Option<Token>,
     /// How it will be opened: which client's, what it lacks.
     pub(super) claim: Option<(usize, Option<String>)>,
+    /// The stream that is read over it.
+    pub(super) stream: usize,
     /// What the oracle said when it was.
     pub(super) opened: Option<Opened>,
     edges: Edges,
@@ -69,7 +71,7 @@ pub(super) struct SimNet {
 impl Wire {
     pub(super) fn new(
         capacity: usize,
-        claim: Option<(usize, Option<String>)>,
+        (stream, id): (usize, Option<String>),
         now: Micros,
         edges: &Edges,
     ) -> Rc<RefCell<Self>> {
@@ -89,10 +91,16 @@ impl Wire {
             shut: None,
             closed: None,
             registered: None,
-            claim,
+            claim: Some((stream, id)),
+            stream,
             opened: None,
             edges: Rc::clone(edges),
         }))
+    }
+
+    /// Whether it is a subscriber's, on its way or there: not one that is given the end, or is closed.
+    pub(super) fn is_live(&self) -> bool {
+        self.closed.is_none() && self.shut.is_none() && !self.fin
     }
 
     fn room(&self) -> usize {

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use sse_fast_core::options::{OnLag, StreamOptions, StreamPatch};
 use sse_fast_oracle::content;
 use sse_fast_oracle::everything::{Everything, Expected, Place};
 
+use super::net::Wire;
 use super::publishers::Publishers;
 use crate::delivery::{Delivery, Patience};
 use crate::stream::Stream;
@@ -79,6 +80,8 @@ pub(super) struct Stage {
     pub(super) delivery: Arc<Delivery>,
     pub(super) streams: RefCell<Vec<SimStream>>,
     pub(super) publishers: RefCell<Publishers>,
+    /// Every connection there was.
+    pub(super) wires: RefCell<Vec<Weak<RefCell<Wire>>>>,
     /// What happens once so many more writes were begun.
     between: RefCell<VecDeque<(u32, Deed)>>,
     /// Streams that nobody touches in this step: their opening is under way and cannot be seen from outside.
@@ -94,6 +97,7 @@ impl Stage {
             delivery: Arc::clone(delivery),
             streams: RefCell::default(),
             publishers: RefCell::new(Publishers::new(accounts)),
+            wires: RefCell::default(),
             between: RefCell::default(),
             frozen: RefCell::default(),
             failing: Cell::new(false),
@@ -206,8 +210,23 @@ impl Stage {
         match deed {
             Deed::Publish { account, publish, .. } => self.publish(stream, *account, publish, false),
             Deed::End { account, .. } => self.publish(stream, *account, &content::Publish::default(), true),
+            Deed::Expire { .. } => self.expire(stream),
             _ => self.streams.borrow_mut()[stream].act(deed, self.now()),
         }
+    }
+
+    /// Its time has come: it is removed, unless somebody reads it or is on the way.
+    fn expire(&self, at: usize) {
+        let stream = &mut self.streams.borrow_mut()[at];
+        if stream.is_complete() {
+            return;
+        }
+        stream.removed = stream.stream.remove_if_idle();
+        let wires: Vec<_> = self.wires.borrow().iter().filter_map(Weak::upgrade).collect();
+        let of_it = |wire: &&Rc<RefCell<Wire>>| wire.borrow().stream == at && wire.borrow().closed.is_none();
+        let readers = wires.iter().filter(of_it).filter(|wire| wire.borrow().is_live()).count();
+        assert!(!stream.removed || readers == 0 || self.delivery.is_closed(), "it expired under {readers} who read it");
+        assert!(stream.removed || wires.iter().any(|wire| of_it(&wire)), "a stream is kept for nobody");
     }
 
     /// Publishes, or waits.
@@ -266,7 +285,6 @@ impl SimStream {
                 let (token, _) = self.overrides.remove(which % self.overrides.len());
                 self.stream.pop_heartbeat(token);
             }
-            Deed::Expire { .. } if !self.is_complete() => self.removed = self.stream.remove_if_idle(),
             _ => {}
         }
         if self.heartbeat() != before {

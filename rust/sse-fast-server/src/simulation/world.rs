@@ -166,7 +166,8 @@ impl World {
         let Some(claim) = claim else { return };
         let id = id.filter(|_| !early);
         let (edges, now) = (&self.shards[shard].edges, self.now());
-        let wire = Wire::new(self.clients[at].capacity, Some((opens, id.clone())), now, edges);
+        let wire = Wire::new(self.clients[at].capacity, (opens, id.clone()), now, edges);
+        self.stage.wires.borrow_mut().push(Rc::downgrade(&wire));
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
@@ -354,7 +355,10 @@ impl World {
             let client = &mut self.clients[client];
             if client.wire.is_some() && client.early.as_ref().is_some_and(|(early, _)| is_same(*early)) {
                 client.opened_at = now;
-                client.wire.iter().for_each(|wire| wire.borrow_mut().taken = 0);
+                if let Some(wire) = &client.wire {
+                    let mut wire = wire.borrow_mut();
+                    (wire.taken, wire.stream) = (0, opened.stream);
+                }
                 client.moves.push_back(opened);
             }
         }
