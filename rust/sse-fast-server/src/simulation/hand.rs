@@ -112,7 +112,7 @@ impl World {
 
     /// Microseconds that the first stream's publishers have paid.
     pub(super) fn paid(&self) -> Micros {
-        self.stage.streams.borrow()[0].paid.iter().map(|(_, paid)| paid).sum()
+        self.stage.streams.borrow()[0].paid.in_all()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Publishers of the simulation: each a thread of its own, with its own account.
 //!
-//! Owns: attempts that wait, and what their waiting cost. Checked here: publishers append in the order they came; a call
-//! pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is the oracle's.
+//! Owns: attempts that wait, and what their waiting cost: time that passes while a stream waits for sockets is charged to
+//! everybody in its queue, and the engine's accounts must say the same. Checked here: publishers append in the order they
+//! came; a call pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is
+//! the oracle's.
 
 use std::time::Duration;
 
@@ -25,32 +27,54 @@ pub(super) struct Waiting {
     role: Role,
     /// When it looks again by itself.
     pub(super) until: Micros,
+    /// What it has paid.
+    paid: Micros,
+    /// How late those were who should have ended that: it pays so much more than it may.
+    late: Micros,
+}
+
+/// Moments, and so many microseconds at each.
+#[derive(Default)]
+pub(super) struct Times(Vec<(Micros, Micros)>);
+
+impl Times {
+    pub(super) fn add(&mut self, now: Micros, micros: Micros) {
+        self.0.push((now, micros));
+    }
+
+    pub(super) fn in_all(&self) -> Micros {
+        self.0.iter().map(|(_, micros)| micros).sum()
+    }
+
+    pub(super) fn within_a_minute(&self, now: Micros) -> Micros {
+        self.0.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, micros)| micros).sum()
+    }
+}
+
+/// What a publisher's thread has.
+#[derive(Default)]
+struct Account {
+    /// The engine's.
+    spent: Spent,
+    paid: Times,
+    late: Times,
 }
 
 /// See the module.
 pub(super) struct Publishers {
     pub(super) waiting: Vec<Waiting>,
-    accounts: Vec<(Spent, Vec<(Micros, Micros)>)>,
+    accounts: Vec<Account>,
     pub(super) patience: Patience,
     /// Whether the first account is an event loop's.
     pub(super) has_loop: bool,
     /// Whether publishers are not told that they may go on.
     pub(super) loses_wakeups: bool,
-    /// How late publishers looked again, in all: they pay that much more than they may.
-    pub(super) late: Micros,
 }
 
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
-        let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self {
-            waiting: Vec::new(),
-            accounts,
-            patience: Patience::Lossless,
-            has_loop: false,
-            loses_wakeups: false,
-            late: 0,
-        }
+        let accounts = (0..accounts).map(|_| Account::default()).collect();
+        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, loses_wakeups: false }
     }
 
     /// Publishes, or joins those who wait.
@@ -80,10 +104,10 @@ impl Publishers {
         let handle = stream.stream.clone();
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
-        let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now };
+        let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now, paid: 0, late: 0 };
         let step = match at_once {
             Some(published) => Ok(Progress::Published(published)),
-            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0),
+            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].spent),
         };
         match step {
             Ok(Progress::Published(published)) => {
@@ -101,7 +125,7 @@ impl Publishers {
 
     /// What an account has paid in the last minute.
     pub(super) fn paid_by(&self, account: usize, now: Micros) -> Micros {
-        self.accounts[account].0.within_a_minute(now)
+        self.accounts[account].paid.within_a_minute(now)
     }
 
     /// How a publisher may wait.
@@ -116,6 +140,7 @@ impl Publishers {
 
     /// Every publisher that waits is woken; or, where wake-ups are lost, those whose time has come.
     pub(super) fn step(&mut self, streams: &mut [SimStream], now: Micros, lazily: bool) {
+        self.count_late(streams, now);
         let mut again = true;
         while std::mem::take(&mut again) {
             let mut still = Vec::new();
@@ -124,11 +149,10 @@ impl Publishers {
                     still.push(waiting);
                     continue;
                 }
-                self.late += now.saturating_sub(waiting.until);
                 let stream = &mut streams[waiting.stream];
                 let handle = stream.stream.clone();
                 let mut inner = handle.lock();
-                let account = &mut self.accounts[waiting.account].0;
+                let account = &mut self.accounts[waiting.account].spent;
                 let before = account.within_a_minute(now);
                 let step = waiting.attempt.step(&handle, &mut inner, now, account);
                 let paid = account.within_a_minute(now) - before;
@@ -149,9 +173,11 @@ impl Publishers {
                     Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
                     Err(error) => panic!("{error}"),
                 }
+                let is_limited = self.patience != Patience::Lossless;
+                assert!(!is_limited || paid == waiting.paid, "it waited {}, and paid {paid}", waiting.paid);
                 // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
                 if !self.loses_wakeups {
-                    self.pay(waiting.account, paid, now);
+                    self.check_paid(&waiting, now);
                 }
                 again = true;
             }
@@ -159,17 +185,37 @@ impl Publishers {
         }
     }
 
-    fn pay(&mut self, account: usize, paid: Micros, now: Micros) {
-        let limit = match self.patience {
-            Patience::Lossless => return,
-            Patience::Within(limit) => limit,
-        };
-        assert!(paid <= limit / 2 + self.late, "one call paid {paid} of {limit}");
-        assert!(paid == 0 || self.caller(account) == Caller::Thread, "a loop's thread waits for no socket");
-        let history = &mut self.accounts[account].1;
-        history.push((now, paid));
-        let sum: Micros = history.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, paid)| paid).sum();
-        assert!(sum <= limit + self.late, "an account paid {sum} of {limit} in a minute");
+    /// Time has passed while a stream's publishers waited for sockets: all of them pay.
+    pub(super) fn charge(&mut self, stream: usize, now: Micros, micros: Micros) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == stream) {
+            waiting.paid += micros;
+            self.accounts[waiting.account].paid.add(now, micros);
+        }
+    }
+
+    /// The first of a stream's publishers looks later than it wanted to: that is no fault of theirs.
+    fn count_late(&mut self, streams: &mut [SimStream], now: Micros) {
+        for (at, stream) in streams.iter_mut().enumerate() {
+            let first = self.waiting.iter().find(|waiting| waiting.stream == at);
+            let Some(late) = first.and_then(|first| now.checked_sub(first.until)).filter(|late| *late > 0) else {
+                continue;
+            };
+            stream.late.add(now, late);
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == at) {
+                waiting.late += late;
+                self.accounts[waiting.account].late.add(now, late);
+            }
+        }
+    }
+
+    fn check_paid(&self, waiting: &Waiting, now: Micros) {
+        let Patience::Within(limit) = self.patience else { return };
+        let Waiting { paid, late, .. } = *waiting;
+        assert!(paid <= limit / 2 + late, "one call paid {paid} of {limit}");
+        assert!(paid == 0 || self.caller(waiting.account) == Caller::Thread, "a loop's thread waits for no socket");
+        let account = &self.accounts[waiting.account];
+        let (paid, late) = (account.paid.within_a_minute(now), account.late.within_a_minute(now));
+        assert!(paid <= limit + late, "an account paid {paid} of {limit} in a minute");
     }
 
     fn appended(waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {

@@ -17,7 +17,7 @@ use sse_fast_oracle::content;
 use sse_fast_oracle::everything::{Everything, Expected, Place};
 
 use super::net::Wire;
-use super::publishers::Publishers;
+use super::publishers::{Publishers, Times};
 use crate::delivery::{Delivery, Patience};
 use crate::stream::Stream;
 
@@ -48,7 +48,9 @@ pub(super) struct SimStream {
     /// Whether its readers could ever be closed for their lag.
     pub(super) disconnects: bool,
     /// When, and how long, its publishers waited for sockets.
-    pub(super) paid: Vec<(Micros, Micros)>,
+    pub(super) paid: Times,
+    /// When, and how much later than it wanted to, its first publisher looked again.
+    pub(super) late: Times,
 }
 
 /// How a connection was opened.
@@ -151,7 +153,8 @@ impl Stage {
             policies: 1,
             least_max_lag,
             disconnects,
-            paid: Vec::new(),
+            paid: Times::default(),
+            late: Times::default(),
         });
         index
     }

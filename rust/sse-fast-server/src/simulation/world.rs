@@ -390,9 +390,10 @@ impl World {
     /// Time passes; nobody does anything.
     pub(super) fn pass(&self, micros: Micros) {
         let now = self.now();
-        for stream in self.stage.streams.borrow_mut().iter_mut() {
+        for (at, stream) in self.stage.streams.borrow_mut().iter_mut().enumerate() {
             if micros > 0 && stream.stream.lock().is_paying() {
-                stream.paid.push((now + micros, micros));
+                stream.paid.add(now + micros, micros);
+                self.stage.publishers.borrow_mut().charge(at, now + micros, micros);
             }
         }
         self.stage.set_now(now + micros);
