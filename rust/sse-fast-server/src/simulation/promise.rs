@@ -168,17 +168,19 @@ fn a_snapshot_and_its_tail_are_atomic_for_one_who_comes_between() {
 #[test]
 fn a_writable_subscriber_gets_a_loop_of_ten_thousand_publishes_whole_whatever_the_patience() {
     for patience in [IMPATIENT, PATIENT, Patience::Lossless] {
-        let mut world = world(&patch(256, 256, OnLag::Skip), patience);
-        let at = world.client(Framing::Chunked, EVERYTHING);
-        for _ in 0..10_000 {
-            world.publish_by(0, 0);
-            if world.is_waited() {
-                world.settle();
+        for on_lag in POLICIES {
+            let mut world = world(&patch(256, 1, on_lag), patience);
+            let at = world.client(Framing::Chunked, EVERYTHING);
+            for _ in 0..10_000 {
+                world.publish_by(0, 0);
+                if world.is_waited() {
+                    world.settle();
+                }
             }
+            world.settle();
+            assert_eq!(world.received(at).len(), 10_000, "{on_lag}");
+            assert_eq!((world.clients[at].live_gaps, world.paid()), (0, 0), "it costs no budget");
         }
-        world.settle();
-        assert_eq!(world.received(at).len(), 10_000);
-        assert_eq!((world.clients[at].live_gaps, world.paid()), (0, 0), "it costs no budget");
     }
 }
 
