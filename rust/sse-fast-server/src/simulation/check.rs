@@ -42,7 +42,7 @@ impl World {
         });
         let Some(client) = client else { return };
         let (Some(wire), now) = (&client.wire, self.now()) else { return };
-        let wire = wire.borrow();
+        let mut wire = wire.borrow_mut();
         if wire.is_short {
             assert!(now < wire.last_taken + STALL + TICKS, "a reader that takes nothing is closed after stall_timeout");
         }
@@ -68,6 +68,10 @@ impl World {
         }
         assert!(rests || cursor == stream.all.newest() + 1, "a subscriber whose socket takes bytes has everything");
         assert!(rests || !stream.is_complete(), "who has everything there will be is given the end");
+        if cursor == stream.all.newest() + 1 && seen.unwritten == 0 && wire.unread.is_empty() {
+            // Whatever it lacks from now on has another reason.
+            wire.was_short = false;
+        }
         // An event that came late may say that a full socket takes bytes: the next heartbeat finds out.
         if let Some(every) = stream.heartbeat().filter(|_| !wire.is_short) {
             let every = u64::try_from(every.as_micros()).unwrap();

@@ -27,7 +27,7 @@ pub(super) struct Wire {
     pub(super) capacity: usize,
     /// Whether it was short, and a writable edge is owed.
     pub(super) is_short: bool,
-    /// Whether it ever was.
+    /// Whether it was since its reader last had everything (`check`).
     pub(super) was_short: bool,
     /// The next write takes at most so many bytes, though there is room.
     pub(super) next_takes: Option<usize>,
