@@ -27,10 +27,17 @@ pub(super) struct Waiting {
     role: Role,
     /// When it looks again by itself.
     pub(super) until: Micros,
-    /// What it has paid.
+    /// What it has paid, by our time and by the engine's account.
     paid: Micros,
+    booked: Micros,
     /// How late those were who should have ended that: it pays so much more than it may.
     late: Micros,
+}
+
+impl Waiting {
+    fn told(&self) -> String {
+        format!("for {} µs, and paid {}", self.paid, self.booked)
+    }
 }
 
 /// Moments, and so many microseconds at each.
@@ -104,7 +111,8 @@ impl Publishers {
         let handle = stream.stream.clone();
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
-        let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now, paid: 0, late: 0 };
+        let mut waiting =
+            Waiting { stream: at, account, serial, publish, attempt, role, until: now, paid: 0, booked: 0, late: 0 };
         let step = match at_once {
             Some(published) => Ok(Progress::Published(published)),
             None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].spent),
@@ -155,7 +163,7 @@ impl Publishers {
                 let account = &mut self.accounts[waiting.account].spent;
                 let before = account.within_a_minute(now);
                 let step = waiting.attempt.step(&handle, &mut inner, now, account);
-                let paid = account.within_a_minute(now) - before;
+                waiting.booked += account.within_a_minute(now) - before;
                 match step {
                     Ok(Progress::Wait(until)) => {
                         assert!(until > now, "a publisher that waits waits for something");
@@ -174,7 +182,7 @@ impl Publishers {
                     Err(error) => panic!("{error}"),
                 }
                 let is_limited = self.patience != Patience::Lossless;
-                assert!(!is_limited || paid == waiting.paid, "it waited {}, and paid {paid}", waiting.paid);
+                assert!(!is_limited || waiting.booked == waiting.paid, "it waited {}", waiting.told());
                 // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
                 if !self.loses_wakeups {
                     self.check_paid(&waiting, now);

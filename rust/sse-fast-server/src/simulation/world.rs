@@ -181,24 +181,25 @@ impl World {
         self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
     }
 
-    /// A handler has answered: its early client moves to its name.
+    /// A handler has answered: its early client moves to its name, with the last id it saw or with `id` instead. One that
+    /// has everything is given the end there.
     pub(super) fn answer(&mut self, at: usize, id: Option<&str>) {
         let name = self.clients[at].name;
         let Some((from, _)) = self.clients[at].early else { return };
         let to = self.live(name);
         let is_moving = self.moving.iter().any(|moving| moving.client == at) || !self.clients[at].moves.is_empty();
-        let expected = self.stage.opened(to, id).expected;
-        if is_moving || self.clients[at].wire.is_none() || expected == sse_fast_oracle::everything::Expected::Nothing {
+        if is_moving || self.clients[at].wire.is_none() {
             return;
         }
+        let id = id.map(str::to_owned).or_else(|| self.clients[at].reader.last_id.clone());
         let stream = |index: usize| self.stage.streams.borrow()[index].stream.clone();
-        let last_event_id = id.map(Box::from);
+        let last_event_id = id.clone().map(String::into_boxed_str);
         self.shards[self.clients[at].shard].handle.order(Order::Move {
             from: stream(from),
             to: stream(to),
             last_event_id,
         });
-        self.moving.push(Moving { client: at, from, to, id: id.map(str::to_owned) });
+        self.moving.push(Moving { client: at, from, to, id });
     }
 
     pub(super) fn half_close(&mut self, at: usize) {
