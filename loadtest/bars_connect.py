@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from . import peers
 from .bars_figure import Bar, Figure, beside, median, times, worst
-from .bars_stage import SETTLE, Ours, Stage, Tree, load
+from .bars_stage import Ours, Stage, Tree, load
+from .compare import pace, settle
 
 if TYPE_CHECKING:
     from .bars_stage import Row
@@ -80,10 +81,10 @@ def _idle(stage: Stage) -> list[Figure]:
 def _silent(stage: Stage, kind: type[peers.Peer]) -> Row:
     with stage.serving(kind) as server, stage.crowd(server, _SILENT, ramp=_CONNECTED_AT):
         process = Tree(server)
-        time.sleep(2 * SETTLE)
+        settle(2)
         sent = server.ask()["stats"]["heartbeats"] if kind is Ours else 0
         cpu, began = process.cpu(), time.monotonic()
-        time.sleep(2 * _HEARTBEAT)
+        time.sleep(2 * _HEARTBEAT)  # What is measured: two intervals of silence, in which nobody is asked anything.
         spent, took = process.cpu() - cpu, time.monotonic() - began
         due = _SILENT * took / _HEARTBEAT
         # The floor sends its share of every moment, so what is due is what it sent.
@@ -97,7 +98,7 @@ def _busiest_second(server: Ours) -> float:
     counts = [server.ask()["stats"]["heartbeats"]]
     began = time.monotonic()
     for second in range(1, int(_HEARTBEAT) + 2):
-        time.sleep(max(0.0, began + second - time.monotonic()))
+        pace(began + second)
         counts.append(server.ask()["stats"]["heartbeats"])
     return max(after - before for before, after in pairwise(counts)) / (_SILENT / _HEARTBEAT)
 

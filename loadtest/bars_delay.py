@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import peers
 from .bars_figure import Bar, Figure, beside, median, times
 from .bars_stage import Ours, Stage, load
+from .compare import pace
 from .processes import Child
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _heads(stage: Stage, kind: type[peers.Peer]) -> Row:
         probe, began = None, time.monotonic()
         try:
             for number in range(_EVENTS):
-                time.sleep(max(0.0, began + number / _RATE - time.monotonic()))
+                pace(began + number / _RATE)
                 server.publish(number + 1, 1, 0.0)
                 probe = probe or Child.module("bars_probe", job)
             heads = probe.answer()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from . import bars_sockets, peers
 from .bars_figure import Bar, Figure, median
-from .bars_stage import SETTLE, Ours, Stage, Tree
+from .bars_stage import Ours, Stage, Tree
+from .compare import settle
 from .processes import wait_until
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _KIB = 1024.0
 _STREAMS = 15000
 _ROUNDS = 8  # Events into each of 15,000 streams, or into the one that 15,000 read.
-_ROUND_SECONDS = 1.0
+_ROUND_SECONDS = 1.0  # From one round to the next: longer than the deliveries of one take.
 _STALLED = 100
 _STALLED_BYTES = 32 << 20  # Published at readers that stall, in each size: far more than any socket takes.
 
@@ -47,10 +48,10 @@ def _subscribed(stage: Stage, count: int, ramp: float) -> Row:
         process = Tree(server)
         start = process.memory()
         with stage.crowd(server, count, ramp=ramp):
-            time.sleep(3 * SETTLE)
+            settle(3)
             there = process.memory()
         wait_until(lambda: server.ask()["stats"]["connections"] == 0, 30.0, "every subscriber has left")
-        time.sleep(3 * SETTLE)
+        settle(3)
         row = {"kib": (there - start) / count / _KIB, "left": process.memory() / start}
         stage.say(f"  {count} subscribers: {row}, {start / _KIB:.0f} KiB at the start")
         return row
@@ -92,7 +93,7 @@ def _spread(stage: Stage, streams: int) -> Row:
         server.tell(f"p 1 1 0 {streams}")
         retained = _after(server, process)
         with stage.crowd(server, _STREAMS, path=path) as crowd:
-            time.sleep(3 * SETTLE)
+            settle(3)
             there = process.memory()
             cpu, thread = process.cpu(), server.ask()["thread_s"]
             for number in range(_ROUNDS):
@@ -116,14 +117,14 @@ def _spread(stage: Stage, streams: int) -> Row:
 def _after(server: Ours, process: Tree) -> int:
     """Memory once all orders so far are obeyed."""
     server.ask()
-    time.sleep(SETTLE)
+    settle()
     return process.memory()
 
 
 def _floor(stage: Stage) -> float:
     with stage.serving(peers.Floor) as server, stage.crowd(server, _STREAMS) as crowd:
         process = Tree(server)
-        time.sleep(SETTLE)
+        settle()
         cpu = process.cpu()
         for number in range(_ROUNDS):
             server.publish(number + 1, 1, 0.0)
@@ -150,11 +151,11 @@ def _stall(stage: Stage, size: int, receive: int) -> Row:
         server.publish(1, events, 0.0)  # The log is full from here on: what it holds is not the readers'.
         server.ask()
         with stage.crowd(server, _STALLED + 1, stalled=_STALLED, receive=receive):
-            time.sleep(SETTLE)
+            settle()
             start = process.memory()
             server.publish(events + 1, events, 0.0)
             server.ask()
-            time.sleep(SETTLE)
+            settle()
             sockets = bars_sockets.memory(server.port)
             here = server.ask()["stats"]["connections"]
             row = {"user_kib": max(0.0, process.memory() - start) / _STALLED / _KIB}

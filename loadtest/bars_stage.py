@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import peers
-from .compare import Deadline, Load, Peak, compile_neutral, free_port, loads
+from .compare import Deadline, Load, Peak, compile_neutral, free_port, loads, pace, settle
 from .processes import Child, cpu_seconds, pss_bytes, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SETTLE = 1.0  # Seconds in which a server comes to rest, before its memory and CPU are read.
 PATIENCE = 120.0  # Seconds for connecting, and again for receiving, after which the client reports what it has.
 Row = dict[str, Any]
 
@@ -121,7 +120,7 @@ class Stage:
             server = kind(Path(folder), free_port(), size, **options)
             try:
                 server.start()
-                time.sleep(SETTLE)
+                settle()
                 yield server
             finally:
                 server.stop()
@@ -158,7 +157,7 @@ class Stage:
             cpu, memory = process.cpu(), process.memory()
             with self.crowd(server, count, stalled=stalled, ramp=load.ramp, quiet=2.0) as crowd:
                 accepted = process.cpu() - cpu
-                time.sleep(SETTLE)
+                settle()
                 row = {"connected_s": crowd.connected["connected_s"], "accept_us": accepted / count * 1e6}
                 if not load.events:
                     return row | {"refused": crowd.connected["refused"]}
@@ -183,6 +182,6 @@ def _publish(server: peers.Peer, load: Load) -> int:
         return server.publish(1, load.events, PATIENCE)
     began, published = time.monotonic(), 0
     for number in range(load.events):
-        time.sleep(max(0.0, began + number / load.rate - time.monotonic()))
+        pace(began + number / load.rate)
         published += server.publish(number + 1, 1, PATIENCE)
     return published

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NEUTRAL = Path(__file__).parent / "neutral"
 _LOADS = Path(__file__).parent / "comparisons.toml"
-_SETTLE = 1.0  # Seconds in which a server comes to rest, before its memory and CPU are read.
+SETTLE = 1.0  # Seconds in which a server comes to rest, before its memory and CPU are read.
 _QUIET = 3.0  # Seconds without an event after which everything that will come has come.
 _PATIENCE = 60.0  # Seconds that an overloaded server is given, for publishing, and again for what comes after.
 _CONNECT = 180.0
@@ -118,7 +118,7 @@ def _measure_or_say(kind: type[peers.Peer], load: Load, client: Path) -> dict[st
 
 def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
     assert peer.child is not None
-    time.sleep(_SETTLE)  # Servers have no signal for "all my threads are up".
+    settle()
     server = _Tree(peer.child.pid)
     cpu, memory = server.cpu(), server.memory()
     flags = ("--count", load.subscribers + load.stalled, "--stalled", load.stalled, "--ramp", load.ramp)
@@ -127,7 +127,7 @@ def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
         with Deadline(subscribers, _CONNECT):
             connected = subscribers.answer()
         count, connected_cpu = load.subscribers + load.stalled, server.cpu()
-        time.sleep(_SETTLE)
+        settle()
         before, connected_memory = server.cpu(), server.memory()
         row = {
             "connected_s": connected["connected_s"],
@@ -144,7 +144,7 @@ def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
     finally:
         subscribers.end()
     if not load.events:
-        row["idle_us_per_s"] = round(spent / count / load.seconds * 1e6, 2) if load.seconds > 10 * _SETTLE else None
+        row["idle_us_per_s"] = round(spent / count / load.seconds * 1e6, 2) if load.seconds > 10 * SETTLE else None
         return row | {name: seen[name] for name in ("refused", "closed")}
     row |= {
         "published": published,
@@ -173,13 +173,26 @@ def _publish(peer: peers.Peer, load: Load) -> tuple[int, float]:
     began, published = time.monotonic(), 0
     if load.rate:
         for number in range(load.events):
-            time.sleep(max(0.0, began + number / load.rate - time.monotonic()))
+            pace(began + number / load.rate)
             published += peer.publish(number + 1, 1, _PATIENCE)
             if time.monotonic() > began + load.events / load.rate + _PATIENCE:
                 break
     elif load.events:
         published = peer.publish(1, load.events, _PATIENCE)
     return published, time.monotonic() - began
+
+
+def settle(times: int = 1) -> None:
+    """Lets a server come to rest: a pause, the same for every server.
+
+    Nothing tells that it has: not that all its threads are up, nor that its allocator has given back what it will.
+    """
+    time.sleep(times * SETTLE)
+
+
+def pace(moment: float) -> None:
+    """Sleeps until a moment of the load, which was set beforehand: it does not depend on how long publishing takes."""
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 class _Tree:

@@ -190,7 +190,7 @@ class Harness:
         self._publish(moment)
         result.ended = time.monotonic() - self._origin
         if scenario.events.quiet:
-            gevent.sleep(scenario.events.quiet)
+            gevent.sleep(scenario.events.quiet)  # The scenario's silence: only heartbeats pass.
         if scenario.events.end:
             self._published += 1
             self._order(f"e {self._published}")
@@ -231,6 +231,7 @@ class Harness:
             server.tell(line)
 
     def _sleep_until(self, moment: float) -> None:
+        """The load's moments are set beforehand; they do not depend on how long an order takes."""
         self._check()
         gevent.sleep(max(0.0, moment - time.monotonic()))
 

@@ -5,14 +5,14 @@ Guards that such a call leaves the queue wherever it stands and never runs, and 
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
-import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
+from support.held import Held
 from support.reader import Reader
 
 
@@ -21,58 +21,39 @@ def test_a_call_whose_client_left_never_runs_and_holds_up_no_other(
     serve: Serve, leave: Callable[[Reader], None]
 ) -> None:
     server = serve(handler_threads=1)
-    begun, go = threading.Event(), threading.Event()
-    ran: list[bytes] = []
-
-    @server.post("/work")
-    def work(req: sse_fast.Request) -> int:
-        ran.append(req.body[:1])
-        begun.set()
-        go.wait(30)
-        return len(req.body)
 
     def call(name: bytes) -> Reader:
         before = server.stats()["requests"]
-        reader = Reader(server.port, "/work", method="POST", body=name + b"x" * 100_000)
+        reader = stack.enter_context(Reader(server.port, "/work", method="POST", body=name + b"x" * 100_000))
         until(lambda: server.stats()["requests"] == before + 1)
         return reader
 
-    readers = {name: call(name) for name in (b"a", b"b", b"c", b"d", b"e")}
-    try:
-        assert begun.wait(20)
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(Held())
+        server.post("/work")(held)
+        readers = {name: call(name) for name in (b"a", b"b", b"c", b"d", b"e")}
+        assert held.begun.wait(DEADLINE)
         for name in (b"b", b"d"):  # One at the front of the queue, one in its middle.
             leave(readers[name])
         until(lambda: server.stats()["connections"] == 3)
-        go.set()
+        held.go.set()
         for name in (b"a", b"c", b"e"):
-            assert readers[name].read_to_end() == b"100001"
-        assert ran == [b"a", b"c", b"e"]
-    finally:
-        go.set()
-        for reader in readers.values():
-            reader.close()
+            assert readers[name].read_to_end() == b'"done"'
+        assert [req.body[:1] for req in held.asked] == [b"a", b"c", b"e"]
 
 
 def test_an_early_head_s_call_is_dropped_too(serve: Serve) -> None:
     server = serve(handler_threads=1)
-    begun, go = threading.Event(), threading.Event()
-    ran: list[str] = []
-
-    @server.get("/work", early_head=True)
-    def work(req: sse_fast.Request) -> int:
-        ran.append(req.query["n"])
-        begun.set()
-        go.wait(30)
-        return 1
-
-    with Reader(server.port, "/work?n=1") as first, Reader(server.port, "/work?n=2") as second:
-        assert begun.wait(20)
-        until(lambda: server.stats()["requests"] == 2)
-        second.reset()
-        until(lambda: server.stats()["connections"] == 1)
-        go.set()
-        assert first.read_head().status == 200
-        server.get("/last")(lambda _req: "last")
-        with Reader(server.port, "/last") as last:  # It stands behind whatever is still in the queue.
-            assert last.read_to_end() == b'"last"'
-    assert ran == ["1"]
+    with Held() as held:
+        server.get("/work", early_head=True)(held)
+        with Reader(server.port, "/work?n=1") as first, Reader(server.port, "/work?n=2") as second:
+            assert held.begun.wait(DEADLINE)
+            until(lambda: server.stats()["requests"] == 2)
+            second.reset()
+            until(lambda: server.stats()["connections"] == 1)
+            held.go.set()
+            assert first.read_head().status == 200
+            server.get("/last")(lambda _req: "last")
+            with Reader(server.port, "/last") as last:  # It stands behind whatever is still in the queue.
+                assert last.read_to_end() == b'"last"'
+    assert [req.query["n"] for req in held.asked] == ["1"]

@@ -17,12 +17,7 @@ import pytest
 
 import sse_fast
 from support.deadline import DEADLINE
-
-
-async def turns(count: int) -> None:
-    """Lets every other task run so many times."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+from support.turns import turns
 
 
 async def waiting(events: Any) -> asyncio.Task[list[str]]:
@@ -32,7 +27,7 @@ async def waiting(events: Any) -> asyncio.Task[list[str]]:
         return [event.data async for event in events]
 
     task = asyncio.create_task(read())
-    await turns(3)
+    await turns()
     return task
 
 
@@ -44,7 +39,7 @@ def test_async_iteration_gives_the_same(server: sse_fast.Server) -> None:
             for number in range(1000):
                 stream.publish(number)
                 if number % 50 == 0:
-                    await asyncio.sleep(0)
+                    await turns(1)
             stream.end("over")
 
         task = asyncio.create_task(publish())
@@ -90,7 +85,7 @@ def test_a_busy_stream_leaves_the_loop_to_others(server: sse_fast.Server) -> Non
             nonlocal ran
             while True:
                 ran += 1
-                await asyncio.sleep(0)
+                await turns(1)
 
         other = asyncio.create_task(turn())
         taken = 0
@@ -113,7 +108,7 @@ def test_many_readers_share_one_loop_and_cost_no_thread_each(server: sse_fast.Se
     async def main() -> tuple[list[list[str]], int]:
         readers = [await waiting(stream.events(timeout=DEADLINE)) for _ in range(50)]
         stream.publish("x")
-        await turns(3)
+        await turns()
         threads = threading.active_count()
         stream.end("over")
         return list(await asyncio.gather(*readers)), threads
@@ -152,7 +147,7 @@ def test_a_second_task_in_the_same_iteration_is_told(server: sse_fast.Server) ->
     async def main() -> str:
         events = stream.events(timeout=DEADLINE)
         first = asyncio.ensure_future(anext_of(events))
-        await turns(3)
+        await turns()
         with pytest.raises(RuntimeError, match="two tasks"):
             await anext_of(events)
         stream.publish("x")
@@ -181,6 +176,16 @@ def test_closing_ends_a_waiting_iteration(server: sse_fast.Server, where: str) -
         return await asyncio.wait_for(reader, DEADLINE)
 
     assert asyncio.run(main(), debug=True) == []
+
+
+def test_an_iteration_may_be_closed_after_its_loop(server: sse_fast.Server) -> None:
+    events = server.stream("s").events()
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(waiting(events))
+    loop.close()
+    events.close()
+    assert list(events) == []
+    assert not task.done(), "nothing could tell it"
 
 
 def test_cancelling_again_and_again_loses_no_event(server: sse_fast.Server) -> None:
@@ -222,7 +227,7 @@ def test_a_cancelled_wait_goes_on_with_the_next_event(server: sse_fast.Server) -
     async def main() -> str:
         events = stream.events(timeout=DEADLINE)
         first = asyncio.ensure_future(anext_of(events))
-        await turns(3)
+        await turns()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first

@@ -13,7 +13,8 @@ import pytest
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
+from support.held import Held
 from support.reader import Reader, request
 
 
@@ -53,22 +54,15 @@ def test_idle_silent_and_half_sent_connections_are_closed_at_once(serve: Serve) 
 
 def test_a_request_under_way_is_answered_and_its_connection_closed(serve: Serve) -> None:
     server = serve()
-    begun, go = threading.Event(), threading.Event()
-
-    @server.get("/slow")
-    def slow(_req: sse_fast.Request) -> str:
-        begun.set()
-        go.wait(30)
-        return "done"
-
-    raw = request("/slow", server.port)
-    with Reader(server.port, raw=raw) as reader:
-        assert begun.wait(20)
-        with draining(server):
-            go.set()
-            assert reader.read_head()["connection"] == "close"
-            assert reader.read_to_end() == b'"done"'
-            reader.read_eof()
+    with Held() as held:
+        server.get("/slow")(held)
+        with Reader(server.port, "/slow") as reader:
+            assert held.begun.wait(DEADLINE)
+            with draining(server):
+                held.go.set()
+                assert reader.read_head()["connection"] == "close"
+                assert reader.read_to_end() == b'"done"'
+                reader.read_eof()
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
@@ -89,18 +83,12 @@ def test_a_request_that_waits_for_a_stream_does_not_hold_up_the_close(serve: Ser
 def test_a_request_that_comes_while_the_server_closes_is_refused(serve: Serve) -> None:
     """On a connection whose first request is still being answered: every other one is closed by then."""
     server = serve()
-    begun, go = threading.Event(), threading.Event()
-
-    @server.post("/slow")
-    def slow(_req: sse_fast.Request) -> str:
-        begun.set()
-        go.wait(30)
-        return "done"
-
-    with Reader(server.port, "/slow", method="POST") as reader:
-        assert begun.wait(20)
-        with draining(server):
-            reader.send(request("/slow", server.port, method="POST"))
-            go.set()
-            received = reader.read_eof()
+    with Held() as held:
+        server.post("/slow")(held)
+        with Reader(server.port, "/slow", method="POST") as reader:
+            assert held.begun.wait(DEADLINE)
+            with draining(server):
+                reader.send(request("/slow", server.port, method="POST"))
+                held.go.set()
+                received = reader.read_eof()
     assert received.count(b"HTTP/1.1 ") == 1

@@ -20,7 +20,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +28,6 @@ import pytest
 from support.deadline import DEADLINE, until
 from support.reader import Reader, request
 from support.strace import Traced, traced
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and the bounds are Linux's")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,8 +17,6 @@ import sse_fast
 from support.deadline import until
 from support.process import Program
 from support.reader import Reader, fetch
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_LINGER2 is Linux's")
 
 SERVER = """
 import os, sse_fast, threading

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 
 import pytest
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
+from support.held import Held
 from support.reader import Reader, request
 
 
@@ -66,20 +66,14 @@ def test_the_whole_answer_comes_and_then_the_end(answering: sse_fast.Server, cas
 
 
 def test_a_handler_that_takes_its_time_is_waited_for(server: sse_fast.Server) -> None:
-    begun, go = threading.Event(), threading.Event()
-
-    @server.post("/slow")
-    def slow(_req: sse_fast.Request) -> str:
-        begun.set()
-        go.wait(30)
-        return "done"
-
-    with half_closed(server, "/slow", method="POST", body=b"x") as reader:
-        assert begun.wait(20)
-        reader.assert_silent(1.3)  # Longer than a call that has not begun is kept.
-        go.set()
-        assert reader.read_to_end() == b'"done"'
-        reader.read_eof()
+    with Held() as held:
+        server.post("/slow")(held)
+        with half_closed(server, "/slow", method="POST", body=b"x") as reader:
+            assert held.begun.wait(DEADLINE)
+            reader.assert_silent(1.3)  # Longer than a call that has not begun is kept.
+            held.go.set()
+            assert reader.read_to_end() == b'"done"'
+            reader.read_eof()
 
 
 def test_every_pipelined_request_is_answered(answering: sse_fast.Server) -> None:
@@ -124,26 +118,15 @@ def test_a_request_that_waits_long_for_its_stream_is_answered_early(server: sse_
 
 def test_a_call_that_waits_for_a_thread_is_answered_with_503(serve: Serve) -> None:
     server = serve(handler_threads=1)
-    begun, go = threading.Event(), threading.Event()
-    ran: list[str] = []
-
-    @server.get("/slow")
-    def slow(req: sse_fast.Request) -> str:
-        ran.append(req.query.get("n", ""))
-        begun.set()
-        go.wait(30)
-        return "done"
-
-    try:
+    with Held() as held:
+        server.get("/slow")(held)
         with Reader(server.port, "/slow?n=1") as busy:
-            assert begun.wait(20)
+            assert held.begun.wait(DEADLINE)
             with half_closed(server, "/slow?n=2") as reader:
                 head = reader.read_head()
                 assert (head.status, head["retry-after"]) == (503, "2")
                 assert json.loads(reader.read_to_end())["error"] == "busy"
                 reader.read_eof()
-            go.set()
+            held.go.set()
             assert busy.read_to_end() == b'"done"'
-        assert ran == ["1"]
-    finally:
-        go.set()
+    assert [req.query["n"] for req in held.asked] == ["1"]

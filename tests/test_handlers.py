@@ -7,6 +7,7 @@ they fail is in test_handler_errors.py, `early_head` in test_early_head.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import sse_fast
 from conftest import Serve
 from support.deadline import until
+from support.held import Held
 from support.reader import Reader, fetch, request
 
 JSON = [("Content-Type", "application/json")]
@@ -204,30 +206,19 @@ def test_a_chunked_body_reaches_the_handler_whole(server: sse_fast.Server) -> No
 def test_handlers_run_on_handler_threads_and_more_requests_wait(serve: Serve) -> None:
     server = serve(handler_threads=2)
     stream = server.stream("s")
-    gate = threading.Event()
-    inside: list[str] = []
-
-    @server.get("/slow")
-    def slow(_req: sse_fast.Request) -> str:
-        inside.append(threading.current_thread().name)
-        gate.wait(30)
-        return "done"
-
-    readers = [Reader(server.port, "/slow") for _ in range(5)]
-    try:
-        until(lambda: len(inside) == 2)
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(Held())
+        server.get("/slow")(held)
+        readers = [stack.enter_context(Reader(server.port, "/slow")) for _ in range(5)]
+        until(lambda: len(held.asked) == 2)
         # Streams do not wait for handlers.
         with Reader(server.port) as reader:
             reader.open()
             stream.publish("x")
             assert reader.next().data == "x"
-        assert len(inside) == 2
-        gate.set()
+        assert len(held.asked) == 2
+        held.go.set()
         assert [reader.read_to_end() for reader in readers] == [b'"done"'] * 5
-    finally:
-        gate.set()
-        for reader in readers:
-            reader.close()
 
 
 def test_a_client_that_leaves_while_a_handler_works_harms_nobody(server: sse_fast.Server) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from support.beats import Beats
 from support.deadline import DEADLINE, until
 from support.documented import SETTINGS
 from support.reader import Reader
+from support.threads import slept
 
 PADDING = "x" * 2000
 #: Enough that the kernel's buffers of one loopback connection cannot hold them.
@@ -63,7 +63,7 @@ def test_dead_readers_cost_publishers_an_eighth_of_the_budget_or_all_of_it_once(
     wait = 2.0
     budget = min(readers * wait / 8, wait)
     # A machine that is busy gives the processor back late: a tenth more.
-    assert stats["publish_socket_wait_us"] <= 1.1 * budget * 1_000_000
+    assert 0 < stats["publish_socket_wait_us"] <= 1.1 * budget * 1_000_000
 
 
 def test_a_dead_reader_costs_healthy_ones_nothing(serve: Serve) -> None:
@@ -95,7 +95,7 @@ def test_one_publishing_thread_pays_the_budget_once_over_all_its_streams(serve: 
                 server.stream(name).publish(PADDING)
         stats = server.stats()
     assert stats["blocked"] > 0
-    assert stats["publish_socket_wait_us"] <= 1.1 * 0.8 * 1_000_000
+    assert 0 < stats["publish_socket_wait_us"] <= 1.1 * 0.8 * 1_000_000
 
 
 def test_zero_waits_for_no_socket(serve: Serve) -> None:
@@ -162,23 +162,18 @@ def test_none_ends_with_the_server(serve: Serve) -> None:
     assert [type(error) for error in outcome] == [sse_fast.ServerClosed]
 
 
-def switches(thread: threading.Thread) -> list[str]:
-    """How often the thread was put to sleep and woken (Linux)."""
-    return Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()[-2:]
-
-
 def test_publishers_go_on_in_the_order_they_came(serve: Serve) -> None:
     server = serve(publish_wait=None, stall_timeout=600.0)
     stream = server.stream("s", history=1, max_lag=1)
     threads: list[threading.Thread] = []
-    with Reader(server.port, receive_buffer=2048) as reader, Beats(server, 0.05) as beats:
+    with Reader(server.port, receive_buffer=2048) as reader, Beats(server, 0.02) as beats:
         reader.open()
         for number in range(MANY):
             thread = threading.Thread(target=stream.publish, args=(f"{number} {PADDING}",))
             thread.start()
             threads.append(thread)
-            # The next one comes when this one has published, or waits for the reader: it has not run for a beat.
-            until(lambda thread=thread: not thread.is_alive() or stands_still(thread, beats))
+            # The next one comes when this one has published, or waits for the reader.
+            until(lambda thread=thread: not thread.is_alive() or slept(thread, beats))
             if sum(thread.is_alive() for thread in threads[-30:]) == 20:
                 break
         events = reader.take(len(threads), 60)
@@ -186,12 +181,3 @@ def test_publishers_go_on_in_the_order_they_came(serve: Serve) -> None:
             thread.join(DEADLINE)
             assert not thread.is_alive()
     assert [int(event.data.partition(" ")[0]) for event in events] == list(range(len(threads)))
-
-
-def stands_still(thread: threading.Thread, beats: Beats) -> bool:
-    try:
-        before = switches(thread)
-        beats.wait()
-        return switches(thread) == before
-    except FileNotFoundError:  # It has ended.
-        return True

@@ -126,10 +126,14 @@ def test_exists_is_asked_per_interval_not_per_reader(server: sse_fast.Server) ->
     try:
         with Beats(server, 0.2) as beats:
             until(lambda: asked)
-            first = len(asked)
+            seen, first = beats.seen(), len(asked)
             beats.wait(6)
-            # Each check waits for its interval, however many wait: 100 readers, one check at a time.
-            assert len(asked) - first <= 8
+            # The checks first, then the intervals: so many have passed, or more.
+            checks = len(asked) - first
+            intervals = beats.seen() - seen + 1
+            # Each check waits for its interval, however many wait: 100 readers, one check at a time. A heartbeat may be
+            # later than it should be, and so may a check.
+            assert checks <= intervals + 2
         until(lambda: len(asked) >= 5)
         assert threading.active_count() <= threads
         there.set()

@@ -6,13 +6,9 @@ connection. `tests/slow/test_cycles.py` does the same a thousand times.
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from support.left_behind import assert_nothing_is_left
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
 
 
 @pytest.mark.timeout(180)

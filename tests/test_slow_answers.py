@@ -7,10 +7,9 @@ the engine's `socket/pace.rs`.
 
 from __future__ import annotations
 
-import select
-
 import sse_fast
 from conftest import Serve
+from support.beats import Beats
 from support.deadline import until
 from support.reader import Reader
 
@@ -38,11 +37,10 @@ def test_a_reader_that_takes_nothing_is_cut(serve: Serve) -> None:
 
 def test_a_reader_that_is_late_gets_everything(serve: Serve) -> None:
     server = serving(serve, 5.0)
-    with Reader(server.port, "/large", receive_buffer=4096) as reader:
+    with Beats(server, 0.2) as beats, Reader(server.port, "/large", receive_buffer=4096) as reader:
         reader.read_head()
-        before = len(reader.received)
-        select.select([], [], [], 1.0)  # The answer waits, and the server watches it.
-        assert len(reader.received) == before
+        beats.wait(5)  # The answer waits for room, and the server watches that.
+        assert server.stats()["connections"] == 2, "the reader's, and that of the heartbeats"
         assert reader.read_to_end() == LARGE.encode()
 
 

@@ -1,9 +1,9 @@
 """`Run`: a child process whose marked output lines are a stream; it has the methods of `subprocess.Popen`.
 
-Owns: the checking of `Server.run`'s arguments, waiting, and the thread that calls `on_event`.
+Owns: the checking of `Server.run`'s arguments, the start, waiting, and the threads of a server that call `on_event`.
 Must not know: pipes, markers, how output becomes events; the engine does that without Python.
-Invariants: nothing here holds up the process, its pipes or its terminal event. One thread calls `on_event`, in the
-order of the events, and goes on after an exception in it.
+Invariants: nothing here holds up the process, its pipes or its terminal event. One thread calls a run's `on_event`, in
+the order of the events, goes on after an exception in it, and is known to the server until it has ended.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._exceptions import ArgumentTypeError, ServerClosed, WaitTimeout
+from ._exceptions import ArgumentTypeError, ServerClosed, StreamEnded, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._core import Reader, Stream
     from ._core import Run as EngineRun
+    from ._core import Server as Engine
 
 _LOG = logging.getLogger("sse_fast.run")
 
@@ -143,21 +145,80 @@ class Run:
         code = self.poll()
         return f"<Run {self.args[0]!r} pid {self.pid} {'running' if code is None else f'returncode {code}'}>"
 
-    def call_on_event(self, reader: Reader, on_event: Callable[[Event], object]) -> threading.Thread:
-        """Starts a thread that calls `on_event` with each event of `reader`, and returns it."""
-        name = f"sse_fast on_event {self.stream.name}"
-        thread = threading.Thread(target=self._on_events, args=(reader, on_event), name=name, daemon=True)
-        thread.start()
-        return thread
 
-    def _on_events(self, reader: Reader, on_event: Callable[[Event], object]) -> None:
-        while (row := reader.next_parked()[0]) is not None:
-            data, name, id_, retry = row
-            try:
-                on_event(Event(data, name if name is not None else "message", id_, retry))
-            except BaseException:  # SystemExit too: it would end only this thread, and later events would be missed.
-                self.on_event_failures += 1
-                _LOG.exception("on_event of %r failed", self.stream.name)
+class Runs:
+    """What a server knows of its runs in Python: the threads that call their `on_event`."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Takes the engine that starts the processes."""
+        self._engine = engine
+        self._lock = threading.Lock()  # Protects `_threads`; held while one starts, never while it calls.
+        self._threads: set[threading.Thread] = set()  # Those that have not ended.
+
+    def start(
+        self,
+        args: Sequence[str],
+        spec: RunSpec,
+        stream: Stream,
+        on_event: Callable[[Event], object] | None,
+        *,
+        new: bool,
+    ) -> Run:
+        """Starts a process whose events go to `stream`, and the thread that calls `on_event` with each.
+
+        Where the process cannot be started a `new` stream, one that was made for it, is removed again.
+
+        Raises:
+            StreamEnded: the stream has ended already.
+        """
+        if stream.ended:
+            raise StreamEnded(f"stream {stream.name!r} has ended: give the run another one, or remove it first")
+        last_id = stream.last_id
+        # Before the start, so that not even the first event is missed.
+        reader = stream._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
+        try:
+            engine = self._engine.run(stream, spec)
+        except BaseException:
+            # Nothing would end a stream without its run. One that has events has another publisher, and stays.
+            if new and stream.last_id is None:
+                stream.remove()
+            raise
+        run = Run(engine, args, stream)
+        if reader is not None and on_event is not None:
+            name = f"sse_fast on_event {stream.name}"
+            thread = threading.Thread(target=self._call, args=(run, reader, on_event), name=name, daemon=True)
+            with self._lock:  # It cannot leave before it is here.
+                thread.start()
+                self._threads.add(thread)
+        return run
+
+    def finish(self, until: float) -> None:
+        """Waits until every `on_event` was called for the last time, or until that moment of `time.monotonic`."""
+        # Not without a limit: after a fork the one that holds it may not be in this process.
+        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            return
+        threads = list(self._threads)
+        self._lock.release()
+        for thread in threads:
+            if thread is not threading.current_thread():  # An `on_event` may close the server.
+                thread.join(max(0.0, until - time.monotonic()))
+
+    def _call(self, run: Run, reader: Reader, on_event: Callable[[Event], object]) -> None:
+        try:
+            while (row := reader.next_parked()[0]) is not None:
+                data, name, id_, retry = row
+                _call_on_event(run, on_event, Event(data, name if name is not None else "message", id_, retry))
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+
+def _call_on_event(run: Run, on_event: Callable[[Event], object], event: Event) -> None:
+    try:
+        on_event(event)
+    except BaseException:  # SystemExit too: it would end only this thread, and later events would be missed.
+        run.on_event_failures += 1
+        _LOG.exception("on_event of %r failed", run.stream.name)
 
 
 def arguments(argv: Iterable[Argument]) -> list[str]:

@@ -1,7 +1,7 @@
 """`serve` and `Server`: the life of one engine.
 
 Owns: starting and closing, the wait for signals, the hook that closes every server before the interpreter ends.
-Must not know: sockets, HTTP, delivery; the threads of a server, which belong to `Callbacks` and `LogThread`.
+Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`.
 Invariants: a server lives until `close`, even without a reference to it. Every Python thread that it starts is a
 daemon, waits without holding the interpreter and ends with the engine. The engine stops before the interpreter is torn
 down.
@@ -16,14 +16,13 @@ import logging
 import signal
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _run, _settings
 from ._core import Server as Engine
 from ._core import Stream
-from ._exceptions import SettingError, StartError, StreamEnded
+from ._exceptions import SettingError, StartError
 from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
 from ._watch import Until, Watch
@@ -81,7 +80,7 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
 class Server:
     """A running server; made by `serve`. As a context manager it is closed at the end of the block.
 
-    Every method may be called from any thread; none waits for a subscriber.
+    Every method may be called from any thread. None waits for a subscriber but `close`, and `wait`, which ends with it.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -91,7 +90,7 @@ class Server:
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads)
-        self._on_event_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._runs = _run.Runs(self._engine)
         self._logs = LogThread(self._engine)
         try:
             self._logs.start()
@@ -188,24 +187,8 @@ class Server:
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
         name = _stream_name(stream)
-        made = self._engine.find(name) is None
-        target = self.stream(name, **options)
-        if target.ended:
-            raise StreamEnded(f"stream {target.name!r} has ended: give the run another one, or remove it first")
-        last_id = target.last_id
-        # Before the start, so that not even the first event is missed.
-        reader = target._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
-        try:
-            engine = self._engine.run(target, spec)
-        except BaseException:
-            # Nothing would end a stream without its run. One that has events has another publisher, and stays.
-            if made and target.last_id is None:
-                target.remove()
-            raise
-        run = _run.Run(engine, args, target)
-        if reader is not None and on_event is not None:
-            self._on_event_threads.add(run.call_on_event(reader, on_event))
-        return run
+        new = self._engine.find(name) is None
+        return self._runs.start(args, spec, self.stream(name, **options), on_event, new=new)
 
     def watch(  # noqa: PLR0913 - each is a decision of the caller
         self,
@@ -394,9 +377,7 @@ class Server:
         finally:
             _live.discard(self)
         # The terminal events of runs were published: who is told of them hears so before the process may end.
-        for thread in list(self._on_event_threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+        self._runs.finish(until)
         self._logs.finish()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ is imported only by those who use it; a task that does not wait has nothing regi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event; costs no thread where the loop can watch sockets.
+        """The next event; costs no thread. The loop must be able to watch descriptors, as asyncio's and uvloop do.
 
         Raises:
             RuntimeError: another task is waiting for it; give each task an iteration of its own.
@@ -133,7 +134,8 @@ class Events:
         if awaited is not None:
             from ._wakeups import settle  # noqa: PLC0415 - only those who use asyncio pay for it
 
-            awaited.get_loop().call_soon_threadsafe(settle, awaited)
+            with contextlib.suppress(RuntimeError):  # The loop was closed while the task waited: nobody is to be told.
+                awaited.get_loop().call_soon_threadsafe(settle, awaited)
 
     def _taken(self, row: tuple[str, str | None, str | None, float | None] | None, reason: str | None) -> Event | None:
         """The engine's answer as an event, or None; notes the end."""

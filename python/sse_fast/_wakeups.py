@@ -1,10 +1,12 @@
 """What an event loop waits on for news of the streams that its tasks read.
 
 Owns: one descriptor for each event loop, however many of its tasks read however many streams. Must not know: events.
-A publish costs one wake-up for each loop, not for each task; a task that is cancelled leaves nothing behind.
+A publish costs one wake-up for each loop, not for each task; a task that is cancelled leaves nothing behind. The loop
+must be able to watch descriptors (`add_reader`): asyncio's selector loop and uvloop do.
 
 Invariants: a stream is watched exactly while a task waits for it; a task registers first and looks at the stream once
-more after that, so that no news falls between.
+more after that, so that no news falls between. Nothing here keeps a loop: one that is closed while its tasks still wait
+is forgotten with them, and its descriptor closed.
 
 Changes together with the engine's `stream/watch.rs`.
 """
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._core import Reader, Watch
-
-_SLICE = (
-    0.5  # How long the thread that stands in where a loop cannot watch sockets may outlive the last task that waits.
-)
 
 
 @dataclass
@@ -44,12 +41,7 @@ class _LoopWakeups:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._engine = Wakeups()
         self._streams: dict[int, _Watched] = {}
-        self._stand_in: asyncio.Task[None] | None = None
-        self._watches_itself = True
-        try:
-            loop.add_reader(self._engine.fileno(), self._news)
-        except NotImplementedError:  # A loop that cannot watch sockets: a thread waits instead.
-            self._watches_itself = False
+        loop.add_reader(self._engine.fileno(), self._news)
 
     def enter(self, reader: Reader, arrived: asyncio.Future[None]) -> None:
         """News of the reader's stream from here on settles the future."""
@@ -58,8 +50,6 @@ class _LoopWakeups:
         if watched is None:
             watched = self._streams[number] = _Watched(self._engine.watch(reader, number))
         watched.waiting.add(arrived)
-        if not self._watches_itself and self._stand_in is None:
-            self._stand_in = asyncio.ensure_future(self._wait_in_a_thread())
 
     def leave(self, reader: Reader, arrived: asyncio.Future[None]) -> None:
         """The task no longer waits."""
@@ -78,25 +68,21 @@ class _LoopWakeups:
                 for arrived in watched.waiting:
                     settle(arrived)
 
-    async def _wait_in_a_thread(self) -> None:
-        try:
-            while self._streams:
-                await asyncio.to_thread(select.select, [self._engine.fileno()], [], [], _SLICE)
-                self._news()
-        finally:  # Where it was cancelled the next task that waits makes another.
-            self._stand_in = None
 
-
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWakeups] = weakref.WeakKeyDictionary()
+# Weak on both sides: wake-ups hold futures, and these their loop, which would then never be forgotten. What keeps the
+# wake-ups of a loop is the loop, to which `_news` was given; it lets go of that when it is closed.
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_LoopWakeups]] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def awaiting(reader: Reader) -> Iterator[asyncio.Future[None]]:
     """A future that news of the reader's stream settles; look at the stream once more before awaiting it."""
     loop = asyncio.get_running_loop()
-    wakeups = _loops.get(loop)
+    known = _loops.get(loop)
+    wakeups = known() if known is not None else None
     if wakeups is None:
-        wakeups = _loops[loop] = _LoopWakeups(loop)
+        wakeups = _LoopWakeups(loop)
+        _loops[loop] = weakref.ref(wakeups)
     arrived = loop.create_future()
     wakeups.enter(reader, arrived)
     try:

@@ -6,8 +6,6 @@ Guards what `tests/test_servers_that_come_and_go.py` does, so often that little 
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from support.left_behind import assert_nothing_is_left
@@ -15,6 +13,5 @@ from support.left_behind import assert_nothing_is_left
 
 @pytest.mark.slow
 @pytest.mark.timeout(1300)
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
 def test_nothing_is_left_of_a_thousand_servers_with_every_combination_of_connections() -> None:
     assert_nothing_is_left(512, 1000, 600)  # So many until the allocator has what it keeps.

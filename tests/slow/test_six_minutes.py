@@ -39,15 +39,15 @@ from sse_fast.demos.benchmarks.settings import Settings
 def watch_the_clock():
     before = time.monotonic()
     while True:
-        time.sleep(0.05)
+        time.sleep(0.05)  # How often it looks; it is held for 400 times as long.
         now = time.monotonic()
         if now - before > 15.0:
             print("held", before, now, flush=True)
         before = now
 
 def hold():
-    time.sleep(100.0)
-    ctypes.PyDLL(None).sleep(20)
+    time.sleep(100.0)  # Provisioning is well under way.
+    ctypes.PyDLL(None).sleep(20)  # What the test is about: longer than a heartbeat's interval.
 
 with demos.serve(Settings.from_environment(Path(sys.argv[1])), port=0) as server:
     print("sse_fast demos:", server.url, flush=True)

@@ -7,6 +7,7 @@ the engine late, the interval is as late.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import sse_fast
@@ -17,7 +18,7 @@ _NUMBERS = itertools.count()
 
 
 class Beats:
-    """A stream of heartbeats, one every so many seconds; `wait` reads some of them."""
+    """A stream of heartbeats, one every so many seconds."""
 
     def __init__(self, server: sse_fast.Server, every: float) -> None:
         name = f"beats/{next(_NUMBERS)}"
@@ -32,6 +33,16 @@ class Beats:
         self.stream.remove()
 
     def wait(self, count: int = 1) -> None:
-        """Until so many more heartbeats have come: at least `count - 1` intervals."""
-        seen = len(self._reader.parser.comments)
+        """Until so many more heartbeats have come from here on: at least `count - 1` intervals.
+
+        What came before, while nobody read, does not count.
+        """
+        seen = self.seen()
         self._reader.read_until(lambda: len(self._reader.parser.comments) >= seen + count, what=f"{count} heartbeats")
+
+    def seen(self) -> int:
+        """How many have come by now."""
+        with contextlib.suppress(TimeoutError):
+            while self._reader.pump(0.0):
+                pass
+        return len(self._reader.parser.comments)

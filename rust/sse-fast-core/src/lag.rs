@@ -46,14 +46,18 @@ pub fn lag(newest: Position, cursor: Position, since: Position) -> u64 {
     newest.saturating_sub(since.max(cursor.saturating_sub(1)))
 }
 
+/// Whether a subscriber whose next position is `cursor` lags by more than it may.
+pub fn is_beyond_max_lag(stream: &StreamState, cursor: Position, pace: Pace) -> bool {
+    match pace {
+        Pace::Writable | Pace::InProcess => false,
+        Pace::Full { since } => lag(stream.newest(), cursor, since) > stream.options().max_lag,
+    }
+}
+
 /// Judges a subscriber whose next position is `cursor`.
 pub fn judge(stream: &StreamState, cursor: Position, pace: Pace) -> Verdict {
     let (first, newest, options) = (stream.log().first(), stream.newest(), stream.options());
-    let overtaken = cursor < first;
-    let beyond = match pace {
-        Pace::Writable | Pace::InProcess => false,
-        Pace::Full { since } => lag(newest, cursor, since) > options.max_lag,
-    };
+    let (overtaken, beyond) = (cursor < first, is_beyond_max_lag(stream, cursor, pace));
     if !overtaken && !beyond {
         return Verdict::Continue;
     }

@@ -57,6 +57,7 @@ pub struct StreamState {
 /// What appending an event would do to the log; made before, so that a publisher can wait first.
 #[derive(Debug)]
 pub struct Prepared {
+    position: Position,
     frame: Frame,
     snapshot: Option<Frame>,
     id: PreparedId,
@@ -155,10 +156,16 @@ impl StreamState {
             self.encode_snapshot(scratch, name, position, data)
         });
         Prepared {
+            position,
             frame,
             snapshot,
             id: if event.id.is_some() { PreparedId::Custom } else { PreparedId::Generated(generated) },
         }
+    }
+
+    /// Whether `prepared` is for the position that comes next.
+    pub fn is_next(&self, prepared: &Prepared) -> bool {
+        prepared.position == self.newest() + 1
     }
 
     /// The oldest position that will remain once `prepared` is appended.
@@ -170,6 +177,7 @@ impl StreamState {
     /// own id, which it knows.
     pub fn append(&mut self, prepared: Prepared) -> Option<IdText> {
         debug_assert!(!self.is_complete(), "nothing follows the end");
+        debug_assert!(self.is_next(&prepared), "nobody else has appended since");
         let position = self.log.push(prepared.frame, self.options.history, self.options.history_bytes);
         if let Some(frame) = prepared.snapshot {
             let event = self.snapshot.take().and_then(|last| last.event);

@@ -2,20 +2,41 @@
 //!
 //! Owns: detaching, cutting waits into slices so that signals are handled, catching panics.
 //! Must not know: what the engine code does.
-//! Invariants: code that can block runs detached. A wait of a user's thread returns to the interpreter at least every
-//! [`SLICE`]. A panic becomes an ordinary exception; pyo3's `PanicException` derives from `BaseException`, which
+//! Invariants: code that can block runs detached. A wait of the thread that handles signals returns to the interpreter at
+//! least every [`SLICE`]; one of another thread does not leave the engine for that. A panic becomes an ordinary exception; pyo3's `PanicException` derives from `BaseException`, which
 //! `except Exception` does not catch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::errors::panicked;
 
 /// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second
-/// feels immediate and costs ten wake-ups a second for each waiting thread.
+/// feels immediate and costs ten wake-ups a second.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// What a thread waits at a time that gets no signals; any value that can be added to a point in time would do.
+const LONG_SLICE: Duration = Duration::from_secs(3600);
+
+static THREAD_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static PROCESS_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static PYTHON_ID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static MAIN_THREAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Whether Python runs signal handlers in this thread: its main thread, which is the process's, too, where nobody embeds
+/// Python, and where greenlets have taken the part of threads.
+fn handles_signals(py: Python<'_>) -> PyResult<bool> {
+    let thread: u64 = THREAD_ID.import(py, "threading", "get_native_id")?.call0()?.extract()?;
+    let process: u64 = PROCESS_ID.import(py, "os", "getpid")?.call0()?.extract()?;
+    if thread == process {
+        return Ok(true);
+    }
+    let main = MAIN_THREAD.import(py, "threading", "main_thread")?.call0()?.getattr("ident")?;
+    main.eq(PYTHON_ID.import(py, "threading", "get_ident")?.call0()?)
+}
 
 /// Runs engine code that cannot block, without letting the interpreter go.
 pub(crate) fn attached<T>(work: impl FnOnce() -> T) -> PyResult<T> {
@@ -48,9 +69,10 @@ impl Detached for Python<'_> {
     ) -> PyResult<Option<T>> {
         // A timeout too long to be a point in time is no timeout.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let slice = if handles_signals(self).unwrap_or(true) { SLICE } else { LONG_SLICE };
         loop {
-            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Some(value) = self.detached(|| step(left.min(SLICE)))? {
+            let left = deadline.map_or(slice, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if let Some(value) = self.detached(|| step(left.min(slice)))? {
                 return Ok(Some(value));
             }
             self.check_signals()?;

@@ -1,7 +1,7 @@
 //! `Stream`, the object users publish through, and the heartbeat that a `with` block overrides.
 //!
-//! Owns: the path of a publish: convert, try attached (which waits for no lock), and publish detached only where the
-//! engine would have to wait.
+//! Owns: the path of a publish: convert, try attached (which does not wait for the stream's lock), and publish detached
+//! only where the engine would have to wait.
 //! Must not know: logs, shards, subscribers, Python threads.
 //! Invariants: a batch is converted completely before its first event is published. A stream of another process (after
 //! a fork) raises `ForkError` in every method.
@@ -74,10 +74,14 @@ fn wait(py: Python<'_>, publishing: Result<Publishing<'_>, PublishError>) -> PyR
         Ok(publishing) => publishing,
         Err(error) => return Ok(Err(error)),
     };
-    let done = py.wait(None, |slice| publishing.wait(slice));
-    // Its place is given up without the interpreter: others may hold the stream's lock for a moment.
-    py.detached(|| drop(publishing))?;
-    Ok(done?.unwrap_or(Err(PublishError::WouldWait)))
+    match py.wait(None, |slice| publishing.wait(slice)) {
+        Ok(Some(outcome)) => Ok(outcome),
+        unfinished => {
+            // Its place is given up without the interpreter: others may hold the stream's lock for a moment.
+            py.detached(|| drop(publishing))?;
+            unfinished.map(|_| Err(PublishError::WouldWait))
+        }
+    }
 }
 
 /// Publishes events one after another as `wait` does; those before a signal or an error stay published.
@@ -107,7 +111,9 @@ fn wait_for_all(
         }
         Some(Ok(()))
     });
-    py.detached(|| drop(current))?;
+    if current.is_some() {
+        py.detached(|| drop(current))?;
+    }
     Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 

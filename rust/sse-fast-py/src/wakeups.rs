@@ -2,7 +2,8 @@
 //!
 //! Owns: handing the engine's wake-ups to Python by number. Must not know: asyncio, futures; `_wakeups.py` makes those.
 //!
-//! Invariant: a stream's lock is only ever waited for detached.
+//! Invariant: a stream's lock is only ever waited for detached, but where a watching is forgotten without `stop`; no
+//! holder of that lock waits for the interpreter.
 
 use std::os::fd::{AsFd, AsRawFd};
 

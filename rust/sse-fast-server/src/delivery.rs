@@ -20,11 +20,6 @@ pub(crate) struct LocalKey(pub(crate) u32);
 impl LocalKey {
     /// No key.
     pub(crate) const NONE: Self = Self(u32::MAX);
-
-    /// The place in a shard's list.
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
 }
 
 /// What a publisher tells a shard.

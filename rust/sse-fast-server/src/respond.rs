@@ -94,6 +94,14 @@ impl Context {
     /// Answers a request.
     pub(crate) async fn respond(self: Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
         self.directory.totals.requests.fetch_add(1, Ordering::Relaxed);
+        match self.answer(request, peer).await {
+            // The connection's task may not have been told yet.
+            Action::Respond(response) if self.is_closing() => Action::Respond(response::last(response)),
+            action => action,
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
         let (head, body) = request.into_parts();
         let request = match ParsedRequest::parse(head, peer, &self.access) {
             Ok(request) => request,

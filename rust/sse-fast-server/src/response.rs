@@ -150,6 +150,12 @@ pub(crate) fn with_origin(mut response: HttpResponse, origin: Option<HeaderValue
     response
 }
 
+/// The connection ends with this response, and its reader is told.
+pub(crate) fn last(mut response: HttpResponse) -> HttpResponse {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// The headers of an event stream, for requests that want only those.
 pub(crate) fn stream_headers(headers: &mut HeaderMap) {
     for (name, value) in STREAM_HEADERS {

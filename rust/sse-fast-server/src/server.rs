@@ -27,7 +27,6 @@ use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
-use crate::delivery::Patience;
 use crate::directory::{Directory, StreamError};
 use crate::listener;
 use crate::logs::Logs;
@@ -193,13 +192,10 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>),
     for _ in 0..count {
         prepared.push(shard::prepare().map_err(io_error("making a shard"))?);
     }
-    let settings = Settings {
-        stall_timeout: config.stall_timeout,
-        patience: Patience::of(config.publish_wait),
-        pacing: Pacing::default(),
-    };
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
+    let stall_timeout = config.stall_timeout;
     let directory = Arc::new(Directory::new(config, handles, logs.clone()));
+    let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {
         match shard::spawn(handle, number, poll, settings, logs.clone()) {

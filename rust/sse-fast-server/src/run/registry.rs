@@ -74,8 +74,7 @@ impl Runs {
         let mut prepared = spec.prepare()?;
         let started = Instant::now();
         let child = process::spawn(&mut prepared, &program)?;
-        let adopted = self.adopt(spec, (child, started), &prepared.markers, sink);
-        adopted.map_err(|source| RunError::System { program, source })
+        self.adopt(spec, (child, started), &prepared.markers, sink)
     }
 
     /// How many runs have not published their terminal event yet.
@@ -111,11 +110,11 @@ impl Runs {
         (mut child, started): (Child, Instant),
         markers: &Markers,
         sink: Arc<dyn EventSink>,
-    ) -> std::io::Result<Run> {
+    ) -> Result<Run, RunError> {
         let Some(runtime) = self.set.runtime.lock().clone() else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(std::io::Error::other("the server has ended"));
+            return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
         let pipes = match (child.stdout.take(), child.stderr.take()) {
@@ -125,10 +124,10 @@ impl Runs {
         let pid = process::pid_of(&child).ok_or_else(|| std::io::Error::other("the process has no pid"));
         let ((stdout, stderr), pid) = match (pipes, pid) {
             (Ok(pipes), Ok(pid)) => (pipes, pid),
-            (Err(error), _) | (_, Err(error)) => {
+            (Err(source), _) | (_, Err(source)) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(error);
+                return Err(spec.refused(source));
             }
         };
         let run = Run::new(child, pid);

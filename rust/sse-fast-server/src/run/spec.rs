@@ -53,9 +53,14 @@ pub(super) struct PreparedCommand {
 }
 
 impl RunSpec {
+    /// The run was not started, for what the system said.
+    pub(super) fn refused(&self, source: std::io::Error) -> RunError {
+        RunError::System { program: self.argv.first().cloned().unwrap_or_default(), source }
+    }
+
     pub(super) fn prepare(&self) -> Result<PreparedCommand, RunError> {
         let (program, arguments) = self.checked_argv()?;
-        let random = random_marker(program)?;
+        let random = random_marker().map_err(|source| self.refused(source))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         if let Some(cwd) = &self.cwd {
@@ -120,12 +125,10 @@ fn check_cwd(cwd: &Path) -> Result<(), RunError> {
     }
 }
 
-fn random_marker(program: &OsStr) -> Result<String, RunError> {
+fn random_marker() -> std::io::Result<String> {
     let mut bits = [0_u8; 16];
-    getrandom::fill(&mut bits).map_err(|error| RunError::System {
-        program: program.to_owned(),
-        source: std::io::Error::other(format!("no random bytes for its marker: {error}")),
-    })?;
+    let refused = |error| std::io::Error::other(format!("no random bytes for its marker: {error}"));
+    getrandom::fill(&mut bits).map_err(refused)?;
     let mut marker = String::from("SSE_EVENT-");
     for byte in bits {
         // Writing into a String cannot fail.

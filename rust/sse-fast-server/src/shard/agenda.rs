@@ -70,7 +70,7 @@ pub(super) struct Agenda {
     walks: VecDeque<Entry>,
     /// Streams at rest, and until when; few, for each follows a walk that took long.
     resting: Vec<(Micros, LocalKey)>,
-    /// Subscribers that took everything in their turn and are not at the newest yet.
+    /// Subscribers that took everything they were offered and are not at the newest yet.
     catching_up: VecDeque<SubscriberKey>,
     /// Whether a walk comes next, if there is one: neither kind keeps the other waiting.
     walk_next: bool,

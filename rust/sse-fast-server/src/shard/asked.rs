@@ -1,15 +1,15 @@
 //! The streams whose publishers wait for this shard.
 //!
-//! Owns: the list, and when to look at each by itself. Must not know: floors, subscribers (`debt`). Invariant: a stream is
-//! on the list once.
+//! Owns: the list, and when each is checked without being asked. Must not know: floors, subscribers (`debt`). Invariants: a
+//! stream is on the list once; what was put off is due as soon as it may be checked.
 
 use sse_fast_core::budget::Micros;
 
 use crate::delivery::LocalKey;
 
-/// How long a publisher that waits for sockets may have to wait until its shard looks by itself: what is charged is
+/// How long a publisher that waits for sockets may have to wait until its shard checks by itself: what is charged is
 /// charged in pieces of this.
-const LOOK: Micros = 10_000;
+const CHECK: Micros = 10_000;
 
 /// See the module; few.
 #[derive(Default)]
@@ -20,8 +20,10 @@ pub(super) struct Question {
     pub(super) local: LocalKey,
     /// What came before is charged.
     pub(super) charged_until: Micros,
-    /// Not looked at before this.
-    pub(super) next_look: Micros,
+    /// It is not checked before this.
+    not_before: Micros,
+    /// It is checked then, if nothing else makes the shard work.
+    due: Micros,
 }
 
 impl Asked {
@@ -32,7 +34,7 @@ impl Asked {
     /// A publisher waits for this stream from now on, or still does.
     pub(super) fn add(&mut self, local: LocalKey, now: Micros) {
         if self.0.iter().all(|question| question.local != local) {
-            self.0.push(Question { local, charged_until: now, next_look: 0 });
+            self.0.push(Question { local, charged_until: now, not_before: 0, due: now });
         }
     }
 
@@ -41,19 +43,60 @@ impl Asked {
         self.0.retain(|question| question.local != local);
     }
 
-    /// Everything up to `now` is charged; since when it was not, where a publisher waits and that is some time.
-    pub(super) fn charge_until(&mut self, local: LocalKey, now: Micros) -> Option<Micros> {
-        let question = self.0.iter_mut().find(|question| question.local == local && question.charged_until < now)?;
-        Some(std::mem::replace(&mut question.charged_until, now))
+    /// Since when what a publisher waited for this stream is not charged; `None` where none waits.
+    pub(super) fn uncharged_since(&self, local: LocalKey) -> Option<Micros> {
+        self.0.iter().find(|question| question.local == local).map(|question| question.charged_until)
     }
 
-    /// Drops the questions that are answered.
-    pub(super) fn keep_if(&mut self, open: impl FnMut(&mut Question) -> bool) {
-        self.0.retain_mut(open);
+    /// Checks the questions that may be checked; `is_answered` drops them.
+    pub(super) fn check(&mut self, now: Micros, mut is_answered: impl FnMut(&mut Question) -> bool) {
+        self.0.retain_mut(|question| {
+            if now < question.not_before {
+                // Something may have changed that it is told of no sooner.
+                question.due = question.due.min(question.not_before);
+                return true;
+            }
+            question.due = now + CHECK;
+            !is_answered(question)
+        });
     }
 
-    /// When to look by itself.
-    pub(super) fn next_look(&self) -> Option<Micros> {
-        self.0.iter().map(|question| question.next_look.max(question.charged_until + LOOK)).min()
+    /// When the next is checked without being asked.
+    pub(super) fn next_check(&self) -> Option<Micros> {
+        self.0.iter().map(|question| question.due).min()
+    }
+}
+
+impl Question {
+    /// It is not checked again before then: checking it takes time.
+    pub(super) fn rest_until(&mut self, then: Micros) {
+        self.not_before = then;
+        self.due = self.due.max(then);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_off_is_due_when_it_may_be_checked() {
+        let (mut asked, local) = (Asked::default(), LocalKey(3));
+        asked.add(local, 100);
+        assert_eq!(asked.next_check(), Some(100));
+        asked.check(100, |question| {
+            question.rest_until(100 + 500);
+            false
+        });
+        assert_eq!(asked.next_check(), Some(100 + CHECK), "nothing has changed since");
+        asked.check(200, |_| panic!("not yet"));
+        assert_eq!(asked.next_check(), Some(100 + 500), "something may have");
+        asked.check(600, |question| {
+            question.rest_until(600 + 2 * CHECK);
+            false
+        });
+        assert_eq!(asked.next_check(), Some(600 + 2 * CHECK), "one check takes long here");
+        asked.check(600 + 2 * CHECK, |_| true);
+        assert_eq!(asked.next_check(), None);
     }
 }

@@ -3,7 +3,8 @@
 //! Owns: the socket, its framing, its phase, its next due time, the account of one whose socket was full. Must not know:
 //! streams, cursors. Invariants: a phase only goes on; `account.unwritten` is some only while the socket is full; a
 //! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it not long ago: its
-//! account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
+//! account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted
+//! (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +27,7 @@ pub(super) struct Connection<S> {
     pub(super) subscriber: SubscriberKey,
     /// Who is in this place of the list: see `net::Token`.
     pub(super) generation: u32,
-    /// When bytes were last taken.
+    /// When bytes were last taken; or, where that was a heartbeat, when it was due.
     pub(super) last_write: Tick,
     /// When the wheel brings it up; an entry of the wheel for another tick is stale.
     pub(super) due: Tick,
@@ -68,6 +69,8 @@ pub(super) struct Account {
     pub(super) spent: Spent,
     /// Of that, since it last took a byte.
     pub(super) idle: Micros,
+    /// What came before is charged, or was before its socket filled.
+    pub(super) charged_until: Micros,
     /// Whether it has not had everything since its socket filled.
     pub(super) behind: bool,
     /// It has used up its share: publishers wait for it again once it has everything.

@@ -1,13 +1,13 @@
 //! Whom publishers wait for: the floors of a shard's streams, and the accounts of subscribers whose sockets are full.
 //!
-//! Owns: every change of a floor, and who counts as slow. Must not know: bytes, walks.
+//! Owns: the shard's changes of a floor, and who counts as slow. Must not know: bytes, walks.
 //!
 //! # Floors
 //! A floor is never too high. `writable` is the lowest cursor of those whose sockets take bytes: what walks have reached
 //! (`walked`), or the cursor of somebody who catches up. `held` is the lowest cursor of those whose sockets are full and
 //! who are waited for. Both are lowered under the stream's lock: when somebody comes or recovers ([`Shard::owe`]), when a
-//! socket fills ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk ends, when somebody has caught up or left, and when a
-//! publisher asks ([`Shard::answer_publishers`]).
+//! socket fills ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk
+//! ends, when somebody has caught up or left, and when a publisher asks ([`Shard::answer_publishers`]).
 //!
 //! # Slow subscribers
 //! With W = `publish_wait`: the time in which a publisher waits for sockets is charged to each full subscriber it waits
@@ -27,9 +27,9 @@ use super::table::SubscriberKey;
 use crate::delivery::{LocalKey, Patience};
 use crate::stream::{Inner, Want};
 
-/// Full subscribers that may be looked at in a microsecond: a look at one takes 20 ns, and looks may take a sixteenth of
-/// the shard's time.
-const LOOKS_IN_A_MICROSECOND: Micros = 3;
+/// Full subscribers that may be checked in a microsecond: one takes 20 ns, and checks may take a sixteenth of the shard's
+/// time.
+const CHECKS_IN_A_MICROSECOND: Micros = 3;
 
 impl<N: Net> Shard<N> {
     /// A subscriber will be given what begins at its cursor, now that its socket takes bytes: it comes, or recovers. Under
@@ -59,13 +59,11 @@ impl<N: Net> Shard<N> {
         }
         link.lower_held(subscriber.cursor());
         drop(inner);
-        let account = self.connections[subscriber.connection].account.as_mut();
-        if let (Patience::Within(limit), Some(account)) = (self.settings.patience, account) {
-            // It had everything, but its share of this minute is used up.
-            account.slow |= account.spent.within_a_minute(self.now) >= limit / 2;
+        if let Some(account) = &mut self.connections[subscriber.connection].account {
+            account.charged_until = self.now;
         }
         if std::mem::replace(&mut subscriber.progress, Progress::Walked) == Progress::CatchingUp {
-            // A heartbeat filled it before its next turn: it goes on when its socket takes bytes.
+            // A heartbeat filled it before its next share: it goes on when its socket takes bytes.
             self.agenda.forget(key);
         }
         let key_of_local = subscriber.local;
@@ -110,7 +108,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let mut asked = std::mem::take(&mut self.asked);
-        asked.keep_if(|question| self.now < question.next_look || !self.answer(question));
+        asked.check(self.now, |question| self.answer(question));
         self.asked = asked;
     }
 
@@ -122,61 +120,59 @@ impl<N: Net> Shard<N> {
         let inner = stream.lock();
         let since = std::mem::replace(&mut question.charged_until, self.now);
         if inner.is_paying() {
-            self.charge(key, &inner, self.now.saturating_sub(since));
+            for at in 0..self.locals[key].roster.full().len() {
+                self.charge(self.locals[key].roster.full()[at], &inner, since);
+            }
         }
         let full = self.locals[key].roster.full();
-        question.next_look = self.now + full.len() as Micros / LOOKS_IN_A_MICROSECOND;
+        question.rest_until(self.now + full.len() as Micros / CHECKS_IN_A_MICROSECOND);
         let held = full.iter().filter(|&&full| self.is_held(full, &inner)).map(|&full| self.subscribers[full].cursor());
         let (writable, held) = (self.writable_floor(key), held.min().unwrap_or(Position::MAX));
         link.set_writable(writable);
         link.set_held(held);
-        let first_wanted = match inner.want {
-            // It did not wait for the answer.
-            Want::Nothing => {
-                link.see_waiting();
-                return true;
-            }
-            Want::Offers => None,
-            Want::Floors(first) => Some(first),
-        };
-        let (first, newest) = (inner.state.log().first(), inner.state.newest());
         // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
         let floor = if inner.is_paying() { writable.min(held) } else { writable };
-        // A quarter of the log at a time, so that a publisher is not woken for each event.
-        let is_free = first_wanted.is_none_or(|wanted| floor >= (wanted + (newest - first) / 4).min(newest + 1));
-        if !is_free || link.is_behind(inner.state.log().appended()) {
-            return false;
+        let is_behind = link.is_behind(inner.state.log().appended());
+        let is_answered = match inner.want {
+            // It did not wait for the answer.
+            Want::Nothing | Want::Answer => true,
+            Want::Offers => !is_behind,
+            Want::Floors(wanted) => floor >= wanted && !is_behind,
+        };
+        if is_answered {
+            link.see_waiting();
+            drop(inner);
+            stream.wake_publisher();
         }
-        link.see_waiting();
-        drop(inner);
-        stream.wake_publisher();
-        true
+        is_answered
     }
 
     /// A full socket takes bytes: what publishers waited for it until now is charged before it is no longer full.
-    pub(super) fn charge_until_now(&mut self, key: LocalKey) {
-        let Some(since) = self.asked.charge_until(key, self.now) else { return };
-        let stream = self.locals[key].stream.clone();
+    pub(super) fn charge_until_now(&mut self, key: SubscriberKey) {
+        let local = self.subscribers[key].local;
+        let Some(since) = self.asked.uncharged_since(local) else { return };
+        let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
         if inner.is_paying() {
-            self.charge(key, &inner, self.now - since);
+            self.charge(key, &inner, since);
         }
     }
 
-    /// Charges those a publisher waits for.
-    fn charge(&mut self, key: LocalKey, inner: &Inner, amount: Micros) {
+    /// Charges a subscriber whose socket is full, if a publisher waits for it, for the time since then that it was not
+    /// charged for.
+    fn charge(&mut self, key: SubscriberKey, inner: &Inner, since: Micros) {
         let Patience::Within(limit) = self.settings.patience else { return };
-        for at in 0..self.locals[key].roster.full().len() {
-            let full = self.locals[key].roster.full()[at];
-            if !self.is_held(full, inner) || !inner.want.is_above(self.subscribers[full].cursor()) {
-                continue;
-            }
-            let connection = &mut self.connections[self.subscribers[full].connection];
-            let account = connection.account.get_or_insert_default();
-            account.spent.add(self.now, amount);
-            account.idle += amount;
-            account.slow = account.idle >= limit / 8 || account.spent.within_a_minute(self.now) >= limit / 2;
+        if !self.is_held(key, inner) || !inner.want.is_above(self.subscribers[key].cursor()) {
+            return;
         }
+        let connection = &mut self.connections[self.subscribers[key].connection];
+        let account = connection.account.get_or_insert_default();
+        let amount = self.now.saturating_sub(since.max(account.charged_until));
+        account.charged_until = self.now;
+        account.spent.add(self.now, amount);
+        account.idle += amount;
+        // Its share of this minute may be used up though it has had everything since.
+        account.slow = account.idle >= limit / 8 || account.spent.within_a_minute(self.now) >= limit / 2;
     }
 
     /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.
@@ -196,17 +192,7 @@ impl<N: Net> Shard<N> {
         options.on_lag != OnLag::Latest
             && !account.as_ref().is_some_and(|account| account.slow)
             && subscriber.cursor() >= inner.state.log().first()
-            && !self.is_beyond_max_lag(subscriber, inner)
-    }
-
-    /// Whether a subscriber whose socket is full lags by more than it may.
-    pub(super) fn is_beyond_max_lag(&self, subscriber: &Subscriber, inner: &Inner) -> bool {
-        match self.pace_of(subscriber, inner.state.options()) {
-            Pace::Full { since } => {
-                lag::lag(inner.state.newest(), subscriber.cursor(), since) > inner.state.options().max_lag
-            }
-            Pace::Writable | Pace::InProcess => false,
-        }
+            && !lag::is_beyond_max_lag(&inner.state, subscriber.cursor(), self.pace_of(subscriber, options))
     }
 
     /// How a subscriber's lag is counted. Where publishers wait as long as it takes nothing is skipped, so none is.
@@ -226,8 +212,7 @@ impl<N: Net> Shard<N> {
         }
         let inner = local.stream.lock();
         for &full in local.roster.full().iter().filter(|&&full| self.is_held(full, &inner)) {
-            // What the log has lost is owed to nobody.
-            let cursor = self.subscribers[full].cursor().max(inner.state.log().first());
+            let cursor = self.subscribers[full].cursor();
             debug_assert!(held <= cursor, "the held floor {held} is above the cursor {cursor}");
         }
     }

@@ -21,8 +21,8 @@ use super::table::{ConnectionKey, SubscriberKey};
 use crate::stats::{CloseReason, Counters};
 use crate::stream::Inner;
 
-/// What a look at the stream told about one subscriber.
-enum Look {
+/// What is done about one subscriber.
+enum Decision {
     /// It is given what was laid out for it.
     Feed { newest: Position, complete: bool },
     /// It lagged, and is closed for it.
@@ -68,7 +68,7 @@ impl<N: Net> Shard<N> {
     /// A socket that was full takes bytes again.
     pub(super) fn recover(&mut self, key: ConnectionKey) {
         if self.connections[key].phase == Phase::Open {
-            self.charge_until_now(self.subscribers[self.connections[key].subscriber].local);
+            self.charge_until_now(self.connections[key].subscriber);
         }
         let (taken, written) = self.connections[key].offer_unwritten(self.tick);
         if written > 0 {
@@ -96,9 +96,9 @@ impl<N: Net> Shard<N> {
     pub(super) fn feed(&mut self, key: SubscriberKey, mut ahead: Ahead) -> usize {
         let connection = self.subscribers[key].connection;
         for round in 0..self.settings.pacing.rounds {
-            let (newest, complete) = match self.look(key, &mut ahead) {
-                Look::Feed { newest, complete } => (newest, complete),
-                Look::Disconnect => {
+            let (newest, complete) = match self.decide(key, &mut ahead) {
+                Decision::Feed { newest, complete } => (newest, complete),
+                Decision::Disconnect => {
                     self.finish(connection, CloseReason::Lagged);
                     return round;
                 }
@@ -124,7 +124,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Decides what a subscriber gets next: a gap goes into `ahead`, frames are laid out. It is owed what follows.
-    fn look(&mut self, key: SubscriberKey, ahead: &mut Ahead) -> Look {
+    fn decide(&mut self, key: SubscriberKey, ahead: &mut Ahead) -> Decision {
         let subscriber = &self.subscribers[key];
         let (local, connection) = (subscriber.local, subscriber.connection);
         let stream = self.locals[local].stream.clone();
@@ -139,7 +139,7 @@ impl<N: Net> Shard<N> {
                     // The judgement was made: what is left is given.
                     pace = sse_fast_core::lag::Pace::Writable;
                 }
-                Step::Disconnect => return Look::Disconnect,
+                Step::Disconnect => return Decision::Disconnect,
                 Step::Frames => {
                     self.single.fill(inner.state.log(), self.subscribers[key].cursor(), framing);
                     break;
@@ -159,7 +159,7 @@ impl<N: Net> Shard<N> {
             self.locals[local].roster.recover(key, &mut self.subscribers);
             self.raise_held(local);
         }
-        Look::Feed { newest, complete }
+        Decision::Feed { newest, complete }
     }
 
     /// Writes what comes ahead and then the frames laid out.

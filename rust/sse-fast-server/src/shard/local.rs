@@ -4,8 +4,10 @@
 //! Invariant: it exists exactly while it has subscribers or a walk. Changes together with `agenda` (its stage) and `debt`
 //! (how far it was walked).
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
+use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
@@ -13,7 +15,7 @@ use sse_fast_core::wire;
 
 use super::agenda::Stage;
 use super::subscriber::Roster;
-use crate::clock::in_ticks;
+use crate::clock::{in_ticks, unix_ms};
 use crate::stream::{Heartbeat, HeartbeatForm, Stream};
 
 /// See the module.
@@ -31,14 +33,14 @@ pub(super) struct LocalStream {
 pub(super) struct HeartbeatFrame {
     heartbeat: Heartbeat,
     pub(super) interval: Tick,
-    pub(super) body: HeartbeatBody,
+    body: Body,
 }
 
-pub(super) enum HeartbeatBody {
+enum Body {
     /// Always the same bytes.
-    Frame(Frame),
-    /// An event that tells the time.
-    Event(Box<str>),
+    Fixed(Frame),
+    /// An event that tells the time: made for all that are due in the same step.
+    Event { name: Box<str>, last: RefCell<Option<(Micros, Frame)>> },
 }
 
 impl HeartbeatFrame {
@@ -52,10 +54,28 @@ impl HeartbeatFrame {
             HeartbeatForm::Comment { text, blank_line } => {
                 let mut block = Vec::new();
                 wire::heartbeat(&mut block, text, *blank_line);
-                HeartbeatBody::Frame(Frame::of(&block))
+                Body::Fixed(Frame::of(&block))
             }
-            HeartbeatForm::Event(name) => HeartbeatBody::Event(name.clone()),
+            HeartbeatForm::Event(name) => Body::Event { name: name.clone(), last: RefCell::default() },
         };
         Some(Rc::new(Self { interval: in_ticks(heartbeat.every), heartbeat, body }))
+    }
+
+    /// What is written in the step that began at `now`.
+    pub(super) fn frame(&self, now: Micros) -> Frame {
+        match &self.body {
+            Body::Fixed(frame) => frame.clone(),
+            Body::Event { name, last } => {
+                let mut last = last.borrow_mut();
+                match &*last {
+                    Some((made, frame)) if *made == now => frame.clone(),
+                    _ => {
+                        let mut block = Vec::new();
+                        wire::heartbeat_event(&mut block, name, unix_ms());
+                        last.insert((now, Frame::of(&block))).1.clone()
+                    }
+                }
+            }
+        }
     }
 }

@@ -180,7 +180,7 @@ impl<N: Net> Shard<N> {
             return Next::Now;
         }
         let timer = self.wheel.next_due().map(|tick| self.ticks.beginning(tick));
-        let due = [timer, self.asked.next_look(), self.agenda.next_rest(), self.draining].into_iter().flatten().min();
+        let due = [timer, self.asked.next_check(), self.agenda.next_rest(), self.draining].into_iter().flatten().min();
         match due {
             Some(at) if at <= self.now => Next::Now,
             Some(at) => Next::At(at),

@@ -9,7 +9,7 @@
 //! | `thread` | the thread: a poll around the steps |
 //! | `net` | the door to the network, and the real one behind it |
 //! | `machine` | a step: what is done in which order, and how much of it at a time |
-//! | `roll` | who is here: arriving, moving, leaving |
+//! | `membership` | who is here: arriving, moving, leaving |
 //! | `connection` | a socket, and what must be written to it first |
 //! | `subscriber` | a cursor, and the list of those of one stream |
 //! | `local` | a stream as this shard sees it |
@@ -26,6 +26,8 @@ mod agenda;
 mod ahead;
 mod asked;
 #[cfg(all(test, not(loom)))]
+mod by_hand;
+#[cfg(all(test, not(loom)))]
 mod catch_up_tests;
 mod connection;
 mod debt;
@@ -34,14 +36,16 @@ mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod machine;
+mod membership;
 mod net;
 #[cfg(test)]
 mod probe;
-mod roll;
 mod subscriber;
 mod table;
 mod thread;
 mod timers;
+#[cfg(all(test, not(loom)))]
+mod waiting_tests;
 mod walk;
 
 use std::sync::Arc;

@@ -102,6 +102,11 @@ pub(super) fn ready_of(event: &Event) -> Option<Ready> {
     })
 }
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "a token of the poll carries an index and a generation of 32 bits each: the system must have 64-bit pointers"
+);
+
 #[cfg(target_pointer_width = "64")]
 fn packed(token: Token) -> mio::Token {
     mio::Token((token.generation as usize) << 32 | token.index as usize)

@@ -2,6 +2,8 @@
 //!
 //! Owns: nothing; it reads. Compiled for tests alone. Changes together with `machine::check`, which asserts what must hold.
 
+use sse_fast_core::lag;
+
 use super::Token;
 use super::agenda::Stage;
 use super::connection::Flow;
@@ -57,7 +59,8 @@ impl<N: Net> Shard<N> {
                 };
                 seen.cursor = Some(subscriber.cursor());
                 seen.is_held = is_full && self.is_held(connection.subscriber, &inner);
-                seen.is_beyond = is_full && self.is_beyond_max_lag(subscriber, &inner);
+                let pace = self.pace_of(subscriber, inner.state.options());
+                seen.is_beyond = is_full && lag::is_beyond_max_lag(&inner.state, subscriber.cursor(), pace);
             }
             seen
         });

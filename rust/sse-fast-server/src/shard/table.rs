@@ -54,7 +54,7 @@ impl Key for LocalKey {
     }
 
     fn index(self) -> usize {
-        LocalKey::index(self)
+        self.0 as usize
     }
 }
 

@@ -7,16 +7,14 @@
 
 use std::rc::Rc;
 
-use sse_fast_core::frame::Framing;
 use sse_fast_core::heartbeat::Tick;
-use sse_fast_core::wire;
 
 use super::connection::{Flow, NO_TICK, Phase, Taken, Unwritten};
-use super::local::{HeartbeatBody, HeartbeatFrame};
+use super::local::HeartbeatFrame;
 use super::machine::Shard;
 use super::net::Net;
+use super::subscriber::Progress;
 use super::table::{ConnectionKey, SubscriberKey};
-use crate::clock::unix_ms;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Inner, Stream};
@@ -50,16 +48,16 @@ impl<N: Net> Shard<N> {
     /// Tells the wheel when to bring a connection up next.
     pub(super) fn schedule(&mut self, key: ConnectionKey) {
         let connection = &self.connections[key];
-        let (interval, spread) = match (connection.phase, connection.flow) {
-            (Phase::Lingering, _) => (HALF_CLOSE, 0),
+        let (since, interval, spread) = match (connection.phase, connection.flow) {
+            (Phase::Lingering, _) => (self.tick, HALF_CLOSE, 0),
             // A stall comes up when it is over; only heartbeats are spread.
-            (Phase::Finishing, _) | (Phase::Open, Flow::Full) => (self.stall, 0),
+            (Phase::Finishing, _) | (Phase::Open, Flow::Full) => (connection.last_write, self.stall, 0),
             (Phase::Open, Flow::Writable) => match self.heartbeat_of(key) {
-                Some(heartbeat) => (heartbeat.interval, heartbeat.interval),
+                Some(heartbeat) => (connection.last_write, heartbeat.interval, heartbeat.interval),
                 None => return,
             },
         };
-        let due = self.connections[key].last_write.saturating_add(interval);
+        let due = since.saturating_add(interval);
         self.connections[key].due = self.wheel.place(key.0, due, spread);
     }
 
@@ -106,6 +104,9 @@ impl<N: Net> Shard<N> {
 
     /// Puts a heartbeat that has changed in force for everybody.
     pub(super) fn retune(&mut self, key: LocalKey) {
+        if !self.locals[key].stream.link(self.number).is_retuned() {
+            return;
+        }
         let stream = self.locals[key].stream.clone();
         let found = self.find_heartbeat(key, &stream.lock());
         if found {
@@ -151,16 +152,8 @@ impl<N: Net> Shard<N> {
         let (interval, now) = (heartbeat.interval, self.tick);
         let connection = &mut self.connections[key];
         let due = connection.last_write.saturating_add(interval);
-        let mut event = Vec::new();
-        let bytes = match &heartbeat.body {
-            HeartbeatBody::Frame(frame) => frame.bytes(connection.framing),
-            HeartbeatBody::Event(name) => {
-                let mut block = Vec::new();
-                wire::heartbeat_event(&mut block, name, unix_ms());
-                Framing::put(connection.framing, &mut event, &block);
-                &event
-            }
-        };
+        let frame = heartbeat.frame(self.now);
+        let bytes = frame.bytes(connection.framing);
         match connection.offer(bytes, now) {
             Taken::All => {
                 if now >= due && now - due < interval / 2 {
@@ -168,12 +161,14 @@ impl<N: Net> Shard<N> {
                     // one heartbeat in a few hundred.
                     connection.last_write = due;
                 }
-                if connection.account.is_some() {
+                // One that catches up has not.
+                if self.subscribers[connection.subscriber].progress == Progress::Walked && connection.account.is_some()
+                {
                     connection.has_everything(self.now);
                 }
                 self.schedule(key);
             }
-            Taken::Some(0) => self.block(key, None),
+            Taken::Some(0) => return self.block(key, None),
             Taken::Some(taken) => self.block(key, Some(Unwritten::own(&bytes[taken..]))),
             Taken::Gone => return self.close(key, CloseReason::Gone),
         }

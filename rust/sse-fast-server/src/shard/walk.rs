@@ -14,6 +14,7 @@
 
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Position;
+use sse_fast_core::lag::{self, Verdict};
 use sse_fast_core::options::OnLag;
 
 use super::agenda::{Agenda, Walk, rest_after};
@@ -22,7 +23,7 @@ use super::connection::{Taken, Unwritten};
 use super::machine::Shard;
 use super::net::Net;
 use super::subscriber::Progress;
-use super::table::SubscriberKey;
+use super::table::{ConnectionKey, SubscriberKey};
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Inner, Want};
@@ -43,7 +44,6 @@ impl<N: Net> Shard<N> {
     /// Begins a walk over a stream, and walks its first part; returns how many were served.
     pub(super) fn begin_walk(&mut self, key: LocalKey) -> usize {
         self.retune(key);
-        self.disconnect_laggards(key);
         let local = &mut self.locals[key];
         let count = local.roster.writable().len();
         let began = (count >= self.settings.pacing.long_walk).then_some(self.now);
@@ -53,7 +53,10 @@ impl<N: Net> Shard<N> {
 
     /// Walks the next part; returns how many were served.
     pub(super) fn walk(&mut self, mut walk: Walk) -> usize {
-        let view = self.lay_out(&mut walk);
+        let (view, laggards) = self.lay_out(&mut walk);
+        for connection in laggards {
+            self.close(connection, CloseReason::Lagged);
+        }
         let mut served = 0;
         while served < self.settings.pacing.sends_per_mail {
             let Some(subscriber) = self.next_of(&mut walk) else { break };
@@ -68,8 +71,8 @@ impl<N: Net> Shard<N> {
         served
     }
 
-    /// Lays out the frames that those who are walked have not been given.
-    fn lay_out(&mut self, walk: &mut Walk) -> View {
+    /// Lays out the frames that those who are walked have not been given; finds those who are closed for their lag.
+    fn lay_out(&mut self, walk: &mut Walk) -> (View, Vec<ConnectionKey>) {
         let local = &self.locals[walk.local];
         let inner = local.stream.lock();
         let log = inner.state.log();
@@ -82,12 +85,13 @@ impl<N: Net> Shard<N> {
         }
         walk.low = walk.low.min(self.frames.until());
         walk.offered = walk.offered.min(log.appended_before(self.frames.until()));
-        View {
+        let view = View {
             newest: log.newest(),
             appended: log.appended(),
             complete: self.draining.is_some() || inner.state.is_complete(),
             waited_for: inner.want != Want::Nothing,
-        }
+        };
+        (view, self.laggards(walk.local, &inner))
     }
 
     fn next_of(&self, walk: &mut Walk) -> Option<SubscriberKey> {
@@ -166,27 +170,17 @@ impl<N: Net> Shard<N> {
     }
 
     /// Where the policy is to disconnect, also those are closed who take nothing at all.
-    fn disconnect_laggards(&mut self, key: LocalKey) {
-        let local = &self.locals[key];
-        if local.roster.full().is_empty() {
-            return;
+    fn laggards(&self, key: LocalKey, inner: &Inner) -> Vec<ConnectionKey> {
+        let full = self.locals[key].roster.full();
+        if full.is_empty() || inner.state.options().on_lag != OnLag::Disconnect {
+            return Vec::new();
         }
-        let inner = local.stream.lock();
-        if inner.state.options().on_lag != OnLag::Disconnect {
-            return;
-        }
-        let lags = |full: &&SubscriberKey| self.lags(**full, &inner);
-        let laggards: Vec<_> =
-            local.roster.full().iter().filter(lags).map(|&key| self.subscribers[key].connection).collect();
-        drop(inner);
-        for connection in laggards {
-            self.close(connection, CloseReason::Lagged);
-        }
-    }
-
-    /// Whether a subscriber whose socket is full lacks what the log has lost, or lags by more than it may.
-    fn lags(&self, key: SubscriberKey, inner: &Inner) -> bool {
-        let subscriber = &self.subscribers[key];
-        subscriber.cursor() < inner.state.log().first() || self.is_beyond_max_lag(subscriber, inner)
+        let full = full.iter().map(|&full| &self.subscribers[full]);
+        full.filter(|subscriber| {
+            let pace = self.pace_of(subscriber, inner.state.options());
+            lag::judge(&inner.state, subscriber.cursor(), pace) == Verdict::Disconnect
+        })
+        .map(|subscriber| subscriber.connection)
+        .collect()
     }
 }

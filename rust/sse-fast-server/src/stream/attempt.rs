@@ -1,12 +1,13 @@
 //! One event on its way into a stream: whether it may be appended, and what it waits for.
 //!
 //! Owns: that decision. Must not know: how a thread sleeps, sockets, subscribers one by one. It never blocks and reads no
-//! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the first of
-//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is woken, for every
-//! shard that stands in the way was asked. Changes together with `link` (what shards say) and `room` (who waits).
+//! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the next of
+//! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is woken. Changes
+//! together with `obstacle` (what stands in the way) and `room` (who waits).
 //!
 //! # Waiting
-//! Publishers append in the order they came. Let `first` be the oldest position that will be left. An event is appended
+//! Publishers append in the order they came (`room` says what becomes of one that is away). Let `first` be the oldest
+//! position that will be left. An event is appended
 //! - once every *writable* subscriber was given what lies below `first`, and the shards are not too many bytes behind
 //!   (`link`): these are the engine's own pace, and use up no budget;
 //! - and once every subscriber whose socket is *full* and who is waited for was given it, or the budget is used up:
@@ -25,13 +26,14 @@ use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
 use thiserror::Error;
 
+use super::obstacle::{Asking, Obstacle};
 use super::room::Ticket;
-use super::{Inner, Link, Stream, Want};
-use crate::delivery::{Doorbell, Patience, Ring};
+use super::{Inner, Locked, Stream, Want};
+use crate::delivery::Patience;
 
-/// A publisher that waits looks again by itself this often. It is for a shard that fails in the middle of something:
+/// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
-const LOOK_AGAIN: Micros = 1_000_000;
+const TRY_AGAIN: Micros = 1_000_000;
 
 thread_local! {
     /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
@@ -121,16 +123,6 @@ pub enum Caller {
     EventLoop,
 }
 
-/// What keeps an event from being appended; the greater is waited for first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Obstacle {
-    None,
-    /// Subscribers whose sockets are full.
-    Sockets,
-    /// A shard has not yet got to subscribers that would take it.
-    Shards,
-}
-
 /// One event on its way into a stream.
 pub(crate) struct Attempt<'a> {
     event: CheckedEvent<'a>,
@@ -138,9 +130,9 @@ pub(crate) struct Attempt<'a> {
     caller: Caller,
     /// Its place among those who wait, once it has to.
     ticket: Option<Ticket>,
-    /// Whether the shards were asked once before it gives up: what they said before may be old.
-    asked: bool,
-    /// Encoded under these options; nobody else appends while it is the first.
+    /// When an event loop's publisher gives up, once it has asked the shards: what they said before may be old.
+    refused_at: Option<Micros>,
+    /// Encoded under these options.
     prepared: Option<(Arc<StreamOptions>, Prepared)>,
 }
 
@@ -167,82 +159,46 @@ impl Stream {
         }
     }
 
-    /// What stands in the way of appending what leaves `first` the oldest.
-    fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
-        let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
-        let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
-        obstacles.max().unwrap_or(Obstacle::None)
-    }
-
-    /// What one shard has in the way. Without the stream's lock this only becomes less: floors fall under it.
-    fn obstacle_of(&self, link: &Link, doorbell: &Doorbell, inner: &Inner, first: Position) -> Obstacle {
-        if link.subscribers() == 0 {
-            return Obstacle::None;
-        }
-        let log = inner.state.log();
-        let overwrites = first > log.first();
-        // Without patience publishers are not paced either: they never wait but for what would be lost.
-        let patient = self.0.delivery.patience != Patience::Within(0);
-        let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
-            Obstacle::Shards
-        } else if patient && overwrites && link.owes_held(first) {
-            Obstacle::Sockets
-        } else {
-            return Obstacle::None;
-        };
-        // A shard that is gone is not waited for.
-        if doorbell.is_open() { obstacle } else { Obstacle::None }
-    }
-
-    /// Tells the shards that stand in the way that a publisher waits, those that do not know yet. Says whether any does:
-    /// a shard may have got on since the publisher looked, and one that is not asked wakes nobody.
-    fn ask_shards(&self, inner: &mut Inner, first: Position) -> bool {
-        let (mut any, mut floors) = (false, false);
-        for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
-            if self.obstacle_of(link, doorbell, inner, first) == Obstacle::None {
-                continue;
-            }
-            any = true;
-            floors |= first > inner.state.log().first() && (link.owes_writable(first) || link.owes_held(first));
-            if let Some(key) = link.ask() {
-                // It may be gone by now.
-                let _ = doorbell.push(Ring::Waiting(key));
-            }
-        }
-        inner.want = if floors { Want::Floors(first) } else { Want::Offers };
-        any
-    }
-}
-
-impl Stream {
-    /// The first publisher waits for full sockets; until when, or no longer: they are not in the way any more, or there is
+    /// The next publisher waits for full sockets; until when, or no longer: they are not in the way any more, or there is
     /// nothing left to pay with.
     fn pay_for_sockets(
         &self,
-        inner: &mut Inner,
-        first: Position,
+        inner: &mut Locked<'_>,
+        (ticket, first): (Ticket, Position),
         limit: Option<Micros>,
         now: Micros,
     ) -> Option<Micros> {
-        let room = inner.room_mut();
-        room.pay(now);
-        let allowance = limit.map_or(LOOK_AGAIN, |limit| room.allowance(now, limit));
+        let (room, wakes) = inner.room_and_wakes();
+        room.pay(ticket, now, wakes);
+        let allowance = limit.map_or(TRY_AGAIN, |limit| room.allowance(now, limit));
         // Also where nobody is waited for: the shards say anew whom the next publisher would wait for.
-        let any = self.ask_shards(inner, first);
+        let any = self.ask_shards(inner, first, Asking::OnceFree);
         if allowance == 0 && any {
             self.0.delivery.waits.gave_up.fetch_add(1, Ordering::Relaxed);
         }
-        (any && allowance > 0).then(|| now + allowance.min(LOOK_AGAIN))
+        (any && allowance > 0).then(|| now + allowance.min(TRY_AGAIN))
+    }
+
+    /// A thread pays what it owes.
+    fn book(&self, inner: &mut Inner, owed: Micros, now: Micros, account: &mut Spent) {
+        self.0.delivery.waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);
+        if owed > 0 {
+            account.add(now, owed);
+        }
     }
 }
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { event: *event, role, caller, ticket: None, asked: false, prepared: None }
+        Self { event: *event, role, caller, ticket: None, refused_at: None, prepared: None }
     }
 
     /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
-    pub(crate) fn at_once(&mut self, stream: &Stream, inner: &mut Inner) -> Result<Option<Published>, PublishError> {
+    pub(crate) fn at_once(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Locked<'_>,
+    ) -> Result<Option<Published>, PublishError> {
         debug_assert!(self.ticket.is_none(), "once it waits it is stepped");
         stream.check_open(inner)?;
         if inner.room().is_some_and(|room| !room.is_empty()) {
@@ -260,7 +216,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn step(
         &mut self,
         stream: &Stream,
-        inner: &mut Inner,
+        inner: &mut Locked<'_>,
         now: Micros,
         account: &mut Spent,
     ) -> Result<Progress, PublishError> {
@@ -279,31 +235,38 @@ impl<'a> Attempt<'a> {
             Caller::Thread => limit.map_or(Micros::MAX, |limit| limit.saturating_sub(account.within_a_minute(now))),
             Caller::EventLoop => 0,
         };
-        let room = inner.room_mut();
-        let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now));
-        if !room.is_first(ticket) {
-            return Ok(Progress::Wait(now + LOOK_AGAIN));
+        let (room, wakes) = inner.room_and_wakes();
+        let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now, wakes));
+        room.come_back(ticket, now);
+        if let Err(until) = room.check_next(ticket, now) {
+            return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
         let first = self.prepare(inner);
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
-                if stream.ask_shards(inner, first) {
-                    return Ok(Progress::Wait(now + LOOK_AGAIN));
+                if stream.ask_shards(inner, first, Asking::OnceFree) {
+                    return Ok(Progress::Wait(now + TRY_AGAIN));
                 }
             }
             Obstacle::Sockets if limit.is_none() && self.caller == Caller::EventLoop => {
                 // What the shards said last may be old: they are asked once before it is refused.
-                if std::mem::replace(&mut self.asked, true) {
-                    return Err(self.refuse_loop(stream, inner, now, account));
-                }
-                if stream.ask_shards(inner, first) {
-                    return Ok(Progress::Wait(now + ANSWER));
+                let (is_first_time, until) = (self.refused_at.is_none(), *self.refused_at.get_or_insert(now + ANSWER));
+                let is_due = if is_first_time {
+                    stream.ask_shards(inner, first, Asking::AtOnce)
+                } else {
+                    stream.is_asking(inner, first)
+                };
+                match stream.obstacle(inner, first) {
+                    // A shard has got on in this very moment.
+                    Obstacle::None => {}
+                    _ if is_due && now < until => return Ok(Progress::Wait(until)),
+                    _ => return Err(self.refuse_loop(stream, inner, now, account)),
                 }
             }
             Obstacle::Sockets => {
-                if let Some(until) = stream.pay_for_sockets(inner, first, limit, now) {
+                if let Some(until) = stream.pay_for_sockets(inner, (ticket, first), limit, now) {
                     return Ok(Progress::Wait(until));
                 }
             }
@@ -315,17 +278,24 @@ impl<'a> Attempt<'a> {
     }
 
     /// Nothing may be skipped, and an event loop's thread must not wait for sockets.
-    fn refuse_loop(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) -> PublishError {
+    fn refuse_loop(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Locked<'_>,
+        now: Micros,
+        account: &mut Spent,
+    ) -> PublishError {
         self.leave(stream, inner, now, account);
         PublishError::LoopWouldWait { stream: stream.name().to_owned() }
     }
 
-    /// Encodes the event, again only if the options have changed; returns the oldest position that appending would leave.
+    /// Encodes the event, again only if the options have changed or another went before it; returns the oldest position
+    /// that appending would leave.
     fn prepare(&mut self, inner: &Inner) -> Position {
         let state = &inner.state;
-        let current = self.prepared.take().filter(|(options, _)| {
+        let current = self.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
-            Arc::ptr_eq(options, state.options()) && !self.event.has_snapshot()
+            Arc::ptr_eq(options, state.options()) && state.is_next(prepared) && !self.event.has_snapshot()
         });
         let (options, prepared) = current.unwrap_or_else(|| {
             let prepared = with_scratch(|scratch| state.prepare(scratch, &self.event));
@@ -358,18 +328,25 @@ impl<'a> Attempt<'a> {
         self.ticket.is_some()
     }
 
+    /// Its thread does something else until it steps again.
+    pub(crate) fn step_aside(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
+        if let Some(ticket) = self.ticket {
+            let (room, wakes) = inner.room_and_wakes();
+            let owed = room.step_aside(ticket, now, wakes);
+            stream.book(inner, owed, now, account);
+        }
+    }
+
     /// Gives its place up, and has the thread pay for it.
-    pub(super) fn leave(&mut self, stream: &Stream, inner: &mut Inner, now: Micros, account: &mut Spent) {
-        let waits = &stream.0.delivery.waits;
+    pub(super) fn leave(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
         if let Some(ticket) = self.ticket.take() {
-            if inner.room_mut().is_first(ticket) {
+            let (room, wakes) = inner.room_and_wakes();
+            let was_next = room.check_next(ticket, now).is_ok();
+            let owed = room.leave(ticket, now, wakes);
+            if was_next {
                 inner.want = Want::Nothing;
             }
-            let paid = inner.room_mut().leave(ticket, now);
-            waits.sockets.fetch_add(inner.room_mut().take_uncounted(), Ordering::Relaxed);
-            if paid > 0 {
-                account.add(now, paid);
-            }
+            stream.book(inner, owed, now, account);
         }
     }
 }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use sse_fast_core::id::Epoch;
 use tokio::sync::oneshot;
 
-use super::{Inner, Stream};
+use super::{Inner, Locked, Stream};
 use crate::clock::{coarse_ms, in_millis};
-use crate::sync::MutexGuard;
 
 /// What became of a stream whose time had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ impl Stream {
         }
     }
 
-    fn expire_after(&self, mut inner: MutexGuard<'_, Inner>, wait: u64, now: u64) -> Expired {
+    fn expire_after(&self, mut inner: Locked<'_>, wait: u64, now: u64) -> Expired {
         let in_use = !inner.state.is_complete() && (inner.arriving > 0 || self.subscribers() > 0);
         let at = if in_use { now } else { self.touched() }.saturating_add(wait);
         if at > now || in_use {
@@ -75,10 +74,8 @@ impl Stream {
     }
 
     /// Nothing will follow: everybody who waits is told.
-    fn complete(&self, mut inner: MutexGuard<'_, Inner>) {
-        if let Some(room) = inner.room() {
-            room.wake_all();
-        }
+    fn complete(&self, mut inner: Locked<'_>) {
+        inner.wake_all();
         let listening = inner.listening();
         drop(inner);
         self.announce(listening);

@@ -77,6 +77,11 @@ impl Link {
         (!self.waiting.swap(true, Ordering::AcqRel)).then(|| self.local())
     }
 
+    /// Whether the shard was asked and has not answered. Relaxed: under the stream's lock, where both happen.
+    pub(super) fn is_asked(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether a writable subscriber lacks something below `first`. Acquire, before `owes_held`: a floor that was raised
     /// because a socket filled is seen only together with the held floor that was lowered for it.
     pub(super) fn owes_writable(&self, first: Position) -> bool {
@@ -149,6 +154,11 @@ impl Link {
     /// The shard will answer the publisher that waits: what it asks from here on is asked again.
     pub(crate) fn see_waiting(&self) -> bool {
         self.waiting.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the heartbeat may have changed since the shard last asked.
+    pub(crate) fn is_retuned(&self) -> bool {
+        self.retuned.load(Ordering::Relaxed)
     }
 
     /// Whether the heartbeat has changed since the shard last asked.

@@ -5,7 +5,9 @@
 //! | `mod` | the handle, what it shares, its options, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `attempt` | whether an event may be appended, and what it waits for |
+//! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
+//! | `locked` | the lock while it is held, and who is woken once it is free |
 //! | `life` | claimed, left, removed, expired |
 //! | `link` | what publishers and a shard tell each other |
 //! | `watch` | readers in this process that wait for news |
@@ -15,12 +17,14 @@
 //!
 //! # Locking
 //! `inner` protects the state and who waits for it. Under it no socket is written to, nothing is logged, nothing is
-//! waited for, and no other stream's lock is taken; threads are unparked under it, which does not wait.
+//! waited for, nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
 mod heartbeat;
 mod life;
 mod link;
+mod locked;
+mod obstacle;
 mod publish;
 mod room;
 mod watch;
@@ -44,6 +48,7 @@ use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
 pub(crate) use self::life::{Claim, Expired};
 pub(crate) use self::link::Link;
+pub(crate) use self::locked::Locked;
 pub use self::publish::Publishing;
 use self::room::Room;
 use self::watch::Watchers;
@@ -51,7 +56,7 @@ pub use self::watch::{Wakeups, Watch};
 use crate::clock::coarse_ms;
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Mutex;
 
 /// A stream; a handle, cheap to clone.
 #[derive(Clone)]
@@ -105,8 +110,10 @@ pub(crate) enum Want {
     Nothing,
     /// That shards offer what was appended.
     Offers,
-    /// That nobody is owed anything below this position, the oldest once its event is appended.
+    /// That nobody is owed anything below this position.
     Floors(Position),
+    /// To be told as soon as the shards have looked whether anybody is in its way.
+    Answer,
 }
 
 impl Want {
@@ -150,10 +157,8 @@ impl Stream {
         let first = inner.state.log().first();
         self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
         self.retune();
-        if let Some(room) = inner.room() {
-            // A longer history has room at once.
-            room.wake_first();
-        }
+        // A longer history has room at once.
+        inner.wake_next();
         drop(inner);
         self.tell_shards();
         self.notify_directory();
@@ -207,8 +212,12 @@ impl Stream {
         Arc::ptr_eq(&self.0.delivery, delivery)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.inner.lock()
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked::new(self, self.0.inner.lock())
+    }
+
+    fn try_lock(&self) -> Option<Locked<'_>> {
+        self.0.inner.try_lock().map(|inner| Locked::new(self, inner))
     }
 
     /// Whether somebody holds the lock, for assertions.
@@ -238,9 +247,7 @@ impl Stream {
     /// Wakes everything that waits for this stream: the server is closing.
     pub(crate) fn wake_all(&self) {
         let mut inner = self.lock();
-        if let Some(room) = inner.room() {
-            room.wake_all();
-        }
+        inner.wake_all();
         let listening = inner.listening();
         drop(inner);
         self.announce(listening);

@@ -12,10 +12,10 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
 use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, with_scratch};
-use super::{Inner, Stream};
+use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
-use crate::sync::{MutexGuard, park_timeout};
+use crate::sync::park_timeout;
 
 thread_local! {
     /// What this thread has waited for sockets in the last minute, in all streams of each server, known by its delivery.
@@ -39,7 +39,7 @@ impl Stream {
     /// Publishes without ever waiting: [`PublishError::WouldWait`] where it would have to.
     pub fn try_publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
         let event = event::check(event)?;
-        let Some(mut inner) = self.0.inner.try_lock() else { return Err(PublishError::WouldWait) };
+        let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
         let published = Attempt::new(&event, Role::Ordinary, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
@@ -79,9 +79,7 @@ impl Stream {
 
     /// Something that publishers wait for has happened.
     pub(crate) fn wake_publisher(&self) {
-        if let Some(room) = self.lock().room() {
-            room.wake_first();
-        }
+        self.lock().wake_next();
     }
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
@@ -101,7 +99,7 @@ impl Stream {
     }
 
     /// Lets the stream go and tells everybody who waits for news.
-    pub(crate) fn finish_publish(&self, mut inner: MutexGuard<'_, Inner>) {
+    pub(crate) fn finish_publish(&self, mut inner: Locked<'_>) {
         self.touch(clock::coarse_ms());
         let listening = inner.listening();
         drop(inner);
@@ -122,7 +120,8 @@ impl<'a> Publishing<'a> {
         Self { stream, attempt: Attempt::new(&event, role, caller), began: None }
     }
 
-    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet.
+    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
+    /// others that publish into the stream go before one that is away for more than 10 ms.
     pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
         let stream = self.stream;
         let mut inner = stream.lock();
@@ -140,21 +139,27 @@ impl<'a> Publishing<'a> {
         loop {
             let now = clock::now();
             let attempt = &mut self.attempt;
-            let outcome =
-                match with_account(&stream.0.delivery, now, |account| attempt.step(stream, &mut inner, now, account)) {
-                    Ok(Progress::Wait(_)) if now >= until => return None,
-                    Ok(Progress::Wait(at)) => {
-                        drop(inner);
-                        park_timeout(Duration::from_micros(at.min(until).saturating_sub(clock::now())));
-                        inner = stream.lock();
-                        continue;
-                    }
-                    Ok(Progress::Published(published)) => {
-                        self.appended(inner);
-                        Ok(published)
-                    }
-                    Err(error) => Err(error),
-                };
+            let progress = with_account(&stream.0.delivery, now, |account| {
+                let progress = attempt.step(stream, &mut inner, now, account);
+                if matches!(progress, Ok(Progress::Wait(_))) && now >= until {
+                    attempt.step_aside(stream, &mut inner, now, account);
+                }
+                progress
+            });
+            let outcome = match progress {
+                Ok(Progress::Wait(_)) if now >= until => return None,
+                Ok(Progress::Wait(at)) => {
+                    drop(inner);
+                    park_timeout(Duration::from_micros(at.min(until).saturating_sub(clock::now())));
+                    inner = stream.lock();
+                    continue;
+                }
+                Ok(Progress::Published(published)) => {
+                    self.appended(inner);
+                    Ok(published)
+                }
+                Err(error) => Err(error),
+            };
             let waits = &stream.0.delivery.waits;
             let waited = self.began.map_or(0, |began| clock::now().saturating_sub(began));
             waits.count.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +168,7 @@ impl<'a> Publishing<'a> {
         }
     }
 
-    fn appended(&self, inner: MutexGuard<'_, Inner>) {
+    fn appended(&self, inner: Locked<'_>) {
         self.stream.finish_publish(inner);
         if self.attempt.role() == Role::Terminal {
             self.stream.notify_directory();

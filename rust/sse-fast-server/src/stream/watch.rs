@@ -139,6 +139,13 @@ impl Wakeups {
     }
 }
 
+impl Drop for Wakeups {
+    fn drop(&mut self) {
+        // Watchings that outlive it leave nothing here.
+        self.mailbox.close();
+    }
+}
+
 impl AsFd for Wakeups {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readable.as_fd()

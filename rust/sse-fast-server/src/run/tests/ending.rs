@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// A child that ignores SIGTERM and says so before it waits.
-const STUBBORN: &str = "import signal,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-    print('SSE_EVENT:event: READY\\nSSE_EVENT:data: 1\\nSSE_EVENT:')\ntime.sleep(60)";
+/// A child that ignores SIGTERM and says so before it waits. A shell, because it does so within milliseconds of its
+/// start; what is ignored stays so in the program that takes its place.
+const STUBBORN: &str =
+    "trap '' TERM; echo SSE_EVENT:event: READY; echo SSE_EVENT:data: 1; echo SSE_EVENT:; exec sleep 60";
 
 #[test]
 fn the_last_line_of_a_child_that_exits_at_once_arrives() {
@@ -121,8 +122,9 @@ fn without_time_to_drain_the_childs_own_output_still_arrives() {
 #[test]
 fn a_timeout_ends_a_child_that_ignores_sigterm() {
     let limits =
-        RunSpec { timeout: Some(Duration::from_millis(700)), grace: Duration::from_millis(100), ..python(STUBBORN) };
+        RunSpec { timeout: Some(Duration::from_millis(700)), grace: Duration::from_millis(100), ..sh(STUBBORN) };
     let (run, recorder) = start(&limits);
+    assert_eq!(recorder.events(), pairs(&[("READY", "1")]), "it ignored SIGTERM before it was sent");
     let end = recorder.end();
     assert_eq!((&end["timeout"], &end["timeout_s"], &end["signal"]), (&true.into(), &0.7.into(), &"SIGKILL".into()));
     assert_eq!(run.poll(), Some(-9));
@@ -131,18 +133,23 @@ fn a_timeout_ends_a_child_that_ignores_sigterm() {
 
 #[test]
 fn a_child_may_still_say_what_happened_in_its_grace() {
-    let script = "import os,signal,sys,time\n\
-        shell = os.getppid()\n\
-        def stop(*_):\n\
-        \x20 while os.getppid() == shell: time.sleep(0.001)\n\
-        \x20 time.sleep(0.3)  # tidying up\n\
-        \x20 print('SSE_EVENT:event: TIMEOUT\\nSSE_EVENT:data: \"gave up\"\\nSSE_EVENT:')\n\
-        \x20 sys.exit(4)\n\
-        signal.signal(signal.SIGTERM, stop)\ntime.sleep(60)";
+    // It speaks when it is told to through a pipe with a name, whose place it publishes.
+    let script = "place=$(mktemp -d); mkfifo $place/tell; exec 3<>$place/tell; trap : TERM\n\
+        printf 'SSE_EVENT:event: READY\nSSE_EVENT:data: %s\nSSE_EVENT:\n' $place\n\
+        until read -r told <&3; do :; done\n\
+        printf 'SSE_EVENT:event: TIMEOUT\nSSE_EVENT:data: \"gave up\"\nSSE_EVENT:\n'\n\
+        rm -r $place; exit 4";
     // The shell dies of the same SIGTERM at once; its child must have its grace all the same.
-    let shell = spec(&["sh", "-c", "python3 -c \"$0\" & wait", script]);
-    let (_, recorder) = start(&RunSpec { timeout: Some(Duration::from_millis(1500)), drain: Duration::ZERO, ..shell });
-    assert_eq!(recorder.events(), pairs(&[("TIMEOUT", "\"gave up\"")]));
+    let shell = spec(&["sh", "-c", "sh -c \"$0\" & wait", script]);
+    let limits = RunSpec { timeout: Some(Duration::from_secs(1)), drain: Duration::ZERO, ..shell };
+    let (run, recorder) = start(&limits);
+    recorder.wait_for_event("READY");
+    assert_eq!(run.wait(Some(DEADLINE)), Some(-15));
+    // What must not come has no condition that could be awaited: an engine that gave no grace would end the run at once.
+    assert!(!run.wait_ended(Some(Duration::from_millis(300))));
+    let place = recorder.state.lock().events[0].1.clone();
+    std::fs::write(format!("{place}/tell"), "now\n").unwrap();
+    assert_eq!(recorder.events()[1..], pairs(&[("TIMEOUT", "\"gave up\"")]));
     let end = recorder.end();
     assert_eq!((&end["signal"], &end["result"], &end["timeout"]), (&"SIGTERM".into(), &"gave up".into(), &true.into()));
 }
@@ -153,7 +160,7 @@ fn shutdown_ends_all_runs_with_terminal_events_and_starts_none() {
     let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
     for (number, recorder) in recorders.iter().enumerate() {
         let ready = sh("echo SSE_EVENT:event: READY; echo SSE_EVENT:; exec sleep 60");
-        let spec = if number == 0 { python(STUBBORN) } else { ready };
+        let spec = if number == 0 { sh(STUBBORN) } else { ready };
         runs.start(&spec, Arc::<Recorder>::clone(recorder) as Arc<dyn EventSink>).unwrap();
     }
     for recorder in &recorders {
@@ -205,6 +212,7 @@ fn the_terminal_event_has_its_fields_in_one_order() {
 #[test]
 fn two_hundred_runs_at_once_all_end_with_their_result() {
     let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
+    // Publishing is slow, so that runs end while others still publish.
     let recorders: Vec<_> = (0..200)
         .map(|number| {
             let recorder = Arc::new(Recorder { takes: Duration::from_millis(20), ..Recorder::default() });

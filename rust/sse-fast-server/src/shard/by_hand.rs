@@ -1,0 +1,141 @@
+//! A shard that tests step by hand, on sockets that take what there is room for.
+//!
+//! Owns: the sockets and the stage. Must not know: what a test is about. The simulation has larger ones; these are for what
+//! it draws too seldom, and for single numbers.
+#![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sse_fast_core::budget::Micros;
+use sse_fast_core::event::NewEvent;
+use sse_fast_core::frame::Framing;
+use sse_fast_core::id::Epoch;
+use sse_fast_core::options::StreamOptions;
+
+use super::machine::{Next, Pacing, Settings, Shard};
+use super::net::{Net, Ready, Sink, Token};
+use super::{Arrival, ShardHandle};
+use crate::delivery::{Delivery, Patience};
+use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::stream::Stream;
+
+struct Quiet;
+
+impl Wake for Quiet {
+    fn wake(&self) {}
+}
+
+/// A socket that takes as many bytes as there is room for.
+#[derive(Clone, Default)]
+pub(super) struct Socket(pub(super) Rc<RefCell<Wire>>);
+
+#[derive(Default)]
+pub(super) struct Wire {
+    pub(super) room: usize,
+    pub(super) taken: Vec<u8>,
+    pub(super) is_shut: bool,
+    token: Option<Token>,
+}
+
+impl Sink for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        let taken = bytes.len().min(wire.room);
+        wire.room -= taken;
+        wire.taken.extend_from_slice(&bytes[..taken]);
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn shut(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().is_shut = true;
+        Ok(())
+    }
+
+    fn take_error(&self) -> Option<io::Error> {
+        None
+    }
+}
+
+pub(super) struct Memory;
+
+impl Net for Memory {
+    type Socket = Socket;
+
+    fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
+        socket.0.borrow_mut().token = Some(token);
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &mut Socket) {}
+}
+
+/// A shard, what reaches it, and the time.
+pub(super) struct Stage {
+    handle: ShardHandle<Socket>,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) shard: Shard<Memory>,
+    pub(super) now: Micros,
+}
+
+impl Stage {
+    pub(super) fn new(pacing: Pacing, patience: Patience) -> Self {
+        let handle = ShardHandle::new(&Latch::new(Quiet));
+        let notices = Mailbox::new(&Latch::new(Quiet));
+        let delivery = Arc::new(Delivery::new(Box::new([handle.doorbell()]), notices, patience));
+        let settings = Settings { stall_timeout: Duration::from_secs(30), patience, pacing };
+        let shard = Shard::new(handle.clone(), 0, Memory, settings, 1_000_000);
+        Self { handle, delivery, shard, now: 1_000_000 }
+    }
+
+    pub(super) fn stream(&self, name: &str, options: StreamOptions) -> Stream {
+        Stream::new(name, Epoch(1), &self.delivery, Arc::new(options))
+    }
+
+    /// A reader of the stream; its socket takes `room` bytes beside the head.
+    pub(super) fn subscribe(&self, stream: &Stream, framing: Framing, room: usize) -> Socket {
+        let socket = Socket::default();
+        socket.0.borrow_mut().room = HEAD.len() + room;
+        let claim = stream.claim().expect("an open stream");
+        let arrival = Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec() };
+        assert!(self.handle.subscribe(arrival).is_ok());
+        self.handle.ring();
+        socket
+    }
+
+    /// A step some time later, in which the poll says that these sockets take bytes.
+    pub(super) fn step(&mut self, micros: Micros, writable: &[&Socket]) -> Next {
+        self.now += micros;
+        let ready = writable.iter().filter_map(|socket| socket.0.borrow().token).map(|token| Ready {
+            token,
+            readable: false,
+            writable: true,
+            broken: false,
+        });
+        let ready: Vec<_> = ready.collect();
+        self.shard.step(self.now, ready.into_iter())
+    }
+
+    /// What publishers have waited for each connection.
+    pub(super) fn charged(&self) -> impl Iterator<Item = Micros> {
+        let accounts = self.shard.connections.iter().filter_map(|(_, connection)| connection.account.as_ref());
+        accounts.map(|account| account.spent.within_a_minute(self.now))
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.shard.connections.len()
+    }
+}
+
+pub(super) const HEAD: &[u8] = b"HEAD\r\n\r\n";
+
+pub(super) fn publish(stream: &Stream, data: &[u8]) {
+    stream.publish(&NewEvent { data, ..NewEvent::default() }).expect("published");
+}
