@@ -3,7 +3,7 @@
 //! Owns: attempts that wait, and what their waiting cost: time that passes while a stream waits for sockets is charged to
 //! everybody in its queue, and the engine's accounts must say the same. Checked here: publishers append in the order they
 //! came; a call pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is
-//! the oracle's.
+//! the oracle's. Threads that wait do something else now and then, and may publish there.
 
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::delivery::Patience;
 use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
 
 const MINUTE: Micros = 60_000_000;
+
+/// How long the place is kept of one whose thread does something else.
+const KEPT: Micros = 10_000;
 
 /// A publisher that waits.
 pub(super) struct Waiting {
@@ -32,6 +35,10 @@ pub(super) struct Waiting {
     booked: Micros,
     /// How late those were who should have ended that: it pays so much more than it may.
     late: Micros,
+    /// Since when its thread does something else.
+    away: Option<Micros>,
+    /// It was away for longer than its place is kept: others may have gone before it.
+    was_passed: bool,
 }
 
 impl Waiting {
@@ -94,10 +101,9 @@ impl Publishers {
         is_last: bool,
         now: Micros,
     ) {
-        if stream.is_complete()
-            || stream.stream.is_closed()
-            || self.waiting.iter().any(|other| other.account == account)
-        {
+        // A thread that waits may publish only where it does something else.
+        let waits = self.waiting.iter().any(|other| other.account == account && other.away.is_none());
+        if stream.is_complete() || stream.stream.is_closed() || waits {
             return;
         }
         let serial = stream.next_serial;
@@ -111,8 +117,20 @@ impl Publishers {
         let handle = stream.stream.clone();
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
-        let mut waiting =
-            Waiting { stream: at, account, serial, publish, attempt, role, until: now, paid: 0, booked: 0, late: 0 };
+        let mut waiting = Waiting {
+            stream: at,
+            account,
+            serial,
+            publish,
+            attempt,
+            role,
+            until: now,
+            paid: 0,
+            booked: 0,
+            late: 0,
+            away: None,
+            was_passed: false,
+        };
         let step = match at_once {
             Some(published) => Ok(Progress::Published(published)),
             None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].spent),
@@ -129,6 +147,58 @@ impl Publishers {
             Err(PublishError::LoopWouldWait { .. }) => self.check_refused(account),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The publisher of a stream that is next of those that are not away, and whether one that is away is still waited for.
+    pub(super) fn next_of(&self, stream: usize, now: Micros) -> Option<(&Waiting, bool)> {
+        let mut queue = self.waiting.iter().filter(|waiting| waiting.stream == stream);
+        let mut is_kept = false;
+        let next = queue.find(|waiting| {
+            is_kept |= waiting.away.is_some_and(|since| now < since + KEPT);
+            waiting.away.is_none()
+        });
+        next.map(|next| (next, is_kept))
+    }
+
+    /// When publishers look again by themselves.
+    pub(super) fn looks(&self) -> impl Iterator<Item = Micros> + '_ {
+        self.waiting.iter().filter(|waiting| waiting.away.is_none()).map(|waiting| waiting.until)
+    }
+
+    /// What an account's thread does last of all that waits.
+    fn innermost(&mut self, account: usize) -> Option<usize> {
+        self.waiting.iter().rposition(|waiting| waiting.account == account)
+    }
+
+    /// A thread that waits does something else.
+    pub(super) fn step_aside(&mut self, streams: &[SimStream], account: usize, now: Micros) {
+        let Some(at) = self.innermost(account).filter(|&at| self.waiting[at].away.is_none()) else { return };
+        let waiting = &mut self.waiting[at];
+        waiting.away = Some(now);
+        let handle = &streams[waiting.stream].stream;
+        let spent = &mut self.accounts[account].spent;
+        let before = spent.within_a_minute(now);
+        waiting.attempt.step_aside(handle, &mut handle.lock(), now, spent);
+        waiting.booked += spent.within_a_minute(now) - before;
+    }
+
+    /// It is back, and looks.
+    pub(super) fn come_back(&mut self, account: usize, now: Micros) {
+        let Some(at) = self.innermost(account) else { return };
+        let waiting = &mut self.waiting[at];
+        if let Some(since) = waiting.away.take() {
+            waiting.was_passed |= now >= since + KEPT;
+            waiting.until = now;
+        }
+    }
+
+    /// Everybody comes back who can; says whether anybody was away.
+    pub(super) fn all_come_back(&mut self, now: Micros) -> bool {
+        let was_away = self.waiting.iter().any(|waiting| waiting.away.is_some());
+        for account in 0..self.accounts.len() {
+            self.come_back(account, now);
+        }
+        was_away
     }
 
     /// What an account has paid in the last minute.
@@ -153,7 +223,7 @@ impl Publishers {
         while std::mem::take(&mut again) {
             let mut still = Vec::new();
             for mut waiting in std::mem::take(&mut self.waiting) {
-                if lazily && now < waiting.until {
+                if waiting.away.is_some() || lazily && now < waiting.until {
                     still.push(waiting);
                     continue;
                 }
@@ -181,8 +251,7 @@ impl Publishers {
                     Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
                     Err(error) => panic!("{error}"),
                 }
-                let is_limited = self.patience != Patience::Lossless;
-                assert!(!is_limited || waiting.booked == waiting.paid, "it waited {}", waiting.told());
+                assert!(waiting.booked == waiting.paid, "it waited {}", waiting.told());
                 // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
                 if !self.loses_wakeups {
                     self.check_paid(&waiting, now);
@@ -195,7 +264,7 @@ impl Publishers {
 
     /// Time has passed while a stream's publishers waited for sockets: all of them pay.
     pub(super) fn charge(&mut self, stream: usize, now: Micros, micros: Micros) {
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == stream) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == stream && waiting.away.is_none()) {
             waiting.paid += micros;
             self.accounts[waiting.account].paid.add(now, micros);
         }
@@ -204,8 +273,8 @@ impl Publishers {
     /// The first of a stream's publishers looks later than it wanted to: that is no fault of theirs.
     fn count_late(&mut self, streams: &mut [SimStream], now: Micros) {
         for (at, stream) in streams.iter_mut().enumerate() {
-            let first = self.waiting.iter().find(|waiting| waiting.stream == at);
-            let Some(late) = first.and_then(|first| now.checked_sub(first.until)).filter(|late| *late > 0) else {
+            let next = self.next_of(at, now).filter(|_| stream.stream.lock().is_paying());
+            let Some(late) = next.and_then(|(next, _)| now.checked_sub(next.until)).filter(|late| *late > 0) else {
                 continue;
             };
             stream.late.add(now, late);
@@ -228,8 +297,9 @@ impl Publishers {
 
     fn appended(waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
         let (serial, publish) = (waiting.serial, &waiting.publish);
-        assert!(serial > stream.last_serial, "publishers append in the order they came");
-        stream.last_serial = serial;
+        let in_order = serial > stream.last_serial || waiting.was_passed;
+        assert!(in_order, "publishers append in the order they came");
+        stream.last_serial = stream.last_serial.max(serial);
         let position = stream.all.newest() + 1;
         let event = stream.all.published(serial, position, publish);
         let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));

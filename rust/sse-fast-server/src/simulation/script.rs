@@ -60,6 +60,13 @@ pub(super) enum Action {
     Fail {
         shard: usize,
     },
+    /// A thread that waits does something else.
+    StepAside {
+        account: usize,
+    },
+    ComeBack {
+        account: usize,
+    },
     ReadInside {
         stream: usize,
         count: usize,
@@ -177,7 +184,11 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         58..70 => Action::Read { client, bytes: random.pick(&[1, 7, 40, 200, 5000, usize::MAX]) },
         70..74 => Action::NextTakes { client, bytes: random.pick(&[0, 1, 3, 10, 30, 60]) },
         74..77 => Action::Repeat { shard, ago: random.between(0, 12) },
-        77 if random.percent(8) => Action::Fail { shard },
+        77 => match random.between(0, 12) {
+            0 => Action::Fail { shard },
+            1..6 => Action::StepAside { account: random.between(0, setup.accounts) },
+            _ => Action::ComeBack { account: random.between(0, setup.accounts) },
+        },
         78..81 => Action::ReadInside { stream, count: random.between(1, 9) },
         81..89 => Action::Step { shard },
         89..94 => Action::Settle,
@@ -303,6 +314,13 @@ impl World {
             }
             Action::Repeat { shard, ago } => self.repeat(*shard, *ago),
             Action::Fail { shard } => self.fail(*shard),
+            Action::StepAside { account } => {
+                self.stage.publishers.borrow_mut().step_aside(&self.stage.streams.borrow(), *account, self.now());
+            }
+            Action::ComeBack { account } => {
+                self.stage.publishers.borrow_mut().come_back(*account, self.now());
+                self.stage.step_publishers(self.setup.lazily);
+            }
             Action::ReadInside { stream, count } => self.read_inside(*stream, *count),
             Action::Step { shard } => {
                 self.step(*shard);
@@ -341,6 +359,9 @@ impl World {
         for at in 0..self.clients.len() {
             self.unblock(at);
         }
+        while self.calls_back_publishers() {
+            self.advance(1500 * MS);
+        }
         // Where wake-ups are lost each publisher looks again by itself, one after the other.
         self.advance(1500 * MS);
         for _ in 0..if self.setup.lazily { 30 } else { 0 } {
@@ -368,6 +389,13 @@ impl World {
         // Whom we shut is waited for a little.
         self.advance(4 * SECOND);
         self.check_nothing_is_left();
+    }
+
+    /// Every thread that does something else comes back, one call within another at a time; says whether any did.
+    fn calls_back_publishers(&mut self) -> bool {
+        let was_away = self.stage.publishers.borrow_mut().all_come_back(self.now());
+        self.stage.step_publishers(self.setup.lazily);
+        was_away
     }
 
     /// Everybody who came has everything: over a connection, or with the end of its stream.
@@ -399,6 +427,7 @@ impl World {
             assert!(client.wire.is_none(), "everybody was given the end, or cut");
         }
         assert!(self.shards.iter().all(|shard| shard.shard.is_none()), "every shard has stopped");
+        while self.calls_back_publishers() {}
         assert!(self.stage.publishers.borrow().waiting.is_empty(), "publishers are told that the server is closed");
         self.read_all_inside();
         self.check_nothing_is_left();

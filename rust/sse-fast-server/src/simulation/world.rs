@@ -436,7 +436,7 @@ impl World {
                 _ => None,
             });
             let publishers = self.stage.publishers.borrow();
-            let next = due.chain(publishers.waiting.iter().map(|waiting| waiting.until)).fold(until, Micros::min);
+            let next = due.chain(publishers.looks()).fold(until, Micros::min);
             drop(publishers);
             self.pass(next.max(self.now() + 1) - self.now());
         }
