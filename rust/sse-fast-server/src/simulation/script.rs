@@ -152,11 +152,14 @@ fn deed(random: &mut Random, setup: &Setup, subject: Subject) -> Deed {
 
 fn patch(random: &mut Random) -> StreamPatch {
     let mut patch = StreamPatch::default();
-    match random.between(0, 5) {
+    match random.between(0, 8) {
         0 => patch.history = Some(random.between(1, 20)),
         1 => patch.history_bytes = Some(random.between(60, 3000)),
         2 => patch.max_lag = Some(random.between(1, 12) as u64),
         3 => patch.on_lag = Some(random.pick(&[OnLag::Skip, OnLag::Latest, OnLag::Disconnect])),
+        4 => patch.start = Some(random.pick(&[Start::New, Start::Last, Start::All])),
+        5 => patch.retry = Some(random.percent(50).then_some(Duration::from_secs(2))),
+        6 => patch.heartbeat_event = Some(random.percent(50).then(|| BEAT.to_owned())),
         _ => patch.heartbeat = Some(random.pick(&[Some(100), Some(500), Some(9000), None]).map(Duration::from_millis)),
     }
     patch
