@@ -1,7 +1,7 @@
 //! What happens in a world, drawn from a seed.
 //!
-//! Owns: the actions, how often each is drawn, and how a script ends. Must not know: what must hold. A script is drawn whole
-//! before it runs, so that it can be shortened and run again. Long: every action stands beside its odds.
+//! Owns: the actions, and how often each is drawn. Must not know: how a script is played, what must hold. A script is drawn
+//! whole before it runs, so that it can be shortened and run again. Changes together with `play`.
 
 use std::time::Duration;
 
@@ -11,10 +11,9 @@ use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use sse_fast_oracle::content::Publish;
 
 use super::client::BEAT;
-use super::inside::InProcess;
 use super::random::Random;
 use super::stage::Deed;
-use super::world::{MS, SECOND, Setup, World};
+use super::world::{MS, SECOND, Setup};
 use crate::delivery::Patience;
 
 #[derive(Clone, Debug)]
@@ -259,187 +258,5 @@ impl Script {
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
         Self { setup, clients, actions, drains }
-    }
-
-    /// Runs it; panics where a law is broken.
-    pub(super) fn run(&self) -> World {
-        let mut world = World::new(self.setup.clone());
-        for &(framing, capacity, name) in &self.clients {
-            world.add_client(framing, capacity, name);
-        }
-        for action in &self.actions {
-            world.take(action);
-        }
-        world.finish(self.drains);
-        world
-    }
-}
-
-impl World {
-    fn live_deed(&mut self, deed: &Deed) -> Deed {
-        let mut deed = deed.clone();
-        match &mut deed {
-            Deed::Publish { stream, .. }
-            | Deed::End { stream, .. }
-            | Deed::Remove { stream }
-            | Deed::Snapshot { stream }
-            | Deed::Configure { stream, .. }
-            | Deed::Override { stream, .. }
-            | Deed::EndOverride { stream, .. }
-            | Deed::Expire { stream } => *stream = self.live(*stream),
-        }
-        deed
-    }
-
-    fn take(&mut self, action: &Action) {
-        match action {
-            Action::Deed(deed) => {
-                let deed = self.live_deed(deed);
-                self.act(&deed);
-            }
-            Action::Between(writes, deed) => {
-                let deed = self.live_deed(deed);
-                self.stage.later(*writes, deed);
-            }
-            Action::Connect { client, shard, early } => self.connect(*client, None, *shard, *early),
-            Action::ConnectFromElsewhere { client, shard } => {
-                self.connect(*client, Some(Some("elsewhere-7")), *shard, false);
-            }
-            Action::Answer { client, from_elsewhere } => self.answer(*client, from_elsewhere.then_some("elsewhere-7")),
-            Action::HalfClose { client } => self.half_close(*client),
-            Action::Say { client, bytes } => self.say(*client, *bytes),
-            Action::Leave { client } => self.leave(*client),
-            Action::Read { client, bytes } => self.read(*client, *bytes),
-            Action::NextTakes { client, bytes } => {
-                if let Some(wire) = &self.clients[*client].wire {
-                    wire.borrow_mut().next_takes = Some(*bytes);
-                }
-            }
-            Action::Repeat { shard, ago } => self.repeat(*shard, *ago),
-            Action::Fail { shard } => self.fail(*shard),
-            Action::StepAside { account } => {
-                self.stage.publishers.borrow_mut().step_aside(&self.stage.streams.borrow(), *account, self.now());
-            }
-            Action::ComeBack { account } => {
-                self.stage.publishers.borrow_mut().come_back(*account, self.now());
-                self.stage.step_publishers(self.setup.lazily);
-            }
-            Action::ReadInside { stream, count } => self.read_inside(*stream, *count),
-            Action::Step { shard } => {
-                self.step(*shard);
-                self.stage.step_publishers(self.setup.lazily);
-            }
-            Action::Settle => self.settle(),
-            Action::Wait { micros } => self.advance(*micros),
-            Action::Jam { micros } => self.jam(*micros),
-        }
-    }
-
-    fn read_inside(&mut self, name: usize, count: usize) {
-        let stream = self.live(name);
-        if !self.inside.iter().any(|inside| inside.stream == stream) {
-            self.inside.extend(InProcess::new(&self.stage, stream));
-        }
-        for inside in self.inside.iter_mut().filter(|inside| inside.stream == stream) {
-            inside.read(&self.stage, count);
-        }
-    }
-
-    /// Every reader in the process reads to the newest.
-    fn read_all_inside(&mut self) {
-        for inside in &mut self.inside {
-            assert!(inside.read(&self.stage, 100_000), "it comes to the newest");
-        }
-    }
-
-    /// Everybody takes everything; then the server closes, or everybody leaves.
-    pub(super) fn finish(&mut self, drains: Option<Micros>) {
-        self.settle();
-        if let Some(drain) = drains.filter(|drain| *drain < SECOND) {
-            // With whatever is full: who takes bytes gets everything, the others are cut in time.
-            return self.close(drain);
-        }
-        for at in 0..self.clients.len() {
-            self.unblock(at);
-        }
-        while self.calls_back_publishers() {
-            self.advance(1500 * MS);
-        }
-        // Where wake-ups are lost each publisher looks again by itself, one after the other.
-        self.advance(1500 * MS);
-        for _ in 0..if self.setup.lazily { 30 } else { 0 } {
-            self.advance(SECOND);
-        }
-        assert!(self.stage.publishers.borrow().waiting.is_empty(), "nobody is left to wait for");
-        for _ in 0..3 {
-            for at in 0..self.clients.len() {
-                if self.clients[at].early.is_some() {
-                    self.answer(at, None);
-                }
-                let shard = (0..self.shards.len()).find(|&shard| self.shards[shard].shard.is_some());
-                if let Some(shard) = shard {
-                    self.connect(at, None, shard, false);
-                }
-            }
-            self.settle();
-        }
-        self.check_accounts();
-        self.read_all_inside();
-        if let Some(drain) = drains {
-            return self.close(drain);
-        }
-        (0..self.clients.len()).for_each(|at| self.leave(at));
-        // Whom we shut is waited for a little.
-        self.advance(4 * SECOND);
-        self.check_nothing_is_left();
-    }
-
-    /// Every thread that does something else comes back, one call within another at a time; says whether any did.
-    fn calls_back_publishers(&mut self) -> bool {
-        let was_away = self.stage.publishers.borrow_mut().all_come_back(self.now());
-        self.stage.step_publishers(self.setup.lazily);
-        was_away
-    }
-
-    /// Everybody who came has everything: over a connection, or with the end of its stream.
-    fn check_accounts(&self) {
-        let streams = self.stage.streams.borrow();
-        let lives = self.shards.iter().any(|shard| shard.shard.is_some());
-        for client in self.clients.iter().filter(|_| lives) {
-            assert!(client.finished || client.wire.is_some(), "a client was left without an answer");
-            let Some(stream) = client.stream().filter(|_| !client.finished) else { continue };
-            let is_silent = client.moves.back().is_some_and(super::stage::Opened::expected_is_silent);
-            assert!(client.early.is_none() || is_silent, "its handler has answered");
-            assert!(client.parser.is_between_events(), "what was begun is ended");
-            if client.early.is_none() {
-                client.reader.check_account(streams[stream].all.newest());
-            }
-        }
-    }
-
-    fn close(&mut self, drain: Micros) {
-        // Nothing is lost of the wake-up that tells publishers.
-        self.setup.lazily = false;
-        self.drain(drain);
-        self.advance(drain);
-        for at in 0..self.clients.len() {
-            self.read(at, usize::MAX);
-        }
-        self.settle();
-        for client in &self.clients {
-            assert!(client.wire.is_none(), "everybody was given the end, or cut");
-        }
-        assert!(self.shards.iter().all(|shard| shard.shard.is_none()), "every shard has stopped");
-        while self.calls_back_publishers() {}
-        assert!(self.stage.publishers.borrow().waiting.is_empty(), "publishers are told that the server is closed");
-        self.read_all_inside();
-        self.check_nothing_is_left();
-    }
-}
-
-impl super::stage::Opened {
-    /// Whether nothing is to be seen of it before something is published.
-    fn expected_is_silent(&self) -> bool {
-        matches!(&self.expected, sse_fast_oracle::everything::Expected::Items { items, .. } if items.is_empty())
     }
 }
