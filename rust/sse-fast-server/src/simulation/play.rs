@@ -70,6 +70,10 @@ impl World {
             Action::StepAside { account } => {
                 self.stage.publishers.borrow_mut().step_aside(&self.stage.streams.borrow(), *account, self.now());
             }
+            Action::GiveUp { account } => {
+                let now = self.now();
+                self.stage.publishers.borrow_mut().give_up(&self.stage.streams.borrow(), *account, now);
+            }
             Action::ComeBack { account } => {
                 self.stage.publishers.borrow_mut().come_back(*account, self.now());
                 self.stage.step_publishers(self.setup.lazily);

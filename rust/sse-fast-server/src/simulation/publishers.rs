@@ -192,6 +192,18 @@ impl Publishers {
         }
     }
 
+    /// A thread gives up what it does last: nothing is published, and it has paid for its wait.
+    pub(super) fn give_up(&mut self, streams: &[SimStream], account: usize, now: Micros) {
+        let Some(at) = self.innermost(account) else { return };
+        let mut waiting = self.waiting.remove(at);
+        let handle = &streams[waiting.stream].stream;
+        let spent = &mut self.accounts[account].spent;
+        let before = spent.within_a_minute(now);
+        waiting.attempt.leave(handle, &mut handle.lock(), now, spent);
+        waiting.booked += spent.within_a_minute(now) - before;
+        self.check_paid(&waiting, now);
+    }
+
     /// Everybody comes back who can; says whether anybody was away.
     pub(super) fn all_come_back(&mut self, now: Micros) -> bool {
         let was_away = self.waiting.iter().any(|waiting| waiting.away.is_some());
@@ -251,11 +263,7 @@ impl Publishers {
                     Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
                     Err(error) => panic!("{error}"),
                 }
-                assert!(waiting.booked == waiting.paid, "it waited {}", waiting.told());
-                // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
-                if !self.loses_wakeups {
-                    self.check_paid(&waiting, now);
-                }
+                self.check_paid(&waiting, now);
                 again = true;
             }
             self.waiting.append(&mut still);
@@ -286,7 +294,12 @@ impl Publishers {
     }
 
     fn check_paid(&self, waiting: &Waiting, now: Micros) {
+        assert!(waiting.booked == waiting.paid, "it waited {}", waiting.told());
+        // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
         let Patience::Within(limit) = self.patience else { return };
+        if self.loses_wakeups {
+            return;
+        }
         let Waiting { paid, late, .. } = *waiting;
         assert!(paid <= limit / 2 + late, "one call paid {paid} of {limit}");
         assert!(paid == 0 || self.caller(waiting.account) == Caller::Thread, "a loop's thread waits for no socket");

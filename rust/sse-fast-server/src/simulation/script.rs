@@ -66,6 +66,10 @@ pub(super) enum Action {
     ComeBack {
         account: usize,
     },
+    /// It publishes nothing.
+    GiveUp {
+        account: usize,
+    },
     ReadInside {
         stream: usize,
         count: usize,
@@ -188,7 +192,8 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         74..77 => Action::Repeat { shard, ago: random.between(0, 12) },
         77 => match random.between(0, 12) {
             0 => Action::Fail { shard },
-            1..6 => Action::StepAside { account: random.between(0, setup.accounts) },
+            1 | 2 => Action::GiveUp { account: random.between(0, setup.accounts) },
+            3..7 => Action::StepAside { account: random.between(0, setup.accounts) },
             _ => Action::ComeBack { account: random.between(0, setup.accounts) },
         },
         78..81 => Action::ReadInside { stream, count: random.between(1, 9) },
