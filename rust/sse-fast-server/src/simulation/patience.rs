@@ -84,8 +84,7 @@ fn a_publishing_thread_pays_w_at_most_over_all_its_streams() {
     let began = world.now();
     for _ in 0..4 {
         for stream in 0..6 {
-            let Deed::Publish { publish, .. } = publish(0, 100) else { unreachable!() };
-            world.act(&Deed::Publish { stream, account: 0, publish });
+            world.act(&Deed { stream, ..publish(0, 100) });
             // Held against its account by `publishers`.
             world.wait_for_publishers();
         }

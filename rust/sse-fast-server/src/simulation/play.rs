@@ -26,19 +26,9 @@ impl Script {
 }
 
 impl World {
+    /// A deed at the present life of its name.
     fn live_deed(&mut self, deed: &Deed) -> Deed {
-        let mut deed = deed.clone();
-        match &mut deed {
-            Deed::Publish { stream, .. }
-            | Deed::End { stream, .. }
-            | Deed::Remove { stream }
-            | Deed::Snapshot { stream }
-            | Deed::Configure { stream, .. }
-            | Deed::Override { stream, .. }
-            | Deed::EndOverride { stream, .. }
-            | Deed::Expire { stream } => *stream = self.live(*stream),
-        }
-        deed
+        Deed { stream: self.live(deed.stream), ..deed.clone() }
     }
 
     fn take(&mut self, action: &Action) {

@@ -7,7 +7,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{OnLag, StreamPatch};
 
 use super::hand::{EVERYTHING, FRAMINGS, IMPATIENT, PATIENT, POLICIES, ms, patch, publish, world};
-use super::stage::Deed;
+use super::stage::What;
 use super::world::{MS, SECOND};
 use crate::delivery::Patience;
 
@@ -135,7 +135,7 @@ fn the_terminal_event_reaches_whoever_comes_and_whoever_lags() {
         let mut world = world(&patch(4, 2, on_lag), IMPATIENT);
         let full = world.client(Framing::Chunked, 30);
         world.publish(9, 50);
-        world.act(&Deed::End { stream: 0, account: 0 });
+        world.act(&What::End { account: 0 }.on(0));
         let late = world.client(Framing::Plain, EVERYTHING);
         world.takes_all(full);
         for at in [full, late] {
@@ -156,7 +156,7 @@ fn a_snapshot_and_its_tail_are_atomic_for_one_who_comes_between() {
     let _other = world.client(Framing::Chunked, EVERYTHING);
     for _ in 0..12 {
         let at = world.add_client(Framing::Chunked, EVERYTHING, 0);
-        world.stage.later(1, Deed::Snapshot { stream: 0 });
+        world.stage.later(1, What::Snapshot.on(0));
         world.stage.later(2, publish(1, 10));
         world.connect(at, None, 0, false);
         world.publish(1, 0);
@@ -265,14 +265,14 @@ fn the_innermost_override_is_the_heartbeat_whatever_the_order_in_which_they_end(
         world.advance(seconds * SECOND + 50 * MS);
         world.clients[at].parser.comments - before
     };
-    world.act(&Deed::Override { stream: 0, every: std::time::Duration::from_secs(1) });
+    world.act(&What::Override { every: std::time::Duration::from_secs(1) }.on(0));
     assert_eq!(beats(&mut world, 4), 4);
-    world.act(&Deed::Override { stream: 0, every: std::time::Duration::from_millis(100) });
+    world.act(&What::Override { every: std::time::Duration::from_millis(100) }.on(0));
     assert!(beats(&mut world, 1) >= 9);
     assert_eq!(world.clients[at].parser.comment, ": overridden");
-    world.act(&Deed::EndOverride { stream: 0, which: 0 });
+    world.act(&What::EndOverride { which: 0 }.on(0));
     assert!(beats(&mut world, 1) >= 9, "the inner one is still in force");
-    world.act(&Deed::EndOverride { stream: 0, which: 0 });
+    world.act(&What::EndOverride { which: 0 }.on(0));
     assert_eq!(beats(&mut world, 10), 0, "fifteen seconds again");
 }
 

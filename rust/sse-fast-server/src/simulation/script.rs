@@ -12,7 +12,7 @@ use sse_fast_oracle::content::Publish;
 
 use super::client::BEAT;
 use super::random::Random;
-use super::stage::Deed;
+use super::stage::{Deed, What};
 use super::world::{MS, SECOND, Setup};
 use crate::delivery::Patience;
 
@@ -126,7 +126,7 @@ enum Subject {
 fn deed(random: &mut Random, setup: &Setup, subject: Subject) -> Deed {
     let stream = random.between(0, setup.options.len());
     let account = random.between(0, setup.accounts);
-    match random.between(0, 100) {
+    let what = match random.between(0, 100) {
         0..72 => {
             let ids = setup.options[stream].ids;
             let padding = match random.between(0, 100) {
@@ -141,16 +141,17 @@ fn deed(random: &mut Random, setup: &Setup, subject: Subject) -> Deed {
                 snapshot: random.percent(8),
                 named: random.percent(20),
             };
-            Deed::Publish { stream, account, publish }
+            What::Publish { account, publish }
         }
-        72..75 => Deed::Snapshot { stream },
-        75..83 => Deed::Configure { stream, patch: patch(random) },
-        83..90 => Deed::Override { stream, every: Duration::from_millis(random.pick(&[60, 100, 300, 2000])) },
-        90..95 => Deed::EndOverride { stream, which: random.between(0, 4) },
-        95..97 => Deed::End { stream, account },
-        97..98 => Deed::Remove { stream },
-        _ => Deed::Expire { stream },
-    }
+        72..75 => What::Snapshot,
+        75..83 => What::Configure { patch: patch(random) },
+        83..90 => What::Override { every: Duration::from_millis(random.pick(&[60, 100, 300, 2000])) },
+        90..95 => What::EndOverride { which: random.between(0, 4) },
+        95..97 => What::End { account },
+        97..98 => What::Remove,
+        _ => What::Expire,
+    };
+    what.on(stream)
 }
 
 fn patch(random: &mut Random) -> StreamPatch {
@@ -252,7 +253,7 @@ impl Script {
         if subject == Subject::Bulk {
             for _ in 0..12 {
                 let publish = Publish { padding: random.between(50_000, 120_000), ..Publish::default() };
-                actions.push(Action::Deed(Deed::Publish { stream: 0, account: 0, publish }));
+                actions.push(Action::Deed(What::Publish { account: 0, publish }.on(0)));
             }
         }
         let connects: Vec<_> = (0..clients.len())

@@ -63,17 +63,29 @@ pub(super) struct Opened {
     pub(super) retry: bool,
 }
 
-/// What other threads may do while a shard is inside a step.
+/// What other threads may do while a shard is inside a step, and with which stream.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Deed {
-    Publish { stream: usize, account: usize, publish: content::Publish },
-    End { stream: usize, account: usize },
-    Remove { stream: usize },
-    Snapshot { stream: usize },
-    Configure { stream: usize, patch: StreamPatch },
-    Override { stream: usize, every: Duration },
-    EndOverride { stream: usize, which: usize },
-    Expire { stream: usize },
+pub(super) struct Deed {
+    pub(super) stream: usize,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum What {
+    Publish { account: usize, publish: content::Publish },
+    End { account: usize },
+    Remove,
+    Snapshot,
+    Configure { patch: StreamPatch },
+    Override { every: Duration },
+    EndOverride { which: usize },
+    Expire,
+}
+
+impl What {
+    pub(super) fn on(self, stream: usize) -> Deed {
+        Deed { stream, what: self }
+    }
 }
 
 /// See the module.
@@ -197,24 +209,15 @@ impl Stage {
 
     /// Does it, where it can be done.
     pub(super) fn act(&self, deed: &Deed) {
-        let stream = match deed {
-            Deed::Publish { stream, .. }
-            | Deed::End { stream, .. }
-            | Deed::Remove { stream }
-            | Deed::Snapshot { stream }
-            | Deed::Configure { stream, .. }
-            | Deed::Override { stream, .. }
-            | Deed::EndOverride { stream, .. }
-            | Deed::Expire { stream } => *stream,
-        };
+        let (stream, what) = (deed.stream, &deed.what);
         if self.frozen.borrow().contains(&stream) {
             return;
         }
-        match deed {
-            Deed::Publish { account, publish, .. } => self.publish(stream, *account, publish, false),
-            Deed::End { account, .. } => self.publish(stream, *account, &content::Publish::default(), true),
-            Deed::Expire { .. } => self.expire(stream),
-            _ => self.streams.borrow_mut()[stream].act(deed, self.now()),
+        match what {
+            What::Publish { account, publish } => self.publish(stream, *account, publish, false),
+            What::End { account } => self.publish(stream, *account, &content::Publish::default(), true),
+            What::Expire => self.expire(stream),
+            _ => self.streams.borrow_mut()[stream].act(what, self.now()),
         }
     }
 
@@ -254,14 +257,14 @@ impl SimStream {
         self.overrides.last().map(|&(_, every)| every).or(self.all.options.heartbeat)
     }
 
-    fn act(&mut self, deed: &Deed, now: Micros) {
+    fn act(&mut self, what: &What, now: Micros) {
         let before = self.heartbeat();
-        match deed {
-            Deed::Remove { .. } if !self.is_complete() => {
+        match what {
+            What::Remove if !self.is_complete() => {
                 self.stream.remove();
                 self.removed = true;
             }
-            Deed::Snapshot { .. } if !self.is_complete() => {
+            What::Snapshot if !self.is_complete() => {
                 let serial = self.next_serial;
                 self.next_serial += 1;
                 let data = content::snapshot_of(&self.all.tag, serial);
@@ -269,7 +272,7 @@ impl SimStream {
                     self.all.set_snapshot(serial);
                 }
             }
-            Deed::Configure { patch, .. } => {
+            What::Configure { patch } => {
                 let Ok(options) = self.all.options.patched(patch) else { return };
                 let (first, policy) = (self.all.first, self.all.options.on_lag);
                 self.stream.configure(patch).unwrap();
@@ -280,11 +283,11 @@ impl SimStream {
                 self.disconnects |= self.all.options.on_lag == OnLag::Disconnect;
                 self.check_bounds();
             }
-            Deed::Override { every, .. } => {
+            What::Override { every } => {
                 let token = self.stream.push_heartbeat(*every, "overridden").unwrap();
                 self.overrides.push((token, *every));
             }
-            Deed::EndOverride { which, .. } if !self.overrides.is_empty() => {
+            What::EndOverride { which } if !self.overrides.is_empty() => {
                 let (token, _) = self.overrides.remove(which % self.overrides.len());
                 self.stream.pop_heartbeat(token);
             }
