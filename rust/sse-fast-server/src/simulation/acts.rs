@@ -17,6 +17,9 @@ use super::net::{SimSocket, Wire, edge};
 use super::world::World;
 use crate::shard::{Arrival, Order};
 
+/// What a client may say unasked, all at once.
+const UNASKED: usize = 64 * 1024;
+
 impl World {
     /// A client connects to its name, with the last id it saw or with `id` instead; early where a handler has not answered.
     pub(super) fn connect(&mut self, at: usize, id: Option<Option<&str>>, shard: usize, early: bool) {
@@ -63,7 +66,7 @@ impl World {
     pub(super) fn say(&mut self, at: usize, bytes: usize) {
         self.on_wire(at, |wire| {
             wire.incoming += if wire.fin { 0 } else { bytes };
-            wire.has_spoken = true;
+            wire.is_attack |= wire.incoming > UNASKED;
         });
     }
 

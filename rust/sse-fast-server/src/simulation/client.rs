@@ -213,7 +213,7 @@ impl Client {
         } else if !is_clean {
             let is_over = drain.is_some_and(|until| wire.closed.is_some_and(|at| at >= until));
             let stalled = wire.was_short && wire.closed.is_some_and(|at| at + TICKS >= wire.last_taken + STALL);
-            let reason = failed || is_over || wire.has_spoken || stalled || may_lag;
+            let reason = failed || is_over || wire.is_attack || stalled || may_lag;
             assert!(reason, "a connection was cut for no reason");
         }
         if let Some(stream) = stream.filter(|_| is_whole && !wire.fin) {

@@ -37,8 +37,8 @@ pub(super) struct Wire {
     pub(super) last_taken: Micros,
     /// Bytes from the client that the shard has not read.
     pub(super) incoming: usize,
-    /// Whether there ever were any: a socket that is closed with unread bytes resets the connection.
-    pub(super) has_spoken: bool,
+    /// So many of them lay there at once that a shard may take it for an attack.
+    pub(super) is_attack: bool,
     /// The client has shut its side.
     pub(super) fin: bool,
     /// The client is gone: the next bytes are answered by a reset.
@@ -84,7 +84,7 @@ impl Wire {
             taken: 0,
             last_taken: now,
             incoming: 0,
-            has_spoken: false,
+            is_attack: false,
             fin: false,
             gone: false,
             reset: false,

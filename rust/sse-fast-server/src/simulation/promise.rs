@@ -292,6 +292,36 @@ fn one_that_has_shut_its_side_gets_what_there_is_then_the_end() {
 }
 
 #[test]
+fn one_that_spoke_unasked_and_shut_its_side_gets_the_last_bytes_of_an_ended_stream() {
+    let mut world = world(&patch(16, 16, OnLag::Skip), PATIENT);
+    world.publish(5, 0);
+    world.act(&What::End { account: 0 }.on(0));
+    let at = world.add_client(Framing::Chunked, 4000, 0);
+    world.connect(at, None, 0, false);
+    // What a shard has not read when it closes the socket destroys what its reader has not read.
+    world.say(at, 2);
+    world.half_close(at);
+    world.settle();
+    world.read(at, EVERYTHING);
+    assert_eq!(world.received(at), [1, 2, 3, 4, 5, 6]);
+    assert!(world.clients[at].parser.is_closed(), "the last chunk came");
+}
+
+#[test]
+fn one_that_speaks_while_its_end_is_under_way_gets_it_whole_in_a_drain() {
+    let mut world = world(&patch(16, 16, OnLag::Skip), PATIENT);
+    let at = world.client(Framing::Chunked, 4000);
+    world.publish(5, 0);
+    world.act(&What::End { account: 0 }.on(0));
+    world.settle();
+    world.say(at, 2);
+    world.drain(SECOND);
+    world.settle();
+    world.read(at, EVERYTHING);
+    assert_eq!(world.received(at), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn a_drain_gives_everybody_what_was_published_then_the_end_and_cuts_the_others_in_time() {
     let mut world = world(&patch(64, 64, OnLag::Skip), PATIENT);
     let at = [EVERYTHING, 60, 60].map(|capacity| world.client(Framing::Chunked, capacity));
