@@ -91,8 +91,6 @@ impl Reader {
         let mut seen: Vec<u64> = self.received.iter().copied().chain(self.skipped.iter().copied()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (self.from..=newest).collect::<Vec<_>>(), "received + skipped = published");
-        let newest_is_covered = self.from > newest || self.received.last() == Some(&newest);
-        assert!(newest_is_covered || self.skipped.last() == Some(&newest), "the newest is never skipped");
     }
 
     fn announce(&mut self, item: &Item) {

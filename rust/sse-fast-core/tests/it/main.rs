@@ -5,6 +5,7 @@
 //! | [`world`] | a stream and its oracle, told the same things in the same order |
 //! | [`opening`] | every way to start or resume, against the oracle |
 //! | [`resume`] | the sentences of "Resuming" in the wire contract, one test each |
+//! | [`lag`] | what becomes of those who fell behind, by counting |
 //! | [`promise`] | the sentences of the delivery promise that need no socket, one test each |
 //! | [`seams`] | faults that were found here, between one thing and the next |
 //!
@@ -17,6 +18,7 @@
     reason = "a test that cannot go on must fail at that line; its name is its documentation; nobody is outside"
 )]
 
+mod lag;
 mod opening;
 mod promise;
 mod resume;

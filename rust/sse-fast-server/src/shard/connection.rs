@@ -240,6 +240,13 @@ impl<S: Sink> Connection<S> {
         }
     }
 
+    /// How many bytes were begun or must come first.
+    #[cfg(test)]
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        let unwritten = self.account.as_ref().and_then(|account| account.unwritten.as_ref());
+        unwritten.map_or(0, |unwritten| unwritten.0.iter().map(|part| part.bytes(self.framing).len()).sum())
+    }
+
     /// Reads and forgets what the reader sent.
     pub(super) fn listen(&mut self) -> Heard {
         let (mut buffer, mut total) = ([0u8; 4096], 0);

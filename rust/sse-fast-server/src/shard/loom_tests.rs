@@ -8,7 +8,7 @@ mod world;
 
 use std::sync::Arc;
 
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 use sse_fast_core::event::NewEvent;
 
 use self::world::World;
@@ -16,6 +16,12 @@ use crate::stream::{PublishError, Stream, Want};
 
 fn publish(stream: &Stream, data: &str) {
     stream.publish(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("published");
+}
+
+/// A thread that publishes.
+fn publishes(stream: &Stream, data: &'static str) -> JoinHandle<()> {
+    let stream = stream.clone();
+    thread::spawn(move || publish(&stream, data))
 }
 
 fn end(stream: &Stream) {
@@ -32,9 +38,7 @@ fn model(preemptions: usize, check: impl Fn() + Send + Sync + 'static) {
 #[test]
 fn loom_a_publisher_waits_for_a_shard_that_has_not_got_to_a_subscriber() {
     model(2, || {
-        let world = World::new();
-        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(usize::MAX), world.shard());
-        world.subscribe_now(&mut shard, &stream, &socket);
+        let (world, stream, socket, mut shard) = World::with_reader(1, usize::MAX);
         let publisher = thread::spawn(move || {
             publish(&stream, "1");
             publish(&stream, "2");
@@ -49,9 +53,7 @@ fn loom_a_publisher_waits_for_a_shard_that_has_not_got_to_a_subscriber() {
 #[test]
 fn loom_what_a_full_socket_lacks_is_not_overwritten() {
     model(2, || {
-        let world = World::new();
-        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(0), world.shard());
-        world.subscribe_now(&mut shard, &stream, &socket);
+        let (world, stream, socket, mut shard) = World::with_reader(1, 0);
         publish(&stream, "1");
         let publisher = thread::spawn(move || end(&stream));
         // The walk finds the socket full; its reader takes what there is some time later.
@@ -66,15 +68,10 @@ fn loom_what_a_full_socket_lacks_is_not_overwritten() {
 #[test]
 fn loom_a_publisher_stops_waiting_for_a_reader_that_leaves() {
     model(3, || {
-        let world = World::new();
-        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(0), world.shard());
-        world.subscribe_now(&mut shard, &stream, &socket);
+        let (world, stream, socket, mut shard) = World::with_reader(1, 0);
         publish(&stream, "1");
         World::settle(&mut shard, &[&socket]);
-        let publisher = thread::spawn({
-            let stream = stream.clone();
-            move || publish(&stream, "2")
-        });
+        let publisher = publishes(&stream, "2");
         // The shard may have been asked by now, or will be, or the publisher comes later.
         World::settle(&mut shard, &[&socket]);
         socket.leave();
@@ -110,14 +107,9 @@ fn loom_an_arrival_gets_everything_from_its_place_to_the_end() {
 #[test]
 fn loom_publishers_that_wait_append_in_the_order_they_came() {
     model(1, || {
-        let world = World::new();
-        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(usize::MAX), world.shard());
-        world.subscribe_now(&mut shard, &stream, &socket);
+        let (world, stream, socket, mut shard) = World::with_reader(1, usize::MAX);
         publish(&stream, "0");
-        let first = thread::spawn({
-            let stream = stream.clone();
-            move || publish(&stream, "1")
-        });
+        let first = publishes(&stream, "1");
         let second = thread::spawn(move || {
             let comes_second = stream.lock().want != Want::Nothing;
             publish(&stream, "2");
@@ -216,10 +208,8 @@ fn loom_who_subscribes_while_a_stream_is_removed_gets_its_end_or_no_stream() {
 #[test]
 fn loom_a_publisher_that_waits_is_told_that_the_server_closes() {
     model(3, || {
-        let world = World::new();
         // Nobody takes anything from its socket.
-        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(0), world.shard());
-        world.subscribe_now(&mut shard, &stream, &socket);
+        let (world, stream, socket, mut shard) = World::with_reader(1, 0);
         publish(&stream, "1");
         World::settle(&mut shard, &[&socket]);
         let publisher = thread::spawn({

@@ -22,6 +22,8 @@ pub(crate) struct Seen {
     pub(crate) cursor: Option<u64>,
     /// Whether its socket is full.
     pub(crate) is_full: bool,
+    /// How many bytes are kept for it that its socket did not take.
+    pub(crate) unwritten: usize,
     /// Whether publishers wait for it.
     pub(crate) is_held: bool,
     /// Whether it lags by more than it may.
@@ -40,6 +42,7 @@ impl<N: Net> Shard<N> {
                 state: [outer[0], outer[1], outer[2], 0, 0],
                 cursor: None,
                 is_full,
+                unwritten: connection.unwritten_bytes(),
                 is_held: false,
                 is_beyond: false,
             };

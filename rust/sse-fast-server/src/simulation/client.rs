@@ -1,7 +1,7 @@
 //! A client of the simulation: it reads what the network brings, parses every byte and keeps the laws.
 //!
 //! Owns: what it saw, across its connections. Must not know: the shard. Checked here: a gap within a connection comes only
-//! to one whose socket was short, or whose history was made smaller; an end is whole, unless it was a cut that may be.
+//! to one whose socket was short, or whose history was made smaller; every end has a reason, a clean one as well as a cut.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,8 +14,10 @@ use sse_fast_oracle::everything::{Expected, Item};
 use sse_fast_oracle::parser::{Block, Parser};
 use sse_fast_oracle::reader::Reader;
 
+use super::check::TICKS;
 use super::net::{self, Wire};
 use super::stage::{Opened, SimStream, Stage};
+use super::world::STALL;
 use crate::delivery::Patience;
 
 /// The head of every response.
@@ -48,8 +50,8 @@ pub(super) struct Client {
     is_fresh: bool,
     /// It has the terminal event and stays away.
     pub(super) finished: bool,
-    /// It shut its side, or said something, on this connection.
-    pub(super) has_spoken: bool,
+    /// The newest event when it shut its side: it is given everything up to that.
+    pub(super) owed: Option<u64>,
     pub(super) live_gaps: usize,
     pub(super) beats: usize,
 }
@@ -78,7 +80,7 @@ impl Client {
             head: 0,
             is_fresh: true,
             finished: false,
-            has_spoken: false,
+            owed: None,
             live_gaps: 0,
             beats: 0,
         }
@@ -107,13 +109,19 @@ impl Client {
         self.opened_at = now;
         self.head = 0;
         self.is_fresh = true;
-        self.has_spoken = false;
+        self.owed = None;
     }
 
     /// The stream it reads now, as far as the shard is concerned.
     pub(super) fn stream(&self) -> Option<usize> {
         let moved = self.moves.back().map(|opened| opened.stream);
         moved.or_else(|| self.opened.as_ref().map(|opened| opened.stream))
+    }
+
+    /// The newest event of the stream it reads, where it reads its own.
+    pub(super) fn newest(&self, stage: &Stage) -> Option<u64> {
+        let stream = self.stream().filter(|_| self.early.is_none())?;
+        Some(stage.streams.borrow()[stream].all.newest())
     }
 
     /// Reads up to `bytes`.
@@ -166,35 +174,49 @@ impl Client {
         let stream = &streams[opened.stream];
         let item = stream.all.item(block);
         let reader = self.early.as_mut().map_or(&mut self.reader, |(_, reader)| reader);
-        if matches!(item, Item::Gap(_)) && reader.is_open() {
+        if let (Item::Gap(range), true) = (&item, reader.is_open()) {
             self.live_gaps += 1;
             let patience = stage.publishers.borrow().patience;
             check_gap(stream, opened, was_short, patience);
+            stream.check_end_of_gap(*range, patience);
         }
         reader.see(&item, block.id.as_ref());
     }
 
-    /// Whether everything was read of a connection that has ended; `may_be_cut` where there is a reason.
-    pub(super) fn end(&mut self, stage: &Stage, may_be_cut: bool) -> Option<Ending> {
-        let (shut, reset) = {
-            let wire = self.wire.as_ref()?.borrow();
-            if !wire.unread.is_empty() || wire.shut.is_none() && !wire.closed && !wire.reset {
-                return None;
-            }
-            (wire.shut.is_some(), wire.reset)
-        };
-        let may_be_cut = may_be_cut || self.wire.as_ref()?.borrow().was_short;
+    /// Its stream has ended, and it has everything: it stays away.
+    pub(super) fn finish(&mut self, stream: &SimStream) {
+        assert_eq!(self.reader.received.last(), Some(&stream.all.newest()), "the terminal event was given");
+        self.finished = true;
+    }
+
+    /// Whether everything was read of a connection that has ended. Its shard may have `failed`; `drain` is when it is to
+    /// have stopped.
+    pub(super) fn end(&mut self, stage: &Stage, failed: bool, drain: Option<Micros>) -> Option<Ending> {
+        let wire = self.wire.clone()?;
+        let wire = wire.borrow();
+        if !wire.unread.is_empty() || wire.shut.is_none() && wire.closed.is_none() && !wire.reset {
+            return None;
+        }
         let streams = stage.streams.borrow();
         let opened = self.moves.back().or(self.opened.as_ref());
         let stream = opened.map(|opened| &streams[opened.stream]);
-        let may_lag = stream.is_some_and(|stream| stream.disconnects);
-        let is_whole = shut && !reset && (self.parser.is_closed() && (self.framing == Framing::Chunked || !may_lag));
+        let shrunk = opened.zip(stream).is_some_and(|(opened, stream)| stream.shrunk != opened.shrunk);
+        let disconnects = stream.is_some_and(|stream| stream.disconnects);
+        let may_lag = disconnects && (wire.was_short || shrunk);
+        let is_clean = wire.shut.is_some() && !wire.reset && self.parser.is_closed();
+        // Without chunks one that was closed for its lag cannot be told from one that was given the end.
+        let is_whole = is_clean && (self.framing == Framing::Chunked || !may_lag);
+        let is_complete = stream.is_some_and(SimStream::is_complete);
         if is_whole {
             assert!(self.parser.is_between_events(), "the body is whole");
-        } else {
-            assert!(may_be_cut || may_lag || self.has_spoken, "a connection was cut for no reason");
+            assert!(is_complete || wire.fin || drain.is_some(), "an open stream was ended for no reason");
+        } else if !is_clean {
+            let is_over = drain.is_some_and(|until| wire.closed.is_some_and(|at| at >= until));
+            let stalled = wire.was_short && wire.closed.is_some_and(|at| at + TICKS >= wire.last_taken + STALL);
+            let reason = failed || is_over || wire.is_attack || stalled || may_lag;
+            assert!(reason, "a connection was cut for no reason");
         }
-        if let Some(stream) = stream.filter(|stream| is_whole && stream.is_complete() && !self.has_spoken) {
+        if let Some(stream) = stream.filter(|_| is_whole && !wire.fin) {
             if let Some(moved) = self.moves.pop_back() {
                 self.early = None;
                 if moved.expected != Expected::Nothing {
@@ -203,9 +225,14 @@ impl Client {
             }
             if self.early.is_none() {
                 self.reader.check_account(stream.all.newest());
-                self.finished = stream.all.ended;
+                if stream.all.ended {
+                    self.finish(stream);
+                }
             }
+        } else if let Some(owed) = self.owed.filter(|_| is_whole && self.early.is_none()) {
+            assert!(self.reader.next() > owed, "it shut its side, and was not given what there was: {owed}");
         }
+        drop(streams);
         self.early = None;
         self.moves.clear();
         self.wire = None;
@@ -217,6 +244,8 @@ impl Client {
 fn check_gap(stream: &SimStream, opened: &Opened, was_short: bool, patience: Patience) {
     let shrunk = stream.shrunk != opened.shrunk;
     assert!(was_short || shrunk, "a subscriber whose socket takes bytes was skipped");
+    let closes = stream.policies == 1 && stream.all.options.on_lag == OnLag::Disconnect;
+    assert!(!closes, "who lags is closed, and not told of a gap");
     let lossless = patience == Patience::Lossless && stream.all.options.on_lag == OnLag::Skip;
     assert!(!lossless || shrunk || stream.policies > 1, "something was skipped that publishers wait for");
 }

@@ -12,7 +12,7 @@ use sse_fast_oracle::content::Publish;
 
 use super::hand::{EVERYTHING, IMPATIENT, PATIENT, W, ms, patch, publish, world};
 use super::inside::InProcess;
-use super::stage::Deed;
+use super::stage::What;
 use super::world::{MS, SECOND, STALL};
 use crate::delivery::Patience;
 use crate::mailbox::Wake;
@@ -34,7 +34,7 @@ fn one_that_comes_while_a_walk_is_queued_gets_what_is_published_before_it_begins
             world.publish_by(1, 0);
         }
         if is_last {
-            world.act(&Deed::End { stream: 0, account: 2 });
+            world.act(&What::End { account: 2 }.on(0));
         }
         world.settle();
         let newest = world.stage.streams.borrow()[0].all.newest();
@@ -58,7 +58,7 @@ fn one_that_comes_while_its_stream_rests_gets_the_terminal_event() {
     let late = world.add_client(Framing::Chunked, EVERYTHING, 0);
     world.connect(late, None, 0, false);
     world.settle();
-    world.act(&Deed::End { stream: 0, account: 0 });
+    world.act(&What::End { account: 0 }.on(0));
     world.advance(11 * MS);
     assert!(world.clients.iter().all(|client| client.finished));
 }
@@ -141,7 +141,7 @@ fn an_override_is_in_force_for_a_first_subscriber() {
     for is_before in [true, false] {
         let mut world = world(&StreamPatch { heartbeat: ms(15_000), ..patch(4, 4, OnLag::Skip) }, PATIENT);
         let at = world.add_client(Framing::Chunked, EVERYTHING, 0);
-        let deed = Deed::Override { stream: 0, every: Duration::from_millis(100) };
+        let deed = What::Override { every: Duration::from_millis(100) }.on(0);
         if is_before {
             world.act(&deed);
         } else {
@@ -159,7 +159,7 @@ fn an_override_is_in_force_for_a_first_subscriber() {
 fn an_override_beside_an_arrival_is_in_force_for_those_who_were_there() {
     let mut world = world(&StreamPatch { heartbeat: ms(15_000), ..patch(4, 4, OnLag::Skip) }, PATIENT);
     let at = world.client(Framing::Chunked, EVERYTHING);
-    world.act(&Deed::Override { stream: 0, every: Duration::from_millis(100) });
+    world.act(&What::Override { every: Duration::from_millis(100) }.on(0));
     world.client(Framing::Plain, EVERYTHING);
     world.advance(SECOND);
     assert!(world.clients[at].parser.comments >= 9);
@@ -250,7 +250,7 @@ fn an_event_loop_is_woken_once_and_never_under_the_streams_lock() {
     tokens.sort_unstable();
     assert_eq!(tokens, [0, 1, 2, 3, 4]);
     watches.iter().for_each(crate::stream::Watch::rearm);
-    for deed in [publish(0, 0), Deed::End { stream: 0, account: 0 }] {
+    for deed in [publish(0, 0), What::End { account: 0 }.on(0)] {
         world.act(&deed);
         assert_eq!(wakeups.take().len(), 5);
         watches.iter().for_each(crate::stream::Watch::rearm);
@@ -347,7 +347,7 @@ fn the_end_comes_whole_wherever_the_socket_stops() {
             let mut world = world(&patch(8, 8, OnLag::Skip), PATIENT);
             let at = world.client(framing, capacity);
             world.publish(1, 0);
-            world.act(&Deed::End { stream: 0, account: 0 });
+            world.act(&What::End { account: 0 }.on(0));
             for _ in 0..140 {
                 world.drains(at, 1);
             }

@@ -7,7 +7,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use sse_fast_oracle::content::Publish;
 
-use super::stage::Deed;
+use super::stage::{Deed, What};
 use super::world::{MS, Setup, World};
 use crate::delivery::Patience;
 
@@ -107,17 +107,17 @@ impl World {
     }
 
     pub(super) fn configure(&mut self, patch: StreamPatch) {
-        self.act(&Deed::Configure { stream: 0, patch });
+        self.act(&What::Configure { patch }.on(0));
     }
 
     /// Microseconds that the first stream's publishers have paid.
     pub(super) fn paid(&self) -> Micros {
-        self.stage.streams.borrow()[0].paid.iter().map(|(_, paid)| paid).sum()
+        self.stage.streams.borrow()[0].paid.in_all()
     }
 }
 
 pub(super) fn publish(account: usize, padding: usize) -> Deed {
-    Deed::Publish { stream: 0, account, publish: Publish { padding, ..Publish::default() } }
+    What::Publish { account, publish: Publish { padding, ..Publish::default() } }.on(0)
 }
 
 pub(super) fn ms(millis: u64) -> Option<Option<Duration>> {

@@ -1,6 +1,7 @@
 //! A reader in the same process, and its oracle.
 
-use sse_fast_oracle::everything::Expected;
+use sse_fast_core::options::OnLag;
+use sse_fast_oracle::everything::{Expected, Item};
 use sse_fast_oracle::parser::Block;
 use sse_fast_oracle::reader::Reader as Laws;
 
@@ -37,7 +38,14 @@ impl InProcess {
                 ReadOutcome::Event(event) => {
                     let data = event.data.split('\n').map(str::to_owned).collect();
                     let block = Block { event: event.event, id: event.id, retry: event.retry, data };
-                    self.laws.see(&stream.all.item(&block), block.id.as_ref());
+                    let item = stream.all.item(&block);
+                    if let (Item::Gap(range), true) = (&item, self.laws.is_open()) {
+                        let (_, to) = range.expect("within one life it is known what is missing");
+                        let is_latest = stream.all.options.on_lag == OnLag::Latest || stream.policies > 1;
+                        assert!(to < stream.all.newest(), "the newest is never skipped");
+                        assert!(is_latest || to < stream.all.first, "what is held is given to a reader in the process");
+                    }
+                    self.laws.see(&item, block.id.as_ref());
                 }
                 ReadOutcome::Ended => {
                     assert!(stream.is_complete(), "it ends where the stream does");

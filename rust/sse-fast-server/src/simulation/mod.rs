@@ -3,13 +3,15 @@
 //! | file | owns |
 //! |---|---|
 //! | `random`, `script` | what happens, drawn from a seed |
+//! | `play` | a script from its first action to its end |
 //! | `world` | time, and the order in which shards are stepped |
+//! | `acts`, `moves` | what clients and threads do to a world |
 //! | `net` | the kernel between a shard's socket and a client |
 //! | `stage`, `publishers` | what other threads do, also between two writes of a step |
 //! | `client`, `inside` | what readers see, held against the laws |
 //! | `check` | what must hold when nobody has anything to do |
 //! | `runner` | seeds, shortened scripts, what was covered |
-//! | `hand`, `promise`, `faults` | scripts written by hand, one for each sentence and each fault |
+//! | `hand`, `promise`, `patience`, `faults` | scripts written by hand, one for each sentence and each fault |
 //!
 //! `SEEDS=1000 cargo test -p sse-fast-server --lib simulation` runs more seeds; `SEED=17` runs one.
 
@@ -22,12 +24,16 @@
     reason = "a test that cannot go on must fail at that line; a patch gives an option or leaves it; a socket has many flags"
 )]
 
+mod acts;
 mod check;
 mod client;
 mod faults;
 mod hand;
 mod inside;
+mod moves;
 mod net;
+mod patience;
+mod play;
 mod promise;
 mod publishers;
 mod random;

@@ -27,14 +27,18 @@ pub(super) struct Wire {
     pub(super) capacity: usize,
     /// Whether it was short, and a writable edge is owed.
     pub(super) is_short: bool,
-    /// Whether it ever was.
+    /// Whether it was since its reader last had everything (`check`).
     pub(super) was_short: bool,
     /// The next write takes at most so many bytes, though there is room.
     pub(super) next_takes: Option<usize>,
+    /// How many bytes it has taken since its stream began.
+    pub(super) taken: usize,
     /// When bytes were last taken.
     pub(super) last_taken: Micros,
     /// Bytes from the client that the shard has not read.
     pub(super) incoming: usize,
+    /// So many of them lay there at once that a shard may take it for an attack.
+    pub(super) is_attack: bool,
     /// The client has shut its side.
     pub(super) fin: bool,
     /// The client is gone: the next bytes are answered by a reset.
@@ -42,11 +46,13 @@ pub(super) struct Wire {
     pub(super) reset: bool,
     /// When the shard shut its side.
     pub(super) shut: Option<Micros>,
-    /// The shard's socket is no more.
-    pub(super) closed: bool,
+    /// When the shard's socket was closed.
+    pub(super) closed: Option<Micros>,
     pub(super) registered: Option<Token>,
     /// How it will be opened: which client's, what it lacks.
     pub(super) claim: Option<(usize, Option<String>)>,
+    /// The stream that is read over it.
+    pub(super) stream: usize,
     /// What the oracle said when it was.
     pub(super) opened: Option<Opened>,
     edges: Edges,
@@ -65,7 +71,7 @@ pub(super) struct SimNet {
 impl Wire {
     pub(super) fn new(
         capacity: usize,
-        claim: Option<(usize, Option<String>)>,
+        (stream, id): (usize, Option<String>),
         now: Micros,
         edges: &Edges,
     ) -> Rc<RefCell<Self>> {
@@ -75,18 +81,26 @@ impl Wire {
             is_short: false,
             was_short: false,
             next_takes: None,
+            taken: 0,
             last_taken: now,
             incoming: 0,
+            is_attack: false,
             fin: false,
             gone: false,
             reset: false,
             shut: None,
-            closed: false,
+            closed: None,
             registered: None,
-            claim,
+            claim: Some((stream, id)),
+            stream,
             opened: None,
             edges: Rc::clone(edges),
         }))
+    }
+
+    /// Whether it is a subscriber's, on its way or there: not one that is given the end, or is closed.
+    pub(super) fn is_live(&self) -> bool {
+        self.closed.is_none() && self.shut.is_none() && !self.fin
     }
 
     fn room(&self) -> usize {
@@ -145,6 +159,7 @@ impl Sink for SimSocket {
         let limit = wire.next_takes.take().unwrap_or(usize::MAX);
         let taken = bytes.len().min(room).min(limit);
         wire.unread.extend(&bytes[..taken]);
+        wire.taken += taken;
         if taken > 0 {
             wire.last_taken = self.stage.now();
         }
@@ -220,7 +235,7 @@ impl Net for SimNet {
 impl Drop for SimSocket {
     fn drop(&mut self) {
         let mut wire = self.wire.borrow_mut();
-        wire.closed = true;
+        wire.closed = Some(self.stage.now());
         if wire.registered.is_some() && !self.stage.is_failing() && !std::thread::panicking() {
             self.stage.fault("a socket was closed that a forked child's poll would still tell of");
         }

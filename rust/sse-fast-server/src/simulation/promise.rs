@@ -1,14 +1,14 @@
-//! The sentences of the delivery promise, one test each, over real shards.
+//! The sentences of the delivery promise about what a reader gets, one test each, over real shards.
 //!
-//! Long: one test for each sentence. Scripts are written out by hand here, where `script` draws them at random. Every law
+//! Whom publishers wait for is in `patience`. Scripts are written out by hand here, where `script` draws them at random. Every law
 //! of the oracle, of `client` and of `check` holds, too.
 
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{OnLag, StreamPatch};
 
-use super::hand::{EVERYTHING, FRAMINGS, IMPATIENT, PATIENT, POLICIES, W, ms, patch, publish, world, worlds};
-use super::stage::Deed;
-use super::world::{MS, SECOND, STALL};
+use super::hand::{EVERYTHING, FRAMINGS, IMPATIENT, PATIENT, POLICIES, ms, patch, publish, world};
+use super::stage::What;
+use super::world::{MS, SECOND};
 use crate::delivery::Patience;
 
 #[test]
@@ -135,7 +135,7 @@ fn the_terminal_event_reaches_whoever_comes_and_whoever_lags() {
         let mut world = world(&patch(4, 2, on_lag), IMPATIENT);
         let full = world.client(Framing::Chunked, 30);
         world.publish(9, 50);
-        world.act(&Deed::End { stream: 0, account: 0 });
+        world.act(&What::End { account: 0 }.on(0));
         let late = world.client(Framing::Plain, EVERYTHING);
         world.takes_all(full);
         for at in [full, late] {
@@ -156,7 +156,7 @@ fn a_snapshot_and_its_tail_are_atomic_for_one_who_comes_between() {
     let _other = world.client(Framing::Chunked, EVERYTHING);
     for _ in 0..12 {
         let at = world.add_client(Framing::Chunked, EVERYTHING, 0);
-        world.stage.later(1, Deed::Snapshot { stream: 0 });
+        world.stage.later(1, What::Snapshot.on(0));
         world.stage.later(2, publish(1, 10));
         world.connect(at, None, 0, false);
         world.publish(1, 0);
@@ -168,134 +168,39 @@ fn a_snapshot_and_its_tail_are_atomic_for_one_who_comes_between() {
 #[test]
 fn a_writable_subscriber_gets_a_loop_of_ten_thousand_publishes_whole_whatever_the_patience() {
     for patience in [IMPATIENT, PATIENT, Patience::Lossless] {
-        let mut world = world(&patch(256, 256, OnLag::Skip), patience);
-        let at = world.client(Framing::Chunked, EVERYTHING);
-        for _ in 0..10_000 {
-            world.publish_by(0, 0);
-            if world.is_waited() {
-                world.settle();
+        for on_lag in POLICIES {
+            let mut world = world(&patch(256, 1, on_lag), patience);
+            let at = world.client(Framing::Chunked, EVERYTHING);
+            for _ in 0..10_000 {
+                world.publish_by(0, 0);
+                if world.is_waited() {
+                    world.settle();
+                }
             }
+            world.settle();
+            assert_eq!(world.received(at).len(), 10_000, "{on_lag}");
+            assert_eq!((world.clients[at].live_gaps, world.paid()), (0, 0), "it costs no budget");
         }
+    }
+}
+
+#[test]
+fn a_full_subscriber_costs_the_rest_of_one_frame() {
+    for framing in FRAMINGS {
+        let mut world = world(&patch(64, 64, OnLag::Skip), PATIENT);
+        let at = world.client(framing, EVERYTHING);
+        world.publish(20, 0);
+        // Its socket has room for a part of the first of those that one write carries.
+        world.clients[at].capacity = 10;
+        world.clients[at].wire.as_ref().unwrap().borrow_mut().capacity = 10;
+        for account in 0..6 {
+            world.publish_by(account, 0);
+        }
+        // `check` holds what is kept to the largest block.
         world.settle();
-        assert_eq!(world.received(at).len(), 10_000);
-        assert_eq!((world.clients[at].live_gaps, world.paid()), (0, 0), "it costs no budget");
+        world.takes_all(at);
+        assert_eq!(world.received(at), (1..=26).collect::<Vec<_>>());
     }
-}
-
-#[test]
-fn a_dead_subscriber_delays_nobody_without_patience_and_is_closed() {
-    let mut world = world(&patch(16, 16, OnLag::Skip), IMPATIENT);
-    let (healthy, dead) = (world.client(Framing::Chunked, EVERYTHING), world.client(Framing::Chunked, 40));
-    for count in 1..=200 {
-        world.publish(1, 100);
-        assert_eq!(world.received(healthy).len(), count, "the other has it at once");
-    }
-    assert_eq!(world.paid(), 0);
-    world.advance(STALL + 60 * MS);
-    world.read(dead, EVERYTHING);
-    assert!(!world.is_connected(dead), "a reader that takes nothing is closed after stall_timeout");
-}
-
-#[test]
-fn a_dead_subscriber_costs_publishers_an_eighth_of_w() {
-    let mut world = world(&patch(4, 4, OnLag::Skip), PATIENT);
-    let (healthy, _dead) = (world.client(Framing::Chunked, EVERYTHING), world.client(Framing::Chunked, 40));
-    world.publish(40, 100);
-    assert_eq!(world.received(healthy).len(), 40);
-    let paid = world.paid();
-    // What is charged is charged in pieces of ten milliseconds.
-    assert!((W / 8 - 10 * MS..=W / 8 + 10 * MS).contains(&paid), "{paid} of {W}");
-}
-
-#[test]
-fn a_slow_subscriber_costs_publishers_half_of_w_in_a_minute_and_is_waited_for_again_once_it_has_everything() {
-    let mut world = world(&patch(4, 4, OnLag::Skip), PATIENT);
-    let at = world.client(Framing::Chunked, 60);
-    for _ in 0..400 {
-        world.publish_by(0, 100);
-        world.advance(11 * MS);
-        world.drains(at, 20);
-    }
-    let paid = world.paid();
-    assert!((W / 2 - 10 * MS..=W / 2 + 30 * MS).contains(&paid), "{paid} of {W}");
-    world.takes_all(at);
-    world.wait_for_publishers();
-    world.settle();
-    assert_eq!(world.received(at).last(), Some(&world.stage.streams.borrow()[0].all.newest()));
-}
-
-#[test]
-fn one_call_waits_for_sockets_half_of_w_at_most() {
-    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
-    let at: Vec<_> = (0..6).map(|_| world.client(Framing::Chunked, 40)).collect();
-    world.publish(1, 100);
-    let began = world.now();
-    // Each takes a byte now and then: none takes nothing at all.
-    world.publish_by(0, 100);
-    let mut turn = 0;
-    while world.is_waited() {
-        world.drains(at[turn % at.len()], 1);
-        world.advance(MS);
-        turn += 1;
-    }
-    assert!(world.now() - began <= W / 2 + 2 * MS, "{} of {W}", world.now() - began);
-}
-
-#[test]
-fn a_publishing_thread_pays_w_at_most_over_all_its_streams() {
-    let patches: Vec<_> = (0..6).map(|_| patch(1, 1, OnLag::Skip)).collect();
-    let mut world = worlds(&patches, PATIENT);
-    for name in 0..6 {
-        for _ in 0..2 {
-            let at = world.add_client(Framing::Chunked, 40, name);
-            world.connect(at, None, 0, false);
-        }
-    }
-    world.settle();
-    let began = world.now();
-    for _ in 0..4 {
-        for stream in 0..6 {
-            let Deed::Publish { publish, .. } = publish(0, 100) else { unreachable!() };
-            world.act(&Deed::Publish { stream, account: 0, publish });
-            // Held against its account by `publishers`.
-            world.wait_for_publishers();
-        }
-    }
-    assert!(world.now() - began <= W + 30 * MS, "{} of {W}", world.now() - began);
-}
-
-#[test]
-fn a_streams_publishers_pay_w_at_most_in_a_minute() {
-    let mut world = world(&patch(1, 1, OnLag::Skip), PATIENT);
-    let at: Vec<_> = (0..30).map(|_| world.client(Framing::Chunked, 40)).collect();
-    for turn in 0..900 {
-        // One that has given one up has room again for another: each of these readers takes a little, and is slow in turn.
-        world.publish_by(turn % 8, 30);
-        world.advance(2 * MS);
-        world.drains(at[turn % at.len()], 60);
-    }
-    // `check` holds every minute to W; here all of it is used up.
-    assert!(world.paid() > W / 2 && world.paid() <= W + 20 * MS, "{} of {W}", world.paid());
-}
-
-#[test]
-fn without_a_limit_publishers_wait_until_a_reader_takes_or_is_cut_and_nothing_is_skipped() {
-    let mut world = world(&patch(4, 4, OnLag::Skip), Patience::Lossless);
-    let (slow, dead) = (world.client(Framing::Chunked, 200), world.client(Framing::Plain, 40));
-    let began = world.now();
-    for _ in 0..30 {
-        world.publish_by(0, 100);
-        while world.is_waited() {
-            world.advance(20 * MS);
-            world.drains(slow, 90);
-        }
-    }
-    assert!(world.now() - began >= STALL, "the dead one was waited for until it was cut");
-    world.takes_all(slow);
-    world.takes_all(dead);
-    assert!(!world.is_connected(dead));
-    assert_eq!(world.received(slow), (1..=30).collect::<Vec<_>>());
-    assert!(world.skipped(slow).is_empty());
 }
 
 #[test]
@@ -360,14 +265,14 @@ fn the_innermost_override_is_the_heartbeat_whatever_the_order_in_which_they_end(
         world.advance(seconds * SECOND + 50 * MS);
         world.clients[at].parser.comments - before
     };
-    world.act(&Deed::Override { stream: 0, every: std::time::Duration::from_secs(1) });
+    world.act(&What::Override { every: std::time::Duration::from_secs(1) }.on(0));
     assert_eq!(beats(&mut world, 4), 4);
-    world.act(&Deed::Override { stream: 0, every: std::time::Duration::from_millis(100) });
+    world.act(&What::Override { every: std::time::Duration::from_millis(100) }.on(0));
     assert!(beats(&mut world, 1) >= 9);
     assert_eq!(world.clients[at].parser.comment, ": overridden");
-    world.act(&Deed::EndOverride { stream: 0, which: 0 });
+    world.act(&What::EndOverride { which: 0 }.on(0));
     assert!(beats(&mut world, 1) >= 9, "the inner one is still in force");
-    world.act(&Deed::EndOverride { stream: 0, which: 0 });
+    world.act(&What::EndOverride { which: 0 }.on(0));
     assert_eq!(beats(&mut world, 10), 0, "fifteen seconds again");
 }
 
@@ -384,6 +289,36 @@ fn one_that_has_shut_its_side_gets_what_there_is_then_the_end() {
         assert_eq!(world.received(at), [1, 2, 3, 4, 5]);
         assert!(!world.is_connected(at) && world.clients[at].parser.is_closed(), "the last chunk came");
     }
+}
+
+#[test]
+fn one_that_spoke_unasked_and_shut_its_side_gets_the_last_bytes_of_an_ended_stream() {
+    let mut world = world(&patch(16, 16, OnLag::Skip), PATIENT);
+    world.publish(5, 0);
+    world.act(&What::End { account: 0 }.on(0));
+    let at = world.add_client(Framing::Chunked, 4000, 0);
+    world.connect(at, None, 0, false);
+    // What a shard has not read when it closes the socket destroys what its reader has not read.
+    world.say(at, 2);
+    world.half_close(at);
+    world.settle();
+    world.read(at, EVERYTHING);
+    assert_eq!(world.received(at), [1, 2, 3, 4, 5, 6]);
+    assert!(world.clients[at].parser.is_closed(), "the last chunk came");
+}
+
+#[test]
+fn one_that_speaks_while_its_end_is_under_way_gets_it_whole_in_a_drain() {
+    let mut world = world(&patch(16, 16, OnLag::Skip), PATIENT);
+    let at = world.client(Framing::Chunked, 4000);
+    world.publish(5, 0);
+    world.act(&What::End { account: 0 }.on(0));
+    world.settle();
+    world.say(at, 2);
+    world.drain(SECOND);
+    world.settle();
+    world.read(at, EVERYTHING);
+    assert_eq!(world.received(at), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

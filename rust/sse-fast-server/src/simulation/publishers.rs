@@ -1,7 +1,9 @@
 //! Publishers of the simulation: each a thread of its own, with its own account.
 //!
-//! Owns: attempts that wait, and what their waiting cost. Checked here: publishers append in the order they came; a call
-//! pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is the oracle's.
+//! Owns: attempts that wait, and what their waiting cost: time that passes while a stream waits for sockets is charged to
+//! everybody in its queue, and the engine's accounts must say the same. Checked here: publishers append in the order they
+//! came; a call pays at most W/2, an account at most W in a minute; without patience none is paid; an id that is returned is
+//! the oracle's. Threads that wait do something else now and then, and may publish there.
 
 use std::time::Duration;
 
@@ -9,11 +11,14 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_oracle::content::{self, Publish};
 
-use super::stage::SimStream;
+use super::stage::{CHUNK, SimStream};
 use crate::delivery::Patience;
 use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
 
 const MINUTE: Micros = 60_000_000;
+
+/// How long the place is kept of one whose thread does something else.
+const KEPT: Micros = 10_000;
 
 /// A publisher that waits.
 pub(super) struct Waiting {
@@ -25,32 +30,65 @@ pub(super) struct Waiting {
     role: Role,
     /// When it looks again by itself.
     pub(super) until: Micros,
+    /// What it has paid, by our time and by the engine's account.
+    paid: Micros,
+    booked: Micros,
+    /// How late those were who should have ended that: it pays so much more than it may.
+    late: Micros,
+    /// Since when its thread does something else.
+    away: Option<Micros>,
+    /// It was away for longer than its place is kept: others may have gone before it.
+    was_passed: bool,
+}
+
+impl Waiting {
+    fn told(&self) -> String {
+        format!("for {} µs, and paid {}", self.paid, self.booked)
+    }
+}
+
+/// Moments, and so many microseconds at each.
+#[derive(Default)]
+pub(super) struct Times(Vec<(Micros, Micros)>);
+
+impl Times {
+    pub(super) fn add(&mut self, now: Micros, micros: Micros) {
+        self.0.push((now, micros));
+    }
+
+    pub(super) fn in_all(&self) -> Micros {
+        self.0.iter().map(|(_, micros)| micros).sum()
+    }
+
+    pub(super) fn within_a_minute(&self, now: Micros) -> Micros {
+        self.0.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, micros)| micros).sum()
+    }
+}
+
+/// What a publisher's thread has.
+#[derive(Default)]
+struct Account {
+    /// The engine's.
+    spent: Spent,
+    paid: Times,
+    late: Times,
 }
 
 /// See the module.
 pub(super) struct Publishers {
     pub(super) waiting: Vec<Waiting>,
-    accounts: Vec<(Spent, Vec<(Micros, Micros)>)>,
+    accounts: Vec<Account>,
     pub(super) patience: Patience,
     /// Whether the first account is an event loop's.
     pub(super) has_loop: bool,
     /// Whether publishers are not told that they may go on.
     pub(super) loses_wakeups: bool,
-    /// How late publishers looked again, in all: they pay that much more than they may.
-    pub(super) late: Micros,
 }
 
 impl Publishers {
     pub(super) fn new(accounts: usize) -> Self {
-        let accounts = (0..accounts).map(|_| (Spent::default(), Vec::new())).collect();
-        Self {
-            waiting: Vec::new(),
-            accounts,
-            patience: Patience::Lossless,
-            has_loop: false,
-            loses_wakeups: false,
-            late: 0,
-        }
+        let accounts = (0..accounts).map(|_| Account::default()).collect();
+        Self { waiting: Vec::new(), accounts, patience: Patience::Lossless, has_loop: false, loses_wakeups: false }
     }
 
     /// Publishes, or joins those who wait.
@@ -63,10 +101,9 @@ impl Publishers {
         is_last: bool,
         now: Micros,
     ) {
-        if stream.is_complete()
-            || stream.stream.is_closed()
-            || self.waiting.iter().any(|other| other.account == account)
-        {
+        // A thread that waits may publish only where it does something else.
+        let waits = self.waiting.iter().any(|other| other.account == account && other.away.is_none());
+        if stream.is_complete() || stream.stream.is_closed() || waits {
             return;
         }
         let serial = stream.next_serial;
@@ -80,10 +117,23 @@ impl Publishers {
         let handle = stream.stream.clone();
         let mut inner = handle.lock();
         let at_once = attempt.at_once(&handle, &mut inner).expect("an open stream");
-        let mut waiting = Waiting { stream: at, account, serial, publish, attempt, role, until: now };
+        let mut waiting = Waiting {
+            stream: at,
+            account,
+            serial,
+            publish,
+            attempt,
+            role,
+            until: now,
+            paid: 0,
+            booked: 0,
+            late: 0,
+            away: None,
+            was_passed: false,
+        };
         let step = match at_once {
             Some(published) => Ok(Progress::Published(published)),
-            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].0),
+            None => waiting.attempt.step(&handle, &mut inner, now, &mut self.accounts[account].spent),
         };
         match step {
             Ok(Progress::Published(published)) => {
@@ -99,9 +149,73 @@ impl Publishers {
         }
     }
 
+    /// The publisher of a stream that is next of those that are not away, and whether one that is away is still waited for.
+    pub(super) fn next_of(&self, stream: usize, now: Micros) -> Option<(&Waiting, bool)> {
+        let mut queue = self.waiting.iter().filter(|waiting| waiting.stream == stream);
+        let mut is_kept = false;
+        let next = queue.find(|waiting| {
+            is_kept |= waiting.away.is_some_and(|since| now < since + KEPT);
+            waiting.away.is_none()
+        });
+        next.map(|next| (next, is_kept))
+    }
+
+    /// When publishers look again by themselves.
+    pub(super) fn looks(&self) -> impl Iterator<Item = Micros> + '_ {
+        self.waiting.iter().filter(|waiting| waiting.away.is_none()).map(|waiting| waiting.until)
+    }
+
+    /// What an account's thread does last of all that waits.
+    fn innermost(&mut self, account: usize) -> Option<usize> {
+        self.waiting.iter().rposition(|waiting| waiting.account == account)
+    }
+
+    /// A thread that waits does something else.
+    pub(super) fn step_aside(&mut self, streams: &[SimStream], account: usize, now: Micros) {
+        let Some(at) = self.innermost(account).filter(|&at| self.waiting[at].away.is_none()) else { return };
+        let waiting = &mut self.waiting[at];
+        waiting.away = Some(now);
+        let handle = &streams[waiting.stream].stream;
+        let spent = &mut self.accounts[account].spent;
+        let before = spent.within_a_minute(now);
+        waiting.attempt.step_aside(handle, &mut handle.lock(), now, spent);
+        waiting.booked += spent.within_a_minute(now) - before;
+    }
+
+    /// It is back, and looks.
+    pub(super) fn come_back(&mut self, account: usize, now: Micros) {
+        let Some(at) = self.innermost(account) else { return };
+        let waiting = &mut self.waiting[at];
+        if let Some(since) = waiting.away.take() {
+            waiting.was_passed |= now >= since + KEPT;
+            waiting.until = now;
+        }
+    }
+
+    /// A thread gives up what it does last: nothing is published, and it has paid for its wait.
+    pub(super) fn give_up(&mut self, streams: &[SimStream], account: usize, now: Micros) {
+        let Some(at) = self.innermost(account) else { return };
+        let mut waiting = self.waiting.remove(at);
+        let handle = &streams[waiting.stream].stream;
+        let spent = &mut self.accounts[account].spent;
+        let before = spent.within_a_minute(now);
+        waiting.attempt.leave(handle, &mut handle.lock(), now, spent);
+        waiting.booked += spent.within_a_minute(now) - before;
+        self.check_paid(&waiting, now);
+    }
+
+    /// Everybody comes back who can; says whether anybody was away.
+    pub(super) fn all_come_back(&mut self, now: Micros) -> bool {
+        let was_away = self.waiting.iter().any(|waiting| waiting.away.is_some());
+        for account in 0..self.accounts.len() {
+            self.come_back(account, now);
+        }
+        was_away
+    }
+
     /// What an account has paid in the last minute.
     pub(super) fn paid_by(&self, account: usize, now: Micros) -> Micros {
-        self.accounts[account].0.within_a_minute(now)
+        self.accounts[account].paid.within_a_minute(now)
     }
 
     /// How a publisher may wait.
@@ -116,22 +230,22 @@ impl Publishers {
 
     /// Every publisher that waits is woken; or, where wake-ups are lost, those whose time has come.
     pub(super) fn step(&mut self, streams: &mut [SimStream], now: Micros, lazily: bool) {
+        self.count_late(streams, now);
         let mut again = true;
         while std::mem::take(&mut again) {
             let mut still = Vec::new();
             for mut waiting in std::mem::take(&mut self.waiting) {
-                if lazily && now < waiting.until {
+                if waiting.away.is_some() || lazily && now < waiting.until {
                     still.push(waiting);
                     continue;
                 }
-                self.late += now.saturating_sub(waiting.until);
                 let stream = &mut streams[waiting.stream];
                 let handle = stream.stream.clone();
                 let mut inner = handle.lock();
-                let account = &mut self.accounts[waiting.account].0;
+                let account = &mut self.accounts[waiting.account].spent;
                 let before = account.within_a_minute(now);
                 let step = waiting.attempt.step(&handle, &mut inner, now, account);
-                let paid = account.within_a_minute(now) - before;
+                waiting.booked += account.within_a_minute(now) - before;
                 match step {
                     Ok(Progress::Wait(until)) => {
                         assert!(until > now, "a publisher that waits waits for something");
@@ -149,37 +263,61 @@ impl Publishers {
                     Err(PublishError::Closed { .. }) => assert!(stream.stream.is_closed(), "the server was closed"),
                     Err(error) => panic!("{error}"),
                 }
-                // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
-                if !self.loses_wakeups {
-                    self.pay(waiting.account, paid, now);
-                }
+                self.check_paid(&waiting, now);
                 again = true;
             }
             self.waiting.append(&mut still);
         }
     }
 
-    fn pay(&mut self, account: usize, paid: Micros, now: Micros) {
-        let limit = match self.patience {
-            Patience::Lossless => return,
-            Patience::Within(limit) => limit,
-        };
-        assert!(paid <= limit / 2 + self.late, "one call paid {paid} of {limit}");
-        assert!(paid == 0 || self.caller(account) == Caller::Thread, "a loop's thread waits for no socket");
-        let history = &mut self.accounts[account].1;
-        history.push((now, paid));
-        let sum: Micros = history.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, paid)| paid).sum();
-        assert!(sum <= limit + self.late, "an account paid {sum} of {limit} in a minute");
+    /// Time has passed while a stream's publishers waited for sockets: all of them pay.
+    pub(super) fn charge(&mut self, stream: usize, now: Micros, micros: Micros) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == stream && waiting.away.is_none()) {
+            waiting.paid += micros;
+            self.accounts[waiting.account].paid.add(now, micros);
+        }
+    }
+
+    /// The first of a stream's publishers looks later than it wanted to: that is no fault of theirs.
+    fn count_late(&mut self, streams: &mut [SimStream], now: Micros) {
+        for (at, stream) in streams.iter_mut().enumerate() {
+            let next = self.next_of(at, now).filter(|_| stream.stream.lock().is_paying());
+            let Some(late) = next.and_then(|(next, _)| now.checked_sub(next.until)).filter(|late| *late > 0) else {
+                continue;
+            };
+            stream.late.add(now, late);
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.stream == at) {
+                waiting.late += late;
+                self.accounts[waiting.account].late.add(now, late);
+            }
+        }
+    }
+
+    fn check_paid(&self, waiting: &Waiting, now: Micros) {
+        assert!(waiting.booked == waiting.paid, "it waited {}", waiting.told());
+        // Who joins wakes the first, which must not wait longer than it may pay: where that is lost it may pay more.
+        let Patience::Within(limit) = self.patience else { return };
+        if self.loses_wakeups {
+            return;
+        }
+        let Waiting { paid, late, .. } = *waiting;
+        assert!(paid <= limit / 2 + late, "one call paid {paid} of {limit}");
+        assert!(paid == 0 || self.caller(waiting.account) == Caller::Thread, "a loop's thread waits for no socket");
+        let account = &self.accounts[waiting.account];
+        let (paid, late) = (account.paid.within_a_minute(now), account.late.within_a_minute(now));
+        assert!(paid <= limit + late, "an account paid {paid} of {limit} in a minute");
     }
 
     fn appended(waiting: &Waiting, stream: &mut SimStream, inner: &Inner, published: &Published) {
         let (serial, publish) = (waiting.serial, &waiting.publish);
-        assert!(serial > stream.last_serial, "publishers append in the order they came");
-        stream.last_serial = serial;
+        let in_order = serial > stream.last_serial || waiting.was_passed;
+        assert!(in_order, "publishers append in the order they came");
+        stream.last_serial = stream.last_serial.max(serial);
         let position = stream.all.newest() + 1;
         let event = stream.all.published(serial, position, publish);
         let id = event.id.clone().unwrap_or_else(|| stream.all.id_of(position));
         assert_eq!(published.id(), id, "publish returns the id");
+        stream.largest = stream.largest.max(event.block.len() + CHUNK);
         stream.all.publish(event);
         if publish.snapshot {
             stream.all.set_snapshot(serial);

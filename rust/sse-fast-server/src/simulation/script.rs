@@ -1,7 +1,7 @@
 //! What happens in a world, drawn from a seed.
 //!
-//! Owns: the actions, how often each is drawn, and how a script ends. Must not know: what must hold. A script is drawn whole
-//! before it runs, so that it can be shortened and run again. Long: every action stands beside its odds.
+//! Owns: the actions, and how often each is drawn. Must not know: how a script is played, what must hold. A script is drawn
+//! whole before it runs, so that it can be shortened and run again. Changes together with `play`.
 
 use std::time::Duration;
 
@@ -11,10 +11,9 @@ use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use sse_fast_oracle::content::Publish;
 
 use super::client::BEAT;
-use super::inside::InProcess;
 use super::random::Random;
-use super::stage::Deed;
-use super::world::{MS, SECOND, Setup, World};
+use super::stage::{Deed, What};
+use super::world::{MS, SECOND, Setup};
 use crate::delivery::Patience;
 
 #[derive(Clone, Debug)]
@@ -59,6 +58,17 @@ pub(super) enum Action {
     },
     Fail {
         shard: usize,
+    },
+    /// A thread that waits does something else.
+    StepAside {
+        account: usize,
+    },
+    ComeBack {
+        account: usize,
+    },
+    /// It publishes nothing.
+    GiveUp {
+        account: usize,
     },
     ReadInside {
         stream: usize,
@@ -116,7 +126,7 @@ enum Subject {
 fn deed(random: &mut Random, setup: &Setup, subject: Subject) -> Deed {
     let stream = random.between(0, setup.options.len());
     let account = random.between(0, setup.accounts);
-    match random.between(0, 100) {
+    let what = match random.between(0, 100) {
         0..72 => {
             let ids = setup.options[stream].ids;
             let padding = match random.between(0, 100) {
@@ -131,25 +141,29 @@ fn deed(random: &mut Random, setup: &Setup, subject: Subject) -> Deed {
                 snapshot: random.percent(8),
                 named: random.percent(20),
             };
-            Deed::Publish { stream, account, publish }
+            What::Publish { account, publish }
         }
-        72..75 => Deed::Snapshot { stream },
-        75..83 => Deed::Configure { stream, patch: patch(random) },
-        83..90 => Deed::Override { stream, every: Duration::from_millis(random.pick(&[60, 100, 300, 2000])) },
-        90..95 => Deed::EndOverride { stream, which: random.between(0, 4) },
-        95..97 => Deed::End { stream, account },
-        97..98 => Deed::Remove { stream },
-        _ => Deed::Expire { stream },
-    }
+        72..75 => What::Snapshot,
+        75..83 => What::Configure { patch: patch(random) },
+        83..90 => What::Override { every: Duration::from_millis(random.pick(&[60, 100, 300, 2000])) },
+        90..95 => What::EndOverride { which: random.between(0, 4) },
+        95..97 => What::End { account },
+        97..98 => What::Remove,
+        _ => What::Expire,
+    };
+    what.on(stream)
 }
 
 fn patch(random: &mut Random) -> StreamPatch {
     let mut patch = StreamPatch::default();
-    match random.between(0, 5) {
+    match random.between(0, 8) {
         0 => patch.history = Some(random.between(1, 20)),
         1 => patch.history_bytes = Some(random.between(60, 3000)),
         2 => patch.max_lag = Some(random.between(1, 12) as u64),
         3 => patch.on_lag = Some(random.pick(&[OnLag::Skip, OnLag::Latest, OnLag::Disconnect])),
+        4 => patch.start = Some(random.pick(&[Start::New, Start::Last, Start::All])),
+        5 => patch.retry = Some(random.percent(50).then_some(Duration::from_secs(2))),
+        6 => patch.heartbeat_event = Some(random.percent(50).then(|| BEAT.to_owned())),
         _ => patch.heartbeat = Some(random.pick(&[Some(100), Some(500), Some(9000), None]).map(Duration::from_millis)),
     }
     patch
@@ -177,7 +191,12 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         58..70 => Action::Read { client, bytes: random.pick(&[1, 7, 40, 200, 5000, usize::MAX]) },
         70..74 => Action::NextTakes { client, bytes: random.pick(&[0, 1, 3, 10, 30, 60]) },
         74..77 => Action::Repeat { shard, ago: random.between(0, 12) },
-        77 if random.percent(8) => Action::Fail { shard },
+        77 => match random.between(0, 12) {
+            0 => Action::Fail { shard },
+            1 | 2 => Action::GiveUp { account: random.between(0, setup.accounts) },
+            3..7 => Action::StepAside { account: random.between(0, setup.accounts) },
+            _ => Action::ComeBack { account: random.between(0, setup.accounts) },
+        },
         78..81 => Action::ReadInside { stream, count: random.between(1, 9) },
         81..89 => Action::Step { shard },
         89..94 => Action::Settle,
@@ -234,7 +253,7 @@ impl Script {
         if subject == Subject::Bulk {
             for _ in 0..12 {
                 let publish = Publish { padding: random.between(50_000, 120_000), ..Publish::default() };
-                actions.push(Action::Deed(Deed::Publish { stream: 0, account: 0, publish }));
+                actions.push(Action::Deed(What::Publish { account: 0, publish }.on(0)));
             }
         }
         let connects: Vec<_> = (0..clients.len())
@@ -245,166 +264,5 @@ impl Script {
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
         Self { setup, clients, actions, drains }
-    }
-
-    /// Runs it; panics where a law is broken.
-    pub(super) fn run(&self) -> World {
-        let mut world = World::new(self.setup.clone());
-        for &(framing, capacity, name) in &self.clients {
-            world.add_client(framing, capacity, name);
-        }
-        for action in &self.actions {
-            world.take(action);
-        }
-        world.finish(self.drains);
-        world
-    }
-}
-
-impl World {
-    fn live_deed(&mut self, deed: &Deed) -> Deed {
-        let mut deed = deed.clone();
-        match &mut deed {
-            Deed::Publish { stream, .. }
-            | Deed::End { stream, .. }
-            | Deed::Remove { stream }
-            | Deed::Snapshot { stream }
-            | Deed::Configure { stream, .. }
-            | Deed::Override { stream, .. }
-            | Deed::EndOverride { stream, .. }
-            | Deed::Expire { stream } => *stream = self.live(*stream),
-        }
-        deed
-    }
-
-    fn take(&mut self, action: &Action) {
-        match action {
-            Action::Deed(deed) => {
-                let deed = self.live_deed(deed);
-                self.act(&deed);
-            }
-            Action::Between(writes, deed) => {
-                let deed = self.live_deed(deed);
-                self.stage.later(*writes, deed);
-            }
-            Action::Connect { client, shard, early } => self.connect(*client, None, *shard, *early),
-            Action::ConnectFromElsewhere { client, shard } => {
-                self.connect(*client, Some(Some("elsewhere-7")), *shard, false);
-            }
-            Action::Answer { client, from_elsewhere } => self.answer(*client, from_elsewhere.then_some("elsewhere-7")),
-            Action::HalfClose { client } => self.half_close(*client),
-            Action::Say { client, bytes } => self.say(*client, *bytes),
-            Action::Leave { client } => self.leave(*client),
-            Action::Read { client, bytes } => self.read(*client, *bytes),
-            Action::NextTakes { client, bytes } => {
-                if let Some(wire) = &self.clients[*client].wire {
-                    wire.borrow_mut().next_takes = Some(*bytes);
-                }
-            }
-            Action::Repeat { shard, ago } => self.repeat(*shard, *ago),
-            Action::Fail { shard } => self.fail(*shard),
-            Action::ReadInside { stream, count } => self.read_inside(*stream, *count),
-            Action::Step { shard } => {
-                self.step(*shard);
-                self.stage.step_publishers(self.setup.lazily);
-            }
-            Action::Settle => self.settle(),
-            Action::Wait { micros } => self.advance(*micros),
-            Action::Jam { micros } => self.jam(*micros),
-        }
-    }
-
-    fn read_inside(&mut self, name: usize, count: usize) {
-        let stream = self.live(name);
-        if !self.inside.iter().any(|inside| inside.stream == stream) {
-            self.inside.extend(InProcess::new(&self.stage, stream));
-        }
-        for inside in self.inside.iter_mut().filter(|inside| inside.stream == stream) {
-            inside.read(&self.stage, count);
-        }
-    }
-
-    /// Every reader in the process reads to the newest.
-    fn read_all_inside(&mut self) {
-        for inside in &mut self.inside {
-            assert!(inside.read(&self.stage, 100_000), "it comes to the newest");
-        }
-    }
-
-    /// Everybody takes everything; then the server closes, or everybody leaves.
-    pub(super) fn finish(&mut self, drains: Option<Micros>) {
-        self.settle();
-        if let Some(drain) = drains.filter(|drain| *drain < SECOND) {
-            // With whatever is full: who takes bytes gets everything, the others are cut in time.
-            return self.close(drain);
-        }
-        for at in 0..self.clients.len() {
-            self.unblock(at);
-        }
-        // Where wake-ups are lost each publisher looks again by itself, one after the other.
-        self.advance(1500 * MS);
-        for _ in 0..if self.setup.lazily { 30 } else { 0 } {
-            self.advance(SECOND);
-        }
-        assert!(self.stage.publishers.borrow().waiting.is_empty(), "nobody is left to wait for");
-        for _ in 0..3 {
-            for at in 0..self.clients.len() {
-                if self.clients[at].early.is_some() {
-                    self.answer(at, None);
-                }
-                let shard = (0..self.shards.len()).find(|&shard| self.shards[shard].shard.is_some());
-                if let Some(shard) = shard {
-                    self.connect(at, None, shard, false);
-                }
-            }
-            self.settle();
-        }
-        self.check_accounts();
-        self.read_all_inside();
-        if let Some(drain) = drains {
-            return self.close(drain);
-        }
-        (0..self.clients.len()).for_each(|at| self.leave(at));
-        // Whom we shut is waited for a little.
-        self.advance(4 * SECOND);
-        self.check_nothing_is_left();
-    }
-
-    fn check_accounts(&self) {
-        let streams = self.stage.streams.borrow();
-        for client in &self.clients {
-            let Some(stream) = client.stream().filter(|_| client.wire.is_some()) else { continue };
-            if client.early.is_none() || !client.moves.is_empty() && client.moves[0].expected_is_silent() {
-                assert!(client.parser.is_between_events(), "what was begun is ended");
-            }
-            if client.early.is_none() {
-                client.reader.check_account(streams[stream].all.newest());
-            }
-        }
-    }
-
-    fn close(&mut self, drain: Micros) {
-        // Nothing is lost of the wake-up that tells publishers.
-        self.setup.lazily = false;
-        self.drain(drain);
-        self.advance(drain);
-        for at in 0..self.clients.len() {
-            self.read(at, usize::MAX);
-        }
-        self.settle();
-        for client in &self.clients {
-            assert!(client.wire.is_none(), "everybody was given the end, or cut");
-        }
-        assert!(self.shards.iter().all(|shard| shard.shard.is_none()), "every shard has stopped");
-        assert!(self.stage.publishers.borrow().waiting.is_empty(), "publishers are told that the server is closed");
-        self.read_all_inside();
-        self.check_nothing_is_left();
-    }
-}
-
-impl super::stage::Opened {
-    /// Whether nothing is to be seen of it before something is published.
-    fn expected_is_silent(&self) -> bool {
-        matches!(&self.expected, sse_fast_oracle::everything::Expected::Items { items, .. } if items.is_empty())
     }
 }

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,13 @@ use sse_fast_core::options::{OnLag, StreamOptions, StreamPatch};
 use sse_fast_oracle::content;
 use sse_fast_oracle::everything::{Everything, Expected, Place};
 
-use super::publishers::Publishers;
-use crate::delivery::Delivery;
+use super::net::Wire;
+use super::publishers::{Publishers, Times};
+use crate::delivery::{Delivery, Patience};
 use crate::stream::Stream;
+
+/// What a chunk adds to a block at most: its length, two CRLF.
+pub(super) const CHUNK: usize = 9;
 
 /// A stream, and everything it was told.
 pub(super) struct SimStream {
@@ -33,14 +37,20 @@ pub(super) struct SimStream {
     pub(super) overrides: Vec<(u64, Duration)>,
     /// When the heartbeat in force last changed.
     pub(super) retuned: Micros,
+    /// The bytes of its largest event, with what a chunk adds.
+    pub(super) largest: usize,
     /// How often its history was made smaller: nobody can wait for that.
     pub(super) shrunk: u32,
     /// How many policies for those that lag it had.
     pub(super) policies: u32,
+    /// The smallest `max_lag` it had.
+    pub(super) least_max_lag: u64,
     /// Whether its readers could ever be closed for their lag.
     pub(super) disconnects: bool,
     /// When, and how long, its publishers waited for sockets.
-    pub(super) paid: Vec<(Micros, Micros)>,
+    pub(super) paid: Times,
+    /// When, and how much later than it wanted to, its first publisher looked again.
+    pub(super) late: Times,
 }
 
 /// How a connection was opened.
@@ -53,17 +63,29 @@ pub(super) struct Opened {
     pub(super) retry: bool,
 }
 
-/// What other threads may do while a shard is inside a step.
+/// What other threads may do while a shard is inside a step, and with which stream.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Deed {
-    Publish { stream: usize, account: usize, publish: content::Publish },
-    End { stream: usize, account: usize },
-    Remove { stream: usize },
-    Snapshot { stream: usize },
-    Configure { stream: usize, patch: StreamPatch },
-    Override { stream: usize, every: Duration },
-    EndOverride { stream: usize, which: usize },
-    Expire { stream: usize },
+pub(super) struct Deed {
+    pub(super) stream: usize,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum What {
+    Publish { account: usize, publish: content::Publish },
+    End { account: usize },
+    Remove,
+    Snapshot,
+    Configure { patch: StreamPatch },
+    Override { every: Duration },
+    EndOverride { which: usize },
+    Expire,
+}
+
+impl What {
+    pub(super) fn on(self, stream: usize) -> Deed {
+        Deed { stream, what: self }
+    }
 }
 
 /// See the module.
@@ -72,6 +94,8 @@ pub(super) struct Stage {
     pub(super) delivery: Arc<Delivery>,
     pub(super) streams: RefCell<Vec<SimStream>>,
     pub(super) publishers: RefCell<Publishers>,
+    /// Every connection there was.
+    pub(super) wires: RefCell<Vec<Weak<RefCell<Wire>>>>,
     /// What happens once so many more writes were begun.
     between: RefCell<VecDeque<(u32, Deed)>>,
     /// Streams that nobody touches in this step: their opening is under way and cannot be seen from outside.
@@ -87,6 +111,7 @@ impl Stage {
             delivery: Arc::clone(delivery),
             streams: RefCell::default(),
             publishers: RefCell::new(Publishers::new(accounts)),
+            wires: RefCell::default(),
             between: RefCell::default(),
             frozen: RefCell::default(),
             failing: Cell::new(false),
@@ -124,6 +149,7 @@ impl Stage {
         let mut streams = self.streams.borrow_mut();
         let index = streams.len();
         let (epoch, tag) = (1_700_000_000 + index as u64, format!("t{index}"));
+        let least_max_lag = options.max_lag;
         let disconnects = options.on_lag == OnLag::Disconnect;
         let stream = Stream::new(&tag, Epoch(epoch), &self.delivery, Arc::new(options.clone()));
         streams.push(SimStream {
@@ -134,10 +160,13 @@ impl Stage {
             last_serial: 0,
             overrides: Vec::new(),
             retuned: self.now(),
+            largest: 0,
             shrunk: 0,
             policies: 1,
+            least_max_lag,
             disconnects,
-            paid: Vec::new(),
+            paid: Times::default(),
+            late: Times::default(),
         });
         index
     }
@@ -180,24 +209,30 @@ impl Stage {
 
     /// Does it, where it can be done.
     pub(super) fn act(&self, deed: &Deed) {
-        let stream = match deed {
-            Deed::Publish { stream, .. }
-            | Deed::End { stream, .. }
-            | Deed::Remove { stream }
-            | Deed::Snapshot { stream }
-            | Deed::Configure { stream, .. }
-            | Deed::Override { stream, .. }
-            | Deed::EndOverride { stream, .. }
-            | Deed::Expire { stream } => *stream,
-        };
+        let (stream, what) = (deed.stream, &deed.what);
         if self.frozen.borrow().contains(&stream) {
             return;
         }
-        match deed {
-            Deed::Publish { account, publish, .. } => self.publish(stream, *account, publish, false),
-            Deed::End { account, .. } => self.publish(stream, *account, &content::Publish::default(), true),
-            _ => self.streams.borrow_mut()[stream].act(deed, self.now()),
+        match what {
+            What::Publish { account, publish } => self.publish(stream, *account, publish, false),
+            What::End { account } => self.publish(stream, *account, &content::Publish::default(), true),
+            What::Expire => self.expire(stream),
+            _ => self.streams.borrow_mut()[stream].act(what, self.now()),
         }
+    }
+
+    /// Its time has come: it is removed, unless somebody reads it or is on the way.
+    fn expire(&self, at: usize) {
+        let stream = &mut self.streams.borrow_mut()[at];
+        if stream.is_complete() {
+            return;
+        }
+        stream.removed = stream.stream.remove_if_idle();
+        let wires: Vec<_> = self.wires.borrow().iter().filter_map(Weak::upgrade).collect();
+        let of_it = |wire: &&Rc<RefCell<Wire>>| wire.borrow().stream == at && wire.borrow().closed.is_none();
+        let readers = wires.iter().filter(of_it).filter(|wire| wire.borrow().is_live()).count();
+        assert!(!stream.removed || readers == 0 || self.delivery.is_closed(), "it expired under {readers} who read it");
+        assert!(stream.removed || wires.iter().any(|wire| of_it(&wire)), "a stream is kept for nobody");
     }
 
     /// Publishes, or waits.
@@ -222,14 +257,14 @@ impl SimStream {
         self.overrides.last().map(|&(_, every)| every).or(self.all.options.heartbeat)
     }
 
-    fn act(&mut self, deed: &Deed, now: Micros) {
+    fn act(&mut self, what: &What, now: Micros) {
         let before = self.heartbeat();
-        match deed {
-            Deed::Remove { .. } if !self.is_complete() => {
+        match what {
+            What::Remove if !self.is_complete() => {
                 self.stream.remove();
                 self.removed = true;
             }
-            Deed::Snapshot { .. } if !self.is_complete() => {
+            What::Snapshot if !self.is_complete() => {
                 let serial = self.next_serial;
                 self.next_serial += 1;
                 let data = content::snapshot_of(&self.all.tag, serial);
@@ -237,30 +272,42 @@ impl SimStream {
                     self.all.set_snapshot(serial);
                 }
             }
-            Deed::Configure { patch, .. } => {
+            What::Configure { patch } => {
                 let Ok(options) = self.all.options.patched(patch) else { return };
                 let (first, policy) = (self.all.first, self.all.options.on_lag);
                 self.stream.configure(patch).unwrap();
                 self.all.set_options(options);
                 self.shrunk += u32::from(self.all.first > first);
+                self.least_max_lag = self.least_max_lag.min(self.all.options.max_lag);
                 self.policies += u32::from(self.all.options.on_lag != policy);
                 self.disconnects |= self.all.options.on_lag == OnLag::Disconnect;
                 self.check_bounds();
             }
-            Deed::Override { every, .. } => {
+            What::Override { every } => {
                 let token = self.stream.push_heartbeat(*every, "overridden").unwrap();
                 self.overrides.push((token, *every));
             }
-            Deed::EndOverride { which, .. } if !self.overrides.is_empty() => {
+            What::EndOverride { which } if !self.overrides.is_empty() => {
                 let (token, _) = self.overrides.remove(which % self.overrides.len());
                 self.stream.pop_heartbeat(token);
             }
-            Deed::Expire { .. } if !self.is_complete() => self.removed = self.stream.remove_if_idle(),
             _ => {}
         }
         if self.heartbeat() != before {
             self.retuned = now;
         }
+    }
+
+    /// A gap within a connection ends before the newest, and no further than the policy skips. What is held only becomes
+    /// newer until the gap is read.
+    pub(super) fn check_end_of_gap(&self, range: Option<(u64, u64)>, patience: Patience) {
+        let (_, to) = range.expect("within one life it is known what is missing");
+        let newest = self.all.newest();
+        assert!(to < newest, "the newest is never skipped");
+        let lossless = patience == Patience::Lossless;
+        let beyond = if lossless { 0 } else { (newest + 1).saturating_sub(self.least_max_lag) };
+        let is_always_skip = self.policies == 1 && self.all.options.on_lag == OnLag::Skip;
+        assert!(!is_always_skip || to < self.all.first.max(beyond), "it skips no further than it must");
     }
 
     pub(super) fn check_bounds(&self) {

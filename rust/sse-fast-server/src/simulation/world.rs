@@ -1,26 +1,26 @@
 //! A world of real shards, streams and clients in simulated time, in one thread.
 //!
 //! Owns: time, the order in which shards are stepped, and what must hold once they have nothing to do (`check`). Must not
-//! know: what a script wants. A shard is stepped where its poll would return: a wake-up, an edge, a time that has come.
-//! Long: what happens to time and what clients do are one order of events.
+//! know: what a script wants, what clients do (`acts`). A shard is stepped where its poll would return: a wake-up, an edge, a
+//! time that has come.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::options::StreamOptions;
 
-use super::client::{Client, HEAD};
+use super::client::Client;
 use super::inside::InProcess;
-use super::net::{Edges, SimNet, SimSocket, Wire, edge};
-use super::stage::{Deed, Opened, Stage};
+use super::moves::Moving;
+use super::net::{Edges, SimNet, SimSocket};
+use super::stage::{Deed, Stage};
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
-use crate::shard::{Arrival, Next, Order, Pacing, Ready, Settings, Shard, ShardHandle};
+use crate::shard::{Next, Pacing, Ready, Settings, Shard, ShardHandle};
 
 pub(super) const MS: Micros = 1000;
 pub(super) const SECOND: Micros = 1000 * MS;
@@ -60,21 +60,13 @@ pub(super) struct SimShard {
     pub(super) shard: Option<Shard<SimNet>>,
     pub(super) handle: ShardHandle<SimSocket>,
     woken: Arc<AtomicBool>,
-    edges: Edges,
+    pub(super) edges: Edges,
     next: Next,
     /// Events that are told again, however old they are.
-    late: Vec<Ready>,
+    pub(super) late: Vec<Ready>,
     /// Every event there was.
-    told: Vec<Ready>,
+    pub(super) told: Vec<Ready>,
     pub(super) failed: bool,
-}
-
-/// A move that is on its way.
-struct Moving {
-    client: usize,
-    from: usize,
-    to: usize,
-    id: Option<String>,
 }
 
 /// See the module.
@@ -86,7 +78,7 @@ pub(super) struct World {
     /// The present life of each name.
     pub(super) names: Vec<usize>,
     pub(super) setup: Setup,
-    moving: Vec<Moving>,
+    pub(super) moving: Vec<Moving>,
     pub(super) draining: Option<Micros>,
     /// Until when the shards were last kept from doing anything.
     pub(super) jammed: Micros,
@@ -141,142 +133,6 @@ impl World {
         self.stage.act(deed);
     }
 
-    /// A client connects to its name, with the last id it saw or with `id` instead; early where a handler has not answered.
-    pub(super) fn connect(&mut self, at: usize, id: Option<Option<&str>>, shard: usize, early: bool) {
-        let name = self.clients[at].name;
-        let stream = self.live(name);
-        let client = &self.clients[at];
-        if client.wire.is_some() || client.finished {
-            return;
-        }
-        let id = id.map_or_else(|| client.reader.last_id.clone(), |id| id.map(str::to_owned));
-        if !early && self.stage.opened(stream, id.as_deref()).expected == sse_fast_oracle::everything::Expected::Nothing
-        {
-            self.clients[at].finished = true;
-            return;
-        }
-        let options = self.stage.streams.borrow()[stream].all.options.clone();
-        let opens = if early {
-            self.stage.add(StreamOptions { start: sse_fast_core::options::Start::All, ..options.clone() })
-        } else {
-            stream
-        };
-        let Some(claim) = self.stage.streams.borrow()[opens].stream.claim() else { return };
-        let id = id.filter(|_| !early);
-        let (edges, now) = (&self.shards[shard].edges, self.now());
-        let wire = Wire::new(self.clients[at].capacity, Some((opens, id.clone())), now, edges);
-        let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
-        let framing = self.clients[at].framing;
-        let last_event_id = id.map(String::into_boxed_str);
-        let arrival = Arrival { socket, claim, last_event_id, framing, head: HEAD.to_vec() };
-        let handle = &self.shards[shard].handle;
-        match handle.subscribe(arrival) {
-            Ok(true) => handle.ring(),
-            Ok(false) => {}
-            Err(_) => return,
-        }
-        self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
-    }
-
-    /// A handler has answered: its early client moves to its name.
-    pub(super) fn answer(&mut self, at: usize, id: Option<&str>) {
-        let name = self.clients[at].name;
-        let Some((from, _)) = self.clients[at].early else { return };
-        let to = self.live(name);
-        let is_moving = self.moving.iter().any(|moving| moving.client == at) || !self.clients[at].moves.is_empty();
-        let expected = self.stage.opened(to, id).expected;
-        if is_moving || self.clients[at].wire.is_none() || expected == sse_fast_oracle::everything::Expected::Nothing {
-            return;
-        }
-        let stream = |index: usize| self.stage.streams.borrow()[index].stream.clone();
-        let last_event_id = id.map(Box::from);
-        self.shards[self.clients[at].shard].handle.order(Order::Move {
-            from: stream(from),
-            to: stream(to),
-            last_event_id,
-        });
-        self.moving.push(Moving { client: at, from, to, id: id.map(str::to_owned) });
-    }
-
-    pub(super) fn half_close(&mut self, at: usize) {
-        self.on_wire(at, |wire| wire.fin = true);
-    }
-
-    pub(super) fn say(&mut self, at: usize, bytes: usize) {
-        self.on_wire(at, |wire| wire.incoming += if wire.fin { 0 } else { bytes });
-    }
-
-    fn on_wire(&mut self, at: usize, change: impl FnOnce(&mut Wire)) {
-        let Some(wire) = self.clients[at].wire.clone() else { return };
-        change(&mut wire.borrow_mut());
-        self.clients[at].has_spoken = true;
-        edge(&wire);
-    }
-
-    /// A client goes away without a word; what it has not read is lost.
-    pub(super) fn leave(&mut self, at: usize) {
-        let Some(wire) = self.clients[at].wire.take() else { return };
-        self.clients[at].early = None;
-        self.clients[at].moves.clear();
-        {
-            let mut wire = wire.borrow_mut();
-            wire.fin = true;
-            wire.gone = true;
-            wire.reset |= !wire.unread.is_empty();
-            wire.unread.clear();
-        }
-        edge(&wire);
-    }
-
-    /// The event of the poll that came so many events ago is told again.
-    pub(super) fn repeat(&mut self, shard: usize, ago: usize) {
-        let shard = &mut self.shards[shard];
-        if !shard.told.is_empty() {
-            let at = shard.told.len() - 1 - ago % shard.told.len();
-            shard.late.push(shard.told[at]);
-        }
-    }
-
-    /// The shard's thread panics.
-    pub(super) fn fail(&mut self, at: usize) {
-        if self.shards[at].shard.is_none() {
-            return;
-        }
-        keep_quiet_about_told_panics();
-        self.shards[at].handle.order(Order::Fail);
-        self.stage.set_failing(true);
-        let openings = self.freeze(at);
-        while let Some(mut shard) = self.shards[at].shard.take() {
-            let now = self.now();
-            if catch_unwind(AssertUnwindSafe(|| shard.step(now, std::iter::empty()))).is_ok() {
-                self.shards[at].shard = Some(shard);
-            } else {
-                shard.fail();
-                break;
-            }
-        }
-        self.stage.set_failing(false);
-        self.moved(at, openings);
-        let shard = &mut self.shards[at];
-        shard.failed = true;
-        shard.edges.borrow_mut().clear();
-    }
-
-    /// The server closes: publishing ends, shards give everybody what there is.
-    pub(super) fn drain(&mut self, for_how_long: Micros) {
-        let until = self.now() + for_how_long;
-        self.draining = Some(until);
-        self.stage.delivery.close();
-        for stream in self.stage.streams.borrow().iter() {
-            stream.stream.wake_all();
-        }
-        for shard in &self.shards {
-            shard.handle.order(Order::Drain { until });
-        }
-    }
-
-    // ---- Time ----
-
     /// Whether a shard's poll would return.
     fn is_due(&self, at: usize) -> bool {
         let shard = &self.shards[at];
@@ -321,37 +177,6 @@ impl World {
         true
     }
 
-    /// What the oracle says of the moves that a shard obeys in this step: it takes its mail first. Nobody touches their
-    /// streams during that time.
-    fn freeze(&self, shard: usize) -> Vec<(usize, Opened)> {
-        let is_there = |moving: &&Moving| {
-            let wire = self.clients[moving.client].wire.as_ref();
-            let comes = wire.is_some_and(|wire| wire.borrow().registered.is_none() && !wire.borrow().closed);
-            comes || self.stage.streams.borrow()[moving.from].stream.subscribers() > 0
-        };
-        let here = self.moving.iter().filter(|moving| self.clients[moving.client].shard == shard).filter(is_there);
-        let openings: Vec<_> =
-            here.map(|moving| (moving.client, self.stage.opened(moving.to, moving.id.as_deref()))).collect();
-        *self.stage.frozen.borrow_mut() = openings.iter().map(|(_, opened)| opened.stream).collect();
-        openings
-    }
-
-    /// The shard has obeyed.
-    fn moved(&mut self, shard: usize, openings: Vec<(usize, Opened)>) {
-        self.stage.frozen.borrow_mut().clear();
-        let froms: Vec<_> = self.moving.iter().map(|moving| (moving.client, moving.from)).collect();
-        self.moving.retain(|moving| self.clients[moving.client].shard != shard);
-        for (client, opened) in openings {
-            let is_same = |early: usize| froms.contains(&(client, early));
-            let now = self.now();
-            let client = &mut self.clients[client];
-            if client.wire.is_some() && client.early.as_ref().is_some_and(|(early, _)| is_same(*early)) {
-                client.opened_at = now;
-                client.moves.push_back(opened);
-            }
-        }
-    }
-
     fn states(&self, shard: usize) -> Vec<(crate::shard::Token, State)> {
         let Some(machine) = &self.shards[shard].shard else { return Vec::new() };
         let patience = match self.setup.patience {
@@ -378,9 +203,10 @@ impl World {
     /// Time passes; nobody does anything.
     pub(super) fn pass(&self, micros: Micros) {
         let now = self.now();
-        for stream in self.stage.streams.borrow_mut().iter_mut() {
+        for (at, stream) in self.stage.streams.borrow_mut().iter_mut().enumerate() {
             if micros > 0 && stream.stream.lock().is_paying() {
-                stream.paid.push((now + micros, micros));
+                stream.paid.add(now + micros, micros);
+                self.stage.publishers.borrow_mut().charge(at, now + micros, micros);
             }
         }
         self.stage.set_now(now + micros);
@@ -422,53 +248,9 @@ impl World {
                 _ => None,
             });
             let publishers = self.stage.publishers.borrow();
-            let next = due.chain(publishers.waiting.iter().map(|waiting| waiting.until)).fold(until, Micros::min);
+            let next = due.chain(publishers.looks()).fold(until, Micros::min);
             drop(publishers);
             self.pass(next.max(self.now() + 1) - self.now());
         }
     }
-
-    /// Healthy clients read whatever there is.
-    pub(super) fn read_healthy(&mut self) {
-        for at in 0..self.clients.len() {
-            if self.clients[at].is_healthy() {
-                self.read(at, usize::MAX);
-            }
-        }
-    }
-
-    pub(super) fn read(&mut self, at: usize, bytes: usize) {
-        let may_be_cut =
-            self.shards[self.clients[at].shard].failed || self.draining.is_some_and(|until| self.now() >= until);
-        self.clients[at].read(&self.stage, bytes);
-        self.clients[at].end(&self.stage, may_be_cut);
-    }
-
-    /// A client's socket takes everything from now on.
-    pub(super) fn unblock(&mut self, at: usize) {
-        self.clients[at].capacity = usize::MAX;
-        if let Some(wire) = &self.clients[at].wire {
-            wire.borrow_mut().capacity = usize::MAX;
-        }
-        self.read(at, usize::MAX);
-    }
-
-    /// A client with a socket of so many bytes.
-    pub(super) fn add_client(&mut self, framing: sse_fast_core::frame::Framing, capacity: usize, name: usize) -> usize {
-        self.clients.push(Client::new(framing, capacity, name));
-        self.clients.len() - 1
-    }
-}
-
-/// A shard that was told to panic need not say so.
-fn keep_quiet_about_told_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let hook = take_hook();
-        set_hook(Box::new(move |info| {
-            if info.payload().downcast_ref::<&str>() != Some(&"told to") {
-                hook(info);
-            }
-        }));
-    });
 }

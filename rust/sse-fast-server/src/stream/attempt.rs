@@ -348,7 +348,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Gives its place up, and has the thread pay for it.
-    pub(super) fn leave(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
+    pub(crate) fn leave(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
         if let Some(ticket) = self.ticket.take() {
             let (room, wakes) = inner.room_and_wakes();
             let was_next = room.check_next(ticket, now).is_ok();

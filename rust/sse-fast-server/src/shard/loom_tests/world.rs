@@ -150,6 +150,14 @@ impl World {
         Self { delivery, handle, poll }
     }
 
+    /// A stream of so many events, and one who reads it over a socket with so much room.
+    pub(super) fn with_reader(history: usize, room: usize) -> (Self, Stream, Socket, Shard<Memory>) {
+        let world = Self::new();
+        let (stream, socket, mut shard) = (world.stream("s", history), world.socket(room), world.shard());
+        world.subscribe_now(&mut shard, &stream, &socket);
+        (world, stream, socket, shard)
+    }
+
     pub(super) fn shard(&self) -> Shard<Memory> {
         let stall_timeout = std::time::Duration::from_secs(60);
         let settings = Settings { stall_timeout, patience: Patience::Lossless, pacing: Pacing::default() };
