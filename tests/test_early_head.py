@@ -150,3 +150,27 @@ def test_a_fast_handler_with_early_head_is_the_same_response(server: sse_fast.Se
         reader.open()
         assert reader.next().own_id == event_id
         assert bytes(reader.body) == f"id: {event_id}\ndata: x\n\n".encode()
+
+
+@pytest.mark.parametrize("resumed", [None, "3", "unknown"])
+def test_a_reader_that_resumes_is_told_of_a_gap_only_where_there_is_one(serve: Serve, resumed: str | None) -> None:
+    server = serve()
+    gate = threading.Event()
+    stream = server.stream("completion", start="all")
+    ids = [stream.publish(number) for number in range(1, 6)]
+
+    @server.get("/completions", early_head=True, heartbeat=0.05)
+    def complete(_req: sse_fast.Request) -> sse_fast.Stream:
+        gate.wait(30)
+        return stream
+
+    last_event_id = ids[2] if resumed == "3" else resumed
+    with Reader(server.port, "/completions", last_event_id=last_event_id) as reader:
+        try:
+            reader.open()
+            reader.read_until(lambda: len(reader.parser.comments) >= 2, what="heartbeats before the answer")
+        finally:
+            gate.set()
+        expected = {None: ["1", "2", "3", "4", "5"], "3": ["4", "5"], "unknown": ["gap", "1", "2", "3", "4", "5"]}
+        events = reader.take(len(expected[resumed]))
+        assert [event.event if event.event == "gap" else event.data for event in events] == expected[resumed]

@@ -198,7 +198,11 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
-    let later = later.map(|answer| (answer, stream.emptied(), last_event_id.clone()));
+    let (later, last_event_id) = match later {
+        // The id is one of the stream to come: where the reader waits for it nobody knows it.
+        Some(answer) => (Some((answer, stream.emptied(), last_event_id)), None),
+        None => (None, last_event_id),
+    };
     let socket = mio::net::TcpStream::from_std(socket);
     let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {

@@ -157,10 +157,6 @@ impl<N: Net> Shard<N> {
         connection.phase = Phase::Lingering;
         connection.flow = Flow::Writable;
         if connection.socket.shut().is_err() || connection.half_closed || self.draining.is_some() {
-            if self.draining.is_some() {
-                // Closing with unread bytes would reset the connection.
-                self.connections[key].listen();
-            }
             self.close(key, CloseReason::Ended);
         } else {
             self.schedule(key);
@@ -170,6 +166,10 @@ impl<N: Net> Shard<N> {
     /// Closes a connection at once.
     pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
+        if self.connections[key].phase == Phase::Lingering {
+            // Closing with unread bytes would reset the connection, and destroy what its reader has not read yet.
+            self.connections[key].listen();
+        }
         self.net.deregister(&mut self.connections[key].socket);
         let connection = self.connections.remove(key);
         Counters::subtract(&self.counters().sockets, 1);
