@@ -152,7 +152,8 @@ class Runs:
     def __init__(self, engine: Engine) -> None:
         """Takes the engine that starts the processes."""
         self._engine = engine
-        self._lock = threading.Lock()  # Protects `_threads`; held while one starts, never while it calls.
+        # Protects `_threads`; held while one starts, never while it calls. A signal handler may come in between.
+        self._lock = threading.RLock()
         self._threads: set[threading.Thread] = set()  # Those that have not ended.
 
     def start(

@@ -28,7 +28,7 @@ impl LocalKey {
 pub(crate) enum Ring {
     /// The stream has news; rung at most once until the shard has seen it.
     News(LocalKey),
-    /// A publisher waits for this stream's floors to rise.
+    /// A publisher waits for what this stream's subscribers here lack, or to be told.
     Waiting(LocalKey),
 }
 

@@ -20,8 +20,6 @@ pub(super) struct Question {
     pub(super) local: LocalKey,
     /// What came before is charged.
     pub(super) charged_until: Micros,
-    /// Full sockets are not checked before this.
-    not_before: Micros,
     /// It is checked then, if nothing else makes the shard work.
     due: Micros,
 }
@@ -34,7 +32,7 @@ impl Asked {
     /// A publisher waits for this stream from now on, or still does.
     pub(super) fn add(&mut self, local: LocalKey, now: Micros) {
         if self.0.iter().all(|question| question.local != local) {
-            self.0.push(Question { local, charged_until: now, not_before: 0, due: now });
+            self.0.push(Question { local, charged_until: now, due: now });
         }
     }
 
@@ -63,18 +61,9 @@ impl Asked {
 }
 
 impl Question {
-    /// Whether full sockets may be checked; if not, it is due when they may, for something may have changed.
-    pub(super) fn may_check_sockets(&mut self, now: Micros) -> bool {
-        if now < self.not_before {
-            self.due = self.not_before;
-        }
-        now >= self.not_before
-    }
-
-    /// They are not checked again before then: that takes time.
-    pub(super) fn rest_until(&mut self, then: Micros) {
-        self.not_before = then;
-        self.due = self.due.max(then);
+    /// Something may have changed, and it cannot be checked before then: that takes time.
+    pub(super) fn put_off_until(&mut self, then: Micros) {
+        self.due = then;
     }
 }
 
@@ -87,23 +76,13 @@ mod tests {
         let (mut asked, local) = (Asked::default(), LocalKey(3));
         asked.add(local, 100);
         assert_eq!(asked.next_check(), Some(100));
-        let check = |asked: &mut Asked, now, takes| {
-            let mut checked = false;
-            asked.check(now, |question| {
-                checked = question.may_check_sockets(now);
-                if checked {
-                    question.rest_until(now + takes);
-                }
-                false
-            });
-            checked
-        };
-        assert!(check(&mut asked, 100, 500));
+        asked.check(100, |_| false);
         assert_eq!(asked.next_check(), Some(100 + CHECK), "nothing has changed since");
-        assert!(!check(&mut asked, 200, 500));
-        assert_eq!(asked.next_check(), Some(100 + 500), "something may have");
-        assert!(check(&mut asked, 600, 2 * CHECK));
-        assert_eq!(asked.next_check(), Some(600 + 2 * CHECK), "one check takes long here");
+        asked.check(200, |question| {
+            question.put_off_until(600);
+            false
+        });
+        assert_eq!(asked.next_check(), Some(600), "something may have");
         asked.check(601, |_| true);
         assert_eq!(asked.next_check(), None);
     }

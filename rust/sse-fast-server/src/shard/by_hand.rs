@@ -1,6 +1,6 @@
-//! A shard that tests step by hand, on sockets that take what there is room for.
+//! A shard and publishers that tests step by hand, on sockets that take what there is room for.
 //!
-//! Owns: the sockets and the stage. Must not know: what a test is about. The simulation has larger ones; these are for what
+//! Owns: the sockets, the publishers and the stage. Must not know: what a test is about. The simulation has larger ones; these are for what
 //! it draws too seldom, and for single numbers.
 #![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 
@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_fast_core::budget::Micros;
-use sse_fast_core::event::NewEvent;
+use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
@@ -21,7 +21,7 @@ use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, ShardHandle};
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
-use crate::stream::Stream;
+use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream};
 
 struct Quiet;
 
@@ -138,4 +138,85 @@ pub(super) const HEAD: &[u8] = b"HEAD\r\n\r\n";
 
 pub(super) fn publish(stream: &Stream, data: &[u8]) {
     stream.publish(&NewEvent { data, ..NewEvent::default() }).expect("published");
+}
+
+pub(super) const MS: Micros = 1000;
+pub(super) const LARGE: usize = usize::MAX / 2;
+
+/// The bytes of an event with one digit as its data.
+pub(super) const FRAME: usize = "11\r\nid: 1-1\ndata: 0\n\n\r\n".len();
+
+/// A thread that publishes one event.
+pub(super) struct Publisher {
+    attempt: Attempt<'static>,
+    pub(super) account: Spent,
+}
+
+impl Publisher {
+    pub(super) fn new(data: &'static str, role: Role, caller: Caller) -> Self {
+        let event = event::check(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("an event");
+        Self { attempt: Attempt::new(&event, role, caller), account: Spent::default() }
+    }
+
+    pub(super) fn ordinary(data: &'static str) -> Self {
+        Self::new(data, Role::Ordinary, Caller::Thread)
+    }
+
+    /// Until when it waits; `None` where it has published.
+    pub(super) fn step(&mut self, stream: &Stream, now: Micros) -> Result<Option<Micros>, PublishError> {
+        let mut inner = stream.lock();
+        match self.attempt.step(stream, &mut inner, now, &mut self.account)? {
+            Progress::Wait(until) => Ok(Some(until)),
+            Progress::Published(_) => {
+                stream.finish_publish(inner);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn step_aside(&mut self, stream: &Stream, now: Micros) {
+        self.attempt.step_aside(stream, &mut stream.lock(), now, &mut self.account);
+    }
+
+    pub(super) fn leave(&mut self, stream: &Stream, now: Micros) {
+        self.attempt.leave(stream, &mut stream.lock(), now, &mut self.account);
+    }
+
+    pub(super) fn paid(&self, now: Micros) -> Micros {
+        self.account.within_a_minute(now)
+    }
+}
+
+/// A stream that keeps one event, with a subscriber whose socket took nothing of it.
+pub(super) fn blocked(patience: Patience) -> (Stage, Stream, Socket) {
+    blocked_with(Pacing::default(), patience)
+}
+
+pub(super) fn blocked_with(pacing: Pacing, patience: Patience) -> (Stage, Stream, Socket) {
+    let mut stage = Stage::new(pacing, patience);
+    let stream = stage.stream("s", StreamOptions { history: 1, heartbeat: None, ..StreamOptions::default() });
+    let socket = stage.subscribe(&stream, Framing::Chunked, 0);
+    stage.step(0, &[]);
+    publish(&stream, b"0");
+    stage.step(0, &[]);
+    (stage, stream, socket)
+}
+
+/// Publishes; every tenth of a second the shard looks whom it still waits for.
+pub(super) fn publish_in_time(stage: &mut Stage, stream: &Stream, data: &'static str) {
+    let mut publisher = Publisher::ordinary(data);
+    while publisher.step(stream, stage.now).expect("open").is_some() {
+        stage.step(100 * MS, &[]);
+    }
+    stage.step(0, &[]);
+}
+
+pub(super) fn data_of(socket: &Socket) -> Vec<String> {
+    let text = String::from_utf8(socket.0.borrow().taken.clone()).expect("text");
+    text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
+}
+
+pub(super) fn ids_of(socket: &Socket) -> Vec<String> {
+    let text = String::from_utf8(socket.0.borrow().taken.clone()).expect("text");
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned).collect()
 }

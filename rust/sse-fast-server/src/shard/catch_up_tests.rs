@@ -8,12 +8,10 @@ use std::time::Duration;
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{Start, StreamOptions};
 
-use super::by_hand::{HEAD, Socket, Stage, publish};
+use super::by_hand::{HEAD, LARGE, Socket, Stage, publish};
 use super::machine::Pacing;
 use crate::delivery::Patience;
 use crate::stream::Stream;
-
-const LARGE: usize = usize::MAX / 2;
 
 fn stage(pacing: Pacing) -> Stage {
     Stage::new(pacing, Patience::Within(2_000_000))

@@ -75,6 +75,8 @@ pub(super) struct Account {
     pub(super) behind: bool,
     /// It has used up its share: publishers wait for it again once it has everything.
     pub(super) slow: bool,
+    /// It takes bytes, and others come first.
+    pub(super) put_off: bool,
 }
 
 /// Bytes that were begun or must come first, in parts; never empty.

@@ -5,7 +5,7 @@
 //! # Floors
 //! A floor is never too high. `writable` is the lowest cursor of those whose sockets take bytes: what walks have reached
 //! (`walked`), or the cursor of somebody who catches up. `held` is the lowest cursor of those whose sockets are full and
-//! who are waited for. Both are lowered under the stream's lock: when somebody comes or recovers ([`Shard::owe`]), when a
+//! who are waited for. Both are lowered under the stream's lock: the first when somebody comes or recovers ([`Shard::owe`]), the second when a
 //! socket fills that is waited for ([`Shard::fill`]), and by `Stream::configure`, where options may ask for more. They are raised when a walk
 //! ends, when somebody has caught up or left, and when a publisher asks ([`Shard::answer_publishers`]).
 //!
@@ -125,7 +125,9 @@ impl<N: Net> Shard<N> {
         let writable = self.writable_floor(question.local);
         link.set_writable(writable);
         let for_sockets = inner.is_paying() || inner.want == Want::Answer;
-        if for_sockets && !question.may_check_sockets(self.now) {
+        let next_check = self.locals[question.local].next_check;
+        if for_sockets && self.now < next_check {
+            question.put_off_until(next_check);
             return false;
         }
         // One that waits for the shards alone goes on, and sees for itself whether sockets are in its way.
@@ -143,7 +145,7 @@ impl<N: Net> Shard<N> {
             Want::Floors(wanted) => floor >= wanted && !is_behind,
         };
         if is_answered {
-            if !for_sockets {
+            if !for_sockets && self.now >= next_check {
                 // It would pay for what is only old.
                 self.check_sockets(question, &inner);
             }
@@ -167,9 +169,9 @@ impl<N: Net> Shard<N> {
                 held = held.min(self.subscribers[full].cursor());
             }
         }
-        let full = self.locals[key].roster.full().len() as Micros;
-        question.rest_until(self.now + full / CHECKS_IN_A_MICROSECOND);
-        self.locals[key].stream.link(self.number).set_held(held);
+        let local = &mut self.locals[key];
+        local.next_check = self.now + local.roster.full().len() as Micros / CHECKS_IN_A_MICROSECOND;
+        local.stream.link(self.number).set_held(held);
         held
     }
 
@@ -231,12 +233,12 @@ impl<N: Net> Shard<N> {
     #[cfg(any(test, debug_assertions))]
     pub(super) fn check_floors(&self, key: LocalKey) {
         let local = &self.locals[key];
+        let inner = local.stream.lock();
         let (writable, held) = local.stream.link(self.number).floors();
         for &writes in local.roster.writable() {
             let cursor = self.subscribers[writes].cursor();
             debug_assert!(writable <= cursor, "the writable floor {writable} is above the cursor {cursor}");
         }
-        let inner = local.stream.lock();
         for &full in local.roster.full().iter().filter(|&&full| self.is_held(full, &inner)) {
             let cursor = self.subscribers[full].cursor();
             debug_assert!(held <= cursor, "the held floor {held} is above the cursor {cursor}");

@@ -15,7 +15,7 @@ use sse_fast_core::wire;
 use super::ahead::Ahead;
 use super::connection::{Flow, Phase, Taken, Unwritten};
 use super::machine::Shard;
-use super::net::Net;
+use super::net::{Net, Token};
 use super::subscriber::{KEPT_UP, Progress};
 use super::table::{ConnectionKey, SubscriberKey};
 use crate::stats::{CloseReason, Counters};
@@ -82,6 +82,33 @@ impl<N: Net> Shard<N> {
             }
             (Taken::All, Phase::Finishing) => self.shut(key),
             (Taken::All, Phase::Lingering) => debug_assert!(false, "nothing is written to who lingers"),
+        }
+    }
+
+    /// A full socket takes bytes again. A slow reader's comes after everybody else's: two hundred of them at once take ten
+    /// milliseconds, in which a healthy one whose socket is full for a moment may be overtaken.
+    pub(super) fn on_writable(&mut self, key: ConnectionKey, token: Token) {
+        match self.connections[key].account.as_mut().filter(|account| account.slow) {
+            None => self.recover(key),
+            Some(account) => {
+                if !std::mem::replace(&mut account.put_off, true) {
+                    self.slow.push_back(token);
+                }
+            }
+        }
+    }
+
+    /// Slow readers whose sockets take bytes get what there is, so few that others are not kept waiting.
+    pub(super) fn recover_slow(&mut self) {
+        for _ in 0..self.settings.pacing.sends_per_mail {
+            let Some(token) = self.slow.pop_front() else { return };
+            let Some(key) = self.current(token) else { continue };
+            if let Some(account) = &mut self.connections[key].account {
+                account.put_off = false;
+            }
+            if self.connections[key].flow == Flow::Full {
+                self.recover(key);
+            }
         }
     }
 

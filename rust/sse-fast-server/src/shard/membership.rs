@@ -1,4 +1,4 @@
-//! Who is here: connections arrive, change streams, leave.
+//! Who is here: connections arrive, change streams, leave; and the streams that are kept for them.
 //!
 //! Owns: the beginning and the end of connections and subscribers, and the counters of both. Must not know: what is
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
@@ -6,12 +6,15 @@
 //! (where a shard fails its whole poll goes).
 
 use super::Arrival;
+use super::agenda::Stage;
 use super::ahead::Ahead;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
+use super::local::LocalStream;
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
-use super::subscriber::{Progress, Subscriber};
+use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
+use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
 use sse_fast_core::frame::Framing;
@@ -189,5 +192,49 @@ impl<N: Net> Shard<N> {
         let counters = self.counters();
         Counters::subtract(&counters.subscribers, self.subscribers.len() as u64);
         Counters::subtract(&counters.sockets, self.connections.len() as u64);
+    }
+
+    /// The key of a stream here, made where there is none.
+    pub(super) fn local_of(&mut self, stream: &Stream) -> LocalKey {
+        let link = stream.link(self.number);
+        if link.local() != LocalKey::NONE {
+            return link.local();
+        }
+        let local = LocalStream {
+            stream: stream.clone(),
+            roster: Roster::default(),
+            walked: 0,
+            heartbeat: None,
+            next_check: 0,
+            stage: Stage::Idle,
+        };
+        let key = self.locals.insert(local);
+        // Its heartbeat is found where its first subscriber is counted.
+        link.retune();
+        let (news, waiting) = link.bind(key);
+        if news {
+            self.agenda.news(key, &mut self.locals[key].stage);
+        }
+        if waiting {
+            self.asked(key);
+        }
+        key
+    }
+
+    /// Forgets a stream that has no subscribers here and no walk.
+    pub(super) fn forget_if_unused(&mut self, key: LocalKey) {
+        let local = &self.locals[key];
+        if !local.roster.is_empty() || local.stage != Stage::Idle {
+            return;
+        }
+        let local = self.locals.remove(key);
+        self.asked.forget(key);
+        if self.frames_of == key {
+            self.frames.clear();
+            self.frames_of = LocalKey::NONE;
+        }
+        if local.stream.link(self.number).unbind() {
+            local.stream.wake_publisher();
+        }
     }
 }

@@ -5,79 +5,15 @@
 
 use std::time::Duration;
 
-use sse_fast_core::budget::{Micros, Spent};
-use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
 
-use super::by_hand::{Socket, Stage, publish};
+use super::by_hand::{
+    FRAME, LARGE, MS, Publisher, Socket, Stage, blocked, blocked_with, data_of, ids_of, publish, publish_in_time,
+};
 use super::machine::{Next, Pacing};
 use crate::delivery::Patience;
-use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream};
-
-const MS: Micros = 1000;
-const LARGE: usize = usize::MAX / 2;
-
-/// The bytes of an event with one digit as its data.
-const FRAME: usize = "11\r\nid: 1-1\ndata: 0\n\n\r\n".len();
-
-/// A thread that publishes one event.
-struct Publisher {
-    attempt: Attempt<'static>,
-    account: Spent,
-}
-
-impl Publisher {
-    fn new(data: &'static str, role: Role, caller: Caller) -> Self {
-        let event = event::check(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("an event");
-        Self { attempt: Attempt::new(&event, role, caller), account: Spent::default() }
-    }
-
-    fn ordinary(data: &'static str) -> Self {
-        Self::new(data, Role::Ordinary, Caller::Thread)
-    }
-
-    /// Until when it waits; `None` where it has published.
-    fn step(&mut self, stream: &Stream, now: Micros) -> Result<Option<Micros>, PublishError> {
-        let mut inner = stream.lock();
-        match self.attempt.step(stream, &mut inner, now, &mut self.account)? {
-            Progress::Wait(until) => Ok(Some(until)),
-            Progress::Published(_) => {
-                stream.finish_publish(inner);
-                Ok(None)
-            }
-        }
-    }
-
-    fn step_aside(&mut self, stream: &Stream, now: Micros) {
-        self.attempt.step_aside(stream, &mut stream.lock(), now, &mut self.account);
-    }
-
-    fn paid(&self, now: Micros) -> Micros {
-        self.account.within_a_minute(now)
-    }
-}
-
-/// A stream that keeps one event, with a subscriber whose socket took nothing of it.
-fn blocked(patience: Patience) -> (Stage, Stream, Socket) {
-    let mut stage = Stage::new(Pacing::default(), patience);
-    let stream = stage.stream("s", StreamOptions { history: 1, heartbeat: None, ..StreamOptions::default() });
-    let socket = stage.subscribe(&stream, Framing::Chunked, 0);
-    stage.step(0, &[]);
-    publish(&stream, b"0");
-    stage.step(0, &[]);
-    (stage, stream, socket)
-}
-
-fn data_of(socket: &Socket) -> Vec<String> {
-    let text = String::from_utf8(socket.0.borrow().taken.clone()).expect("text");
-    text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
-}
-
-fn ids_of(socket: &Socket) -> Vec<String> {
-    let text = String::from_utf8(socket.0.borrow().taken.clone()).expect("text");
-    text.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned).collect()
-}
+use crate::stream::{Caller, PublishError, Role};
 
 #[test]
 fn one_that_is_away_pays_nothing_and_its_place_is_kept_for_ten_milliseconds() {
@@ -108,6 +44,21 @@ fn one_that_is_away_pays_nothing_and_its_place_is_kept_for_ten_milliseconds() {
     assert_eq!(data_of(&socket), ["0", "1", "2"]);
     assert_eq!(first.paid(stage.now), 120 * MS, "what was paid while it was away is not its debt");
     assert_eq!(second.paid(stage.now), 170 * MS, "all that was paid since it came");
+}
+
+#[test]
+fn what_its_thread_paid_elsewhere_while_it_was_away_is_no_longer_there() {
+    let (mut stage, stream, _socket) = blocked(Patience::Within(2_000_000));
+    let mut publisher = Publisher::ordinary("1");
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some());
+    stage.step(100 * MS, &[]);
+    publisher.step_aside(&stream, stage.now);
+    stage.step(10 * MS, &[]);
+    publisher.account.add(stage.now, 1_850 * MS);
+    let until = publisher.step(&stream, stage.now).expect("open");
+    assert_eq!(until, Some(stage.now + 50 * MS), "two seconds are what it may pay");
+    assert_eq!(publisher.step(&stream, stage.now + 50 * MS).expect("open"), None);
+    assert_eq!(publisher.paid(stage.now + 50 * MS), 2_000 * MS);
 }
 
 #[test]
@@ -259,6 +210,126 @@ fn who_waited_for_the_shard_does_not_wait_again_for_a_socket_that_was_full() {
     assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
     stage.step(0, &[]);
     assert_eq!((data_of(&dead).len(), data_of(&other)), (0, ["2", "3", "4"].map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn slow_readers_that_take_bytes_again_come_after_everybody_else() {
+    let pacing = Pacing { sends_per_mail: 4, ..Pacing::default() };
+    let (mut stage, stream, _dead) = blocked_with(pacing, Patience::Within(2_000_000));
+    let slow: Vec<_> = (0..10).map(|_| stage.subscribe(&stream, Framing::Chunked, 0)).collect();
+    stage.step(0, &[]);
+    publish_in_time(&mut stage, &stream, "1");
+    publish_in_time(&mut stage, &stream, "2");
+    let healthy = stage.subscribe(&stream, Framing::Chunked, 0);
+    stage.step(0, &[]);
+    publish(&stream, b"3");
+    stage.step(0, &[]);
+    let writable: Vec<_> = slow.iter().chain([&healthy]).collect();
+    for socket in &writable {
+        socket.0.borrow_mut().room = LARGE;
+    }
+    let served = |sockets: &[Socket], data: &str| {
+        sockets.iter().filter(|socket| data_of(socket).iter().any(|given| given == data)).count()
+    };
+    assert_eq!(stage.step(0, &writable), Next::Now);
+    assert_eq!((data_of(&healthy), served(&slow, "3")), (vec!["3".to_owned()], 4), "first the healthy one, then a few");
+    // The poll may say it again: each has one place.
+    let again: Vec<_> = writable.iter().copied().cycle().take(100).collect();
+    stage.step(0, &again);
+    assert_eq!(served(&slow, "3"), 8);
+    stage.step(0, &[]);
+    assert_eq!(served(&slow, "3"), 10);
+    assert_ne!(stage.step(0, &[]), Next::Now);
+    // They fill again, and have their places again.
+    for socket in &slow {
+        socket.0.borrow_mut().room = 0;
+    }
+    publish(&stream, b"4");
+    stage.step(0, &[]);
+    publish_in_time(&mut stage, &stream, "5");
+    for socket in &slow {
+        socket.0.borrow_mut().room = LARGE;
+    }
+    for _ in 0..3 {
+        stage.step(0, &writable);
+    }
+    assert_eq!(served(&slow, "5"), 10);
+}
+
+/// Whether the thread that does the first thing is woken by the second, which another thread does.
+fn is_woken<T: Send>(first: impl FnOnce() -> T + Send, second: impl FnOnce(T)) -> bool {
+    std::thread::scope(|scope| {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let waits = scope.spawn(move || {
+            let done = first();
+            // What has woken it before does not count.
+            std::thread::park_timeout(Duration::from_nanos(1));
+            ready.send(done).expect("the other thread is there");
+            let began = std::time::Instant::now();
+            std::thread::park_timeout(Duration::from_secs(2));
+            began.elapsed() < Duration::from_secs(1)
+        });
+        second(is_ready.recv().expect("it waits"));
+        waits.join().expect("it ended")
+    })
+}
+
+#[test]
+fn who_pays_is_woken_when_another_comes_or_comes_back_who_may_pay_less() {
+    for comes_back in [false, true] {
+        let (stage, stream, _socket) = blocked(Patience::Within(2_000_000));
+        let (mut pays, mut other) = (Publisher::ordinary("1"), Publisher::ordinary("2"));
+        let now = stage.now;
+        let wait = || {
+            assert!(pays.step(&stream, now).expect("open").is_some());
+            if comes_back {
+                assert!(other.step(&stream, now).expect("open").is_some());
+                other.step_aside(&stream, now);
+            }
+            other.account.add(now, 2_000 * MS);
+            other
+        };
+        assert!(is_woken(wait, |mut other| assert!(other.step(&stream, now).is_ok())), "{comes_back}");
+        assert_eq!(pays.step(&stream, now).expect("open"), None, "the other may pay nothing");
+    }
+}
+
+#[test]
+fn the_next_is_woken_when_the_one_before_it_is_away_or_gone() {
+    for is_gone in [false, true] {
+        let (stage, stream, _socket) = blocked(Patience::Within(2_000_000));
+        let (mut first, mut second) = (Publisher::ordinary("1"), Publisher::ordinary("2"));
+        let now = stage.now;
+        assert!(first.step(&stream, now).expect("open").is_some());
+        let wait = || assert!(second.step(&stream, now).expect("open").is_some());
+        let go = |()| if is_gone { first.leave(&stream, now) } else { first.step_aside(&stream, now) };
+        assert!(is_woken(wait, go), "{is_gone}");
+        let until = second.step(&stream, now).expect("open");
+        assert_eq!(until == Some(now + 10 * MS), !is_gone, "its place is kept, or the next pays");
+    }
+}
+
+#[test]
+fn a_loop_behind_a_thread_that_begins_to_wait_for_sockets_is_woken_and_refused() {
+    let mut stage = Stage::new(Pacing::default(), Patience::Lossless);
+    let stream = stage.stream("s", StreamOptions { history: 2, heartbeat: None, ..StreamOptions::default() });
+    let _full = stage.subscribe(&stream, Framing::Chunked, 0);
+    let _healthy = stage.subscribe(&stream, Framing::Chunked, LARGE);
+    stage.step(0, &[]);
+    publish(&stream, b"0");
+    stage.step(0, &[]);
+    // So much that publishers do not run further ahead of the shard.
+    publish(&stream, &vec![b'x'; 40_000]);
+    let (mut thread, mut in_loop) = (Publisher::ordinary("2"), Publisher::new("3", Role::Ordinary, Caller::EventLoop));
+    let now = stage.now;
+    assert!(thread.step(&stream, now).expect("open").is_some(), "it waits for the shard");
+    let wait = || assert!(in_loop.step(&stream, now).expect("open").is_some());
+    let pay = |()| {
+        stage.step(0, &[]);
+        assert!(thread.step(&stream, now).expect("open").is_some(), "now it waits for a socket");
+    };
+    assert!(is_woken(wait, pay));
+    assert!(matches!(in_loop.step(&stream, now), Err(PublishError::LoopWouldWait { .. })));
 }
 
 #[test]

@@ -83,6 +83,7 @@ impl<N: Net> Shard<N> {
             self.frames.fill(log, from, Framing::Chunked);
             self.frames_of = walk.local;
         }
+        let begins = walk.low == Position::MAX;
         walk.low = walk.low.min(self.frames.until());
         walk.offered = walk.offered.min(log.appended_before(self.frames.until()));
         let view = View {
@@ -91,7 +92,8 @@ impl<N: Net> Shard<N> {
             complete: self.draining.is_some() || inner.state.is_complete(),
             waited_for: inner.want != Want::Nothing,
         };
-        (view, self.laggards(walk.local, &inner))
+        let laggards = if begins { self.laggards(walk.local, &inner) } else { Vec::new() };
+        (view, laggards)
     }
 
     fn next_of(&self, walk: &mut Walk) -> Option<SubscriberKey> {

@@ -139,7 +139,7 @@ pub(crate) struct Attempt<'a> {
 /// What an attempt came to.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// Appended; [`Stream::announce`] comes next, without the lock.
+    /// Appended; [`Stream::finish_publish`] comes next.
     Published(Published),
     /// To be tried again when woken, or at this moment.
     Wait(Micros),
@@ -169,7 +169,9 @@ impl Stream {
         now: Micros,
     ) -> Option<Micros> {
         let (room, wakes) = inner.room_and_wakes();
-        room.pay(ticket, now, wakes);
+        if room.pay(ticket, now) && limit.is_none() {
+            room.wake_those_who_may_not_pay(wakes);
+        }
         let allowance = limit.map_or(TRY_AGAIN, |limit| room.allowance(now, limit));
         // Also where nobody is waited for: the shards say anew whom the next publisher would wait for.
         let any = self.ask_shards(inner, first, Asking::OnceFree);
@@ -237,7 +239,7 @@ impl<'a> Attempt<'a> {
         };
         let (room, wakes) = inner.room_and_wakes();
         let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now, wakes));
-        room.come_back(ticket, now);
+        room.come_back(ticket, left, now, wakes);
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }

@@ -28,6 +28,13 @@ pub(super) enum Asking {
     AtOnce,
 }
 
+impl Asking {
+    /// Whether the shard is to look at once, also where it was asked something before.
+    fn is_urgent(self) -> bool {
+        matches!(self, Self::AtOnce)
+    }
+}
+
 impl Stream {
     /// What stands in the way of appending what leaves `first` the oldest.
     pub(super) fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
@@ -66,7 +73,8 @@ impl Stream {
             }
             any = true;
             floors |= first > inner.state.log().first() && (link.owes_writable(first) || link.owes_held(first));
-            if let Some(key) = link.ask() {
+            let key = link.ask();
+            if let Some(key) = key.or_else(|| how.is_urgent().then(|| link.local())) {
                 inner.tell_shard(number, key);
             }
         }

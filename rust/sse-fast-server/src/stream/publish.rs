@@ -188,9 +188,9 @@ impl<'a> Publishing<'a> {
 impl Drop for Publishing<'_> {
     fn drop(&mut self) {
         if self.attempt.is_waiting() {
-            let now = clock::now();
             let (stream, attempt) = (self.stream, &mut self.attempt);
             let mut inner = stream.lock();
+            let now = clock::now();
             with_account(&stream.0.delivery, now, |account| attempt.leave(stream, &mut inner, now, account));
         }
     }

@@ -47,7 +47,7 @@ struct Waiter {
     thread: Thread,
     /// `paid` when it came, and what was paid while it was away.
     paid_before: Micros,
-    /// What its thread had left when it came.
+    /// What its thread had left when it came; of it, what was paid since is used up.
     left: Micros,
     /// What its thread has paid of this already.
     debited: Micros,
@@ -99,11 +99,15 @@ impl Room {
         self.next_ticket += 1;
         let (thread, paid_before) = (current(), self.paid);
         self.queue.push_back(Waiter { ticket, thread, paid_before, left, debited: 0, away: None });
+        self.count_in(wakes);
+        ticket
+    }
+
+    /// Who pays must not wait longer than another may pay that has just come.
+    fn count_in(&self, wakes: &mut Wakes<'_>) {
         if self.is_paying() {
-            // Who pays must not wait longer than this one may pay.
             self.wake_next(wakes);
         }
-        ticket
     }
 
     /// The publisher is away from now on, until it [comes back](Self::come_back). Returns what its thread owes.
@@ -119,14 +123,17 @@ impl Room {
         owed
     }
 
-    /// It is here again, if it was away: what others paid without it is not its debt.
-    pub(super) fn come_back(&mut self, ticket: Ticket, now: Micros) {
+    /// It is here again, if it was away, and may pay `left` microseconds: it may have paid elsewhere. What others paid
+    /// without it is not its debt.
+    pub(super) fn come_back(&mut self, ticket: Ticket, left: Micros, now: Micros, wakes: &mut Wakes<'_>) {
         self.settle(now);
         let paid = self.paid;
         if let Some(waiter) = self.waiter(ticket)
             && let Some(away) = waiter.away.take()
         {
             waiter.paid_before += paid - away.paid;
+            waiter.left = left.saturating_add(paid - waiter.paid_before);
+            self.count_in(wakes);
         }
     }
 
@@ -134,7 +141,7 @@ impl Room {
     pub(super) fn leave(&mut self, ticket: Ticket, now: Micros, wakes: &mut Wakes<'_>) -> Micros {
         let was_next = self.check_next(ticket, now).is_ok();
         self.stop(ticket, now);
-        self.come_back(ticket, now);
+        self.come_back(ticket, 0, now, wakes);
         let place = self.queue.iter().position(|waiter| waiter.ticket == ticket);
         debug_assert!(place.is_some(), "only who joined leaves");
         let owed = |waiter: Waiter| self.paid - waiter.paid_before - waiter.debited;
@@ -145,16 +152,18 @@ impl Room {
         owed
     }
 
-    /// The next waits for sockets from now on, or still does.
-    pub(super) fn pay(&mut self, ticket: Ticket, now: Micros, wakes: &mut Wakes<'_>) {
+    /// The next waits for sockets from now on, or still does; says whether it begins to.
+    pub(super) fn pay(&mut self, ticket: Ticket, now: Micros) -> bool {
         debug_assert_eq!(self.check_next(ticket, now), Ok(()), "the next alone waits for sockets");
         let begins = self.paying.is_none();
         self.settle(now);
         self.paying = Some(Paying { ticket, since: now });
-        if begins {
-            // Those that may not pay must not stay behind one that does.
-            self.queue.iter().filter(|waiter| waiter.left == 0).for_each(|waiter| wakes.publisher(&waiter.thread));
-        }
+        begins
+    }
+
+    /// Wakes those that may pay nothing: they must not stay behind one that waits for sockets as long as it takes.
+    pub(super) fn wake_those_who_may_not_pay(&self, wakes: &mut Wakes<'_>) {
+        self.queue.iter().filter(|waiter| waiter.left == 0).for_each(|waiter| wakes.publisher(&waiter.thread));
     }
 
     /// It does no longer.
