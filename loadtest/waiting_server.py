@@ -25,7 +25,8 @@ import sse_fast
 _LONG_NS = 1_000_000  # A call above this has waited: an ordinary one takes some microseconds.
 _TICK_NS = 1_000_000  # Publishers sleep to the next tick of this length, or to that of `_AT_ONCE` events.
 _AT_ONCE = 10  # Fewer events for each awakening would make 64 sleeping threads the load.
-_STATS = ("publish_waits", "publish_wait_timeouts", "publish_wait_us", "gaps", "skipped")
+_WAITS = ("publish_waits", "publish_wait_timeouts", "publish_wait_us", "publish_socket_wait_us")
+_STATS = (*_WAITS, "gaps", "skipped")
 
 
 @dataclasses.dataclass
