@@ -12,17 +12,17 @@ from .bars_table import about
 _METHOD = """\
 Publishing threads are Python threads of the server's process. They sleep to the next millisecond (64 threads: to the
 next 13 ms) and publish what is due into all streams in turn; what a call above 1 ms took was not made up for. Events
-are about 20 B. Readers are in another process (`loadtest/neutral/readers.c`), spread over the streams: a *healthy* one
-reads at once, a *slow* one takes 200 KB/s (of 32 streams 6.25 KB/s), a *dead* one reads its response head through a
-receive buffer of 4 KiB and nothing more. Once publishing is over, all of them read what is there, and each account must
-add up: delivered + announced = published. *Lost* is the rate against the base of the same run, with as many threads,
-streams and healthy readers. *In long calls* is the share of all threads' time spent in calls above 1 ms; *counted* is
-`publish_wait_us` of the server's stats, all threads together, and of it *for sockets* is `publish_socket_wait_us`, once for
-each stream; the rest is for shards, and for a core after a wake-up. A delay goes from right before `publish` to receipt by a
-healthy reader. *Skipped each* is the mean of the slow readers, or of the dead ones where there is no slow one; three
-figures with strokes are the least, the median and the most of all readers. *CPU* says how many cores server and readers
-used while events were published, and for how much of that time some thread of the machine waited for a core: where that
-is much more than in the base, the row says little.
+are about 20 B. Readers are in another process (`loadtest/neutral/readers.c`), spread over the streams: a *healthy*
+one reads at once, a *slow* one takes 200 KB/s (of 32 streams 6.25 KB/s), a *dead* one reads its response head through
+a receive buffer of 4 KiB and nothing more. Once publishing is over, all of them read what is there, and each account
+must add up: delivered + announced = published. *Lost* is the rate against the base of the same run, with as many
+threads, streams and healthy readers. *In long calls* is the share of all threads' time spent in calls above 1 ms;
+*counted* is `publish_wait_us` of the server's stats, all threads together, and of it *for sockets* is
+`publish_socket_wait_us`, once for each stream; the rest is for shards, and for a core after a wake-up. A delay goes
+from right before `publish` to receipt by a healthy reader. *Skipped each* is the mean of the slow readers, or of the
+dead ones where there is no slow one; three figures with strokes are the least, the median and the most of all
+readers. *CPU* says how many cores server and readers used while events were published, and for how much of that time
+some thread of the machine waited for a core: where that is much more than in the base, the row says little.
 """
 _PACED = (
     *("case", "threads", "streams", "rate/s", "lost", "longest call", "in long calls", "counted"),
