@@ -13,7 +13,11 @@ const CHECK: Micros = 10_000;
 
 /// See the module; few.
 #[derive(Default)]
-pub(super) struct Asked(Vec<Question>);
+pub(super) struct Asked {
+    questions: Vec<Question>,
+    /// Streams whose full sockets were checked, and until when they are not checked again: that takes time.
+    rests: Vec<(LocalKey, Micros)>,
+}
 
 /// A publisher waits for this stream.
 pub(super) struct Question {
@@ -26,41 +30,62 @@ pub(super) struct Question {
 
 impl Asked {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.questions.is_empty()
     }
 
     /// A publisher waits for this stream from now on, or still does.
     pub(super) fn add(&mut self, local: LocalKey, now: Micros) {
-        if self.0.iter().all(|question| question.local != local) {
-            self.0.push(Question { local, charged_until: now, due: now });
+        if self.questions.iter().all(|question| question.local != local) {
+            self.questions.push(Question { local, charged_until: now, due: now });
         }
     }
 
     /// The shard keeps the stream no longer.
     pub(super) fn forget(&mut self, local: LocalKey) {
-        self.0.retain(|question| question.local != local);
+        self.questions.retain(|question| question.local != local);
     }
 
     /// Since when what a publisher waited for this stream is not charged; `None` where none waits.
     pub(super) fn uncharged_since(&self, local: LocalKey) -> Option<Micros> {
-        self.0.iter().find(|question| question.local == local).map(|question| question.charged_until)
+        self.questions.iter().find(|question| question.local == local).map(|question| question.charged_until)
     }
 
-    /// Checks all questions; `is_answered` drops them.
-    pub(super) fn check(&mut self, now: Micros, mut is_answered: impl FnMut(&mut Question) -> bool) {
-        self.0.retain_mut(|question| {
-            question.due = now + CHECK;
-            !is_answered(question)
-        });
+    /// Takes the questions out, to be checked; those that stay open are put back.
+    pub(super) fn take(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// Those that stay open.
+    pub(super) fn put_back(&mut self, open: Vec<Question>) {
+        debug_assert!(self.questions.is_empty(), "nobody asks while questions are checked");
+        self.questions = open;
+    }
+
+    /// The full sockets of a stream were checked at `now`, and are not again before `then`.
+    pub(super) fn rest(&mut self, local: LocalKey, now: Micros, then: Micros) {
+        self.rests.retain(|&(other, until)| other != local && until > now);
+        if then > now {
+            self.rests.push((local, then));
+        }
+    }
+
+    /// When the full sockets of a stream may be checked; a time that has passed where they may be.
+    pub(super) fn may_check_at(&self, local: LocalKey) -> Micros {
+        self.rests.iter().find(|(other, _)| *other == local).map_or(0, |&(_, until)| until)
     }
 
     /// When the next is checked without being asked.
     pub(super) fn next_check(&self) -> Option<Micros> {
-        self.0.iter().map(|question| question.due).min()
+        self.questions.iter().map(|question| question.due).min()
     }
 }
 
 impl Question {
+    /// It is checked now; where it stays open, again in a while.
+    pub(super) fn begin_check(&mut self, now: Micros) {
+        self.due = now + CHECK;
+    }
+
     /// Something may have changed, and it cannot be checked before then: that takes time.
     pub(super) fn put_off_until(&mut self, then: Micros) {
         self.due = then;
@@ -76,14 +101,22 @@ mod tests {
         let (mut asked, local) = (Asked::default(), LocalKey(3));
         asked.add(local, 100);
         assert_eq!(asked.next_check(), Some(100));
-        asked.check(100, |_| false);
+        check(&mut asked, |question| question.begin_check(100));
         assert_eq!(asked.next_check(), Some(100 + CHECK), "nothing has changed since");
-        asked.check(200, |question| {
-            question.put_off_until(600);
-            false
-        });
+        asked.rest(local, 100, 600);
+        assert_eq!(asked.may_check_at(local), 600);
+        check(&mut asked, |question| question.put_off_until(600));
         assert_eq!(asked.next_check(), Some(600), "something may have");
-        asked.check(601, |_| true);
+        drop(asked.take());
         assert_eq!(asked.next_check(), None);
+        assert_eq!(asked.may_check_at(local), 600, "also for the next question");
+        asked.rest(LocalKey(4), 601, 601);
+        assert_eq!((asked.may_check_at(local), asked.may_check_at(LocalKey(4))), (0, 0));
+    }
+
+    fn check(asked: &mut Asked, what: impl Fn(&mut Question)) {
+        let mut open = asked.take();
+        open.iter_mut().for_each(what);
+        asked.put_back(open);
     }
 }

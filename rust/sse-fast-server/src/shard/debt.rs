@@ -112,9 +112,9 @@ impl<N: Net> Shard<N> {
         if self.asked.is_empty() {
             return;
         }
-        let mut asked = std::mem::take(&mut self.asked);
-        asked.check(self.now, |question| self.answer(question));
-        self.asked = asked;
+        let mut open = self.asked.take();
+        open.retain_mut(|question| !self.answer(question));
+        self.asked.put_back(open);
     }
 
     /// Answers a publisher if it may go on; says whether it did, or nobody asks any more.
@@ -125,7 +125,8 @@ impl<N: Net> Shard<N> {
         let writable = self.writable_floor(question.local);
         link.set_writable(writable);
         let for_sockets = inner.is_paying() || inner.want == Want::Answer;
-        let next_check = self.locals[question.local].next_check;
+        question.begin_check(self.now);
+        let next_check = self.asked.may_check_at(question.local);
         if for_sockets && self.now < next_check {
             question.put_off_until(next_check);
             return false;
@@ -169,8 +170,9 @@ impl<N: Net> Shard<N> {
                 held = held.min(self.subscribers[full].cursor());
             }
         }
-        let local = &mut self.locals[key];
-        local.next_check = self.now + local.roster.full().len() as Micros / CHECKS_IN_A_MICROSECOND;
+        let local = &self.locals[key];
+        let rest = local.roster.full().len() as Micros / CHECKS_IN_A_MICROSECOND;
+        self.asked.rest(key, self.now, self.now + rest);
         local.stream.link(self.number).set_held(held);
         held
     }

@@ -25,8 +25,6 @@ pub(super) struct LocalStream {
     /// Every subscriber that is served by walks was given everything below this position.
     pub(super) walked: Position,
     pub(super) heartbeat: Option<Rc<HeartbeatFrame>>,
-    /// Its full sockets are not checked for publishers before this; changed by `debt` alone.
-    pub(super) next_check: Micros,
     /// Changed by the agenda alone.
     pub(super) stage: Stage,
 }

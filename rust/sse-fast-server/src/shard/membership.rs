@@ -205,7 +205,6 @@ impl<N: Net> Shard<N> {
             roster: Roster::default(),
             walked: 0,
             heartbeat: None,
-            next_check: 0,
             stage: Stage::Idle,
         };
         let key = self.locals.insert(local);

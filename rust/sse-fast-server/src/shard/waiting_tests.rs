@@ -213,6 +213,22 @@ fn who_waited_for_the_shard_does_not_wait_again_for_a_socket_that_was_full() {
 }
 
 #[test]
+fn a_check_of_full_sockets_that_is_put_off_comes_as_soon_as_it_may() {
+    let (mut stage, stream, _dead) = blocked(Patience::Within(2_000_000));
+    // Sixty full sockets are checked every twenty microseconds at most.
+    stream.configure(&StreamPatch { start: Some(Start::All), ..StreamPatch::default() }).expect("set");
+    for _ in 0..59 {
+        stage.subscribe(&stream, Framing::Chunked, 0);
+    }
+    stage.step(0, &[]);
+    let mut publisher = Publisher::ordinary("1");
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some());
+    assert_eq!(stage.step(0, &[]), Next::At(stage.now + 10 * MS), "nothing has changed since");
+    assert_eq!(stage.step(5, &[]), Next::At(stage.now + 15), "something may have");
+    assert_eq!(stage.step(15, &[]), Next::At(stage.now + 10 * MS));
+}
+
+#[test]
 fn slow_readers_that_take_bytes_again_come_after_everybody_else() {
     let pacing = Pacing { sends_per_mail: 4, ..Pacing::default() };
     let (mut stage, stream, _dead) = blocked_with(pacing, Patience::Within(2_000_000));
