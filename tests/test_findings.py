@@ -19,6 +19,7 @@ from support.beats import Beats
 from support.deadline import DEADLINE, until
 from support.process import Program
 from support.reader import Reader
+from support.stuck import PREAMBLE
 from support.threads import slept
 
 
@@ -130,24 +131,8 @@ def test_an_event_loop_publishes_freely_once_its_reader_has_everything(
 
 
 WAITS = """
-import os, signal, socket, sse_fast, threading, time
-
-server = sse_fast.serve(0, publish_wait=None, heartbeat=None, stall_timeout=600.0)
-stream = server.stream("s", history=8, max_lag=8)
-dead = socket.socket()
-dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-dead.connect(("127.0.0.1", server.port))
-dead.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-while not stream.subscribers:
-    time.sleep(0.001)
-
-
 def interrupt():
-    published, same = 0, 0
-    while same < 30:  # It waits once nothing more is published.
-        time.sleep(0.01)
-        same = same + 1 if stream.stats()["published"] == published else 0
-        published = stream.stats()["published"]
+    until_it_waits()
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -163,6 +148,6 @@ server.close(0.0)
 
 @pytest.mark.parametrize("call", ['stream.publish("x" * 3000)', 'stream.publish_many([("x" * 3000, None)] * 20)'])
 def test_ctrl_c_ends_a_publish_that_waits_for_a_reader(call: str) -> None:
-    with Program(WAITS.format(call=call)) as program:
+    with Program(PREAMBLE + WAITS.format(call=call)) as program:
         assert program.line() == "interrupted"
         assert program.wait() == 0

@@ -9,29 +9,15 @@ from __future__ import annotations
 import pytest
 
 from support.process import Program
+from support.stuck import PREAMBLE
 
 PROGRAM = """
-import os, signal, socket, sys, sse_fast, threading, time
-
-server = sse_fast.serve(0, publish_wait=None, heartbeat=None, stall_timeout=600.0)
-stream = server.stream("s", history=8, max_lag=8)
-reader = socket.socket()
-reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-reader.connect(("127.0.0.1", server.port))
-reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-while not stream.subscribers:
-    time.sleep(0.001)
-
 entered = threading.Event()
 received = bytearray()
 
 
 def interrupt():
-    published, same = 0, 0
-    while same < 30:  # It waits once nothing more is published.
-        time.sleep(0.01)
-        same = same + 1 if stream.stats()["published"] == published else 0
-        published = stream.stats()["published"]
+    until_it_waits()
     os.kill(os.getpid(), signal.SIGUSR1)
     entered.wait()
     while data := reader.recv(65536):
@@ -79,14 +65,14 @@ CHILD = 'server.run([sys.executable, "-c", "import time; time.sleep(600)"], stre
 def test_a_handler_that_publishes_where_it_interrupted_a_publish_gets_through(
     publish: str, handler: str, raised: str
 ) -> None:
-    with Program(PROGRAM.format(handler=handler, publish=publish, before="")) as program:
+    with Program(PREAMBLE + PROGRAM.format(handler=handler, publish=publish, before="")) as program:
         assert program.line() in raised.split()
         assert program.line() == "las 1 False"
         assert program.wait() == 0
 
 
 def test_a_handler_that_closes_the_server_leaves_a_run_its_end() -> None:
-    text = PROGRAM.format(handler="server.close(10.0)", publish='stream.publish("x" * 3000)', before=CHILD)
+    text = PREAMBLE + PROGRAM.format(handler="server.close(10.0)", publish='stream.publish("x" * 3000)', before=CHILD)
     with Program(text) as program:
         assert program.line() in {"StreamEnded", "ServerClosed"}
         assert program.line().startswith('{"e')

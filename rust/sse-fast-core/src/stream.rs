@@ -35,6 +35,7 @@ pub struct Scratch(Vec<u8>);
 
 /// See the module.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "four facts, each true or not whatever the others are")]
 pub struct StreamState {
     /// The life of the name this is.
     epoch: Epoch,
@@ -52,6 +53,8 @@ pub struct StreamState {
     removed: bool,
     /// Whether any event had a caller's own id: only then must the log be searched at a resume.
     own_ids: bool,
+    /// Whether earlier options had `retry`.
+    had_retry: bool,
 }
 
 /// What appending an event would do to the log; made before, so that a publisher can wait first.
@@ -82,6 +85,7 @@ impl StreamState {
             ended: false,
             removed: false,
             own_ids: false,
+            had_retry: false,
         }
     }
 
@@ -97,8 +101,14 @@ impl StreamState {
 
     /// Puts other options in force; a smaller history evicts at once.
     pub fn set_options(&mut self, options: Arc<StreamOptions>) {
+        self.had_retry = self.may_have_told_retry();
         self.options = options;
         self.log.trim(self.options.history, self.options.history_bytes);
+    }
+
+    /// Whether a subscriber may wait for its first event behind a `retry:` line: the options have it, or had it.
+    pub fn may_have_told_retry(&self) -> bool {
+        self.had_retry || self.options.retry.is_some()
     }
 
     /// The retained frames.

@@ -81,7 +81,7 @@ impl Stream {
     pub(crate) fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
         let options = inner.state.options();
         // A blank line would make an event of a `retry:` that waits for its first event.
-        let is_safe = !options.ids && options.retry.is_none();
+        let is_safe = !options.ids && !inner.state.may_have_told_retry();
         let blank_line = if is_safe { BlankLine::Written } else { BlankLine::LeftOut };
         if let Some(innermost) = inner.extra.as_ref().and_then(|extra| extra.heartbeats.last()) {
             let form = HeartbeatForm::Comment { text: innermost.comment.clone(), blank_line };
@@ -97,5 +97,39 @@ impl Stream {
     /// The heartbeat in force may have changed; under the stream's lock.
     pub(super) fn retune(&self) {
         self.0.links.iter().for_each(Link::retune);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use sse_fast_core::id::Epoch;
+    use sse_fast_core::options::{StreamOptions, StreamPatch};
+
+    use super::*;
+    use crate::delivery::{Delivery, Patience};
+    use crate::mailbox::{Latch, Mailbox, Wake};
+
+    struct Quiet;
+
+    impl Wake for Quiet {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn a_retry_that_was_told_and_taken_back_still_waits_for_its_first_event() {
+        let delivery = Delivery::new(Box::new([]), Mailbox::new(&Latch::new(Quiet)), Patience::Lossless);
+        let blank_line_of = |stream: &Stream| match Stream::heartbeat(&stream.lock()).map(|heartbeat| heartbeat.form) {
+            Some(HeartbeatForm::Comment { blank_line, .. }) => blank_line,
+            other => panic!("{other:?}"),
+        };
+        let options = Arc::new(StreamOptions { ids: false, ..StreamOptions::default() });
+        let stream = Stream::new("s", Epoch(1), &Arc::new(delivery), options);
+        assert_eq!(blank_line_of(&stream), BlankLine::Written);
+        for retry in [Some(Duration::from_secs(3)), None, None] {
+            stream.configure(&StreamPatch { retry: Some(retry), ..StreamPatch::default() }).unwrap_or_default();
+            assert_eq!(blank_line_of(&stream), BlankLine::LeftOut, "{retry:?}");
+        }
     }
 }
