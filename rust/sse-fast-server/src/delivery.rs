@@ -48,9 +48,12 @@ impl Patience {
         publish_wait.map_or(Self::Lossless, |wait| Self::Within(in_micros(wait)))
     }
 
-    /// Whether half of what publishers wait in a minute is used up.
-    pub(crate) fn is_half_spent(self, spent: Micros) -> bool {
-        matches!(self, Self::Within(limit) if spent >= limit / 2)
+    /// Whether a connection that publishers waited for has had its share of what they wait in a minute, of which `left` is
+    /// left: a half of it; and once no more than a quarter is left, a sixteenth of what is left. So there is something left
+    /// for a reader whose socket is full for a moment, however many slow ones there are.
+    pub(crate) fn is_share_spent(self, spent: Micros, left: Micros) -> bool {
+        let Self::Within(limit) = self else { return false };
+        spent >= limit / 2 || (left <= limit / 4 && spent >= (left / 16).max(1))
     }
 }
 

@@ -11,8 +11,9 @@
 //!
 //! # Slow subscribers
 //! With W = `publish_wait`: the time in which a publisher waits for sockets is charged to each full subscriber it waits
-//! for. One that was charged W/2 in a minute, or W/8 without taking a byte, is slow until it has everything again, and is
-//! not waited for. Nor is one that is beyond `max_lag` (it will be skipped anyway), or that wants the newest alone.
+//! for. One that was charged its share in a minute (`Patience::is_share_spent`), or W/8 without taking a byte, is slow until
+//! it has everything again, and is not waited for. Nor is one that is beyond `max_lag` (it will be skipped anyway), or that
+//! wants the newest alone.
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Position;
@@ -53,13 +54,15 @@ impl<N: Net> Shard<N> {
         let subscriber = &mut self.subscribers[key];
         let (local, connection) = (subscriber.local, subscriber.connection);
         let was = std::mem::replace(&mut subscriber.progress, Progress::Walked);
-        if let Some(account) = &mut self.connections[connection].account {
-            account.charged_until = self.now;
-            // It may have had everything since its share of this minute was used up.
-            account.slow |= self.settings.patience.is_half_spent(account.spent.within_a_minute(self.now));
-        }
         let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
+        let patience = self.settings.patience;
+        if let (Some(account), Patience::Within(limit)) = (&mut self.connections[connection].account, patience) {
+            account.charged_until = self.now;
+            // It may have had everything since its share of this minute was used up.
+            let spent = account.spent.within_a_minute(self.now);
+            account.slow |= spent > 0 && patience.is_share_spent(spent, inner.left_for_sockets(self.now, limit));
+        }
         let subscriber = &mut self.subscribers[key];
         if subscriber.since == KEPT_UP {
             subscriber.since = inner.state.newest();
@@ -161,10 +164,11 @@ impl<N: Net> Shard<N> {
     fn check_sockets(&mut self, question: &mut Question, inner: &Inner) -> Position {
         let since = std::mem::replace(&mut question.charged_until, self.now);
         let (key, mut held) = (question.local, Position::MAX);
+        let left = self.left_for_sockets(inner);
         for at in 0..self.locals[key].roster.full().len() {
             let full = self.locals[key].roster.full()[at];
             if inner.is_paying() {
-                self.charge(full, inner, since);
+                self.charge(full, inner, since, left);
             }
             if self.is_held(full, inner) {
                 held = held.min(self.subscribers[full].cursor());
@@ -184,13 +188,21 @@ impl<N: Net> Shard<N> {
         let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
         if inner.is_paying() {
-            self.charge(key, &inner, since);
+            self.charge(key, &inner, since, self.left_for_sockets(&inner));
+        }
+    }
+
+    /// What publishers of a stream may still wait for sockets in this minute.
+    fn left_for_sockets(&self, inner: &Inner) -> Micros {
+        match self.settings.patience {
+            Patience::Within(limit) => inner.left_for_sockets(self.now, limit),
+            Patience::Lossless => Micros::MAX,
         }
     }
 
     /// Charges a subscriber whose socket is full, if a publisher waits for it, for the time since then that it was not
-    /// charged for.
-    fn charge(&mut self, key: SubscriberKey, inner: &Inner, since: Micros) {
+    /// charged for; they may wait for `left` more.
+    fn charge(&mut self, key: SubscriberKey, inner: &Inner, since: Micros, left: Micros) {
         let Patience::Within(limit) = self.settings.patience else { return };
         if !self.is_held(key, inner) || !inner.want.is_above(self.subscribers[key].cursor()) {
             return;
@@ -201,8 +213,8 @@ impl<N: Net> Shard<N> {
         account.charged_until = self.now;
         account.spent.add(self.now, amount);
         account.idle += amount;
-        let half_spent = self.settings.patience.is_half_spent(account.spent.within_a_minute(self.now));
-        account.slow = account.idle >= limit / 8 || half_spent;
+        let share_spent = self.settings.patience.is_share_spent(account.spent.within_a_minute(self.now), left);
+        account.slow = account.idle >= limit / 8 || share_spent;
     }
 
     /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
 
@@ -13,7 +14,7 @@ use super::by_hand::{
 };
 use super::machine::{Next, Pacing};
 use crate::delivery::Patience;
-use crate::stream::{Caller, PublishError, Role};
+use crate::stream::{Caller, PublishError, Role, Stream};
 
 #[test]
 fn one_that_is_away_pays_nothing_and_its_place_is_kept_for_ten_milliseconds() {
@@ -186,6 +187,49 @@ fn one_that_used_up_its_share_of_the_minute_is_not_waited_for_when_it_fills_agai
     }
     assert_eq!(stage.charged().max(), Some(1000 * MS));
     assert_eq!(data_of(&socket), ["0", "1", "2", "3", "4"]);
+}
+
+/// A reader that takes an event every hundred milliseconds, until publishers do not wait for it any more: how long they did.
+fn cost_of_a_slow_reader(stage: &mut Stage, stream: &Stream) -> Micros {
+    let (reader, mut cost) = (stage.subscribe(stream, Framing::Chunked, 0), 0);
+    stage.step(0, &[]);
+    publish_in_time(stage, stream, "a");
+    loop {
+        let mut publisher = Publisher::ordinary("b");
+        while publisher.step(stream, stage.now).expect("open").is_some() {
+            stage.step(5 * MS, &[]);
+            cost += 5 * MS;
+            reader.0.borrow_mut().room = if cost % (100 * MS) == 0 { 100 } else { 0 };
+            stage.step(0, &[&reader]);
+            reader.0.borrow_mut().room = 0;
+        }
+        stage.step(0, &[]);
+        if publisher.paid(stage.now) == 0 {
+            return cost;
+        }
+    }
+}
+
+#[test]
+fn something_is_left_for_a_reader_that_is_full_for_a_moment_however_many_slow_ones_there_were() {
+    let (mut stage, stream, _dead) = blocked(Patience::Within(2_000_000));
+    publish_in_time(&mut stage, &stream, "1");
+    let costs: Vec<_> = (0..8).map(|_| cost_of_a_slow_reader(&mut stage, &stream)).collect();
+    assert!((1000 * MS..1100 * MS).contains(&costs[0]), "half of W: {costs:?}");
+    // With the dead one's share three quarters of W are gone now.
+    assert!(costs[1..].iter().all(|cost| *cost <= 50 * MS), "{costs:?}");
+    let healthy = stage.subscribe(&stream, Framing::Chunked, 0);
+    stage.step(0, &[]);
+    publish_in_time(&mut stage, &stream, "2");
+    let mut publisher = Publisher::ordinary("3");
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some());
+    stage.step(10 * MS, &[]);
+    assert!(publisher.step(&stream, stage.now).expect("open").is_some(), "it is waited for");
+    healthy.0.borrow_mut().room = LARGE;
+    stage.step(MS, &[&healthy]);
+    assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
+    stage.step(0, &[]);
+    assert_eq!(data_of(&healthy), ["2", "3"]);
 }
 
 #[test]

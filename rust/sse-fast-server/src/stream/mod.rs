@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
+use sse_fast_core::budget::Micros;
 use sse_fast_core::error::OptionError;
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
@@ -284,6 +285,11 @@ impl Inner {
     /// Whether a publisher waits for sockets.
     pub(crate) fn is_paying(&self) -> bool {
         self.room().is_some_and(Room::is_paying)
+    }
+
+    /// What of `limit` publishers may still wait for sockets in this minute.
+    pub(crate) fn left_for_sockets(&self, now: Micros, limit: Micros) -> Micros {
+        self.room().map_or(limit, |room| room.left(now, limit))
     }
 
     /// The calling thread is to be woken by the next news.

@@ -185,6 +185,16 @@ impl Room {
         self.queue.iter().filter(|waiter| waiter.away.is_none()).map(left).fold(stream, Micros::min)
     }
 
+    /// What of `limit` may still be waited for sockets in this minute: by the stream, and by each thread in the queue that
+    /// is not away.
+    pub(super) fn left(&self, now: Micros, limit: Micros) -> Micros {
+        let unpaid = self.paying.map_or(0, |paying| now.saturating_sub(paying.since));
+        let stream = limit.saturating_sub(self.spent.within_a_minute(now));
+        let left = |waiter: &Waiter| waiter.left.saturating_sub(self.paid - waiter.paid_before);
+        let least = self.queue.iter().filter(|waiter| waiter.away.is_none()).map(left).fold(stream, Micros::min);
+        least.saturating_sub(unpaid)
+    }
+
     /// Wakes the next publisher that is not away.
     pub(super) fn wake_next(&self, wakes: &mut Wakes<'_>) {
         if let Some(next) = self.queue.iter().find(|waiter| waiter.away.is_none()) {
