@@ -7,6 +7,9 @@
 /// Microseconds of a monotonic clock.
 pub type Micros = u64;
 
+/// What budgets are for.
+pub const MINUTE: Micros = 60_000_000;
+
 /// What one slot covers: short enough that little more than a minute is kept, long enough that it takes few slots.
 const SLOT: Micros = 4_000_000;
 

@@ -49,11 +49,12 @@ impl Patience {
     }
 
     /// Whether a connection that publishers waited for has had its share of what they wait in a minute, of which `left` is
-    /// left: a half of it; and once no more than a quarter is left, a sixteenth of what is left. So there is something left
-    /// for a reader whose socket is full for a moment, however many slow ones there are.
-    pub(crate) fn is_share_spent(self, spent: Micros, left: Micros) -> bool {
+    /// left: a half of it; and once no more than a quarter is left, nothing where it was skipped lately, else a sixteenth of
+    /// what is left. So there is something left for a reader whose socket is full for a moment, however many slow ones
+    /// there are.
+    pub(crate) fn is_share_spent(self, spent: Micros, was_skipped: bool, left: Micros) -> bool {
         let Self::Within(limit) = self else { return false };
-        spent >= limit / 2 || (left <= limit / 4 && spent >= (left / 16).max(1))
+        spent >= limit / 2 || (left <= limit / 4 && (was_skipped || spent >= (left / 16).max(1)))
     }
 }
 

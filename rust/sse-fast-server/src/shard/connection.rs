@@ -2,20 +2,21 @@
 //!
 //! Owns: the socket, its framing, its phase, its next due time, the account of one whose socket was full. Must not know:
 //! streams, cursors. Invariants: a phase only goes on; `account.unwritten` is some only while the socket is full; a
-//! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it not long ago: its
-//! account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted
+//! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it, or it was skipped, not
+//! long ago: its account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted
 //! (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
 
 use std::collections::VecDeque;
 use std::io;
 
 use sse_fast_core::batch::Partial;
-use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::budget::{MINUTE, Micros, Spent};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::heartbeat::Tick;
 
 use super::net::Sink;
 use super::table::SubscriberKey;
+use crate::delivery::Patience;
 
 /// No tick: no timer runs.
 pub(super) const NO_TICK: Tick = Tick::MAX;
@@ -69,6 +70,8 @@ pub(super) struct Account {
     pub(super) spent: Spent,
     /// Of that, since it last took a byte.
     pub(super) idle: Micros,
+    /// When it was last told of a gap because its socket was full.
+    pub(super) skipped_at: Option<Micros>,
     /// What came before is charged, or was before its socket filled.
     pub(super) charged_until: Micros,
     /// Whether it has not had everything since its socket filled.
@@ -77,6 +80,18 @@ pub(super) struct Account {
     pub(super) slow: bool,
     /// It takes bytes, and others come first.
     pub(super) put_off: bool,
+}
+
+impl Account {
+    /// Whether it was skipped within the last minute.
+    pub(super) fn was_skipped(&self, now: Micros) -> bool {
+        self.skipped_at.is_some_and(|at| now - at < MINUTE)
+    }
+
+    /// Whether it has had its share of what publishers wait, of which `left` is left.
+    pub(super) fn is_share_spent(&self, patience: Patience, now: Micros, left: Micros) -> bool {
+        patience.is_share_spent(self.spent.within_a_minute(now), self.was_skipped(now), left)
+    }
 }
 
 /// Bytes that were begun or must come first, in parts; never empty.
@@ -236,7 +251,7 @@ impl<S: Sink> Connection<S> {
         if let Some(account) = &mut self.account {
             debug_assert!(account.unwritten.is_none(), "it has everything");
             (account.behind, account.slow, account.idle) = (false, false, 0);
-            if account.spent.is_clear(now) {
+            if account.spent.is_clear(now) && !account.was_skipped(now) {
                 self.account = None;
             }
         }

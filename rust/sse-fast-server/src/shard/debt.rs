@@ -60,8 +60,7 @@ impl<N: Net> Shard<N> {
         if let (Some(account), Patience::Within(limit)) = (&mut self.connections[connection].account, patience) {
             account.charged_until = self.now;
             // It may have had everything since its share of this minute was used up.
-            let spent = account.spent.within_a_minute(self.now);
-            account.slow |= spent > 0 && patience.is_share_spent(spent, inner.left_for_sockets(self.now, limit));
+            account.slow |= account.is_share_spent(patience, self.now, inner.left_for_sockets(self.now, limit));
         }
         let subscriber = &mut self.subscribers[key];
         if subscriber.since == KEPT_UP {
@@ -213,8 +212,7 @@ impl<N: Net> Shard<N> {
         account.charged_until = self.now;
         account.spent.add(self.now, amount);
         account.idle += amount;
-        let share_spent = self.settings.patience.is_share_spent(account.spent.within_a_minute(self.now), left);
-        account.slow = account.idle >= limit / 8 || share_spent;
+        account.slow = account.idle >= limit / 8 || account.is_share_spent(self.settings.patience, self.now, left);
     }
 
     /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.

@@ -163,6 +163,9 @@ impl<N: Net> Shard<N> {
                 Step::Gap(gap) => {
                     ahead.put(framing, |block| inner.state.write_gap(block, gap));
                     self.count_gap(gap);
+                    if let Some(account) = &mut self.connections[connection].account {
+                        account.skipped_at = Some(self.now);
+                    }
                     // The judgement was made: what is left is given.
                     pace = sse_fast_core::lag::Pace::Writable;
                 }

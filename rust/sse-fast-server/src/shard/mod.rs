@@ -40,11 +40,13 @@ mod membership;
 mod net;
 #[cfg(test)]
 mod probe;
+#[cfg(all(test, not(loom)))]
+mod slow_tests;
 mod subscriber;
 mod table;
 mod thread;
 mod timers;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod waiting_tests;
 mod walk;
 
