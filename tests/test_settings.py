@@ -52,6 +52,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     ),
     "stall_timeout": ([0, -1, "x"], ["0", "-1", "never"]),
     "publish_wait": ([-1, float("inf"), "x"], ["-1", "x"]),
+    "drain": ([-1, float("nan"), float("inf"), "5s", None, True], ["-1", "x"]),
     "shards": ([0, -1, 1.5, 100_000], ["0", "x"]),
     "chunked": ([1, "yes", None], ["2", "maybe"]),
     "reuse_port": ([1, "yes", None], ["2", "maybe"]),

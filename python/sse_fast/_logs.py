@@ -1,18 +1,21 @@
 """The engine's log records, handed to `logging`.
 
-Owns: the one thread that takes them.
+Owns: the one thread that takes them, which ends with the engine, and tells those who want to know of that.
 Must not know: what is logged, or which handlers there are; `logging` is never configured here.
 Invariants: when an application's handler or filter raises, the next record is logged all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ._core import Server as Engine
 
 _FLUSH = 1.0  # Seconds that closing waits for the last records; a handler that blocks must not delay it longer.
@@ -25,12 +28,27 @@ class LogThread(threading.Thread):
         """Takes the engine whose records it logs."""
         super().__init__(name="sse_fast logs", daemon=True)
         self._engine = engine
+        self._to_tell: list[Callable[[], object]] = []  # Who wants to know that the engine has stopped.
 
     def run(self) -> None:
-        """Logs every batch of records that the engine gives."""
+        """Logs every batch of records that the engine gives, and tells of its end."""
         while (batch := self._engine.next_logs()) is not None:
             for record in batch:
                 _write(*record)
+        for tell in list(self._to_tell):
+            tell()
+
+    @contextlib.contextmanager
+    def tells_of_the_end(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Calls `tell` when the engine stops inside the block; look whether it has once more before waiting for that.
+
+        `tell` must not raise.
+        """
+        self._to_tell.append(tell)
+        try:
+            yield
+        finally:
+            self._to_tell.remove(tell)
 
     def finish(self) -> None:
         """Waits until the last records are logged; called once the engine has stopped."""

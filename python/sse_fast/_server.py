@@ -1,7 +1,8 @@
 """`serve` and `Server`: the life of one engine.
 
-Owns: starting and closing, the wait for signals, the hook that closes every server before the interpreter ends.
-Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`.
+Owns: starting and closing, the wait for the end, the hook that closes every server before the interpreter ends.
+Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`; how
+signals are taken over (`_signals`).
 Invariants: a server lives until `close`, even without a reference to it. Every Python thread that it starts is a
 daemon, waits without holding the interpreter and ends with the engine. The engine stops before the interpreter is torn
 down.
@@ -13,24 +14,27 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import signal
+import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _run, _settings
 from ._core import Server as Engine
 from ._core import Stream
-from ._exceptions import SettingError, StartError
+from ._exceptions import SettingError, StartError, WaitTimeout
 from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
+from ._signals import Signals
 from ._watch import Until, Watch
 
 if TYPE_CHECKING:
+    import asyncio
     import os
-    from collections.abc import Callable, Iterable, Mapping
-    from types import FrameType, TracebackType
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
@@ -41,8 +45,8 @@ if TYPE_CHECKING:
 
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
-_SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a SIGTERM; Ctrl-C is as fast.
-_EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit; a script that has finished should not hang.
+_SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a signal.
+_EXIT_DRAIN = 1.0  # The most seconds for subscribers at interpreter exit; a script that has finished should not hang.
 
 _live: set[Server] = set()  # Every server that is not closed; it keeps a server without other references alive.
 
@@ -78,15 +82,18 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
 
 
 class Server:
-    """A running server; made by `serve`. As a context manager it is closed at the end of the block.
+    """A running server; made by `serve`. As a context manager, ``with`` or ``async with``, it is closed at the end.
 
-    Every method may be called from any thread. None waits for a subscriber but `close`, and `wait`, which ends with it.
+    Every method may be called from any thread. None waits for a subscriber but `close` and `aclose`, and `wait` and
+    `wait_async`, which end with them.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
         threads = settings.pop("handler_threads")
+        self._drain: float = settings.pop("drain")
+        self._loop = _loop_of_the_main_thread()
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads)
@@ -326,51 +333,90 @@ class Server:
         """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
         return self._engine.stats()
 
-    def wait(self) -> None:
-        """Serves until Ctrl-C, SIGTERM or `close` from another thread; then drains and returns.
+    def wait(self, timeout: float | None = None) -> None:
+        """Serves until Ctrl-C, SIGTERM, or `close` from another thread; then drains and returns.
 
-        A second signal ends the process without draining to the end. In a thread other than the main one it sees no
-        signal, only `close`. It blocks its thread: in a program of asyncio use ``await asyncio.to_thread(server.wait)``
-        inside ``with server:``, or wait for an event of your own.
+        Handlers of these signals that the program installed are called, too, and are in place again afterwards; a
+        signal that is ignored stays so. A second signal ends the process without draining to the end. Another thread
+        than the main one sees only `close`; but where the server was made, or its ``with`` block entered, by an event
+        loop of the main thread, that loop takes the signals: ``await asyncio.to_thread(server.wait)`` ends as `wait`
+        does in the main thread. Programs of asyncio need no thread with `wait_async`.
+
+        Args:
+            timeout: seconds after which to stop waiting; None waits without limit.
+
+        Raises:
+            WaitTimeout: `timeout` has passed. The server goes on.
+            SettingError: `timeout` is not allowed.
+            ForkError: in a child of the process that started the server.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     server.wait(timeout=0.01)
+        Traceback (most recent call last):
+        sse_fast.WaitTimeout: the server was not closed within 0.01 s
+        """
+        seconds = None if timeout is None else _settings.checked_seconds("timeout", timeout)
+        until = None if seconds is None else time.monotonic() + seconds
+        told = threading.Event()
+        with self._told_by_signals(told.set), contextlib.suppress(KeyboardInterrupt):
+            while not told.is_set():
+                left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
+                if self._engine.wait_stopped(left):
+                    break
+                if until is not None and time.monotonic() >= until:
+                    raise WaitTimeout(f"the server was not closed within {seconds} s")
+        self.close()
+
+    async def wait_async(self) -> None:
+        """Serves until SIGINT, SIGTERM, or `close`, without holding up the event loop; then drains and returns.
+
+        Signals are as for `wait`; they are seen where the loop runs in the main thread. Where the task is cancelled
+        the server goes on; ``async with`` closes it then, too.
 
         Raises:
             ForkError: in a child of the process that started the server.
+
+        >>> import asyncio, sse_fast
+        >>> async def main():
+        ...     async with sse_fast.serve(0) as server:
+        ...         asyncio.get_running_loop().call_later(0.01, lambda: asyncio.ensure_future(server.aclose()))
+        ...         await server.wait_async()
+        ...         return server.closed
+        >>> asyncio.run(main())
+        True
         """
-        terminated = threading.Event()
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        previous = None
+        import asyncio  # noqa: PLC0415 - only programs that use it pay for it
 
-        def terminate(_number: int, _frame: FrameType | None) -> None:
-            terminated.set()
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
 
-        try:
-            if in_main_thread:
-                previous = signal.signal(signal.SIGTERM, terminate)
-            while not terminated.is_set() and not self._engine.wait_stopped(_SIGNAL_CHECK):
-                pass
-        except KeyboardInterrupt:
-            pass
-        finally:
-            if in_main_thread:  # None means a handler that was not installed from Python; it cannot be restored.
-                signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
-        self.close()
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits.
+                loop.call_soon_threadsafe(_settle, told)
 
-    def close(self, drain: float = 5.0) -> None:
-        """Stops listening, gives subscribers what they lack, ends runs, and stops the engine. Idempotent.
+        with self._told_by_signals(tell), self._logs.tells_of_the_end(tell):
+            if not self._engine.wait_stopped(0.0):
+                await told
+        await self.aclose()
 
-        A second call waits for the first. A signal handler that raises, as Ctrl-C's does, leaves the wait; the closing
-        itself goes on, and the interpreter's exit does not wait for it again.
+    def close(self, drain: float | None = None) -> None:
+        """Stops listening, lets requests be answered, gives subscribers what they lack, ends runs. Idempotent.
+
+        The port is free at once. It returns as soon as everybody has everything, and leaves nothing behind. A second
+        call waits for the first. A signal handler that raises leaves the wait; the closing itself goes on, and the
+        interpreter's exit does not wait for it again.
 
         Args:
-            drain: the most seconds that this may take; subscribers that are too slow are cut off, and calls of a run's
-                `on_event` that take longer are not waited for.
+            drain: the most seconds that this may take; subscribers and requests that are too slow are cut off, and
+                calls of a run's `on_event` that take longer are not waited for. None: the setting ``drain``.
 
         Raises:
             SettingError: `drain` is not allowed.
 
         In a process that did not start the server, a child after a fork, it does nothing.
         """
-        seconds = _settings.checked_seconds("drain", drain)
+        seconds = self._drain if drain is None else _settings.checked_seconds("drain", drain)
         until = time.monotonic() + seconds
         try:
             self._engine.close(seconds)
@@ -380,8 +426,37 @@ class Server:
         self._runs.finish(until)
         self._logs.finish()
 
+    async def aclose(self, drain: float | None = None) -> None:
+        """Closes as `close` does, without holding up the event loop.
+
+        Where the task is cancelled the closing goes on.
+
+        Args:
+            drain: as for `close`.
+
+        Raises:
+            SettingError: `drain` is not allowed.
+        """
+        import asyncio  # noqa: PLC0415 - as above
+
+        seconds = self._drain if drain is None else _settings.checked_seconds("drain", drain)
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def close() -> None:
+            try:
+                self.close(seconds)
+            finally:
+                with contextlib.suppress(RuntimeError):  # As above.
+                    loop.call_soon_threadsafe(_settle, done)
+
+        # Not a thread of the loop's own: those are waited for at its end, and are few.
+        threading.Thread(target=close, name="sse_fast close", daemon=True).start()
+        await done
+
     def __enter__(self) -> Self:
         """The server, which the end of the block closes."""
+        self._loop = _loop_of_the_main_thread() or self._loop
         return self
 
     def __exit__(
@@ -390,9 +465,35 @@ class Server:
         """Closes the server."""
         self.close()
 
+    async def __aenter__(self) -> Self:
+        """The server, which the end of the block closes."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the server."""
+        await self.aclose()
+
     def __repr__(self) -> str:
         """Address and state."""
         return f"<sse_fast.Server {'closed' if self.closed else self.url}>"
+
+    @contextlib.contextmanager
+    def _told_by_signals(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Inside the block SIGINT and SIGTERM call `tell`, where the main thread can be had."""
+        signals = Signals(tell)
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        loop = self._loop() if elsewhere and self._loop is not None else None
+        with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
+            signals.install() if loop is None else loop.call_soon_threadsafe(signals.install)
+        try:
+            yield
+        finally:
+            signals.end()
+            with contextlib.suppress(RuntimeError):
+                if loop is not None:
+                    loop.call_soon_threadsafe(signals.end)
 
     def _handler(
         self, method: str, path: str, *, early_head: bool, options: StreamOptions
@@ -426,6 +527,20 @@ def _stream_name(stream: object) -> str:
     raise _settings.wrong_type("stream", stream, "a stream or the name of one")
 
 
+def _loop_of_the_main_thread() -> weakref.ref[asyncio.AbstractEventLoop] | None:
+    """The event loop that runs in this thread, if this is the main one."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or threading.current_thread() is not threading.main_thread():
+        return None
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - unlike get_running_loop it does not raise; documented in asyncio
+    return None if loop is None else weakref.ref(loop)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _raise_open_files_limit() -> None:
     """Sets the soft limit on open files to the hard limit, where there is one."""
     try:
@@ -444,4 +559,4 @@ def _raise_open_files_limit() -> None:
 def _close_all() -> None:
     """Closes every server before the interpreter is torn down."""
     for server in list(_live):
-        server.close(drain=_EXIT_DRAIN)
+        server.close(drain=min(_EXIT_DRAIN, server._drain))  # noqa: SLF001 - this file's own class

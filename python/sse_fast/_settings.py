@@ -199,6 +199,7 @@ SETTINGS: tuple[Setting, ...] = (
         "s",
         "How long publishers of a stream wait for full sockets in a minute; None: without limit, nothing is skipped.",
     ),
+    Setting("drain", _seconds(0.0), 5.0, "s", "How long closing may take: the end of `with`, and `close` by default."),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
     Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
@@ -340,6 +341,7 @@ class ServeSettings(StreamOptions, total=False):
     header_timeout: float
     stall_timeout: float
     publish_wait: float | None
+    drain: float
     shards: int | None
     chunked: bool
     reuse_port: bool
