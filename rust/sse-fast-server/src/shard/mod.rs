@@ -46,7 +46,7 @@ mod subscriber;
 mod table;
 mod thread;
 mod timers;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod waiting_tests;
 mod walk;
 
