@@ -12,6 +12,7 @@ use loom::thread::{self, JoinHandle};
 use sse_fast_core::event::NewEvent;
 
 use self::world::World;
+use crate::delivery::Patience;
 use crate::stream::{PublishError, Stream, Want};
 
 fn publish(stream: &Stream, data: &str) {
@@ -62,6 +63,29 @@ fn loom_what_a_full_socket_lacks_is_not_overwritten() {
         world.run(&mut shard, &[&socket]);
         publisher.join().expect("it published");
         assert_eq!(socket.events(), ["1", "over"]);
+    });
+}
+
+#[test]
+fn loom_who_recovers_is_waited_for_from_the_moment_its_frames_are_laid_out() {
+    model(2, || {
+        // Publishers wait for no full socket, only for those that take bytes.
+        let world = World::with_patience(Patience::Within(0));
+        let (stream, socket, mut shard) = (world.stream("s", 1), world.socket(0), world.shard());
+        world.subscribe_now(&mut shard, &stream, &socket);
+        publish(&stream, "1");
+        World::settle(&mut shard, &[&socket]);
+        socket.drain();
+        let publisher = thread::spawn(move || {
+            publish(&stream, "2");
+            end(&stream);
+        });
+        world.run(&mut shard, &[&socket]);
+        publisher.join().expect("it published");
+        let events = socket.events();
+        // It may have been overtaken while it was full, and is told so first.
+        assert!(events[1..].iter().all(|data| !data.contains("skipped")), "{events:?}");
+        assert_eq!(events.last().map(String::as_str), Some("over"));
     });
 }
 

@@ -143,10 +143,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with_patience(Patience::Lossless)
+    }
+
+    pub(super) fn with_patience(patience: Patience) -> Self {
         let poll = Sleep::default();
         let handle = ShardHandle::new(&Latch::new(poll.clone()));
         let notices = Mailbox::new(&Latch::new(Sleep::default()));
-        let delivery = Arc::new(Delivery::new(Box::new([handle.doorbell()]), notices, Patience::Lossless));
+        let delivery = Arc::new(Delivery::new(Box::new([handle.doorbell()]), notices, patience));
         Self { delivery, handle, poll }
     }
 
@@ -160,7 +164,7 @@ impl World {
 
     pub(super) fn shard(&self) -> Shard<Memory> {
         let stall_timeout = std::time::Duration::from_secs(60);
-        let settings = Settings { stall_timeout, patience: Patience::Lossless, pacing: Pacing::default() };
+        let settings = Settings { stall_timeout, patience: self.delivery.patience, pacing: Pacing::default() };
         Shard::new(self.handle.clone(), 0, Memory, settings, NOW)
     }
 
