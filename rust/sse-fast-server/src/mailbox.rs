@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, assert_may_wake};
 
 /// Wakes a thread, however it sleeps.
 pub(crate) trait Wake: Send + Sync {
@@ -34,6 +34,7 @@ impl Latch {
 
     /// Wakes the thread if it was not woken since it last looked.
     pub(crate) fn ring(&self) {
+        assert_may_wake();
         if !self.set.swap(true, Ordering::Relaxed)
             && let Some(wake) = &*self.wake.lock()
         {

@@ -3,18 +3,83 @@
 //! Owns: the choice. A normal build has `parking_lot`'s locks, which no panic poisons: critical sections leave their data
 //! whole at every step, so the next holder goes on. A build with `--cfg loom` has loom's, which try every order of what
 //! several threads do (`make test-loom`). Changes together with the models beside what they model.
+//!
+//! Waking may be a system call, so nobody is woken under a stream's lock: [`Held`] and [`assert_may_wake`] make that an
+//! assertion.
 
 #[cfg(not(loom))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
 #[cfg(not(loom))]
-pub(crate) use std::thread::{Thread, current, park_timeout};
+pub(crate) use std::thread::park_timeout;
+
+#[cfg(not(loom))]
+pub(crate) use self::real::{Thread, current};
 
 #[cfg(loom)]
 pub(crate) use self::modelled::{Mutex, MutexGuard, Thread, current, park_timeout};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
+
+/// How many streams' locks this thread holds.
+#[cfg(all(debug_assertions, not(loom)))]
+mod held {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+}
+
+/// While it lives this thread holds a stream's lock. Nothing at all where assertions are off.
+pub(crate) struct Held(());
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        #[cfg(all(debug_assertions, not(loom)))]
+        held::COUNT.set(held::COUNT.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        #[cfg(all(debug_assertions, not(loom)))]
+        held::COUNT.set(held::COUNT.get() - 1);
+    }
+}
+
+/// Before somebody is woken.
+pub(crate) fn assert_may_wake() {
+    #[cfg(all(debug_assertions, not(loom)))]
+    assert_eq!(held::COUNT.get(), 0, "nobody is woken under a stream's lock");
+}
+
+/// Threads that park.
+#[cfg(not(loom))]
+mod real {
+    use std::thread::{self, ThreadId};
+
+    /// A thread that can be woken.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Thread(thread::Thread);
+
+    impl Thread {
+        pub(crate) fn id(&self) -> ThreadId {
+            self.0.id()
+        }
+
+        pub(crate) fn unpark(&self) {
+            super::assert_may_wake();
+            self.0.unpark();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        Thread(thread::current())
+    }
+}
 
 /// loom's locks with `parking_lot`'s methods, and threads that park.
 #[cfg(loom)]

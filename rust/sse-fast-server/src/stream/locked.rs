@@ -9,17 +9,18 @@ use super::room::Room;
 use super::wakes::Wakes;
 use super::{Inner, Stream};
 use crate::delivery::LocalKey;
-use crate::sync::MutexGuard;
+use crate::sync::{Held, MutexGuard};
 
 /// See the module. The order of its fields is the order in which they are dropped: the lock first.
 pub(crate) struct Locked<'a> {
     inner: MutexGuard<'a, Inner>,
+    _held: Held,
     wakes: Wakes<'a>,
 }
 
 impl<'a> Locked<'a> {
     pub(super) fn new(stream: &'a Stream, inner: MutexGuard<'a, Inner>) -> Self {
-        Self { inner, wakes: Wakes::new(&stream.0.delivery) }
+        Self { inner, _held: Held::new(), wakes: Wakes::new(&stream.0.delivery) }
     }
 
     /// Those who wait to append, and where to say who of them is to be woken.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::Stream;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Thread, current};
+use crate::sync::{Thread, assert_may_wake, current};
 
 /// Who waits for news of one stream; under the stream's lock.
 #[derive(Default)]
@@ -104,6 +104,7 @@ impl Watchers {
 
 /// Wakes them; without the stream's lock.
 pub(super) fn wake(listening: &Listening) {
+    assert_may_wake();
     listening.threads.iter().for_each(Thread::unpark);
     for entry in listening.loops.iter().flat_map(|loops| loops.iter()) {
         if !entry.signalled.swap(true, Ordering::Relaxed) {
