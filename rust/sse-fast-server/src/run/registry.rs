@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{MarkedLines, Markers};
 use tokio::runtime::Handle;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 
 use super::handle::{Run, Stop};
 use super::pipe::{Pipe, receiver};
-use super::process;
+use super::process::{self, Exit};
 use super::publisher::Publisher;
 use super::supervise::{Reading, Supervisor};
 use super::{EventSink, RunError, RunSpec};
@@ -67,7 +68,7 @@ impl Runs {
     /// # Errors
     /// The spec is wrong, the system refused, or the server is shutting down. Nothing was started then.
     pub fn start(&self, spec: &RunSpec, sink: Arc<dyn EventSink>) -> Result<Run, RunError> {
-        if self.set.live.lock().stop.is_some() {
+        if self.is_stopping() {
             return Err(RunError::ShuttingDown);
         }
         let program = spec.argv.first().cloned().unwrap_or_default();
@@ -104,7 +105,7 @@ impl Runs {
     }
 
     /// Puts a started child under supervision. On an error it is killed.
-    fn adopt(
+    pub(super) fn adopt(
         &self,
         spec: &RunSpec,
         (mut child, started): (Child, Instant),
@@ -127,7 +128,8 @@ impl Runs {
             (Err(source), _) | (_, Err(source)) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(spec.refused(source));
+                // A runtime that has ended refuses pipes.
+                return Err(if self.is_stopping() { RunError::ShuttingDown } else { spec.refused(source) });
             }
         };
         let run = Run::new(child, pid);
@@ -161,7 +163,17 @@ impl Runs {
             supervisor.run(reading).await;
             drop(registration);
         });
+        if run.ended() && run.poll().is_none() {
+            // The runtime has ended and dropped the task, which killed the child.
+            run.shared.set_exit(Exit::Signal(Signal::KILL.as_raw()));
+            run.shared.reap();
+            return Err(RunError::ShuttingDown);
+        }
         Ok(run)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.set.live.lock().stop.is_some()
     }
 }
 
@@ -189,7 +201,8 @@ impl LiveRuns {
     }
 }
 
-/// Keeps a run in the set. It is dropped when the run's task ends, or with the runtime.
+/// Keeps a run in the set. It is dropped when the run's task ends, or with the runtime, before the task began or in its
+/// middle: then nothing will read the child's pipes any more, and who waits for the run is told.
 struct Registration {
     set: Arc<RunSet>,
     number: u64,
@@ -197,6 +210,10 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        let run = self.set.live.lock().runs.get(&self.number).cloned();
+        if let Some(run) = run {
+            run.shared.abandon();
+        }
         let mut live = self.set.live.lock();
         let gone = live.runs.remove(&self.number);
         self.set.count.send_replace(live.runs.len());

@@ -51,19 +51,9 @@ struct Ending {
     end_at: Option<Instant>,
 }
 
-/// Wakes the threads that wait for the run, also when the task is dropped with its runtime.
-struct AbandonOnDrop(Arc<RunShared>);
-
-impl Drop for AbandonOnDrop {
-    fn drop(&mut self) {
-        self.0.abandon();
-    }
-}
-
 impl Supervisor {
     /// Supervises the run until its terminal event is published.
     pub(super) async fn run(self, mut reading: Reading) {
-        let abandon = AbandonOnDrop(Arc::clone(&self.shared));
         let mut read = false;
         let (exit, ending) = self.until_exit(&mut reading, &mut read).await;
         let duration = self.started.elapsed();
@@ -88,7 +78,6 @@ impl Supervisor {
             self.shared.set_exit(exited(self.shared.pid).await);
             self.shared.reap();
         }
-        drop(abandon);
     }
 
     /// Waits until the process has exited; `None` when not even SIGKILL ended it within `drain`.

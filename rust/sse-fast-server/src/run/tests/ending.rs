@@ -225,3 +225,48 @@ fn two_hundred_runs_at_once_all_end_with_their_result() {
         assert_eq!(recorder.end()["result"], number);
     }
 }
+
+/// A child that would stay is put under supervision; its pid.
+fn adopt(runs: &Runs) -> (u32, Result<Run, RunError>) {
+    let spec = sh("exec sleep 600");
+    let mut prepared = spec.prepare().unwrap();
+    let child = process::spawn(&mut prepared, "sh".as_ref()).unwrap();
+    let pid = child.id();
+    let sink: Arc<dyn EventSink> = Arc::new(Recorder::default());
+    (pid, runs.adopt(&spec, (child, Instant::now()), &prepared.markers, sink))
+}
+
+fn is_gone(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn runtime_that_only_waits() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_run_that_meets_the_end_of_the_runtime_is_refused_as_after_it() {
+    let runtime = runtime_that_only_waits();
+    let runs = Runs::new(runtime.handle().clone(), Logs::default());
+    runtime.block_on(runs.stop_all(Duration::ZERO));
+    drop(runtime);
+    let (pid, refused) = adopt(&runs);
+    assert!(matches!(refused, Err(RunError::ShuttingDown)), "{refused:?}");
+    assert!(is_gone(pid));
+}
+
+#[test]
+fn a_run_whose_task_is_dropped_before_it_began_is_killed_and_over() {
+    let runtime = runtime_that_only_waits();
+    let (pid, run) = adopt(&Runs::new(runtime.handle().clone(), Logs::default()));
+    let run = run.unwrap();
+    assert!(!run.ended());
+    drop(runtime);
+    assert!(run.wait_ended(Some(DEADLINE)), "who waits is told");
+    let deadline = Instant::now() + DEADLINE;
+    while !is_gone(pid) {
+        assert!(Instant::now() < deadline, "the child lives on");
+        std::thread::yield_now();
+    }
+}
