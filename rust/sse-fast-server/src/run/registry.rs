@@ -6,14 +6,16 @@
 //! that was just starting is stopped like the others.
 
 use std::collections::HashMap;
+use std::io;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{MarkedLines, Markers};
+use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -118,14 +120,9 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
-        let pipes = match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => receiver(stdout).and_then(|stdout| Ok((stdout, receiver(stderr)?))),
-            _ => Err(std::io::Error::other("the process has no pipes")),
-        };
-        let pid = process::pid_of(&child).ok_or_else(|| std::io::Error::other("the process has no pid"));
-        let ((stdout, stderr), pid) = match (pipes, pid) {
-            (Ok(pipes), Ok(pid)) => (pipes, pid),
-            (Err(source), _) | (_, Err(source)) => {
+        let (stdout, stderr, pid) = match taken_over(&mut child) {
+            Ok(taken) => taken,
+            Err(source) => {
                 let _ = child.kill();
                 let _ = child.wait();
                 // A runtime that has ended refuses pipes.
@@ -163,18 +160,31 @@ impl Runs {
             supervisor.run(reading).await;
             drop(registration);
         });
-        if run.ended() && run.poll().is_none() {
-            // The runtime has ended and dropped the task, which killed the child.
-            run.shared.set_exit(Exit::Signal(Signal::KILL.as_raw()));
-            run.shared.reap();
-            return Err(RunError::ShuttingDown);
-        }
-        Ok(run)
+        if was_dropped(&run) { Err(RunError::ShuttingDown) } else { Ok(run) }
     }
 
     fn is_stopping(&self) -> bool {
         self.set.live.lock().stop.is_some()
     }
+}
+
+/// The child's pipes, to be read on the runtime that was entered, and its pid.
+fn taken_over(child: &mut Child) -> io::Result<(Receiver, Receiver, Pid)> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(io::Error::other("the process has no pipes"));
+    };
+    let pid = process::pid_of(child).ok_or_else(|| io::Error::other("the process has no pid"))?;
+    Ok((receiver(stdout)?, receiver(stderr)?, pid))
+}
+
+/// Whether the runtime had ended and dropped the run's task, which killed the child; it is reaped then.
+fn was_dropped(run: &Run) -> bool {
+    let dropped = run.ended() && run.poll().is_none();
+    if dropped {
+        run.shared.set_exit(Exit::Signal(Signal::KILL.as_raw()));
+        run.shared.reap();
+    }
+    dropped
 }
 
 impl RunSet {
