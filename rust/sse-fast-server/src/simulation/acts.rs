@@ -13,7 +13,8 @@ use sse_fast_core::options::{Start, StreamOptions};
 use sse_fast_oracle::everything::Expected;
 
 use super::client::{Client, HEAD};
-use super::net::{SimSocket, Wire, edge};
+use super::net::SimSocket;
+use super::wire::{Wire, edge};
 use super::world::World;
 use crate::shard::{Arrival, Order};
 

@@ -4,18 +4,15 @@
 
 use std::sync::atomic::Ordering;
 
-use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Position;
 use sse_fast_core::options::OnLag;
 
-use super::stage::SimStream;
-use super::world::{MS, SECOND, STALL, World};
+use super::times::{MS, SECOND, STALL, TICKS};
+use super::told::SimStream;
+use super::world::World;
 use crate::delivery::Patience;
 use crate::shard::Seen;
 use crate::stream::Want;
-
-/// Two ticks of the wheel: one that rounding up costs, one that has begun.
-pub(super) const TICKS: Micros = 40 * MS;
 
 /// What may come before events: what a move found half-written, a head, `retry`, two gaps, a snapshot.
 const OPENING: usize = 500;

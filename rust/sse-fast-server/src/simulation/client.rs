@@ -14,10 +14,10 @@ use sse_fast_oracle::everything::{Expected, Item};
 use sse_fast_oracle::parser::{Block, Parser};
 use sse_fast_oracle::reader::Reader;
 
-use super::check::TICKS;
-use super::net::{self, Wire};
-use super::stage::{Opened, SimStream, Stage};
-use super::world::STALL;
+use super::stage::Stage;
+use super::times::{STALL, TICKS};
+use super::told::{Opened, SimStream};
+use super::wire::{self, Wire};
 use crate::delivery::Patience;
 
 /// The head of every response.
@@ -130,7 +130,7 @@ impl Client {
         if let Some(opened) = wire.borrow_mut().opened.take() {
             self.open(opened, stage.now());
         }
-        let got = net::read(&wire, bytes);
+        let got = wire::read(&wire, bytes);
         let head = got.len().min(HEAD.len() - self.head);
         assert_eq!(got[..head], HEAD[self.head..self.head + head], "the head comes first");
         self.head += head;

@@ -13,7 +13,7 @@ use sse_fast_oracle::content::Publish;
 use super::hand::{EVERYTHING, IMPATIENT, PATIENT, W, ms, patch, publish, world};
 use super::inside::InProcess;
 use super::stage::What;
-use super::world::{MS, SECOND, STALL};
+use super::times::{MS, SECOND, STALL};
 use crate::delivery::Patience;
 use crate::mailbox::Wake;
 use crate::stream::{Stream, Wakeups};

@@ -8,7 +8,8 @@ use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use sse_fast_oracle::content::Publish;
 
 use super::stage::{Deed, What};
-use super::world::{MS, Setup, World};
+use super::times::MS;
+use super::world::{Setup, World};
 use crate::delivery::Patience;
 
 pub(super) const POLICIES: [OnLag; 3] = [OnLag::Skip, OnLag::Latest, OnLag::Disconnect];

@@ -6,8 +6,9 @@
 //! | `play` | a script from its first action to its end |
 //! | `world` | time, and the order in which shards are stepped |
 //! | `acts`, `moves` | what clients and threads do to a world |
-//! | `net` | the kernel between a shard's socket and a client |
+//! | `net`, `wire` | the kernel between a shard's socket and a client |
 //! | `stage`, `publishers` | what other threads do, also between two writes of a step |
+//! | `told`, `times` | a stream beside its oracle; moments and what was waited |
 //! | `client`, `inside` | what readers see, held against the laws |
 //! | `check` | what must hold when nobody has anything to do |
 //! | `runner` | seeds, shortened scripts, what was covered |
@@ -40,4 +41,7 @@ mod random;
 mod runner;
 mod script;
 mod stage;
+mod times;
+mod told;
+mod wire;
 mod world;

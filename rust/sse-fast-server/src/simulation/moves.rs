@@ -3,17 +3,9 @@
 //! Owns: moves that are on their way, and what the oracle says of each at the step in which a shard obeys. Must not know:
 //! scripts. Invariant: nobody touches the streams of a move in that step, since its opening cannot be seen from outside.
 
-use super::stage::Opened;
-use super::world::World;
+use super::told::Opened;
+use super::world::{Moving, World};
 use crate::shard::Order;
-
-/// A move that is on its way.
-pub(super) struct Moving {
-    client: usize,
-    from: usize,
-    to: usize,
-    id: Option<String>,
-}
 
 impl World {
     /// A handler has answered: its early client moves to its name, with the last id it saw or with `id` instead. One that

@@ -8,7 +8,7 @@ use sse_fast_core::options::OnLag;
 
 use super::hand::{EVERYTHING, IMPATIENT, PATIENT, W, patch, publish, world, worlds};
 use super::stage::Deed;
-use super::world::{MS, STALL};
+use super::times::{MS, STALL};
 use crate::delivery::Patience;
 
 #[test]

@@ -8,7 +8,8 @@ use sse_fast_core::budget::Micros;
 use super::inside::InProcess;
 use super::script::{Action, Script};
 use super::stage::Deed;
-use super::world::{MS, SECOND, World};
+use super::times::{MS, SECOND};
+use super::world::World;
 
 impl Script {
     /// Runs it; panics where a law is broken.
@@ -152,7 +153,7 @@ impl World {
         for client in self.clients.iter().filter(|_| lives) {
             assert!(client.finished || client.wire.is_some(), "a client was left without an answer");
             let Some(stream) = client.stream().filter(|_| !client.finished) else { continue };
-            let is_silent = client.moves.back().is_some_and(super::stage::Opened::expected_is_silent);
+            let is_silent = client.moves.back().is_some_and(super::told::Opened::expected_is_silent);
             assert!(client.early.is_none() || is_silent, "its handler has answered");
             assert!(client.parser.is_between_events(), "what was begun is ended");
             if client.early.is_none() {
@@ -181,7 +182,7 @@ impl World {
     }
 }
 
-impl super::stage::Opened {
+impl super::told::Opened {
     /// Whether nothing is to be seen of it before something is published.
     fn expected_is_silent(&self) -> bool {
         matches!(&self.expected, sse_fast_oracle::everything::Expected::Items { items, .. } if items.is_empty())

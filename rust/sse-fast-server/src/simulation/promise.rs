@@ -8,7 +8,7 @@ use sse_fast_core::options::{OnLag, StreamPatch};
 
 use super::hand::{EVERYTHING, FRAMINGS, IMPATIENT, PATIENT, POLICIES, ms, patch, publish, world};
 use super::stage::What;
-use super::world::{MS, SECOND};
+use super::times::{MS, SECOND};
 use crate::delivery::Patience;
 
 #[test]

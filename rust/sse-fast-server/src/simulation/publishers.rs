@@ -11,11 +11,10 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_oracle::content::{self, Publish};
 
-use super::stage::{CHUNK, SimStream};
+use super::times::Times;
+use super::told::{CHUNK, SimStream};
 use crate::delivery::Patience;
 use crate::stream::{Attempt, Caller, Inner, Progress, PublishError, Published, Role};
-
-const MINUTE: Micros = 60_000_000;
 
 /// How long the place is kept of one whose thread does something else.
 const KEPT: Micros = 10_000;
@@ -44,24 +43,6 @@ pub(super) struct Waiting {
 impl Waiting {
     fn told(&self) -> String {
         format!("for {} µs, and paid {}", self.paid, self.booked)
-    }
-}
-
-/// Moments, and so many microseconds at each.
-#[derive(Default)]
-pub(super) struct Times(Vec<(Micros, Micros)>);
-
-impl Times {
-    pub(super) fn add(&mut self, now: Micros, micros: Micros) {
-        self.0.push((now, micros));
-    }
-
-    pub(super) fn in_all(&self) -> Micros {
-        self.0.iter().map(|(_, micros)| micros).sum()
-    }
-
-    pub(super) fn within_a_minute(&self, now: Micros) -> Micros {
-        self.0.iter().filter(|(at, _)| at + MINUTE > now).map(|(_, micros)| micros).sum()
     }
 }
 

@@ -13,7 +13,8 @@ use sse_fast_oracle::content::Publish;
 use super::client::BEAT;
 use super::random::Random;
 use super::stage::{Deed, What};
-use super::world::{MS, SECOND, Setup};
+use super::times::{MS, SECOND};
+use super::world::Setup;
 use crate::delivery::Patience;
 
 #[derive(Clone, Debug)]

@@ -15,16 +15,13 @@ use sse_fast_core::options::StreamOptions;
 
 use super::client::Client;
 use super::inside::InProcess;
-use super::moves::Moving;
-use super::net::{Edges, SimNet, SimSocket};
+use super::net::{SimNet, SimSocket};
 use super::stage::{Deed, Stage};
+use super::times::{SECOND, STALL};
+use super::wire::Edges;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::shard::{Next, Pacing, Ready, Settings, Shard, ShardHandle};
-
-pub(super) const MS: Micros = 1000;
-pub(super) const SECOND: Micros = 1000 * MS;
-pub(super) const STALL: Micros = 3 * SECOND;
 
 /// Enough steps for anything that comes to an end.
 const ENOUGH: usize = 20_000;
@@ -67,6 +64,14 @@ pub(super) struct SimShard {
     /// Every event there was.
     pub(super) told: Vec<Ready>,
     pub(super) failed: bool,
+}
+
+/// A move that is on its way.
+pub(super) struct Moving {
+    pub(super) client: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) id: Option<String>,
 }
 
 /// See the module.
