@@ -14,18 +14,10 @@ import pytest
 from support.deadline import until
 from support.process import Program
 from support.reader import Reader
+from support.stuck import STALLED
 
-STALLED = """
-import socket, sse_fast
-server = sse_fast.serve(0, publish_wait=0.0, history=5000, max_lag=5000, history_bytes=1 << 28)
-stream = server.stream("s")
-reader = socket.socket()
-reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-reader.connect(("127.0.0.1", server.port))
-reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-reader.recv(100)
-for _ in range(4000):
-    stream.publish("x" * 4000)
+WAITING = """
+server = stalled()
 print("ready", flush=True)
 server.wait()
 """
@@ -34,7 +26,7 @@ server.wait()
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_does_not_wait_for_the_drain(first: signal.Signals, second: signal.Signals) -> None:
-    with Program(STALLED) as program:
+    with Program(STALLED + WAITING) as program:
         assert program.line() == "ready"
         until(lambda: program.catches(signal.SIGTERM), what="`wait` catching SIGTERM")
         program.send_signal(first)

@@ -18,6 +18,7 @@ import sse_fast
 from support.deadline import until, until_async
 from support.process import Program, run_program
 from support.reader import Reader
+from support.stuck import STALLED
 
 #: Programs that wait; each prints its port, and "over" and whether the server is closed at the end.
 WAITING = {
@@ -188,23 +189,13 @@ def test_a_handler_that_a_thread_left_behind_passes_the_signal_on() -> None:
 
 
 def test_a_second_signal_does_not_wait_for_the_drain_of_a_coroutine() -> None:
-    source = """
-        import asyncio, socket, sse_fast
-        async def main():
-            server = sse_fast.serve(0, drain=3600.0, history=5000, max_lag=5000, history_bytes=1 << 28)
-            stream = server.stream("s")
-            reader = socket.socket()
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            reader.connect(("127.0.0.1", server.port))
-            reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-            reader.recv(100)
-            for _ in range(4000):
-                stream.publish("x" * 4000)  # In a loop's thread it waits for no socket.
-            print("ready", flush=True)
-            await server.wait_async()
-        asyncio.run(main())
-    """
-    with Program(source) as program:
+    waiting = """
+import asyncio
+server = stalled(drain=3600.0)
+print("ready", flush=True)
+asyncio.run(server.wait_async())
+"""
+    with Program(STALLED + waiting) as program:
         assert program.line() == "ready"
         until(lambda: program.catches(signal.SIGTERM), what="the waiting")
         program.send_signal(signal.SIGTERM)
@@ -297,27 +288,19 @@ def test_a_block_that_ends_waits_for_nobody_who_has_everything() -> None:
 
 
 def test_the_drain_of_serve_is_what_closing_takes_at_most() -> None:
-    program = """
-        import socket, sse_fast, time
-        def closing(close, **settings):
-            server = sse_fast.serve(0, history=5000, max_lag=5000, history_bytes=1 << 28, publish_wait=0.0, **settings)
-            stream = server.stream("s")
-            reader = socket.socket()
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            reader.connect(("127.0.0.1", server.port))
-            reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-            reader.recv(100)
-            for _ in range(4000):
-                stream.publish("x" * 4000)
-            began = time.monotonic()
-            close(server)
-            return time.monotonic() - began
-        def leave(server):
-            with server:
-                pass
-        at_once = [closing(leave, drain=0.0), closing(lambda server: server.close(), drain=0.0)]
-        soon = [closing(leave, drain=0.5), closing(lambda server: server.close(0.5), drain=0.0)]
-        later = closing(leave, drain=2.0)
-        print(max(at_once) < min(soon), max(soon) < later, min(soon) >= 0.5, later >= 2.0)
-    """
-    assert run_program(program).lines == ["True True True True"]
+    closes = """
+import time
+def closing(close, **settings):
+    server = stalled(**settings)
+    began = time.monotonic()
+    close(server)
+    return time.monotonic() - began
+def leave(server):
+    with server:
+        pass
+at_once = [closing(leave, drain=0.0), closing(lambda server: server.close(), drain=0.0)]
+soon = [closing(leave, drain=0.5), closing(lambda server: server.close(0.5), drain=0.0)]
+later = closing(leave, drain=2.0)
+print(max(at_once) < min(soon), max(soon) < later, min(soon) >= 0.5, later >= 2.0)
+"""
+    assert run_program(STALLED + closes).lines == ["True True True True"]

@@ -388,12 +388,14 @@ class Server:
         """
         import asyncio  # noqa: PLC0415 - only programs that use it pay for it
 
+        from ._wakeups import settle  # noqa: PLC0415 - as above
+
         loop = asyncio.get_running_loop()
-        told = loop.create_future()
+        told: asyncio.Future[None] = loop.create_future()
 
         def tell() -> None:
             with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits.
-                loop.call_soon_threadsafe(_settle, told)
+                loop.call_soon_threadsafe(settle, told)
 
         with self._told_by_signals(tell), self._logs.tells_of_the_end(tell):
             if not self._engine.wait_stopped(0.0):
@@ -439,16 +441,25 @@ class Server:
         """
         import asyncio  # noqa: PLC0415 - as above
 
+        from ._wakeups import settle  # noqa: PLC0415 - as above
+
         seconds = self._drain if drain is None else _settings.checked_seconds("drain", drain)
         loop = asyncio.get_running_loop()
-        done = loop.create_future()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def finish(error: BaseException | None) -> None:
+            if error is not None and not done.done():
+                done.set_exception(error)
+            settle(done)
 
         def close() -> None:
+            failed: BaseException | None = None
             try:
                 self.close(seconds)
-            finally:
-                with contextlib.suppress(RuntimeError):  # As above.
-                    loop.call_soon_threadsafe(_settle, done)
+            except BaseException as error:  # It is the caller's, who waits in the loop.
+                failed = error
+            with contextlib.suppress(RuntimeError):  # As above.
+                loop.call_soon_threadsafe(finish, failed)
 
         # Not a thread of the loop's own: those are waited for at its end, and are few.
         threading.Thread(target=close, name="sse_fast close", daemon=True).start()
@@ -534,11 +545,6 @@ def _loop_of_the_main_thread() -> weakref.ref[asyncio.AbstractEventLoop] | None:
         return None
     loop = asyncio._get_running_loop()  # noqa: SLF001 - unlike get_running_loop it does not raise; documented in asyncio
     return None if loop is None else weakref.ref(loop)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _raise_open_files_limit() -> None:

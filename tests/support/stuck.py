@@ -1,6 +1,7 @@
-"""The beginning of programs that publish until they wait for a reader that takes nothing.
+"""The beginnings of programs with a reader that takes nothing.
 
-The program has `server`, `stream` and `reader`, a socket that has only asked, and `until_it_waits`, for another thread.
+With `PREAMBLE` a program publishes until it waits: it has `server`, `stream`, `reader`, a socket that has only asked,
+and `until_it_waits`, for another thread. With `STALLED` it has `stalled(**settings)`, a server that cannot drain.
 """
 
 from __future__ import annotations
@@ -24,4 +25,24 @@ def until_it_waits():
         time.sleep(0.01)
         same = same + 1 if stream.stats()["published"] == published else 0
         published = stream.stats()["published"]
+"""
+
+STALLED = """
+import socket, sse_fast
+
+readers = []
+
+
+def stalled(**settings):
+    server = sse_fast.serve(0, publish_wait=0.0, history=5000, max_lag=5000, history_bytes=1 << 28, **settings)
+    stream = server.stream("s")
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    reader.connect(("127.0.0.1", server.port))
+    reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    reader.recv(100)
+    for _ in range(4000):
+        stream.publish("x" * 4000)
+    readers.append(reader)
+    return server
 """

@@ -16,7 +16,9 @@ use sse_fast_core::batch::{Batch, MAX_BATCH_BYTES};
 use sse_fast_core::budget::Micros;
 use sse_fast_core::heartbeat::{Tick, Wheel};
 
-use super::agenda::{Agenda, Stage, Work};
+#[cfg(debug_assertions)]
+use super::agenda::Stage;
+use super::agenda::{Agenda, Work};
 use super::asked::Asked;
 use super::connection::{Connection, Flow, Heard, Phase};
 use super::local::{HeartbeatFrame, LocalStream};
