@@ -266,6 +266,16 @@ def test_an_event_loop_goes_on_while_its_server_drains() -> None:
     asyncio.run(main())
 
 
+def test_what_closing_raises_is_raised_in_the_loop(server: sse_fast.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_drain: float) -> None:
+        raise OSError("no thread left")
+
+    monkeypatch.setattr(server, "close", fails)
+    with pytest.raises(OSError, match="no thread left"):
+        asyncio.run(server.aclose())
+    monkeypatch.undo()
+
+
 def test_a_block_that_ends_waits_for_nobody_who_has_everything() -> None:
     # With a drain of an hour this would not end within the test's deadline.
     with sse_fast.serve(0, drain=3600.0) as server:
