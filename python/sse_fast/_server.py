@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import sys
 import threading
@@ -27,7 +28,7 @@ from ._core import Stream
 from ._exceptions import SettingError, StartError, WaitTimeout
 from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
-from ._signals import Signals
+from ._signals import Waiting
 from ._watch import Until, Watch
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Server:
         self._host: str = settings["host"]
         threads = settings.pop("handler_threads")
         self._drain: float = settings.pop("drain")
+        self._left = False  # Whether an exception has left the closing, which goes on.
         self._loop = _loop_of_the_main_thread()
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
@@ -336,11 +338,12 @@ class Server:
     def wait(self, timeout: float | None = None) -> None:
         """Serves until Ctrl-C, SIGTERM, or `close` from another thread; then drains and returns.
 
-        Handlers of these signals that the program installed are called, too, and are in place again afterwards; a
-        signal that is ignored stays so. A second signal ends the process without draining to the end. Another thread
-        than the main one sees only `close`; but where the server was made, or its ``with`` block entered, by an event
-        loop of the main thread, that loop takes the signals: ``await asyncio.to_thread(server.wait)`` ends as `wait`
-        does in the main thread. Programs of asyncio need no thread with `wait_async`.
+        Handlers of these signals that the program installed before are called, too, and are in place again afterwards;
+        one that it installs meanwhile is called alone. A signal that is ignored stays so. A second signal ends the
+        process without draining to the end. Another thread than the main one sees only `close`; but where the server
+        was made, or its ``with`` block entered, by an event loop of the main thread, that loop takes the signals:
+        ``await asyncio.to_thread(server.wait)`` ends as `wait` does in the main thread (a second Ctrl-C waits for it
+        there, as `asyncio.run` waits for its threads). Programs of asyncio need no thread with `wait_async`.
 
         Args:
             timeout: seconds after which to stop waiting; None waits without limit.
@@ -359,13 +362,20 @@ class Server:
         seconds = None if timeout is None else _settings.checked_seconds("timeout", timeout)
         until = None if seconds is None else time.monotonic() + seconds
         told = threading.Event()
-        with self._told_by_signals(told.set), contextlib.suppress(KeyboardInterrupt):
-            while not told.is_set():
+
+        def tell() -> bool:
+            told.set()
+            return True
+
+        with self._told_by_signals(tell) as waiting, contextlib.suppress(KeyboardInterrupt):
+            over = False
+            while not over and (until is None or time.monotonic() < until):
                 left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
-                if self._engine.wait_stopped(left):
-                    break
-                if until is not None and time.monotonic() >= until:
-                    raise WaitTimeout(f"the server was not closed within {seconds} s")
+                over = self._engine.wait_stopped(left) or told.is_set()
+            # Once more: a signal may have come in the last moment, and then this is no timeout.
+            if not over and not self._engine.wait_stopped(0.0) and not told.is_set():
+                raise WaitTimeout(f"the server was not closed within {seconds} s")
+            waiting.consumed = True
         self.close()
 
     async def wait_async(self) -> None:
@@ -393,13 +403,17 @@ class Server:
         loop = asyncio.get_running_loop()
         told: asyncio.Future[None] = loop.create_future()
 
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits.
+        def tell() -> bool:
+            try:
                 loop.call_soon_threadsafe(settle, told)
+            except RuntimeError:  # The loop was closed: nobody waits.
+                return False
+            return True
 
-        with self._told_by_signals(tell), self._logs.tells_of_the_end(tell):
+        with self._told_by_signals(tell) as waiting, self._logs.tells_of_the_end(tell):
             if not self._engine.wait_stopped(0.0):
                 await told
+            waiting.consumed = True
         await self.aclose()
 
     def close(self, drain: float | None = None) -> None:
@@ -422,6 +436,9 @@ class Server:
         until = time.monotonic() + seconds
         try:
             self._engine.close(seconds)
+        except BaseException:
+            self._left = True
+            raise
         finally:
             _live.discard(self)
         # The terminal events of runs were published: who is told of them hears so before the process may end.
@@ -463,7 +480,12 @@ class Server:
 
         # Not a thread of the loop's own: those are waited for at its end, and are few.
         threading.Thread(target=close, name="sse_fast close", daemon=True).start()
-        await done
+        try:
+            await done
+        except BaseException:
+            self._left = True
+            _live.discard(self)
+            raise
 
     def __enter__(self) -> Self:
         """The server, which the end of the block closes."""
@@ -473,8 +495,9 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the server."""
-        self.close()
+        """Closes the server; a closing that an exception has left goes on, and is not waited for again."""
+        if not self._left:
+            self.close()
 
     async def __aenter__(self) -> Self:
         """The server, which the end of the block closes."""
@@ -483,28 +506,29 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the server."""
-        await self.aclose()
+        """Closes the server; as for `with`."""
+        if not self._left:
+            await self.aclose()
 
     def __repr__(self) -> str:
         """Address and state."""
         return f"<sse_fast.Server {'closed' if self.closed else self.url}>"
 
     @contextlib.contextmanager
-    def _told_by_signals(self, tell: Callable[[], object]) -> Iterator[None]:
+    def _told_by_signals(self, tell: Callable[[], bool]) -> Iterator[_Told]:
         """Inside the block SIGINT and SIGTERM call `tell`, where the main thread can be had."""
-        signals = Signals(tell)
+        waiting, outcome = Waiting(tell), _Told()
         elsewhere = threading.current_thread() is not threading.main_thread()
         loop = self._loop() if elsewhere and self._loop is not None else None
         with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
-            signals.install() if loop is None else loop.call_soon_threadsafe(signals.install)
+            waiting.begin() if loop is None else loop.call_soon_threadsafe(waiting.begin)
         try:
-            yield
+            yield outcome
         finally:
-            signals.end()
+            waiting.end(consumed=outcome.consumed)
             with contextlib.suppress(RuntimeError):
                 if loop is not None:
-                    loop.call_soon_threadsafe(signals.end)
+                    loop.call_soon_threadsafe(functools.partial(waiting.end, consumed=outcome.consumed))
 
     def _handler(
         self, method: str, path: str, *, early_head: bool, options: StreamOptions
@@ -536,6 +560,12 @@ def _stream_name(stream: object) -> str:
     if isinstance(stream, (str, Stream)):
         return stream if isinstance(stream, str) else stream.name
     raise _settings.wrong_type("stream", stream, "a stream or the name of one")
+
+
+class _Told:
+    """Whether what ended the waiting, perhaps a signal, was acted upon."""
+
+    consumed = False
 
 
 def _loop_of_the_main_thread() -> weakref.ref[asyncio.AbstractEventLoop] | None:

@@ -1,16 +1,18 @@
-"""SIGINT and SIGTERM, while a program waits for the end of its server.
+"""SIGINT and SIGTERM, while a program waits for the end of its servers.
 
 Owns: which handlers are put in place, for how long, and what becomes of those that were there. Must not know: servers,
-event loops. Handlers run in the main thread, which alone may set them.
+event loops. Handlers belong to the process, and its main thread alone sets them: what is known of them is global.
 
-Invariants: a handler that somebody else installed is called as before, and is in place again once the waiting is over;
-what is ignored stays ignored. The first signal ends the waiting and puts everything back, so that a second one has its
-usual effect: it ends the process. A handler of ours that outlives its waiting, because only another thread could tell,
-passes the next signal on.
+Invariants: a signal is never lost: it ends a waiting, or has the effect that it had before. Our handler is there while
+somebody waits, whatever the order in which waitings end. One that somebody else installed is called as before, and is
+in place again afterwards; what is ignored stays ignored. The first signal ends every waiting and puts everything back,
+so that a second one has its usual effect: it ends the process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -21,50 +23,96 @@ if TYPE_CHECKING:
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
+_waiting: list[Waiting] = []  # Changed in the main thread, but for those that another thread gives up.
+_previous: dict[int, Any] = {}  # What was there, of the signals that were ours last; kept for those who call ours.
+_origin: dict[int, Any] = {}  # What was there when they were ours first.
+_owner: list[int] = []  # The process that waits; a forked child has our handler, and nobody who waits.
+_told: list[bool] = []  # For each `_handle` under way, whether it told anybody.
 
-class Signals:
-    """Calls `tell`, once, when SIGINT or SIGTERM comes; in the main thread, in the middle of whatever that does."""
 
-    def __init__(self, tell: Callable[[], object]) -> None:
+class Waiting:
+    """Somebody who is told, once, that SIGINT or SIGTERM came; in the main thread, in the middle of what that does.
+
+    Args:
+        tell: called then; returns whether somebody could be told. It must not raise.
+    """
+
+    def __init__(self, tell: Callable[[], bool]) -> None:
         """Changes nothing yet."""
         self._tell = tell
-        self._previous: dict[int, Any] = {}  # What was there, of the signals that are ours now.
         self._over = False
+        self.told: int | None = None  # Which signal it was.
 
-    def install(self) -> None:
+    def begin(self) -> None:
         """Takes the signals over; called in the main thread, and does nothing in another."""
         if self._over or threading.current_thread() is not threading.main_thread():
             return
-        for number in _NUMBERS:
-            previous = signal.getsignal(number)
-            # None is a handler that was not installed from Python: it could not be put back.
-            if previous is not None and previous is not signal.SIG_IGN:
-                self._previous[number] = previous
-                signal.signal(number, self._handle)
+        _waiting.append(self)
+        _install()
 
-    def end(self) -> None:
-        """Puts back what was there. In another thread than the main one only notes that the waiting is over."""
+    def end(self, *, consumed: bool) -> None:
+        """Puts back what was there, once nobody waits; a signal that was not `consumed` has its usual effect."""
         self._over = True
+        with contextlib.suppress(ValueError):  # The signal has ended it.
+            _waiting.remove(self)
         if threading.current_thread() is threading.main_thread():
-            self._put_back()
+            if not _waiting:
+                _put_back()
+            if self.told is not None and not consumed:
+                signal.raise_signal(self.told)
 
-    def _put_back(self) -> None:
-        for number, previous in list(self._previous.items()):
-            if signal.getsignal(number) == self._handle:  # Somebody who came later keeps theirs, and calls ours.
-                signal.signal(number, previous)
-                del self._previous[number]
+    def take(self, number: int) -> bool:
+        """The signal ends this waiting; False where nobody could be told."""
+        if self._over or not self._tell():
+            return False
+        self.told = number
+        return True
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        previous = self._previous.get(number)
-        waited = not self._over
-        self._over = True
-        self._put_back()
-        if waited:
-            self._tell()
-        if callable(previous) and (not waited or not _only_stops(previous)):
+
+def _install() -> None:
+    _owner[:] = [os.getpid()]
+    for number in _NUMBERS:
+        there = signal.getsignal(number)
+        # None is a handler that was not installed from Python: it could not be put back.
+        if there is not None and there is not signal.SIG_IGN and there is not _handle:
+            _previous[number] = there
+            _origin.setdefault(number, there)
+            signal.signal(number, _handle)
+
+
+def _put_back() -> None:
+    for number in _NUMBERS:
+        if signal.getsignal(number) is _handle:  # Somebody who came later keeps theirs, and may call ours.
+            signal.signal(number, _previous[number])
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _told:  # One that was put over ours, and that ours has called, calls ours again.
+        if not _told[-1]:
+            _pass_on(_origin[number], number, frame)
+        return
+    waiting = list(_waiting) if _owner == [os.getpid()] else []
+    told = any([each.take(number) for each in waiting])  # noqa: C419 - everybody is told
+    _waiting.clear()
+    _put_back()
+    previous = _previous[number]
+    _told.append(told)
+    try:
+        if not told:
+            _pass_on(previous, number, frame)
+        elif callable(previous) and not _only_stops(previous):
             previous(number, frame)
-        elif not waited and number not in self._previous:
-            signal.raise_signal(number)  # What is there now is the system's own answer.
+    finally:
+        _told.pop()
+
+
+def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:  # noqa: ANN401 - as `signal` has them
+    """Gives the signal the effect that it had before; another handler may stand over ours meanwhile."""
+    if callable(handler):
+        handler(number, frame)
+    else:
+        signal.signal(number, handler)
+        signal.raise_signal(number)
 
 
 def _only_stops(handler: object) -> bool:
