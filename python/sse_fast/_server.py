@@ -339,7 +339,7 @@ class Server:
         """Serves until Ctrl-C, SIGTERM, or `close` from another thread; then drains and returns.
 
         Handlers of these signals that the program installed before are called, too, and are in place again afterwards;
-        one that it installs meanwhile is called alone. A signal that is ignored stays so. A second signal ends the
+        one that it installs while it waits is called alone. A signal that is ignored stays so. A second signal ends the
         process without draining to the end. Another thread than the main one sees only `close`; but where the server
         was made, or its ``with`` block entered, by an event loop of the main thread, that loop takes the signals:
         ``await asyncio.to_thread(server.wait)`` ends as `wait` does in the main thread (a second Ctrl-C waits for it

@@ -107,7 +107,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:  # noqa: ANN401 - as `signal` has them
-    """Gives the signal the effect that it had before; another handler may stand over ours meanwhile."""
+    """Gives the signal the effect that it had before."""
     if callable(handler):
         handler(number, frame)
     else:
