@@ -1,0 +1,64 @@
+"""The open servers of this process, and what becomes of them when the interpreter ends or the process forks.
+
+Owns: the one set of open servers, which keeps those alive that nothing else refers to; the hook at the interpreter's exit
+and the one in a forked child.
+Must not know: how a server closes; what a descriptor is (`_fork`).
+Invariants: the hooks are registered when the package is imported, so that at the exit those which a program registers
+later run before, with its servers open. Every server is closed, and every thread that was in the engine is back in Python
+or parked for good, before the interpreter is torn down. A forked child knows no server of its parent's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from . import _fork
+from ._core import interpreter_ends
+
+if TYPE_CHECKING:
+    from ._fork import Held
+
+_DRAIN = 1.0  # Seconds for subscribers at interpreter exit; a script that has finished should not hang.
+
+
+class _Closable(Protocol):
+    def close(self, drain: float) -> None: ...
+
+
+_open: dict[_Closable, Held] = {}
+
+
+def opened(server: _Closable, held: Held) -> None:
+    """The server listens; `held` is what a forked child has to let go of."""
+    _open[server] = held
+
+
+def closed(server: _Closable) -> None:
+    """The server holds nothing any more. Without effect in a forked child, and for one that was closed before."""
+    _open.pop(server, None)
+
+
+@atexit.register
+def _close_all() -> None:
+    failure: BaseException | None = None
+    for server in list(_open):
+        try:
+            server.close(drain=_DRAIN)
+        except BaseException as error:  # A signal handler raised: the others are to be closed all the same.
+            failure = failure or error
+    interpreter_ends()
+    if failure is not None:
+        raise failure
+
+
+def _in_child() -> None:
+    inherited = list(_open.values())
+    _open.clear()
+    if inherited:
+        _fork.let_go(inherited)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
