@@ -36,7 +36,7 @@ def at_once(work, *arguments):
 DOING = {
     "idle": "begun.set()",
     "publishing thread": """
-def publish():
+def publish(stream=stream):
     try:
         for number in range(10 ** 9):
             stream.publish("x")
@@ -47,18 +47,18 @@ def publish():
 at_once(publish)
 """,
     "daemon reader": """
-def read():
+def read(stream=stream):
     for _ in stream.events():
         begun.set()
 at_once(read)
 stream.publish("x")
 """,
     "asyncio reader": """
-async def read():
+async def read(stream=stream):
+    asyncio.get_running_loop().call_later(0.05, begun.set)  # It waits then, and has imported what that needs.
     async for _ in stream.events():
-        begun.set()
+        pass
 at_once(lambda: asyncio.run(read()))
-stream.publish("x")
 """,
     "handler running": """
 @server.get("/slow")

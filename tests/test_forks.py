@@ -162,8 +162,8 @@ def test_a_killed_server_leaves_its_port_and_its_readers_though_children_live(st
         kept.read_eof()
         until(lambda: free(server.port), what="the port being free")
         living = [pid for pid in children if is_alive(pid)]
-        # multiprocessing ends the workers of a pool, and what a fork server started, with their parent.
-        assert living or start.startswith("Pool") or "forkserver" in start
+        # The others may end with their parent: by multiprocessing's doing, or the terminal's that is hung up.
+        assert living or start not in {"os.fork", "Process, fork", "Process, spawn"}
 
 
 def test_a_child_keeps_what_is_not_the_server_s() -> None:

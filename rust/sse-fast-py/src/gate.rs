@@ -6,8 +6,8 @@
 //!
 //! Owns: the count of threads inside, and whether the gate is shut. Must not know: servers, what is done inside.
 //! A thread is *inside* while it is detached in the engine, and while Python runs above Rust frames of this crate; it is
-//! *returning* from the end of its detached work until it is attached. The gate is open, then shut, for the life of the
-//! process; a forked child has a gate of its own, open, with nobody inside.
+//! *returning* from the end of its detached work until it is attached. The gate is open, closing, then
+//! shut, for the life of the process; a forked child has a gate of its own, open, with nobody inside.
 //!
 //! Invariants:
 //! 1. When [`shut`] has returned nobody is returning, and nobody begins to: who ends its detached work then parks.
@@ -26,8 +26,12 @@ use crate::fork;
 const INSIDE: u64 = 1;
 /// One thread returning, in the upper half.
 const RETURNING: u64 = 1 << 32;
+/// Set once the interpreter's end waits for those inside: Python code above Rust frames is not begun any more.
+const CLOSING: u64 = 1 << 62;
 /// Set once it is shut.
 const SHUT: u64 = 1 << 63;
+/// Both counts.
+const COUNTS: u64 = CLOSING - 1;
 
 /// Both counts and whether it is shut, in one word, so that a thread that begins to return and the one that shuts agree
 /// on who was first. Nothing else is read because of what it says, but the interpreter's own lock orders that.
@@ -59,12 +63,21 @@ pub(crate) fn has_shut() -> bool {
     STATE.load(Ordering::Relaxed) & SHUT != 0
 }
 
-/// Counts this thread as inside; `None` where it has to keep out.
+/// Counts this thread as inside, to be detached; `None` where it has to keep out.
 pub(crate) fn enter() -> Option<Inside> {
+    enter_unless(SHUT)
+}
+
+/// Counts this thread as inside, to call Python from Rust frames; `None` where it has to keep out.
+pub(crate) fn enter_to_call() -> Option<Inside> {
+    enter_unless(CLOSING)
+}
+
+fn enter_unless(refusing: u64) -> Option<Inside> {
     if SHUT_IT.get() {
         return Some(Inside { counted: 0, forks: 0 });
     }
-    if STATE.fetch_add(INSIDE, Ordering::AcqRel) & SHUT != 0 {
+    if STATE.fetch_add(INSIDE, Ordering::AcqRel) & refusing != 0 {
         STATE.fetch_sub(INSIDE, Ordering::AcqRel);
         return None;
     }
@@ -92,7 +105,7 @@ impl Drop for Inside {
         if self.counted == 0 || self.forks != fork::forks() {
             return;
         }
-        let before = STATE.fetch_sub(self.counted, Ordering::AcqRel) & !SHUT;
+        let before = STATE.fetch_sub(self.counted, Ordering::AcqRel) & COUNTS;
         debug_assert!(before % RETURNING >= self.counted % RETURNING, "more threads left than came in");
         debug_assert!(before >= self.counted, "more threads returned than came back");
     }
@@ -103,12 +116,13 @@ pub(crate) fn shut(py: Python<'_>) {
     SHUT_IT.set(true);
     py.detach(|| {
         let until = Instant::now() + PATIENCE;
-        while STATE.load(Ordering::Acquire) & !SHUT != 0 && Instant::now() < until {
+        STATE.fetch_or(CLOSING, Ordering::AcqRel);
+        while STATE.load(Ordering::Acquire) & COUNTS != 0 && Instant::now() < until {
             thread::sleep(LOOK_EVERY);
         }
         STATE.fetch_or(SHUT, Ordering::AcqRel);
         // These need nothing but the interpreter, which this thread has let go.
-        while STATE.load(Ordering::Acquire) & !SHUT >= RETURNING {
+        while STATE.load(Ordering::Acquire) & COUNTS >= RETURNING {
             thread::sleep(LOOK_EVERY);
         }
     });

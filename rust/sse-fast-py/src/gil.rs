@@ -85,7 +85,7 @@ pub(crate) fn attached<T>(work: impl FnOnce() -> T) -> PyResult<T> {
 
 /// Runs Python code from Rust frames, which the interpreter's end waits for; refused once it no longer would.
 pub(crate) fn calling_python<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    let _inside = gate::enter().ok_or_else(interpreter_ends)?;
+    let _inside = gate::enter_to_call().ok_or_else(interpreter_ends)?;
     work()
 }
 
