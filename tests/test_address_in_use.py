@@ -33,9 +33,9 @@ def test_this_very_process_is_named(serve: Serve) -> None:
 
 
 def test_another_server_of_this_process_is_named_likewise(serve: Serve) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as other:
-        with pytest.raises(sse_fast.AddressInUse, match="in use by this very process"):
-            serve(other.getsockname()[1])
+    refused = pytest.raises(sse_fast.AddressInUse, match="in use by this very process")
+    with socket.create_server(("0.0.0.0", 0)) as other, refused:
+        serve(other.getsockname()[1])
 
 
 def test_the_parent_is_named() -> None:
@@ -86,7 +86,9 @@ print(one)
 
 
 def test_another_program_is_named_with_its_number() -> None:
-    listening = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]); time.sleep(600)"
+    listening = (
+        "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]); time.sleep(600)"
+    )
     with Program(listening) as other:
         port = int(other.line())
         with pytest.raises(sse_fast.AddressInUse, match=rf"in use by process {other.pid} \(python[\d.]*\)"):

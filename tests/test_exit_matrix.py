@@ -199,4 +199,3 @@ def test_a_program_ends_as_python_says(cells: SideBySide[Case, Ended], ending: s
         assert client.connect_ex((host((ending, doing)), port)) != 0, "something listens there still"
     for child in children:
         until(lambda child=child: not is_alive(child), what=f"the end of the child {child}")
-

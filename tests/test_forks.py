@@ -13,6 +13,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -119,9 +120,9 @@ def parent(start: str, port: int = 0) -> Iterator[Parent]:
 
 def links_of(pid: int) -> list[str]:
     found = []
-    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+            found.append(str(descriptor.readlink()))
     return found
 
 

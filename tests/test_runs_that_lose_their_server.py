@@ -1,7 +1,7 @@
 """Runs whose server is killed: they end with it, whatever they do and whatever started them (Linux).
 
-Guards that a run does not outlive its server, and that it lives as long as that does, even where the thread that asked for
-it has ended. Only the child itself is promised, not what it starts.
+Guards that a run does not outlive its server, and that it lives as long as that does, even where the thread that asked
+for it has ended. Only the child itself is promised, not what it starts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def python(source):
 
 pids = {}
 run("silent", *python("emit('A'); time.sleep(600)"))
-run("a shell with a grandchild", "sh", "-c", "echo SSE_EVENT:event: A; echo SSE_EVENT:data: 1; echo SSE_EVENT:; sleep 600; true")
+shell = "echo SSE_EVENT:event: A; echo SSE_EVENT:data: 1; echo SSE_EVENT:; sleep 600; true"
+run("a shell with a grandchild", "sh", "-c", shell)
 run("one that ignores SIGTERM", *python("signal.signal(signal.SIGTERM, signal.SIG_IGN); emit('A'); time.sleep(600)"))
 run("one in another directory", *python("emit('A'); time.sleep(600)"), cwd="/")
 thread = threading.Thread(target=run, args=("one whose thread has ended", *python("emit('A'); time.sleep(600)")))

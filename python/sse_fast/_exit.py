@@ -1,16 +1,17 @@
 """The open servers of this process, and what becomes of them when the interpreter ends or the process forks.
 
-Owns: the one set of open servers, which keeps those alive that nothing else refers to; the hook at the interpreter's exit
-and the one in a forked child.
+Owns: the one set of open servers, which keeps those alive that nothing else refers to; the hook at the interpreter's
+exit and the one in a forked child.
 Must not know: how a server closes; what a descriptor is (`_fork`).
 Invariants: the hooks are registered when the package is imported, so that at the exit those which a program registers
-later run before, with its servers open. Every server is closed, and every thread that was in the engine is back in Python
-or parked for good, before the interpreter is torn down. A forked child knows no server of its parent's.
+later run before, with its servers open. Every server is closed, and every thread that was in the engine is back in
+Python or parked for good, before the interpreter is torn down. A forked child knows no server of its parent's.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,15 +43,12 @@ def closed(server: _Closable) -> None:
 
 @atexit.register
 def _close_all() -> None:
-    failure: BaseException | None = None
-    for server in list(_open):
-        try:
-            server.close(drain=_DRAIN)
-        except BaseException as error:  # A signal handler raised: the others are to be closed all the same.
-            failure = failure or error
-    interpreter_ends()
-    if failure is not None:
-        raise failure
+    try:
+        with contextlib.ExitStack() as stack:  # Where a signal handler raises the others are closed all the same.
+            for server in list(_open):
+                stack.callback(server.close, drain=_DRAIN)
+    finally:
+        interpreter_ends()
 
 
 def _in_child() -> None:

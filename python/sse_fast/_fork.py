@@ -1,10 +1,10 @@
 """What a forked child lets go of: port, connections and polls of the servers that its parent had open.
 
 Owns: telling the engine's descriptors from all others. Must not know: servers, hooks.
-Invariants: the child closes its own copies and does nothing else with them: whatever changes a socket (`shutdown`) or a
-registration with a poll reaches the parent, too. It looks at what there is, instead of keeping books: books would have to
-be right at any moment that another thread forks. It takes no lock; those of the engine may be held by threads that do not
-exist in the child. A descriptor that is not surely the engine's stays open.
+Invariants: the child closes its own copies and does nothing else with them: whatever changes a socket (`shutdown`) or
+a registration with a poll reaches the parent, too. It looks at what there is, instead of keeping books: books would
+have to be right at any moment that another thread forks. It takes no lock; those of the engine may be held by threads
+that do not exist in the child. A descriptor that is not surely the engine's stays open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _TARGET = re.compile(r"^tfd:\s*(\d+) events:\s*\w+ data:\s*(\w+)", re.MULTILINE)
@@ -49,9 +49,7 @@ def let_go(inherited: Iterable[Held]) -> None:
     ours = set(sockets)
     ours.update(poll for poll in known & polls.keys() if _WAKE in polls[poll].values())
     # What a poll of the engine watches is the engine's, and so is a poll that watches something of the engine's.
-    found = True
-    while found:
-        found = [poll for poll, targets in polls.items() if poll in ours or not ours.isdisjoint(targets)]
+    while found := [poll for poll, targets in polls.items() if poll in ours or not ours.isdisjoint(targets)]:
         for poll in found:
             ours.update((poll, *polls.pop(poll)))
     for descriptor in ours:
@@ -63,24 +61,21 @@ def _descriptors(inherited: list[Held]) -> tuple[list[int], dict[int, dict[int, 
     """The sockets of these servers; and every poll with what it watches, each with the number it is known by there."""
     sockets, polls = [], {}
     for descriptor in _open_descriptors():
-        try:
-            is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-            if is_socket and _is_of(descriptor, inherited):
-                sockets.append(descriptor)
-            elif not is_socket and os.readlink(f"/proc/self/fd/{descriptor}") == "anon_inode:[eventpoll]":
-                watched = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        with contextlib.suppress(OSError):  # The one that the list was read from, or a system without /proc.
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                if _is_of(descriptor, inherited):
+                    sockets.append(descriptor)
+            elif str(Path(f"/proc/self/fd/{descriptor}").readlink()) == "anon_inode:[eventpoll]":
+                watched = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
                 polls[descriptor] = {int(target): data for target, data in _TARGET.findall(watched)}
-        except OSError:  # The one that the list was read from, or a system without /proc.
-            continue
     return sockets, polls
 
 
-def _open_descriptors() -> Iterator[int]:
+def _open_descriptors() -> list[int]:
     try:
-        names = os.listdir("/dev/fd")
+        return [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
     except OSError:
-        return
-    yield from map(int, filter(str.isdigit, names))
+        return []
 
 
 def _is_of(descriptor: int, inherited: list[Held]) -> bool:

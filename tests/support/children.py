@@ -51,14 +51,17 @@ def free(port: int) -> bool:
 
 
 def assert_no_reader_is_lost(rounds: int, readers: int, deadline: float = 60.0) -> None:
-    """Every reader that stays gets every event and the end, while children are started, and other readers come and go."""
+    """Every reader that stays gets all events and the end, while children are started and other readers come and go."""
     with Program(MANY, rounds, options=("-u", "-W", "ignore")) as program, contextlib.ExitStack() as stack:
         port = int(program.line_with("port"))
         over = threading.Event()
 
         def come_and_go() -> None:
             while not over.is_set():
-                with contextlib.suppress(OSError, AssertionError), Reader(port) as passing:  # The server closes at last.
+                with (
+                    contextlib.suppress(OSError, AssertionError),
+                    Reader(port) as passing,
+                ):  # The server closes at last.
                     passing.read_head()
 
         others = [threading.Thread(target=come_and_go) for _ in range(4)]

@@ -54,7 +54,7 @@ class SideBySide(Generic[Case, Result]):
         self._pool = concurrent.futures.ThreadPoolExecutor(AT_A_TIME)
         self._futures = {case: self._pool.submit(work, case) for case in cases}
 
-    def __enter__(self) -> SideBySide[Case, Result]:  # noqa: PYI034 - typing has no Self before Python 3.11
+    def __enter__(self) -> SideBySide[Case, Result]:
         return self
 
     def __exit__(self, *_error: object) -> None:

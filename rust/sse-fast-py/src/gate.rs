@@ -85,7 +85,8 @@ fn enter_unless(refusing: u64) -> Option<Inside> {
 }
 
 impl Inside {
-    /// The detached work is done, and the thread attaches next. Parks for good where the gate has been shut meanwhile.
+    /// The detached work is done, and the thread attaches next. Parks for good where the gate was shut
+    /// during that work.
     pub(crate) fn come_back(mut self) -> Self {
         if self.counted == INSIDE {
             if STATE.fetch_add(RETURNING - INSIDE, Ordering::AcqRel) & SHUT != 0 {
