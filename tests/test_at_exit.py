@@ -246,12 +246,16 @@ signal.setitimer(signal.ITIMER_REAL, 0.05)
 server.wait()
 """,
     "signal handler during close": """
+reader = socket.socket()
+reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+reader.connect(("127.0.0.1", server.port))
+reader.sendall(b"GET /streams/s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+reader.recv(100)
+for _ in range(200):
+    stream.publish("x" * 4000)
 signal.signal(signal.SIGALRM, lambda *_: server.close(1.0))
-signal.setitimer(signal.ITIMER_REAL, 0.01, 0.02)
-try:
-    server.close(1.0)
-finally:
-    signal.setitimer(signal.ITIMER_REAL, 0.0)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+server.close(1.0)
 """,
     "hook": "import atexit; atexit.register(server.close)",
     "earlier hook": "",
