@@ -21,19 +21,19 @@ from ._core import interpreter_ends
 if TYPE_CHECKING:
     from ._fork import Held
 
-_DRAIN = 1.0  # Seconds for subscribers at interpreter exit; a script that has finished should not hang.
+_MOST_DRAIN = 1.0  # The most seconds for subscribers at interpreter exit; a script that has finished should not hang.
 
 
 class _Closable(Protocol):
     def close(self, drain: float) -> None: ...
 
 
-_open: dict[_Closable, Held] = {}
+_open: dict[_Closable, tuple[float, Held]] = {}
 
 
-def opened(server: _Closable, held: Held) -> None:
+def opened(server: _Closable, drain: float, held: Held) -> None:
     """The server listens; `held` is what a forked child has to let go of."""
-    _open[server] = held
+    _open[server] = min(drain, _MOST_DRAIN), held
 
 
 def closed(server: _Closable) -> None:
@@ -45,14 +45,14 @@ def closed(server: _Closable) -> None:
 def _close_all() -> None:
     try:
         with contextlib.ExitStack() as stack:  # Where a signal handler raises the others are closed all the same.
-            for server in list(_open):
-                stack.callback(server.close, drain=_DRAIN)
+            for server, (drain, _) in list(_open.items()):
+                stack.callback(server.close, drain=drain)
     finally:
         interpreter_ends()
 
 
 def _in_child() -> None:
-    inherited = list(_open.values())
+    inherited = [held for _, held in _open.values()]
     _open.clear()
     if inherited:
         _fork.let_go(inherited)

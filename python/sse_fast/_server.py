@@ -93,7 +93,7 @@ class Server:
         self._loop = _loop_of_the_main_thread()
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
-        _exit.opened(self, Held(*self._engine.held()))
+        _exit.opened(self, self._drain, Held(*self._engine.held()))
         self._callbacks = Callbacks(self._engine, threads)
         self._runs = _run.Runs(self._engine)
         self._logs = LogThread(self._engine)
