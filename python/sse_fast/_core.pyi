@@ -13,12 +13,27 @@ from typing import Any, Final, Literal, TypeAlias, final
 from ._run import RunSpec
 from ._stream import Event, Events
 
-__all__ = ["Call", "Heartbeat", "Reader", "Run", "Server", "Stream", "Wakeups", "Watch", "__version__", "json_dumps"]
+__all__ = [
+    "Call",
+    "Heartbeat",
+    "Reader",
+    "Run",
+    "Server",
+    "Stream",
+    "Wakeups",
+    "Watch",
+    "__version__",
+    "interpreter_ends",
+    "json_dumps",
+]
 
 __version__: Final[str]
 
 _Row: TypeAlias = tuple[str, str | None, str | None, float | None]
 _Reason: TypeAlias = Literal["timeout", "ended", "closed"]
+
+def interpreter_ends() -> None:
+    """Called once, in the thread that ends the interpreter, when every server is closed; see `gate`."""
 
 def json_dumps(value: object) -> bytes:
     """Compact JSON, encoded as `Stream.publish` would.
@@ -289,8 +304,8 @@ class Reader:
     def next(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
         """Waits for an event, at most `timeout` seconds (None: without limit), and handles signals during the wait."""
 
-    def next_parked(self, timeout: float | None = None) -> tuple[_Row, None] | tuple[None, _Reason]:
-        """The same without interruption, for threads that do nothing else and get no signals."""
+    def next_parked(self) -> tuple[_Row, None] | tuple[None, _Reason]:
+        """The same without a timeout, for threads of this package that do nothing else."""
 
     def try_next(self) -> tuple[_Row, None] | tuple[None, _Reason]:
         """The next event if there is one already."""
@@ -401,6 +416,9 @@ class Server:
     @property
     def port(self) -> int:
         """The port it listens on."""
+
+    def held(self) -> tuple[str, int, list[int]]:
+        """What a forked child has of it: address and port of its sockets, descriptors of its polls."""
 
     @property
     def closed(self) -> bool:

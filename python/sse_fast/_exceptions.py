@@ -74,7 +74,7 @@ class StartError(SseFastError, OSError):
 
 
 class AddressInUse(SseFastError, OSError):  # noqa: N818 - the name says it, as FileExistsError's siblings do
-    """The address the server was to listen on is in use."""
+    """The address the server was to listen on is in use: the text says by whom, where that can be told."""
 
 
 class PermissionDenied(SseFastError, PermissionError):  # noqa: N818 - as above

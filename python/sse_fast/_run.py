@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._exceptions import ArgumentTypeError, ServerClosed, StreamEnded, WaitTimeout
+from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
 
@@ -237,13 +237,21 @@ def _os_text(name: str, value: object) -> str:
     """`value` as text for the operating system; `name` is its argument, for messages."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise wrong_type(name, value, "a str, bytes or a path")
-    return os.fsdecode(value)
+    text = os.fsdecode(value)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise RunArgumentError(
+            f"{name} cannot be given to a process: at position {error.start} is a character that the file system's "
+            f"encoding, {error.encoding}, does not have"
+        ) from error
+    return text
 
 
 def _variable(name: object, value: object) -> tuple[str, str]:
     if not isinstance(value, (str, bytes, os.PathLike)):  # Not shown: it may be a secret.
         raise ArgumentTypeError(f"env[{name!r}] must be a str, not {type(value).__name__}")
-    return _os_text("a name in env", name), os.fsdecode(value)
+    return _os_text("a name in env", name), _os_text(f"env[{name!r}]", value)
 
 
 def specification(  # noqa: PLR0913 - the arguments of Server.run

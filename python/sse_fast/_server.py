@@ -1,8 +1,8 @@
 """`serve` and `Server`: the life of one engine.
 
-Owns: starting and closing, the wait for the end, the hook that closes every server before the interpreter ends.
+Owns: starting and closing, the wait for the end.
 Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`; how
-signals are taken over (`_signals`).
+signals are taken over (`_signals`); what the interpreter's exit and a fork ask for, which `_exit` does.
 Invariants: a server lives until `close`, even without a reference to it. Every Python thread that it starts is a
 daemon, waits without holding the interpreter and ends with the engine. The engine stops before the interpreter is torn
 down.
@@ -11,7 +11,6 @@ This file is long because every method of `Server` carries its documentation.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import logging
@@ -22,10 +21,11 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _run, _settings
+from . import _exit, _run, _settings
 from ._core import Server as Engine
 from ._core import Stream
 from ._exceptions import SettingError, StartError, WaitTimeout
+from ._fork import Held
 from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
 from ._signals import Waiting
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 _SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a signal.
-_EXIT_DRAIN = 1.0  # The most seconds for subscribers at interpreter exit; a script that has finished should not hang.
-
-_live: set[Server] = set()  # Every server that is not closed; it keeps a server without other references alive.
 
 
 def serve(port: int | None = None, *, host: str | None = None, **settings: Unpack[ServeSettings]) -> Server:
@@ -98,6 +95,7 @@ class Server:
         self._loop = _loop_of_the_main_thread()
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
+        _exit.opened(self, self._drain, Held(*self._engine.held()))
         self._callbacks = Callbacks(self._engine, threads)
         self._runs = _run.Runs(self._engine)
         self._logs = LogThread(self._engine)
@@ -106,8 +104,8 @@ class Server:
             self._serve_assets()
         except BaseException:
             self._engine.close(0.0)
+            _exit.closed(self)
             raise
-        _live.add(self)
 
     @property
     def port(self) -> int:
@@ -165,8 +163,10 @@ class Server:
         """Starts a child process whose marked output lines become the events of a stream.
 
         The engine reads both its pipes whatever Python does; other lines go to the logger ``sse_fast.run``, never to
-        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it. Where the
-        process cannot be started, a stream that this call made is removed again.
+        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it. On Linux it is
+        killed when this process ends without that, killed or not, unless it changed its user; elsewhere it lives on.
+        Processes that it starts itself are its own affair. Where it cannot be started, a stream that this call made is
+        removed again.
 
         Args:
             argv: the command and its arguments; no shell is involved.
@@ -440,7 +440,8 @@ class Server:
             self._left = True
             raise
         finally:
-            _live.discard(self)
+            if self._engine.closed:  # Not where the stack was too full to begin with it.
+                _exit.closed(self)
         # The terminal events of runs were published: who is told of them hears so before the process may end.
         self._runs.finish(until)
         self._logs.finish()
@@ -484,7 +485,7 @@ class Server:
             await done
         except BaseException:
             self._left = True
-            _live.discard(self)
+            _exit.closed(self)
             raise
 
     def __enter__(self) -> Self:
@@ -589,10 +590,3 @@ def _raise_open_files_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             logging.getLogger("sse_fast").debug("the limit on open files stays at %d", soft)
-
-
-@atexit.register
-def _close_all() -> None:
-    """Closes every server before the interpreter is torn down."""
-    for server in list(_live):
-        server.close(drain=min(_EXIT_DRAIN, server._drain))  # noqa: SLF001 - this file's own class

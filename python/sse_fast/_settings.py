@@ -202,7 +202,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("drain", _seconds(0.0), 5.0, "s", "How long closing may take: the end of `with`, and `close` by default."),
     Setting("shards", _integer(1, 1024).or_none(), None, "", "Threads that write to subscribers; None: one per core."),
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
-    Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
+    Setting(
+        "reuse_port",
+        BOOLEAN,
+        False,
+        "",
+        "Lets several processes listen on the port together (SO_REUSEPORT). Each has streams of its own, and a reader "
+        "reaches one of them by chance.",
+    ),
     Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),

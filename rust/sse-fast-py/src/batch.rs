@@ -7,12 +7,13 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
 use sse_fast_core::event;
 use sse_fast_server::NewEvent;
 
 use crate::convert::{self, Data};
-use crate::errors::{EventError, EventTypeError, event_error, event_type_error, event_value_error};
+use crate::errors::{event_error, event_type_error, event_value_error, is_event_error, is_event_type_error};
+use crate::gil::calling_python;
 
 static EVENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -111,8 +112,19 @@ pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<BatchItem<'
         return Err(event_type_error("events", &refused));
     }
     let mut items = Vec::with_capacity(events.len().unwrap_or(0));
-    for (position, item) in events.try_iter()?.enumerate() {
-        items.push(BatchItem::of(&item?).map_err(|error| placed(events.py(), position, error))?);
+    let take = |item: PyResult<Bound<'py, PyAny>>, position| {
+        BatchItem::of(&item?).map_err(|error| placed(events.py(), position, error))
+    };
+    if events.is_exact_instance_of::<PyList>() || events.is_exact_instance_of::<PyTuple>() {
+        for (position, item) in events.try_iter()?.enumerate() {
+            items.push(take(item, position)?);
+        }
+        return Ok(items);
+    }
+    // Each step by itself: an iterator without an end does not keep the interpreter from its own.
+    let mut iterator = calling_python(|| events.try_iter())?;
+    while let Some(item) = calling_python(|| iterator.next().transpose())? {
+        items.push(take(Ok(item), items.len())?);
     }
     Ok(items)
 }
@@ -121,10 +133,10 @@ pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<BatchItem<'
 fn placed(py: Python<'_>, position: usize, error: PyErr) -> PyErr {
     let text = error.value(py).to_string();
     let field = format!("events[{position}]");
-    if error.is_instance_of::<EventTypeError>(py) {
+    if is_event_type_error(py, &error) {
         return event_type_error(&field, &text);
     }
-    if error.is_instance_of::<EventError>(py) {
+    if is_event_error(py, &error) {
         return event_value_error(&field, &text);
     }
     error

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
 use crate::errors::{argument_type_error, event_type_error, event_value_error, setting_error};
+use crate::gil::attached;
 use crate::json::{self, Json};
 
 /// The data of an event, borrowed from Python where that is possible without a copy.
@@ -74,6 +75,11 @@ fn utf8<'a>(field: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
 fn at(py: Python<'_>, error: &PyErr) -> String {
     let start = error.value(py).getattr(pyo3::intern!(py, "start")).and_then(|start| start.extract::<usize>());
     start.map_or_else(|_| String::new(), |start| format!(" at position {start}"))
+}
+
+/// A text for Python. Where it does not fit into memory pyo3 panics.
+pub(crate) fn new_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
+    attached(|| PyString::new(py, text))
 }
 
 /// The name of a stream or a path, as text; `refuse` makes the error where it has no UTF-8.

@@ -3,59 +3,148 @@
 //! Owns: which exception each error becomes, and the texts of the few errors that the engine cannot know.
 //! Must not know: how the classes are made; they are ordinary Python classes in `python/sse_fast/_exceptions.py`.
 //! Invariants: no match has a catch-all arm, so a new engine error does not compile until it has an exception. All
-//! other texts come from the engine: what was attempted, the value, the limit.
+//! other texts come from the engine: what was attempted, the value, the limit. Every class is known since the module was
+//! made (`resolve`): at the end of the interpreter, or of its stack, nothing can be imported.
 //! Changes together with `_exceptions.py` and the error enums of sse-fast-core and sse-fast-server.
 
 use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyOSError;
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 use sse_fast_server as engine;
 
-/// The Python classes. They are imported when first needed, so that `_core` can be imported by itself.
-mod python {
-    use pyo3::import_exception;
-
-    import_exception!(sse_fast._exceptions, AddressInUse);
-    import_exception!(sse_fast._exceptions, ArgumentTypeError);
-    import_exception!(sse_fast._exceptions, EventError);
-    import_exception!(sse_fast._exceptions, EventTypeError);
-    import_exception!(sse_fast._exceptions, ForkError);
-    import_exception!(sse_fast._exceptions, PermissionDenied);
-    import_exception!(sse_fast._exceptions, PublishWouldWait);
-    import_exception!(sse_fast._exceptions, RouteError);
-    import_exception!(sse_fast._exceptions, RunArgumentError);
-    import_exception!(sse_fast._exceptions, RunError);
-    import_exception!(sse_fast._exceptions, ServerClosed);
-    import_exception!(sse_fast._exceptions, SettingError);
-    import_exception!(sse_fast._exceptions, SseFastError);
-    import_exception!(sse_fast._exceptions, StartError);
-    import_exception!(sse_fast._exceptions, StreamEnded);
+/// The Python classes, and the numbers of errors that the operating system gives by name.
+struct Known {
+    address_in_use: Py<PyType>,
+    argument_type_error: Py<PyType>,
+    event_error: Py<PyType>,
+    event_type_error: Py<PyType>,
+    fork_error: Py<PyType>,
+    permission_denied: Py<PyType>,
+    publish_would_wait: Py<PyType>,
+    route_error: Py<PyType>,
+    run_argument_error: Py<PyType>,
+    run_error: Py<PyType>,
+    server_closed: Py<PyType>,
+    setting_error: Py<PyType>,
+    root: Py<PyType>,
+    start_error: Py<PyType>,
+    stream_ended: Py<PyType>,
+    errno: Errno,
 }
-pub(crate) use python::{EventError, EventTypeError};
+
+/// Python's numbers of errors of the operating system.
+struct Errno {
+    acces: i32,
+    addrinuse: i32,
+    addrnotavail: i32,
+    inval: i32,
+    noent: i32,
+}
+
+static KNOWN: PyOnceLock<Known> = PyOnceLock::new();
+
+/// Resolves every class; without this module's `resolve` the package cannot be imported.
+pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
+    let (classes, errno) = (py.import("sse_fast._exceptions")?, py.import("errno")?);
+    let class = |name: &str| PyResult::Ok(classes.getattr(name)?.cast_into::<PyType>()?.unbind());
+    let number = |name: &str| errno.getattr(name)?.extract::<i32>();
+    let known = Known {
+        address_in_use: class("AddressInUse")?,
+        argument_type_error: class("ArgumentTypeError")?,
+        event_error: class("EventError")?,
+        event_type_error: class("EventTypeError")?,
+        fork_error: class("ForkError")?,
+        permission_denied: class("PermissionDenied")?,
+        publish_would_wait: class("PublishWouldWait")?,
+        route_error: class("RouteError")?,
+        run_argument_error: class("RunArgumentError")?,
+        run_error: class("RunError")?,
+        server_closed: class("ServerClosed")?,
+        setting_error: class("SettingError")?,
+        root: class("SseFastError")?,
+        start_error: class("StartError")?,
+        stream_ended: class("StreamEnded")?,
+        errno: Errno {
+            acces: number("EACCES")?,
+            addrinuse: number("EADDRINUSE")?,
+            addrnotavail: number("EADDRNOTAVAIL")?,
+            inval: number("EINVAL")?,
+            noent: number("ENOENT")?,
+        },
+    };
+    // Set already where the module is initialised a second time; the classes are the same.
+    let _ = KNOWN.set(py, known);
+    Ok(())
+}
+
+/// An exception of the class. It is made here and not when it is raised: what fails then is an exception, too
+/// (`RecursionError`, `MemoryError`), while a failure at the raising would be a panic outside of every guard.
+fn made<A>(class: fn(&Known) -> &Py<PyType>, arguments: A) -> PyErr
+where
+    A: for<'py> PyCallArgs<'py>,
+{
+    Python::attach(|py| {
+        let Some(known) = KNOWN.get(py) else { return PyRuntimeError::new_err(()) };
+        let make = || class(known).bind(py).call1(arguments);
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(exception)) => PyErr::from_value(exception),
+            Ok(Err(error)) => error,
+            // A text that does not fit into memory.
+            Err(_) => PyMemoryError::new_err(()),
+        }
+    })
+}
+
+/// An exception that has only a text.
+fn with_text(class: fn(&Known) -> &Py<PyType>, text: impl AsRef<str>) -> PyErr {
+    made(class, (text.as_ref(),))
+}
+
+/// One of the operating system's, whose number Python's builtin knows; 0 is none.
+fn with_number(class: fn(&Known) -> &Py<PyType>, number: fn(&Errno) -> i32, text: &str) -> PyErr {
+    let number = Python::attach(|py| KNOWN.get(py).map_or(0, |known| number(&known.errno)));
+    made(class, (number, text))
+}
+
+fn is(py: Python<'_>, error: &PyErr, class: fn(&Known) -> &Py<PyType>) -> bool {
+    KNOWN.get(py).is_some_and(|known| error.is_instance(py, class(known).bind(py)))
+}
+
+pub(crate) fn is_event_error(py: Python<'_>, error: &PyErr) -> bool {
+    is(py, error, |known| &known.event_error)
+}
+
+pub(crate) fn is_event_type_error(py: Python<'_>, error: &PyErr) -> bool {
+    is(py, error, |known| &known.event_type_error)
+}
 
 /// A field of an event has a type that events cannot carry.
 pub(crate) fn event_type_error(field: &str, text: &str) -> PyErr {
-    EventTypeError::new_err(format!("{field}: {text}"))
+    with_text(|known| &known.event_type_error, format!("{field}: {text}"))
 }
 
 /// A field of an event has a value that events cannot carry, found before the engine was called.
 pub(crate) fn event_value_error(field: &str, text: &str) -> PyErr {
-    EventError::new_err(format!("{field}: {text}"))
+    with_text(|known| &known.event_error, format!("{field}: {text}"))
 }
 
 pub(crate) fn event_error(error: &engine::EventError) -> PyErr {
-    EventError::new_err(error.to_string())
+    with_text(|known| &known.event_error, error.to_string())
 }
 
 /// An argument that belongs to no event has a type that it cannot have.
 pub(crate) fn argument_type_error(text: &str) -> PyErr {
-    python::ArgumentTypeError::new_err(text.to_owned())
+    with_text(|known| &known.argument_type_error, text)
 }
 
 pub(crate) fn setting_error(text: &str) -> PyErr {
-    python::SettingError::new_err(text.to_owned())
+    with_text(|known| &known.setting_error, text)
 }
 
 pub(crate) fn option_error(error: &engine::OptionError) -> PyErr {
@@ -74,22 +163,35 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
     match error {
         engine::PublishError::Event(error) => event_error(&error),
         // A removed stream has ended for those who still hold it: its name may already mean another one.
-        engine::PublishError::Ended { .. } | engine::PublishError::Removed { .. } => python::StreamEnded::new_err(text),
-        engine::PublishError::Closed { .. } => python::ServerClosed::new_err(text),
+        engine::PublishError::Ended { .. } | engine::PublishError::Removed { .. } => {
+            with_text(|known| &known.stream_ended, text)
+        }
+        engine::PublishError::Closed { .. } => with_text(|known| &known.server_closed, text),
         // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
-        engine::PublishError::LoopWouldWait { .. } => python::PublishWouldWait::new_err(text),
+        engine::PublishError::LoopWouldWait { .. } => with_text(|known| &known.publish_would_wait, text),
     }
 }
 
 /// For calls that the engine would accept even after its end.
 pub(crate) fn server_closed() -> PyErr {
-    python::ServerClosed::new_err("the server is closed")
+    with_text(|known| &known.server_closed, "the server is closed")
+}
+
+/// For a use of the engine by a thread that the end of the interpreter does not wait for.
+pub(crate) fn interpreter_ends() -> PyErr {
+    with_text(|known| &known.server_closed, "the server is closed: the interpreter is ending")
+}
+
+/// For a server that would be started then.
+pub(crate) fn cannot_start_at_the_end() -> PyErr {
+    made(|known| &known.start_error, (0, "cannot start a server: the interpreter is ending"))
 }
 
 /// For use after a fork, in the child.
 pub(crate) fn fork_error() -> PyErr {
-    python::ForkError::new_err(
+    with_text(
+        |known| &known.fork_error,
         "this server belongs to the parent process: its engine threads did not survive the fork; \
          call sse_fast.serve() in the process that is to serve, after the fork",
     )
@@ -97,18 +199,13 @@ pub(crate) fn fork_error() -> PyErr {
 
 /// A defect of the engine, as an exception that `except Exception` catches.
 pub(crate) fn internal(text: &str) -> PyErr {
-    python::SseFastError::new_err(format!("internal error, please report it: {text}"))
+    with_text(|known| &known.root, format!("internal error, please report it: {text}"))
 }
 
 /// A panic that `gil` caught.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> PyErr {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     internal(text.unwrap_or("a panic without a text"))
-}
-
-/// The number of an error of the operating system, by its name in Python's `errno`; 0 is none.
-fn errno(name: &str) -> i32 {
-    Python::attach(|py| py.import("errno")?.getattr(name)?.extract::<i32>()).unwrap_or(0)
 }
 
 /// An error of the operating system as Python would raise it.
@@ -119,11 +216,18 @@ pub(crate) fn io_error(error: &io::Error) -> PyErr {
 pub(crate) fn start_error(error: &engine::StartError) -> PyErr {
     let text = error.to_string();
     match error {
-        engine::StartError::AddressInUse { .. } => python::AddressInUse::new_err((errno("EADDRINUSE"), text)),
-        engine::StartError::NoPermission { .. } => python::PermissionDenied::new_err((errno("EACCES"), text)),
-        engine::StartError::BadAddress { .. } => python::StartError::new_err((errno("EADDRNOTAVAIL"), text)),
+        engine::StartError::AddressInUse { .. } => {
+            with_number(|known| &known.address_in_use, |errno| errno.addrinuse, &text)
+        }
+        engine::StartError::NoPermission { .. } => {
+            with_number(|known| &known.permission_denied, |errno| errno.acces, &text)
+        }
+        engine::StartError::BadAddress { .. } => {
+            with_number(|known| &known.start_error, |errno| errno.addrnotavail, &text)
+        }
+        engine::StartError::BadHost { .. } => setting_error(&text),
         engine::StartError::Io { source, .. } => {
-            python::StartError::new_err((source.raw_os_error().unwrap_or(0), text))
+            made(|known| &known.start_error, (source.raw_os_error().unwrap_or(0), text.as_str()))
         }
     }
 }
@@ -133,7 +237,7 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
-        engine::StreamError::Closed { .. } => python::ServerClosed::new_err(text),
+        engine::StreamError::Closed { .. } => with_text(|known| &known.server_closed, text),
     }
 }
 
@@ -144,28 +248,29 @@ pub(crate) fn route_error(error: engine::RouteError) -> PyErr {
         engine::RouteError::Template { .. }
         | engine::RouteError::Taken { .. }
         | engine::RouteError::Method { .. }
-        | engine::RouteError::Stream { .. } => python::RouteError::new_err(text),
+        | engine::RouteError::Stream { .. } => with_text(|known| &known.route_error, text),
     }
 }
 
 /// A path template or stream name that is refused before the engine is called.
 pub(crate) fn malformed_route(text: &str) -> PyErr {
-    python::RouteError::new_err(text.to_owned())
+    with_text(|known| &known.route_error, text)
 }
 
 pub(crate) fn run_error(error: engine::RunError) -> PyErr {
     use engine::RunError as E;
     let text = error.to_string();
-    let os_error = |number: i32| python::RunError::new_err((number, text.clone()));
+    let os_error = |number| with_number(|known| &known.run_error, number, &text);
     match error {
-        E::EmptyArgv | E::NulInArgument { .. } | E::BadVariable { .. } | E::BadMarker { .. } => {
-            python::RunArgumentError::new_err(text)
+        E::EmptyArgv | E::NulInArgument { .. } | E::BadVariable { .. } | E::BadMarker { .. } | E::NoPath { .. } => {
+            with_text(|known| &known.run_argument_error, text)
         }
-        E::NotFound { .. } => os_error(errno("ENOENT")),
-        E::NoPermission { .. } => os_error(errno("EACCES")),
-        E::BadCwd { source, .. } | E::System { source, .. } | E::Signal { source, .. } => {
-            os_error(source.raw_os_error().unwrap_or_else(|| errno("EINVAL")))
-        }
-        E::ShuttingDown => python::ServerClosed::new_err(text),
+        E::NotFound { .. } => os_error(|errno| errno.noent),
+        E::NoPermission { .. } => os_error(|errno| errno.acces),
+        E::BadCwd { source, .. } | E::System { source, .. } | E::Signal { source, .. } => match source.raw_os_error() {
+            Some(number) => made(|known| &known.run_error, (number, text.as_str())),
+            None => os_error(|errno| errno.inval),
+        },
+        E::ShuttingDown => with_text(|known| &known.server_closed, text),
     }
 }

@@ -23,20 +23,20 @@ pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Makes Python call `after_fork` in every child from now on.
-pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
+/// Makes Python call `forked`, which ends with [`count`], in every child from now on.
+pub(crate) fn watch(py: Python<'_>, forked: &Bound<'_, PyAny>) -> PyResult<()> {
     let os = py.import("os")?;
     if !os.hasattr("register_at_fork")? {
         return Ok(()); // A system without fork.
     }
     let hooks = pyo3::types::PyDict::new(py);
-    hooks.set_item("after_in_child", wrap_pyfunction!(after_fork, py)?)?;
+    hooks.set_item("after_in_child", forked)?;
     os.call_method("register_at_fork", (), Some(&hooks))?;
     Ok(())
 }
 
-#[pyfunction(name = "_after_fork")]
-fn after_fork() {
+/// This process is a child that was forked just now.
+pub(crate) fn count() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -4,7 +4,9 @@
 //! These are legal in JSON strings, but clients built on `str.splitlines` break lines there.
 //! Must not know: events, frames, `data:`; how a value that orjson refuses is encoded or named, which
 //! `python/sse_fast/_encode.py` does.
-//! Invariants: orjson is imported at the first encoding, not at `import sse_fast`.
+//! Invariants: orjson is imported when a server is made (`prepare`), not at `import sse_fast`: at the end of the
+//! interpreter nothing can be imported, and at its recursion limit the import of orjson itself crashes. Python code that an
+//! encoding calls has Rust frames below it, orjson's too, and counts as inside the gate (`gil::calling_python`).
 //! Changes together with: `python/sse_fast/_encode.py`.
 
 use std::borrow::Cow;
@@ -15,11 +17,39 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyTuple};
 
-use crate::errors::{EventTypeError, event_type_error};
+use crate::errors::{event_type_error, is_event_type_error};
+use crate::gil::calling_python;
 
-static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static DEFAULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// What encodes.
+struct Encoder {
+    /// orjson's function.
+    dumps: Py<PyAny>,
+    /// The hook for what orjson does not know.
+    default: Py<PyAny>,
+    /// orjson's option for keys that are no str.
+    non_str_keys: Py<PyAny>,
+    /// What encodes, or refuses in words, what orjson refuses.
+    slow: Py<PyAny>,
+}
+
+static ENCODER: PyOnceLock<Encoder> = PyOnceLock::new();
+
+/// Imports the encoders.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    encoder(py).map(|_| ())
+}
+
+fn encoder(py: Python<'_>) -> PyResult<&Encoder> {
+    ENCODER.get_or_try_init(py, || {
+        let orjson = py.import("orjson")?;
+        Ok(Encoder {
+            dumps: orjson.getattr("dumps")?.unbind(),
+            default: wrap_pyfunction!(json_default, py)?.into_any().unbind(),
+            non_str_keys: orjson.getattr("OPT_NON_STR_KEYS")?.unbind(),
+            slow: py.import("sse_fast._encode")?.getattr("encode")?.unbind(),
+        })
+    })
+}
 
 /// A value as compact JSON: orjson's own bytes, or a copy where a character had to be escaped.
 pub(crate) enum Json<'py> {
@@ -30,12 +60,11 @@ pub(crate) enum Json<'py> {
 /// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
 pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
-    let dumps = DUMPS.import(py, "orjson", "dumps")?;
-    let default =
-        DEFAULT.get_or_try_init(py, || wrap_pyfunction!(json_default, py).map(|hook| hook.into_any().unbind()))?;
+    let Encoder { dumps, default, non_str_keys, slow } = encoder(py)?;
+    let dumps = dumps.bind(py);
     let mut encoded = dumps.call1((value, default));
     if encoded.as_ref().is_err_and(|error| is_about_keys(py, error)) {
-        encoded = dumps.call1((value, default, non_str_keys(py)?));
+        encoded = dumps.call1((value, default, non_str_keys));
     }
     if let Err(error) = &encoded
         && error.is_instance_of::<PyTypeError>(py)
@@ -43,7 +72,7 @@ pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Js
         if let Some(interruption) = interruption(py, error) {
             return Err(interruption);
         }
-        encoded = SLOW.import(py, "sse_fast._encode", "encode")?.call1((value, field));
+        encoded = calling_python(|| slow.bind(py).call1((value, field)));
     }
     let encoded = encoded.map_err(|error| refused(py, field, error))?.cast_into::<PyBytes>()?;
     match escape(encoded.as_bytes()) {
@@ -80,7 +109,7 @@ fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         Some(model_dump) => {
             let arguments = PyDict::new(py);
             arguments.set_item("mode", "json")?;
-            model_dump.call((), Some(&arguments))
+            calling_python(|| model_dump.call((), Some(&arguments)))
         }
         None => {
             Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?)))
@@ -94,13 +123,6 @@ fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyTypeError>(py) && error.value(py).to_string().contains("key must be str")
 }
 
-fn non_str_keys(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static OPTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    OPTION
-        .get_or_try_init(py, || py.import("orjson")?.getattr("OPT_NON_STR_KEYS").map(Bound::unbind))
-        .map(|option| option.bind(py).clone())
-}
-
 /// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson turns every exception there into a
 /// `TypeError` whose cause is the exception itself.
 fn interruption(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
@@ -109,7 +131,7 @@ fn interruption(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
 
 /// A refusal as an `EventTypeError`; other exceptions (`RecursionError`, `MemoryError`) unchanged.
 fn refused(py: Python<'_>, field: &str, error: PyErr) -> PyErr {
-    if error.is_instance_of::<PyTypeError>(py) && !error.is_instance_of::<EventTypeError>(py) {
+    if error.is_instance_of::<PyTypeError>(py) && !is_event_type_error(py, &error) {
         let refusal = event_type_error(field, &error.value(py).to_string());
         refusal.set_cause(py, Some(error));
         return refusal;

@@ -8,6 +8,8 @@
 //! 1. No engine thread ever attaches to the interpreter, and none is ever given a `Py<T>`.
 //! 2. Code that can block runs detached. Every call of the engine goes through `gil`, which catches panics.
 //! 3. Every class is frozen; every use of the engine passes the fork guard (`fork`).
+//! 4. What is needed of Python later, exception classes above all, is resolved when the module or a server is made: at the
+//!    interpreter's end and at the recursion limit nothing can be imported.
 //!
 //! Changes together with: `python/sse_fast/_core.pyi`, which has the same names and the same texts.
 
@@ -22,6 +24,7 @@ mod calls;
 mod convert;
 mod errors;
 mod fork;
+mod gate;
 mod gil;
 mod json;
 mod options;
@@ -42,6 +45,8 @@ mod _core {
     #[pymodule_export]
     use crate::calls::PyCall;
     #[pymodule_export]
+    use crate::interpreter_ends;
+    #[pymodule_export]
     use crate::json::json_dumps;
     #[pymodule_export]
     use crate::reader::PyReader;
@@ -56,7 +61,23 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::fork::watch(module.py())
+        crate::errors::resolve(py)?;
+        let forked = wrap_pyfunction!(super::after_fork, py)?;
+        crate::fork::watch(py, &forked)
     }
+}
+
+/// Called in every forked child, before any other use of this module there.
+#[pyfunction(name = "_after_fork")]
+fn after_fork() {
+    fork::count();
+    gate::begin_anew();
+}
+
+/// Called once, in the thread that ends the interpreter, when every server is closed; see `gate`.
+#[pyfunction]
+fn interpreter_ends(py: Python<'_>) {
+    gate::shut(py);
 }

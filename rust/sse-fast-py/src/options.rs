@@ -21,7 +21,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
     for (name, value) in settings {
         let name: String = name.extract()?;
         match name.as_str() {
-            "host" => config.host = value.extract()?,
+            "host" => convert::name("host", &value, setting_error)?.clone_into(&mut config.host),
             "port" => config.port = value.extract()?,
             "allowed_hosts" => config.allowed_hosts = value.extract()?,
             "cors" => config.cors = value.extract()?,

@@ -61,12 +61,14 @@ impl PyReader {
         Ok(row(read.unwrap_or(ReadOutcome::Timeout)))
     }
 
-    /// The same without interruption, for threads that do nothing else and get no signals.
-    #[pyo3(signature = (timeout=None))]
-    fn next_parked(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Read> {
+    /// The same without a timeout, for threads of this package that do nothing else.
+    fn next_parked(&self, py: Python<'_>) -> PyResult<Read> {
         let reader = self.engine.get()?;
-        let timeout: Option<Duration> = convert::timeout(timeout);
-        py.detached(|| Self::locked(reader, |reader| reader.next(timeout))).map(row)
+        let read = py.serve(|slice| match Self::locked(reader, |reader| reader.next(Some(slice))) {
+            ReadOutcome::Timeout => None,
+            outcome => Some(outcome),
+        })?;
+        Ok(row(read.unwrap_or(ReadOutcome::Closed)))
     }
 
     /// The next event if there is one already.

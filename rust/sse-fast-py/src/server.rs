@@ -18,17 +18,15 @@ use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Serv
 use crate::calls::PyCall;
 use crate::convert;
 use crate::errors::{
-    internal, malformed_route, route_error, run_error, server_closed, setting_error, start_error, stream_error,
+    cannot_start_at_the_end, internal, malformed_route, route_error, run_error, server_closed, setting_error,
+    start_error, stream_error,
 };
 use crate::fork::Guarded;
-use crate::gil::Detached;
-use crate::options;
+use crate::gil::{self, Detached};
 use crate::run::{PyRun, Spec};
 use crate::stats;
 use crate::stream::PyStream;
-
-/// How long a thread that serves nothing else waits in one piece: any time will do, the end of the engine wakes it.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{gate, json, options};
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
 type Record = (u8, &'static str, String);
@@ -80,6 +78,12 @@ impl PyServer {
 impl PyServer {
     #[new]
     fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
+        if gate::has_shut() {
+            return Err(cannot_start_at_the_end());
+        }
+        // What is needed later; at the interpreter's end nothing can be imported.
+        gil::prepare(py)?;
+        json::prepare(py)?;
         let config = options::config(settings, stream)?;
         let calls = Calls::default();
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
@@ -91,6 +95,13 @@ impl PyServer {
     #[getter]
     fn port(&self) -> PyResult<u16> {
         Ok(self.engine.get()?.server.port())
+    }
+
+    /// What a forked child has of it: address and port of its sockets, descriptors of its polls.
+    fn held(&self) -> PyResult<(String, u16, Vec<i32>)> {
+        let server = &self.engine.get()?.server;
+        let address = server.local_addr();
+        Ok((address.ip().to_string(), address.port(), server.polls().to_vec()))
     }
 
     /// The stream of that name, made if there is none; `options` are applied to it.
@@ -189,22 +200,23 @@ impl PyServer {
     /// Waits, in one piece, for the next call; None once the engine has stopped.
     fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
         let calls = &self.engine.get()?.calls;
-        py.detached(|| {
-            loop {
-                match calls.receive(PATIENCE) {
-                    Received::Call(call) => return Some(PyCall::new(call)),
-                    Received::Timeout => {}
-                    Received::Closed => return None,
-                }
-            }
-        })
+        let received = py.serve(|slice| match calls.receive(slice) {
+            Received::Call(call) => Some(Some(PyCall::new(call))),
+            Received::Timeout => None,
+            Received::Closed => Some(None),
+        })?;
+        Ok(received.flatten())
     }
 
     /// Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given.
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
-        let batch = py.detached(|| logs.take(PATIENCE))?;
+        let batch = py.serve(|slice| match logs.take(slice) {
+            Some(batch) if batch.is_empty() => None,
+            batch_or_end => Some(batch_or_end),
+        })?;
         Ok(batch
+            .flatten()
             .map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
     }
 

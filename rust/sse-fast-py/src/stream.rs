@@ -184,7 +184,7 @@ impl PyStream {
             retry: convert::retry(retry)?,
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
-        Ok(PyString::new(py, publish(py, stream, &event)?.id()))
+        convert::new_text(py, publish(py, stream, &event)?.id())
     }
 
     /// Publishes several events, in order, crossing into the engine once; returns their ids.
@@ -282,7 +282,7 @@ impl PyStream {
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
         let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
-        Ok(PyString::new(py, done.id()))
+        convert::new_text(py, done.id())
     }
 
     /// Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.

@@ -67,10 +67,18 @@ impl Default for Config {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Somebody listens there already.
-    #[error("cannot listen on {address}: the address is in use; choose another port, or 0 for a free one")]
+    #[error("cannot listen on {address}: {occupant}")]
     AddressInUse {
         /// The address asked for.
         address: String,
+        /// Who that is, as far as it can be told, and what to do.
+        occupant: String,
+    },
+    /// The host can be no name and no address.
+    #[error("host={host:?} is not allowed: it must be a name or an address; 0.0.0.0 is every address of this machine")]
+    BadHost {
+        /// The host asked for.
+        host: String,
     },
     /// The system does not allow it.
     #[error("cannot listen on {address}: no permission; ports below 1024 need privileges")]

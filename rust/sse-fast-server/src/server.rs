@@ -10,6 +10,7 @@
 //! still in flight are answered until the drain is over; then the runtime stops, and with it what is left.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,8 +29,8 @@ use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
 use crate::directory::{Directory, StreamError};
-use crate::listener;
-use crate::logs::Logs;
+use crate::listener::{self, Bound};
+use crate::logs::{Level, Logs};
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
@@ -44,6 +45,8 @@ pub struct Server(Arc<Core>);
 struct Core {
     context: Arc<Context>,
     address: SocketAddr,
+    /// The shards' polls, as numbers that a forked child closes; the shards own them.
+    polls: Vec<RawFd>,
     runs: Runs,
     /// How far the closing is; the control thread watches it.
     stage: watch::Sender<Stage>,
@@ -75,11 +78,15 @@ enum Stage {
 impl Server {
     /// Binds and starts every thread. Requests for handlers are put into `calls`.
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
-        let listener = Arc::new(listener::bind(&config)?);
+        let Bound { listener, lacking } = listener::bind(&config)?;
+        let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
-        let (directory, shards) = start_shards(config)?;
+        let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
+        for text in lacking {
+            directory.logs.put(Level::Warning, "sse_fast", text);
+        }
         let (closing, closed) = watch::channel(false);
         let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
@@ -92,7 +99,7 @@ impl Server {
             }
         };
         let threads = Mutex::new(Some(Threads { listener, runtime, control, shards }));
-        Ok(Self(Arc::new(Core { context, address, runs, stage, closing, threads })))
+        Ok(Self(Arc::new(Core { context, address, polls, runs, stage, closing, threads })))
     }
 
     /// The port that is listened on.
@@ -103,6 +110,11 @@ impl Server {
     /// The address that is listened on.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// Descriptors of the shards' polls; they are open until the server is closed. A forked child has them, too.
+    pub fn polls(&self) -> &[RawFd] {
+        &self.0.polls
     }
 
     /// Gets or creates a stream; options given are put in force either way.
@@ -184,7 +196,13 @@ impl Server {
     }
 }
 
-fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>), StartError> {
+/// The threads of all shards, and the polls that these own, as numbers.
+struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    polls: Vec<RawFd>,
+}
+
+fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> {
     let logs = Logs::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
@@ -193,6 +211,7 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>),
         prepared.push(shard::prepare().map_err(io_error("making a shard"))?);
     }
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
+    let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
     let stall_timeout = config.stall_timeout;
     let directory = Arc::new(Directory::new(config, handles, logs.clone()));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
@@ -206,7 +225,7 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>),
             }
         }
     }
-    Ok((directory, threads))
+    Ok((directory, Shards { threads, polls }))
 }
 
 /// Has every shard give everybody what was published, until then, and end.

@@ -36,6 +36,12 @@ pub enum RunError {
         /// The longest marker in bytes.
         limit: usize,
     },
+    /// The working directory holds a NUL byte, or is empty.
+    #[error("cannot start a run: cwd must be a path that is not empty and holds no NUL byte: {cwd:?}")]
+    NoPath {
+        /// The directory.
+        cwd: PathBuf,
+    },
     /// The working directory does not exist or cannot be entered.
     #[error("cannot start a run in the directory {cwd:?}: {source}")]
     BadCwd {

@@ -9,11 +9,14 @@
 //! of idle runs cost no thread. Publishing may wait a second for shards, which must not happen on the runtime. So
 //! `spawn_blocking` publishes the events that one read completed as one batch, and the pipe is read again only after
 //! that. This keeps the order, bounds the memory, and lets a flood wait in the kernel's pipe. A reader thread for each
-//! run would be simpler, but hundreds of children that are silent for minutes would each hold a stack.
+//! run would be simpler, but hundreds of children that are silent for minutes would each hold a stack. One more thread
+//! starts the children, because on Linux they die with the thread that started them.
 
 mod error;
 mod handle;
+mod launcher;
 mod outcome;
+mod parent_death;
 mod pipe;
 mod process;
 mod publisher;

@@ -1,11 +1,11 @@
-//! The child as the operating system sees it: start, exit without reaping, signals by name.
+//! The child as the operating system sees it: why it did not start, exit without reaping, signals by name.
 //!
 //! Owns: system calls about processes.
 //! Must not know: streams, markers, timers of a run.
 //! Invariants: seeing an exit does not reap (`waitid` with `NOWAIT`). So the pid and its group stay reserved until
 //! `handle` reaps the child, and a signal never reaches another process.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -16,7 +16,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::RunError;
-use super::spec::PreparedCommand;
 
 /// How often the exit is checked where the system has no pidfd.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -79,14 +78,13 @@ pub(super) fn signal_name(number: i32) -> String {
     known.map_or_else(|| format!("SIG{number}"), |(_, name)| (*name).to_owned())
 }
 
-/// Starts the child. Blocks until it executes its program, or until the system refused.
-pub(super) fn spawn(prepared: &mut PreparedCommand, program: &OsStr) -> Result<Child, RunError> {
-    let program = program.to_owned();
-    prepared.command.spawn().map_err(|source| match source.kind() {
+/// Why a program could not be started, from what the system said.
+pub(super) fn not_started(program: OsString, source: io::Error) -> RunError {
+    match source.kind() {
         io::ErrorKind::NotFound => RunError::NotFound { program },
         io::ErrorKind::PermissionDenied => RunError::NoPermission { program },
         _ => RunError::System { program, source },
-    })
+    }
 }
 
 /// The pid of a child that was not reaped. Every pid that the system gives fits, so `None` does not happen.

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::handle::{Run, Stop};
+use super::launcher::Launcher;
 use super::pipe::{Pipe, receiver};
 use super::process::{self, Exit};
 use super::publisher::Publisher;
@@ -39,6 +40,8 @@ pub struct Runs {
 struct RunSet {
     /// The control runtime, on which runs are supervised; `None` once it has ended, for a handle keeps its descriptors.
     runtime: Mutex<Option<Handle>>,
+    /// Starts the children, which on Linux die with its thread.
+    launcher: Launcher,
     logs: Logs,
     /// Held to add, remove and list runs. No run is started under it.
     live: Mutex<LiveRuns>,
@@ -61,7 +64,8 @@ impl Runs {
     /// what happens to them, goes to `logs`.
     pub fn new(handle: Handle, logs: Logs) -> Self {
         let (count, _) = watch::channel(0);
-        Self { set: Arc::new(RunSet { runtime: Mutex::new(Some(handle)), logs, live: Mutex::default(), count }) }
+        let (runtime, launcher) = (Mutex::new(Some(handle)), Launcher::default());
+        Self { set: Arc::new(RunSet { runtime, launcher, logs, live: Mutex::default(), count }) }
     }
 
     /// Starts a child whose marked lines are published into `sink`. Blocks until the child executes its
@@ -74,9 +78,10 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         }
         let program = spec.argv.first().cloned().unwrap_or_default();
-        let mut prepared = spec.prepare()?;
+        let prepared = spec.prepare()?;
         let started = Instant::now();
-        let child = process::spawn(&mut prepared, &program)?;
+        let child = self.set.launcher.start(prepared.command).ok_or(RunError::ShuttingDown)?;
+        let child = child.map_err(|source| process::not_started(program, source))?;
         self.adopt(spec, (child, started), &prepared.markers, sink)
     }
 
@@ -101,9 +106,10 @@ impl Runs {
         self.live()
     }
 
-    /// Lets the control runtime go, which has ended.
+    /// Lets the control runtime go, which has ended, and the thread that starts children.
     pub fn let_go(&self) {
         self.set.runtime.lock().take();
+        self.set.launcher.end();
     }
 
     /// Puts a started child under supervision. On an error it is killed.

@@ -117,6 +117,9 @@ impl RunSpec {
 
 /// Tells a missing directory from a missing program; starting the child gives the same error for both.
 fn check_cwd(cwd: &Path) -> Result<(), RunError> {
+    if cwd.as_os_str().is_empty() || has_nul(cwd.as_os_str()) {
+        return Err(RunError::NoPath { cwd: cwd.to_owned() });
+    }
     let refused = |source| RunError::BadCwd { cwd: cwd.to_owned(), source };
     match std::fs::metadata(cwd) {
         Ok(found) if found.is_dir() => Ok(()),

@@ -230,7 +230,7 @@ fn two_hundred_runs_at_once_all_end_with_their_result() {
 fn adopt(runs: &Runs) -> (u32, Result<Run, RunError>) {
     let spec = sh("exec sleep 600");
     let mut prepared = spec.prepare().unwrap();
-    let child = process::spawn(&mut prepared, "sh".as_ref()).unwrap();
+    let child = prepared.command.spawn().unwrap();
     let pid = child.id();
     let sink: Arc<dyn EventSink> = Arc::new(Recorder::default());
     (pid, runs.adopt(&spec, (child, Instant::now()), &prepared.markers, sink))

@@ -47,6 +47,14 @@ fn a_nul_byte_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_directory_that_could_not_be_one_is_refused_as_an_argument() {
+    for cwd in ["", "/tmp\0x"] {
+        let error = refused(&RunSpec { cwd: Some(cwd.into()), ..sh("true") });
+        assert!(matches!(error, RunError::NoPath { .. }), "{error:?}");
+    }
+}
+
+#[test]
 fn a_marker_that_could_not_work_is_refused() {
     for marker in ["", "a\nb", "a\0", &"x".repeat(257)] {
         let error = refused(&RunSpec { marker: Some(marker.into()), ..sh("true") });
