@@ -8,7 +8,7 @@ Long, because it carries the documentation of every native class.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final, overload
 
 from ._run import RunSpec
 from ._stream import Event, Events
@@ -363,8 +363,16 @@ class Call:
         """Which callable is meant; its number was given to `route` or `handler`."""
 
     @property
+    def number(self) -> int:
+        """Its number in its lane."""
+
+    @property
     def stream(self) -> str | None:
         """The name an ``exists`` check asks for; None for a handler's call."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody wants the answer any more, nor reads the stream that a generator was to fill."""
 
     def request(
         self,
@@ -382,8 +390,10 @@ class Call:
     ):
         """``(method, path, params, query, headers, body, client)``; None for an ``exists`` check."""
 
-    def answer_stream(self, stream: Stream) -> None:
-        """Answers with a stream: the response then is that stream."""
+    def answer_stream(self, stream: Stream, headers: list[tuple[str, str]], *, generated: bool = False) -> None:
+        """Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be closed
+        once nobody reads it.
+        """
 
     def answer_response(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answers with a whole response."""
@@ -431,8 +441,30 @@ class Server:
     ) -> None:
         """Maps a URL template to a stream's name; `exists` is the key of a callable."""
 
-    def handler(self, method: str, template: str, key: int, *, early_head: bool, options: dict[str, Any]) -> None:
-        """Maps a method and a URL template to the callable with that key."""
+    def handler(
+        self, method: str, template: str, key: int, *, kind: str, early_head: bool, options: dict[str, Any]
+    ) -> None:
+        """Maps a method and a URL template to the callable with that key, which is of that kind: ``"function"``,
+        ``"coroutine"``, ``"generator"`` or ``"async generator"``.
+        """
+
+    def generated(self, path: str, key: int, options: dict[str, Any] | None) -> Stream:
+        """A stream for a generator of the handler with that key to fill; `path` is its request's."""
+
+    def feed(
+        self,
+        stream: Stream,
+        data: object,
+        *,
+        event: str | None,
+        id: str | None,
+        retry: float | None,
+        last: bool,
+        wait: bool,
+    ) -> bool:
+        """Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless `wait`,
+        returns False where it would have to.
+        """
 
     def asset(self, path: str, content_type: str, body: bytes) -> None:
         """Serves fixed bytes at `path`."""
@@ -440,8 +472,13 @@ class Server:
     def run(self, stream: Stream, spec: RunSpec) -> Run:
         """Starts a child process whose events go to that stream."""
 
-    def next_call(self) -> Call | None:
-        """Waits, in one piece, for the next call; None once the engine has stopped."""
+    @overload
+    def next_call(self, lane: Literal["threads", "generators"]) -> Call | None: ...
+    @overload
+    def next_call(self, lane: Literal["loop"]) -> Call | int | None:
+        """Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the
+        engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+        """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:
         """Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given."""

@@ -204,6 +204,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("chunked", BOOLEAN, True, "", "Chunked responses; False delimits them by closing the connection."),
     Setting("reuse_port", BOOLEAN, False, "", "Lets several processes listen on the port together (SO_REUSEPORT)."),
     Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
+    Setting("generator_threads", _integer(1, 4096), 256, "", "How many handlers that are generators run at a time."),
+    Setting(
+        "handler_queue",
+        _integer(1, 1 << 20),
+        1024,
+        "",
+        "Requests that wait for a handler, and that `async` ones work on at a time; beyond it 503 with Retry-After.",
+    ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
     Setting("start", _choice("new", "last", "all"), "new", "", "What a new subscriber gets first.", stream=True),
@@ -346,3 +354,5 @@ class ServeSettings(StreamOptions, total=False):
     chunked: bool
     reuse_port: bool
     handler_threads: int
+    generator_threads: int
+    handler_queue: int

@@ -34,7 +34,8 @@ KNOWS = {
     "shard": {"mailbox", "delivery", "stream"},
     "expiry": {"stream"},
     "waiting": set[str](),
-    "directory": {"mailbox", "delivery", "stream", "shard", "expiry", "waiting"},
+    "resumable": {"stream"},
+    "directory": {"mailbox", "delivery", "stream", "shard", "expiry", "waiting", "resumable"},
     "run": set[str](),
     "sink": {"run", "stream"},
 }

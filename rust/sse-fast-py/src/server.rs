@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
+use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server};
 
-use crate::calls::PyCall;
-use crate::convert;
+use crate::calls::{self, PyCall};
+use crate::convert::{self, Data};
 use crate::errors::{
     internal, malformed_route, route_error, run_error, server_closed, setting_error, start_error, stream_error,
 };
@@ -25,13 +25,20 @@ use crate::gil::Detached;
 use crate::options;
 use crate::run::{PyRun, Spec};
 use crate::stats;
-use crate::stream::PyStream;
+use crate::stream::{PyStream, publish_generated};
 
 /// How long a thread that serves nothing else waits in one piece: any time will do, the end of the engine wakes it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
 type Record = (u8, &'static str, String);
+
+/// What a thread that waits for calls is given.
+#[derive(IntoPyObject)]
+enum Taken {
+    Call(PyCall),
+    Lost(u64),
+}
 
 /// Whether the engine has wholly stopped, and how to wait for it.
 #[derive(Default)]
@@ -81,7 +88,7 @@ impl PyServer {
     #[new]
     fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
         let config = options::config(settings, stream)?;
-        let calls = Calls::default();
+        let calls = Calls::new(Limits::of(&config));
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
@@ -155,21 +162,62 @@ impl PyServer {
         py.detached(|| server.route(spec))?.map_err(route_error)
     }
 
-    /// Maps a method and a URL template to the callable with that key.
-    #[pyo3(signature = (method, template, key, *, early_head, options))]
+    /// Maps a method and a URL template to the callable with that key, which is of that kind: ``"function"``,
+    /// ``"coroutine"``, ``"generator"`` or ``"async generator"``.
+    #[pyo3(signature = (method, template, key, *, kind, early_head, options))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a handler, by name")]
     fn handler(
         &self,
         py: Python<'_>,
         method: String,
         template: &Bound<'_, PyAny>,
         key: u64,
+        kind: &str,
         early_head: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let server = self.open(py)?;
         let template = convert::name("path", template, malformed_route)?.to_owned();
-        let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
+        let (kind, options) = (calls::kind(kind)?, options::patch(Some(options))?);
+        let spec = HandlerSpec { method, template, key, kind, early_head, options };
         py.detached(|| server.handler(spec))?.map_err(route_error)
+    }
+
+    /// A stream for a generator of the handler with that key to fill; `path` is its request's.
+    fn generated(
+        &self,
+        py: Python<'_>,
+        path: &str,
+        key: u64,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyStream> {
+        let server = &self.engine.get()?.server;
+        let patch = options::patch(options)?;
+        Ok(PyStream::new(py.detached(|| server.generated(path, key, &patch))?.map_err(stream_error)?))
+    }
+
+    /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless `wait`,
+    /// returns False where it would have to.
+    #[pyo3(signature = (stream, data, *, event, id, retry, last, wait))]
+    #[expect(clippy::too_many_arguments, reason = "the fields of an event, by name")]
+    fn feed(
+        &self,
+        py: Python<'_>,
+        stream: &Bound<'_, PyStream>,
+        data: &Bound<'_, PyAny>,
+        event: Option<&Bound<'_, PyAny>>,
+        id: Option<&Bound<'_, PyAny>>,
+        retry: Option<&Bound<'_, PyAny>>,
+        last: bool,
+        wait: bool,
+    ) -> PyResult<bool> {
+        let (server, stream) = (&self.engine.get()?.server, stream.get().engine()?);
+        let data = Data::of("data", data)?;
+        let finished = last.then(|| server.finished_id(stream)).flatten();
+        let id = convert::text("id", id)?.or(finished.as_deref());
+        let (event, retry) = (convert::text("event", event)?, convert::retry(retry)?);
+        let event = NewEvent { data: data.as_bytes("data")?, event, id, retry, snapshot: None };
+        publish_generated(py, stream, &event, last, wait)
     }
 
     /// Serves fixed bytes at `path`.
@@ -186,13 +234,15 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits, in one piece, for the next call; None once the engine has stopped.
-    fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
-        let calls = &self.engine.get()?.calls;
+    /// Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine
+    /// has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+    fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
+        let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
         py.detached(|| {
             loop {
-                match calls.receive(PATIENCE) {
-                    Received::Call(call) => return Some(PyCall::new(call)),
+                match calls.receive(lane, PATIENCE) {
+                    Received::Call(call) => return Some(Taken::Call(PyCall::new(call))),
+                    Received::Lost(number) => return Some(Taken::Lost(number)),
                     Received::Timeout => {}
                     Received::Closed => return None,
                 }

@@ -68,6 +68,25 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
     .map_err(publish_error)
 }
 
+/// Publishes an event of a generator's, which has its stream to itself; `last` ends the stream. False where it would have
+/// to wait and must not.
+pub(crate) fn publish_generated(
+    py: Python<'_>,
+    stream: &Stream,
+    event: &NewEvent<'_>,
+    last: bool,
+    may_wait: bool,
+) -> PyResult<bool> {
+    let tried = attached(|| if last { stream.try_end_with(event) } else { stream.try_publish(event) })?;
+    let published = match tried {
+        Err(PublishError::WouldWait) if !may_wait => return Ok(false),
+        Err(PublishError::WouldWait) if last => wait(py, stream.ending_with(event, Caller::Thread))?,
+        Err(PublishError::WouldWait) => wait(py, stream.publishing(event, Caller::Thread))?,
+        published_or_refused => published_or_refused,
+    };
+    published.map(|_| true).map_err(publish_error)
+}
+
 /// Waits for a publish, slice by slice: a signal handler that raises ends the wait, and then nothing was published.
 fn wait(py: Python<'_>, publishing: Result<Publishing<'_>, PublishError>) -> PyResult<Result<Published, PublishError>> {
     let mut publishing = match publishing {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Epoch;
+use sse_fast_core::options::StreamOptions;
 
 use crate::clock::in_micros;
 use crate::mailbox::Mailbox;
@@ -46,6 +47,11 @@ pub(crate) enum Patience {
 impl Patience {
     pub(crate) fn of(publish_wait: Option<Duration>) -> Self {
         publish_wait.map_or(Self::Lossless, |wait| Self::Within(in_micros(wait)))
+    }
+
+    /// That of a stream with these options.
+    pub(crate) fn with(self, options: &StreamOptions) -> Self {
+        if options.lossless { Self::Lossless } else { self }
     }
 
     /// Whether a connection that publishers waited for has had its share of what they wait in a minute, of which `left` is

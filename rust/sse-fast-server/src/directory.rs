@@ -20,7 +20,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use sse_fast_core::error::OptionError;
 use sse_fast_core::id::Epoch;
-use sse_fast_core::options::{StreamOptions, StreamPatch};
+use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -28,8 +28,9 @@ use crate::clock::{coarse_ms, in_millis, unix_us};
 use crate::config::Config;
 use crate::delivery::{Delivery, Notice, Patience};
 use crate::expiry::Expiry;
-use crate::logs::Logs;
+use crate::logs::{Logs, OncePerSecond};
 use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, Stats};
 use crate::stream::{Expired, Stream};
@@ -68,6 +69,8 @@ pub(crate) struct Directory {
     shards: Box<[SocketShard]>,
     /// The streams by name. Those that were removed by their handles stay until the notice is read.
     streams: RwLock<HashSet<Named>>,
+    /// Streams that no name leads to, by the ids that their readers have.
+    pub(crate) resumable: Resumable,
     /// Readers that wait for a name to appear.
     pub(crate) waiting: Waiting,
     /// When to look whether a stream is to be forgotten.
@@ -88,6 +91,9 @@ pub(crate) struct Totals {
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Requests for a handler that found its queue full, and when that was logged.
+    pub(crate) calls_refused: AtomicU64,
+    pub(crate) calls_refused_log: OncePerSecond,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
     /// Told when the last of them has gone.
@@ -137,6 +143,7 @@ impl Directory {
             delivery,
             shards,
             streams: RwLock::default(),
+            resumable: Resumable::new(),
             waiting: Waiting::default(),
             expiry: Mutex::default(),
             tending,
@@ -166,6 +173,7 @@ impl Directory {
             accepted: totals.accepted.load(Ordering::Relaxed),
             requests: totals.requests.load(Ordering::Relaxed),
             refused: totals.refused.load(Ordering::Relaxed),
+            calls_refused: totals.calls_refused.load(Ordering::Relaxed),
             publish_waits: waits.count.load(Ordering::Relaxed),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
@@ -251,6 +259,19 @@ impl Directory {
         Ok(Stream::new(name, self.next_epoch(), &self.delivery, self.options(patch)?))
     }
 
+    /// A stream that the generator of the handler with this key fills; only who has one of its ids comes back to it. It has
+    /// one reader, for whom alone its publisher waits.
+    pub(crate) fn generated(&self, name: &str, handler: u64, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let own = StreamPatch { start: Some(Start::All), on_lag: Some(OnLag::Skip), lossless: Some(true), ..patch.clone() };
+        let options = self.options(&own)?;
+        let epoch = random_epoch();
+        let stream = Stream::new(name, epoch.unwrap_or_else(|| self.next_epoch()), &self.delivery, options);
+        if epoch.is_some() && !self.closed() {
+            self.resumable.add(&stream, handler);
+        }
+        Ok(stream)
+    }
+
     /// The stream of this name.
     pub(crate) fn find(&self, name: &str) -> Option<Stream> {
         let stream = self.streams.read().get(name).map(|named| named.0.clone());
@@ -270,7 +291,7 @@ impl Directory {
     /// Ends publishing and wakes who waits.
     pub(crate) fn close(&self) {
         self.delivery.close();
-        for stream in self.streams() {
+        for stream in self.streams().into_iter().chain(self.resumable.all()) {
             stream.wake_all();
         }
         self.waiting.close();
@@ -280,6 +301,7 @@ impl Directory {
     pub(crate) fn clear(&self) {
         self.delivery.notices.close();
         self.streams.write().clear();
+        self.resumable.clear();
         self.expiry.lock().clear();
     }
 
@@ -302,12 +324,19 @@ impl Directory {
 
     fn read(&self, notice: &Notice) {
         let found = self.streams.read().get(notice.name.as_str()).map(|named| named.0.clone());
-        let Some(stream) = found.filter(|stream| stream.epoch() == notice.epoch) else { return };
+        let found = found.filter(|stream| stream.epoch() == notice.epoch);
+        let Some(stream) = found.or_else(|| self.resumable.of(notice.epoch)) else { return };
         if stream.removed() {
             self.forget(&stream);
-        } else {
-            self.schedule(&stream);
+            return;
         }
+        if stream.ended() {
+            let retained = stream.lock().state.log().bytes();
+            for other in self.resumable.ended(notice.epoch, retained) {
+                self.expiry.lock().schedule(&other, other.epoch(), None);
+            }
+        }
+        self.schedule(&stream);
     }
 
     /// Tells when to look at a stream next, if ever.
@@ -337,7 +366,10 @@ impl Directory {
             streams.remove(stream.name());
             drop(streams);
             self.count_forgotten(stream);
+        } else {
+            drop(streams);
         }
+        self.resumable.forget(stream.epoch());
         self.expiry.lock().schedule(stream, stream.epoch(), None);
     }
 

@@ -14,7 +14,7 @@
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
-//! | `waiting` | readers that came before their stream |
+//! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
 //! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
@@ -56,6 +56,7 @@ mod request;
 mod respond;
 #[cfg(not(loom))]
 mod response;
+mod resumable;
 #[cfg(not(loom))]
 pub mod route;
 #[cfg(not(loom))]
@@ -77,13 +78,13 @@ mod sync;
 mod waiting;
 
 #[cfg(not(loom))]
-pub use calls::{Call, Calls, ExistsReply, Received, Reply, RequestParts};
+pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
 pub use config::{Config, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
 #[cfg(not(loom))]
-pub use route::{HandlerSpec, RouteError, RouteSpec};
+pub use route::{HandlerKind, HandlerSpec, RouteError, RouteSpec};
 #[cfg(not(loom))]
 pub use run::{Run, RunError, RunSpec};
 #[cfg(not(loom))]

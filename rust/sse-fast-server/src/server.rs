@@ -134,6 +134,21 @@ impl Server {
         self.0.context.routes.handler(spec)
     }
 
+    /// A stream for the generator of the handler with this key, to be answered with [`Reply::generated`]; `path` is the
+    /// request's.
+    ///
+    /// [`Reply::generated`]: crate::calls::Reply::generated
+    pub fn generated(&self, path: &str, key: u64, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        self.directory().generated(path, key, patch)
+    }
+
+    /// The id that the last event of such a stream has: who comes back to the handler with it is told that there is
+    /// nothing more. `None` where the stream sends no ids.
+    pub fn finished_id(&self, stream: &Stream) -> Option<String> {
+        let ids = stream.lock().state.options().ids;
+        ids.then(|| self.directory().resumable.finished_id().as_str().to_owned())
+    }
+
     /// Serves a fixed body at a path.
     pub fn asset(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<(), RouteError> {
         self.0.context.routes.asset(path, Asset { content_type: content_type.to_owned(), body: body.into() })

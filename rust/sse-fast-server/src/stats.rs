@@ -84,6 +84,8 @@ pub struct Stats {
     pub requests: u64,
     /// Connections refused because there were too many.
     pub refused: u64,
+    /// Requests for a handler that were refused because as many waited as may.
+    pub calls_refused: u64,
     /// Events published so far.
     pub published: u64,
     /// Events handed to sockets so far, counted for each subscriber.

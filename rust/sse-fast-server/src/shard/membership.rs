@@ -38,9 +38,10 @@ impl<N: Net> Shard<N> {
         self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
     }
 
-    /// The subscribers of one stream become another's.
-    pub(super) fn move_subscribers(&mut self, from: &Stream, to: &Stream, last_event_id: Option<&str>) {
+    /// The subscribers of one stream become another's. Where they have left before, dropping the claim tells so.
+    pub(super) fn move_subscribers(&mut self, from: &Stream, to: Claim, last_event_id: Option<&str>) {
         let Some(local) = self.locals.get(from.link(self.number).local()) else { return };
+        let (stream, mut claim) = (to.stream().clone(), Some(to));
         for subscriber in local.roster.all().to_vec() {
             let connection = self.subscribers[subscriber].connection;
             self.detach(connection);
@@ -49,7 +50,7 @@ impl<N: Net> Shard<N> {
             let begun = account.and_then(|account| account.unwritten.take());
             let out = begun.map_or(Vec::new(), |begun| begun.into_bytes(self.connections[connection].framing));
             self.connections[connection].flows();
-            self.attach(connection, to, None, last_event_id, out);
+            self.attach(connection, &stream, claim.take(), last_event_id, out);
         }
     }
 

@@ -96,7 +96,7 @@ pub(crate) struct Arrival<S> {
 /// What a shard is told to do.
 pub(crate) enum Order {
     /// The subscribers of one stream become another's; their heads were written.
-    Move { from: Stream, to: Stream, last_event_id: Option<Box<str>> },
+    Move { from: Stream, to: Claim, last_event_id: Option<Box<str>> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
     /// Panic, so that a test can see what becomes of the rest.

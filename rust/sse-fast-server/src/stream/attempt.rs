@@ -226,7 +226,7 @@ impl<'a> Attempt<'a> {
             self.leave(stream, inner, now, account);
             return Err(error);
         }
-        let limit = match stream.0.delivery.patience {
+        let limit = match stream.0.delivery.patience.with(inner.state.options()) {
             Patience::Lossless if self.caller == Caller::EventLoop && inner.is_paying() => {
                 return Err(self.refuse_loop(stream, inner, now, account));
             }

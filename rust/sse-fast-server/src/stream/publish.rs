@@ -38,9 +38,20 @@ fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spen
 impl Stream {
     /// Publishes without ever waiting: [`PublishError::WouldWait`] where it would have to.
     pub fn try_publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        self.try_as(event, Role::Ordinary)
+    }
+
+    /// Publishes this event as the terminal one and ends the stream, likewise.
+    pub fn try_end_with(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        let published = self.try_as(event, Role::Terminal)?;
+        self.notify_directory();
+        Ok(published)
+    }
+
+    fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
         let event = event::check(event)?;
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
-        let published = Attempt::new(&event, Role::Ordinary, Caller::Thread).at_once(self, &mut inner)?;
+        let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
         Ok(published)
@@ -64,6 +75,11 @@ impl Stream {
     /// Ends the stream, waiting as this caller may.
     pub fn end_as(&self, data: &[u8], event: &str, caller: Caller) -> Result<Published, PublishError> {
         self.ending(data, event, caller)?.finish()
+    }
+
+    /// Publishes this event as the terminal one and ends the stream.
+    pub fn end_with(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        self.ending_with(event, Caller::Thread)?.finish()
     }
 
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
@@ -94,8 +110,12 @@ impl Stream {
         event: &'a str,
         caller: Caller,
     ) -> Result<Publishing<'a>, PublishError> {
-        let event = event::check(&NewEvent { data, event: Some(event), ..NewEvent::default() })?;
-        Ok(Publishing::new(self, event, Role::Terminal, caller))
+        self.ending_with(&NewEvent { data, event: Some(event), ..NewEvent::default() }, caller)
+    }
+
+    /// Begins to end the stream with this event, likewise.
+    pub fn ending_with<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
+        Ok(Publishing::new(self, event::check(event)?, Role::Terminal, caller))
     }
 
     /// Lets the stream go and tells everybody who waits for news.
