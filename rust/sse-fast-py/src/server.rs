@@ -213,7 +213,7 @@ impl PyServer {
     ) -> PyResult<bool> {
         let (server, stream) = (&self.engine.get()?.server, stream.get().engine()?);
         let data = Data::of("data", data)?;
-        let finished = last.then(|| server.finished_id(stream)).flatten();
+        let finished = if last { py.detached(|| server.finished_id(stream))? } else { None };
         let id = convert::text("id", id)?.or(finished.as_deref());
         let (event, retry) = (convert::text("event", event)?, convert::retry(retry)?);
         let event = NewEvent { data: data.as_bytes("data")?, event, id, retry, snapshot: None };

@@ -264,14 +264,17 @@ async fn follow_up(
     // Publishing may wait for shards, and this thread accepts.
     let told = tokio::task::spawn_blocking(move || {
         let body = String::from_utf8_lossy(&body);
-        let event = |data, event| NewEvent { data, event: Some(event), id: Some(id.as_str()), ..NewEvent::default() };
         // The reader may have gone.
         let _ = if status < 400 {
-            let _ = waiting.publish(&event(body.as_bytes(), "message"));
-            waiting.end_with(&event(b"null", "end"))
+            let _ = waiting.publish(&last_event(body.as_bytes(), "message", id.as_str()));
+            waiting.end_with(&last_event(b"null", "end", id.as_str()))
         } else {
-            waiting.end_with(&event(body.as_bytes(), "error"))
+            waiting.end_with(&last_event(body.as_bytes(), "error", id.as_str()))
         };
     });
     let _ = told.await;
+}
+
+fn last_event<'a>(data: &'a [u8], event: &'a str, id: &'a str) -> NewEvent<'a> {
+    NewEvent { data, event: Some(event), id: Some(id), ..NewEvent::default() }
 }

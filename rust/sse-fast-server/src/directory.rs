@@ -182,7 +182,8 @@ impl Directory {
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()
         };
-        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
+        let all = streams.into_iter().chain(self.resumable.all());
+        stats.published += all.map(|stream| stream.lock().state.newest()).sum::<u64>();
         for counters in self.shards().iter().map(SocketShard::counters) {
             for (total, counter) in [
                 (&mut stats.subscribers, &counters.subscribers),
@@ -333,6 +334,7 @@ impl Directory {
         if stream.ended() {
             let retained = stream.lock().state.log().bytes();
             for other in self.resumable.ended(notice.epoch, retained) {
+                self.count_forgotten(&other);
                 self.expiry.lock().schedule(&other, other.epoch(), None);
             }
         }
@@ -368,8 +370,10 @@ impl Directory {
             self.count_forgotten(stream);
         } else {
             drop(streams);
+            if self.resumable.forget(stream.epoch()) {
+                self.count_forgotten(stream);
+            }
         }
-        self.resumable.forget(stream.epoch());
         self.expiry.lock().schedule(stream, stream.epoch(), None);
     }
 

@@ -100,17 +100,17 @@ impl Resumable {
         forgotten
     }
 
-    /// The stream of this life is forgotten.
-    pub(crate) fn forget(&self, epoch: Epoch) {
+    /// The stream of this life is forgotten; says whether it was here.
+    pub(crate) fn forget(&self, epoch: Epoch) -> bool {
         let mut table = self.table.lock();
         let stream = table.streams.remove(&epoch);
         if let Some(at) = table.ended.iter().position(|(other, _)| *other == epoch) {
             let held = table.ended.remove(at).map_or(0, |(_, bytes)| bytes);
             table.bytes -= held;
         }
-        // Dropped without the lock.
+        // What was here is dropped without the lock.
         drop(table);
-        drop(stream);
+        stream.is_some()
     }
 
     pub(crate) fn clear(&self) {
@@ -159,7 +159,7 @@ mod tests {
         assert!(finds(&resumable, 7, 1) && !finds(&resumable, 7, 2) && !finds(&resumable, 8, 1));
         assert!(resumable.find("mine", 1).is_none());
         assert!(resumable.ended(Epoch(7), 100).is_empty() && finds(&resumable, 7, 1));
-        resumable.forget(Epoch(7));
+        assert!(resumable.forget(Epoch(7)) && !resumable.forget(Epoch(7)));
         assert!(!finds(&resumable, 7, 1));
         assert_eq!(resumable.table.lock().bytes, 0);
     }
