@@ -63,8 +63,16 @@ pub struct RequestParts {
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// The response is this stream; `reading` where a generator fills it, to be dropped when nobody reads it.
-    Stream { stream: Stream, headers: Pairs, reading: Option<Interest> },
-    Response { status: u16, headers: Pairs, body: Vec<u8> },
+    Stream {
+        stream: Stream,
+        headers: Pairs,
+        reading: Option<Interest>,
+    },
+    Response {
+        status: u16,
+        headers: Pairs,
+        body: Vec<u8>,
+    },
 }
 
 /// What a call shares with those who want something of it. It leads back to the queue that holds the call only until that
@@ -454,7 +462,10 @@ mod tests {
         assert_eq!(calls.ask_handler(Lane::Threads, 1, request("/c")).err(), Some(Full));
         let large = RequestParts { body: Bytes::from_static(b"ten bytes!"), ..request("/d") };
         let larger = calls.ask_handler(Lane::Generators, 1, large.clone()).expect("room");
-        assert_eq!(calls.ask_handler(Lane::Generators, 1, RequestParts { body: Bytes::from_static(b"1"), ..large }).err(), Some(Full));
+        assert_eq!(
+            calls.ask_handler(Lane::Generators, 1, RequestParts { body: Bytes::from_static(b"1"), ..large }).err(),
+            Some(Full)
+        );
         drop((held, larger));
         assert!(!calls.is_full(Lane::Threads) && !calls.is_full(Lane::Generators), "what is dropped makes room");
         let exists = |calls: &Calls| calls.ask_exists(1, "s".to_owned(), ExistsReply::new(oneshot::channel().0, None));

@@ -263,7 +263,8 @@ impl Directory {
     /// A stream that the generator of the handler with this key fills; only who has one of its ids comes back to it. It has
     /// one reader, for whom alone its publisher waits.
     pub(crate) fn generated(&self, name: &str, handler: u64, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        let own = StreamPatch { start: Some(Start::All), on_lag: Some(OnLag::Skip), lossless: Some(true), ..patch.clone() };
+        let own =
+            StreamPatch { start: Some(Start::All), on_lag: Some(OnLag::Skip), lossless: Some(true), ..patch.clone() };
         let options = self.options(&own)?;
         let epoch = random_epoch();
         let stream = Stream::new(name, epoch.unwrap_or_else(|| self.next_epoch()), &self.delivery, options);

@@ -83,11 +83,7 @@ impl Context {
 
     /// What is answered without calling the handler, if anything is: a client that comes back, a queue that is full, a
     /// request that wants something else than the events of a generator.
-    async fn without_a_call(
-        &self,
-        request: &ParsedRequest,
-        handler: &HandlerSpec,
-    ) -> Result<Option<Action>, Refusal> {
+    async fn without_a_call(&self, request: &ParsedRequest, handler: &HandlerSpec) -> Result<Option<Action>, Refusal> {
         if let Some(id) = request.last_event_id.as_deref() {
             match self.directory.resumable.find(id, handler.key) {
                 Some(Left::Nothing) => return Ok(Some(Action::Respond(response::empty(204)))),
@@ -114,7 +110,10 @@ impl Context {
         if let Some(others) = totals.calls_refused_log.may_log() {
             let (method, path) = (&request.method, &request.path);
             let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
-            let text = format!("{method} {path:?} was refused: handler_queue={} requests wait{more}", self.directory.config.handler_queue);
+            let text = format!(
+                "{method} {path:?} was refused: handler_queue={} requests wait{more}",
+                self.directory.config.handler_queue
+            );
             self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
         }
         if request.is_event_source() {
@@ -206,12 +205,7 @@ pub(crate) fn hold_while_read(stream: &Stream, reading: Option<Interest>) {
 
 /// Waits for the answer of a call, for the early head where `head_after` says when that is due, or until the call is
 /// not worth keeping; `gives_up` where that is so also of one that was begun.
-async fn wait(
-    pending: &mut Pending,
-    head_after: Option<Duration>,
-    signals: &Signals,
-    gives_up: bool,
-) -> Waited {
+async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals, gives_up: bool) -> Waited {
     let head_due = async {
         match head_after {
             Some(interval) => tokio::time::sleep(interval).await,

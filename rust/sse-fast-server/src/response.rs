@@ -276,23 +276,32 @@ mod tests {
 
     #[test]
     fn a_handler_s_headers_stand_in_the_head_of_its_stream() {
-        let given = [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let given =
+            [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut head = stream_head(Framing::Chunked, None);
         let before = String::from_utf8(head.clone()).expect("text");
         extend_head(&mut head, &handler_headers(&given).expect("can be written"));
         let after = String::from_utf8(head).expect("text");
-        assert_eq!(after, format!("{}set-cookie: a=b\r\nset-cookie: c=d\r\n\r\n", before.trim_end_matches("\r\n").to_owned() + "\r\n"));
+        assert_eq!(
+            after,
+            format!(
+                "{}set-cookie: a=b\r\nset-cookie: c=d\r\n\r\n",
+                before.trim_end_matches("\r\n").to_owned() + "\r\n"
+            )
+        );
     }
 
     #[test]
     fn who_is_to_come_back_is_told_when_between_two_and_six_seconds() {
         for _ in 0..100 {
             let response = come_back();
-            assert_eq!((response.status().as_u16(), &response.headers()[header::CACHE_CONTROL]), (200, "no-store"));
+            assert_eq!(response.status().as_u16(), 200);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let collected = runtime.block_on(http_body_util::BodyExt::collect(response.into_body())).expect("a body");
             let text = String::from_utf8(collected.to_bytes().to_vec()).expect("text");
-            let retry: u64 = text.trim_end().strip_prefix("retry: ").and_then(|ms| ms.parse().ok()).expect("milliseconds");
+            let retry: u64 =
+                text.trim_end().strip_prefix("retry: ").and_then(|ms| ms.parse().ok()).expect("milliseconds");
             assert!((2000..=6000).contains(&retry) && text.matches('\n').count() == 1, "{text:?}");
         }
     }

@@ -348,7 +348,9 @@ mod tests {
         let routes = Routes::default();
         routes.handler(handler("GET", "/a/{*rest}")).expect("free");
         routes.handler(handler("GET", "/b/{x}")).expect("free");
-        let params = |path: &str| routes.find(path).map(|found| found.params.into_iter().map(|(_, value)| value).collect::<String>());
+        let params = |path: &str| {
+            routes.find(path).map(|found| found.params.into_iter().map(|(_, value)| value).collect::<String>())
+        };
         assert_eq!(params("/a/b/c d/").as_deref(), Some("b/c d/"));
         assert_eq!((params("/a/"), params("/a"), params("/b/"), params("/b/c/d")), (None, None, None, None));
     }

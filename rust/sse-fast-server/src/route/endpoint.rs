@@ -38,7 +38,11 @@ impl Endpoint {
 
     /// What answers a method that changes something.
     pub(crate) fn change(&self, method: &str) -> Option<&Arc<HandlerSpec>> {
-        CHANGES.iter().zip(&self.changes).find(|(change, _)| **change == method).and_then(|(_, handler)| handler.as_ref())
+        CHANGES
+            .iter()
+            .zip(&self.changes)
+            .find(|(change, _)| **change == method)
+            .and_then(|(_, handler)| handler.as_ref())
     }
 
     /// Puts `read` in, unless that place is taken.
