@@ -35,11 +35,23 @@ def test_a_placeholder_is_one_segment_however_it_is_encoded(server: sse_fast.Ser
 
 
 def test_the_more_exact_wins(server: sse_fast.Server) -> None:
-    for template in ("/a/{*rest}", "/a/{one}", "/a/b", "/a/{one}/c"):
+    for template in ("/a/{one}", "/a/b", "/a/b/{*rest}", "/a/b/c", "/{*rest}"):
         server.get(template)(lambda _req, template=template: template)
-    for path, template in (("/a/b", "/a/b"), ("/a/x", "/a/{one}"), ("/a/x/c", "/a/{one}/c"), ("/a/x/y", "/a/{*rest}")):
+    for path, template in (
+        ("/a/b", "/a/b"),
+        ("/a/x", "/a/{one}"),
+        ("/a/b/c", "/a/b/c"),
+        ("/a/b/x/y", "/a/b/{*rest}"),
+        ("/a/x/y", "/{*rest}"),
+        ("/%61/%62", "/a/b"),
+    ):
         assert json.loads(fetch(server.port, path)[1]) == template
-    assert json.loads(fetch(server.port, "/%61/%62")[1]) == "/a/b"
+
+
+def test_a_segment_and_a_rest_cannot_stand_in_the_same_place(server: sse_fast.Server) -> None:
+    server.get("/a/{one}")(lambda _req: 1)
+    with pytest.raises(sse_fast.RouteError, match="/a/{one}"):
+        server.get("/a/{*rest}")(lambda _req: 1)
 
 
 def test_a_guard_cannot_be_walked_around(server: sse_fast.Server) -> None:

@@ -80,5 +80,10 @@ def _send(call: Call, response: Response) -> None:
     except BaseException:
         with contextlib.suppress(BaseException):  # As above.
             LOG.exception("answering a request failed")
-        with contextlib.suppress(BaseException):  # It may have been answered already.
-            call.answer_response(500, list(_FAILED.headers), _FAILED.body)
+        answer_failed(call)
+
+
+def answer_failed(call: Call) -> None:
+    """Answers 500 where there is no other answer; dropping the call would do, but a log may keep it in a traceback."""
+    with contextlib.suppress(BaseException):  # It may have been answered already.
+        call.answer_response(500, list(_FAILED.headers), _FAILED.body)

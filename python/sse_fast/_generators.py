@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ class Feed:
         self._options = options
         self._stream: Stream | None = None
         self._answered = False
+        self._is_read = False  # Whether the reader has come; before that the stream's history is all that keeps events.
 
     @property
     def is_lost(self) -> bool:
@@ -81,6 +83,8 @@ class Feed:
         """Publishes; waits for the reader, or, unless `wait`, returns False where it would have to."""
         if self._stream is None:
             self._stream = self._engine.generated(self._request.path, self._call.key, self._options)
+        if self._answered and not self._await_reader(self._stream, wait=wait):
+            return False
         done = self._engine.feed(
             self._stream, step.data, event=step.event, id=step.id, retry=step.retry, last=step.last, wait=wait
         )
@@ -88,6 +92,18 @@ class Feed:
             self._answered = True
             self._call.answer_stream(self._stream, [], generated=True)
         return done
+
+    def _await_reader(self, stream: Stream, *, wait: bool) -> bool:
+        """Waits until the reader has come, or left before: a moment, for its response is on its way."""
+        pause = _FIRST_PAUSE
+        while not self._is_read:
+            self._is_read = stream.subscribers > 0 or self.is_lost
+            if not self._is_read:
+                if not wait:
+                    return False
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        return True
 
     def failed(self, error: BaseException) -> _Step | None:
         """How the stream ends after what the generator raised; None where that is the call's answer."""

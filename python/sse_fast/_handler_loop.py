@@ -17,6 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ._answers import answer_failed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
@@ -52,7 +54,9 @@ class HandlerLoop:
         self._serve = serve
         self._given = given
         self.loop = given if given is not None else asyncio.new_event_loop()
-        self._ending = False  # Set in the loop's thread once it is to stop.
+        self._stopping = False  # Set in the loop's thread once a loop of our own is to stop.
+        self._end_task: asyncio.Task[None] | None = None
+        self._ended = threading.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}  # By the numbers of their calls; changed in the loop's thread.
         self._generating: set[int] = set()  # The numbers of those that run generators, which stop with their readers.
         self._others: set[asyncio.Task[None]] = set()  # Our other tasks, which a loop knows only weakly.
@@ -80,16 +84,15 @@ class HandlerLoop:
         Tasks have until that time, by `time.monotonic`; then they are cancelled. Called in the loop's own thread it does
         not wait for that.
         """
-        with contextlib.suppress(RuntimeError):  # The caller has closed the loop: nothing of ours runs on it.
-            ending = asyncio.run_coroutine_threadsafe(self._end(until), self.loop)
-            if _runs_here(self.loop):
-                return
-            longest = max(0.0, until - time.monotonic()) + 2 * _CANCELLED
-            if self._thread is not None:
-                self._thread.join(longest)
-            elif self.loop.is_running():
-                with contextlib.suppress(Exception):  # It did not end in time, or its loop was stopped.
-                    ending.result(longest)
+        with contextlib.suppress(RuntimeError):  # It was closed: by an earlier call, or by the caller whose loop it is.
+            self.loop.call_soon_threadsafe(self._begin_end, until)
+        if _runs_here(self.loop):
+            return
+        longest = max(0.0, until - time.monotonic()) + 2 * _CANCELLED
+        if self._thread is not None:
+            self._thread.join(longest)
+        elif self.loop.is_running():
+            self._ended.wait(longest)
 
     @contextlib.contextmanager
     def generating(self, call: Call) -> Iterator[None]:
@@ -108,8 +111,10 @@ class HandlerLoop:
                     self.loop.call_soon_threadsafe(self._lose, taken)
                 else:
                     self.loop.call_soon_threadsafe(self._begin, taken)
-            except RuntimeError:  # The caller's loop was closed. A call that is dropped is answered 500.
-                _LOG.exception("a request for an asynchronous handler found its event loop closed")
+            except RuntimeError:  # The loop was closed, and with it every task whose client may have gone.
+                if not isinstance(taken, int):
+                    _LOG.exception("a request for an asynchronous handler found its event loop closed")
+                    answer_failed(taken)
             del taken  # Dropped before the wait.
 
     def _begin(self, call: Call) -> None:
@@ -122,6 +127,10 @@ class HandlerLoop:
         self._others.add(task)
         task.add_done_callback(self._others.discard)
 
+    def _begin_end(self, until: float) -> None:
+        if self._end_task is None:
+            self._end_task = self.loop.create_task(self._end(until))
+
     def _lose(self, number: int) -> None:
         """Nobody wants what this call brings: generators stop, other handlers finish what they began."""
         task = self._tasks.get(number)
@@ -131,7 +140,7 @@ class HandlerLoop:
     def _run(self) -> None:
         """The thread of a loop of our own."""
         asyncio.set_event_loop(self.loop)
-        while not self._ending:
+        while not self._stopping:
             try:
                 self.loop.run_forever()
             except BaseException:  # A task raised SystemExit or KeyboardInterrupt: here it would end only this thread.
@@ -158,8 +167,9 @@ class HandlerLoop:
                     task.cancel()
                 await asyncio.wait(waiting, timeout=_CANCELLED)
         finally:
+            self._ended.set()
             if self._given is None:
-                self._ending = True
+                self._stopping = True
                 self.loop.stop()
 
     def _unfinished(self) -> set[asyncio.Task[Any]]:

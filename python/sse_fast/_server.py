@@ -274,7 +274,7 @@ class Server:
         Args:
             path: the template, such as ``"/api/streams/{id}"``.
                 ``{name}`` is one segment: not empty, without ``/``. ``{*rest}``, at its end, is everything that follows,
-                at least one character. What means something in another framework (``{id:int}``, ``<id>``, ``*``,
+                at least one character; it cannot stand where another template has a ``{name}``. What means something in another framework (``{id:int}``, ``<id>``, ``*``,
                 ``:id``) is refused. Paths are compared decoded; exact ones win over templates, templates over
                 ``/streams/``.
             stream: the stream's name, such as ``"workflow/{id}"``; placeholders come from the path or the query string.
