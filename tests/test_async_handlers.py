@@ -17,7 +17,7 @@ import pytest
 
 import sse_fast
 from conftest import Serve
-from support.deadline import DEADLINE, until
+from support.deadline import DEADLINE, until, until_async
 from support.held import Held
 from support.reader import Reader, fetch
 
@@ -142,8 +142,7 @@ def test_tasks_have_what_is_left_of_the_drain(serve: Serve) -> None:
     @server.get("/begin")
     async def begin(_req: sse_fast.Request) -> None:
         async def work() -> None:
-            while not server.closed:
-                await asyncio.sleep(0.001)
+            await until_async(lambda: server.closed)
             await asyncio.sleep(0.05)
             done.append("work")
 

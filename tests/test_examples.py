@@ -33,7 +33,9 @@ def test_a_chat_stops_generating_when_its_client_hangs_up(leave) -> None:
         prompt = command[command.index("-d") + 1].encode()
         with Reader(int(found[1]), found[2], method="POST", body=prompt) as reader:
             events = reader.open().take(4)
-            assert [json.loads(event.data) for event in events] == [{"token": word} for word in "say it again say".split()]
+            assert [json.loads(event.data) for event in events] == [
+                {"token": word} for word in ["say", "it", "again", "say"]
+            ]
             assert not program.lines[1:]
             leave(reader)
             assert program.line() == "stopped generating"

@@ -27,7 +27,7 @@ def test_beyond_the_queue_the_answer_is_503_and_it_is_counted_and_logged_once(
         held = stack.enter_context(Held())
         server.post("/work")(held)
         readers = [stack.enter_context(Reader(server.port, "/work", method="POST"))]
-        until(lambda: held.begun.is_set())
+        until(held.begun.is_set)
         readers += [stack.enter_context(Reader(server.port, "/work", method="POST")) for _ in range(2)]
         until(lambda: server.stats()["requests"] == 3)
         stack.enter_context(caplog.at_level(logging.WARNING, "sse_fast"))
@@ -50,7 +50,7 @@ def test_an_event_source_is_told_to_come_back(serve: Serve) -> None:
         held = stack.enter_context(Held())
         server.get("/work")(held)
         stack.enter_context(Reader(server.port, "/work"))
-        until(lambda: held.begun.is_set())
+        until(held.begun.is_set)
         stack.enter_context(Reader(server.port, "/work"))
         until(lambda: server.stats()["requests"] == 2)
         seen = set()
@@ -73,9 +73,8 @@ def test_bodies_that_wait_are_bounded_in_bytes(serve: Serve) -> None:
         held = stack.enter_context(Held())
         server.post("/work")(held)
         stack.enter_context(Reader(server.port, "/work", method="POST"))
-        until(lambda: held.begun.is_set())
+        until(held.begun.is_set)
         readers = [stack.enter_context(Reader(server.port, "/work", method="POST", body=b"x" * size)) for _ in range(8)]
-
 
         def is_refused() -> int:  # What comes before the last body has arrived has room.
             stack.enter_context(Reader(server.port, "/work", method="POST"))
@@ -120,7 +119,7 @@ def test_a_call_that_is_dropped_makes_room(serve: Serve, early_head: bool) -> No
         held = stack.enter_context(Held())
         server.get("/work", early_head=early_head, heartbeat=0.01)(held)
         first = stack.enter_context(Reader(server.port, "/work"))
-        until(lambda: held.begun.is_set())
+        until(held.begun.is_set)
         second = stack.enter_context(Reader(server.port, "/work"))
         until(lambda: server.stats()["requests"] == 2)
         if early_head:

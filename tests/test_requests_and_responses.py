@@ -39,7 +39,7 @@ def test_cookies_are_read_as_rfc_6265_says(server: sse_fast.Server, sent: list[s
 
 def test_cookies_are_read_only_and_show_no_value(server: sse_fast.Server) -> None:
     seen: list[sse_fast.Request] = []
-    server.get("/cookies")(lambda req: seen.append(req))
+    server.get("/cookies")(seen.append)
     fetch(server.port, "/cookies", headers=[("Cookie", "session=secret")])
     cookies: Any = seen[0].cookies
     assert seen[0].cookies is cookies
@@ -145,7 +145,9 @@ def test_headers_that_come_after_an_early_head_are_left_out_and_logged(
 
 def test_an_error_may_have_a_client_s_own_form(serve: Serve) -> None:
     server = serve()
-    body = {"error": {"message": "no such key", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}}
+    body = {
+        "error": {"message": "no such key", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+    }
 
     @server.post("/v1/chat/completions")
     def complete(_req: sse_fast.Request) -> None:

@@ -2,8 +2,8 @@
 
 Owns: what each kind of value and of error becomes, and what the log says of it.
 Must not know: threads, event loops, how a handler is called.
-Invariants: an error inside a handler reaches the log, never the client; what a client sent makes no line of its own there.
-A call that cannot be answered as it should be is answered 500, and the caller goes on.
+Invariants: an error inside a handler reaches the log, never the client; what a client sent makes no line of its own
+there. A call that cannot be answered as it should be is answered 500, and the caller goes on.
 """
 
 from __future__ import annotations

@@ -391,8 +391,8 @@ class Call:
         """``(method, path, params, query, headers, body, client)``; None for an ``exists`` check."""
 
     def answer_stream(self, stream: Stream, headers: list[tuple[str, str]], *, generated: bool = False) -> None:
-        """Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be closed
-        once nobody reads it.
+        """Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be
+        closed once nobody reads it.
         """
 
     def answer_response(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -462,8 +462,8 @@ class Server:
         last: bool,
         wait: bool,
     ) -> bool:
-        """Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless `wait`,
-        returns False where it would have to.
+        """Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless
+        `wait`, returns False where it would have to.
         """
 
     def asset(self, path: str, content_type: str, body: bytes) -> None:
@@ -476,8 +476,8 @@ class Server:
     def next_call(self, lane: Literal["threads", "generators"]) -> Call | None: ...
     @overload
     def next_call(self, lane: Literal["loop"]) -> Call | int | None:
-        """Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the
-        engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+        """Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
+        the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
         """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:

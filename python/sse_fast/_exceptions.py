@@ -113,14 +113,16 @@ class HttpError(SseFastError, RuntimeError):
         body: sent as JSON in place of ``{"error", "detail"}``, for clients that know another form; None is not given.
 
     Raises:
-        ResponseError: the status is not one of an error. A header that cannot be sent, and a body that is not JSON-able,
-            are found when the response is made, and are then in the server's log.
+        ResponseError: the status is not one of an error. A header that cannot be sent, and a body that is not
+            JSON-able, are found when the response is made, and are then in the server's log.
         ArgumentTypeError: the status is not a whole number.
 
     >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
     Traceback (most recent call last):
     sse_fast.HttpError: 400 bad_field: gpu: must be one of A100, H100
-    >>> HttpError(401, body={"error": {"message": "no such key", "type": "invalid_request_error"}}).body["error"]["message"]
+    >>> HttpError(401, body={"error": {"message": "no such key", "type": "invalid_request_error"}}).body["error"][
+    ...     "message"
+    ... ]
     'no such key'
     """
 

@@ -3,9 +3,10 @@
 Owns: `Feed`, one generator's stream and the call that it answers; the pumps that take from generators; the threads of
 synchronous ones.
 Must not know: which handler a call is for (`_handlers`), whose event loop it is, sockets.
-Invariants: what a generator raises before its first event is its answer, as any handler's; after that it is the stream's
-last event. A generator is asked for the next item only when the one before was published, which waits for its reader. It
-is closed by the pump that takes from it, and not asked again once its reader has gone. Its stream always ends.
+Invariants: what a generator raises before its first event is its answer, as any handler's; after that it is the
+stream's last event. A generator is asked for the next item only when the one before was published, which waits for its
+reader. It is closed by the pump that takes from it, and not asked again once its reader has gone. Its stream always
+ends.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 _END = "end"  # The name of an event that ends its stream.
 _READER_LEFT = b'{"error":"reader_left","detail":"nobody read this stream any more, so what filled it was closed"}'
 _IN_TURN = 64  # Events after which an asynchronous generator lets others run, where nothing else makes it wait.
-# Seconds until a reader is looked at again whose socket was full, at first and at most: long for an event loop, and short
-# for a reader that takes a buffer of many events at a time.
+# Seconds until a reader is looked at again whose socket was full, at first and at most: long for an event loop, and
+# short for a reader that takes a buffer of many events at a time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
@@ -110,14 +111,13 @@ class Feed:
         if not self._answered:
             refuse(self._call, self._request, error)
             return None
-        body = INTERNAL_ERROR
-        try:
-            if not isinstance(error, HttpError):
-                raise error
-            body = error_body(error)
-        except BaseException as unexpected:  # A bug, or a body that is not JSON.
-            log_failure(self._request, unexpected)
-        return _Step(body, "error", last=True)
+        if isinstance(error, HttpError):
+            try:
+                return _Step(error_body(error), "error", last=True)
+            except BaseException as unsendable:  # It has a body of its own that is not JSON.
+                error = unsendable
+        log_failure(self._request, error)
+        return _Step(INTERNAL_ERROR, "error", last=True)
 
     def abandoned(self) -> _Step | None:
         """How the stream ends that nobody reads: who comes back later gets what there was, and that it is not whole."""
@@ -150,7 +150,7 @@ def pump(feed: Feed, generator: Generator[object, Any, Any]) -> None:
 
 
 def _take_all(feed: Feed, generator: Generator[object, Any, Any]) -> _Step | None:
-    """Takes until there is a reason to stop, and returns how the stream ends then; the generator's end is an exception."""
+    """Takes until there is a reason to stop, and returns how the stream ends; a generator's end is an exception."""
     item = next(generator)
     while not feed.is_lost:
         try:
@@ -168,7 +168,7 @@ def _take_all(feed: Feed, generator: Generator[object, Any, Any]) -> _Step | Non
     return feed.abandoned()
 
 
-async def pump_async(feed: Feed, generator: AsyncGenerator[object, None]) -> None:
+async def pump_async(feed: Feed, generator: AsyncGenerator[object, Any]) -> None:
     """Publishes what an asynchronous generator yields; cancelling the task cancels what the generator awaits."""
     import asyncio  # noqa: PLC0415 - only programs that use it pay for it
 
@@ -192,7 +192,7 @@ async def pump_async(feed: Feed, generator: AsyncGenerator[object, None]) -> Non
             await _feed_async(feed, ending)
 
 
-async def _take_all_async(feed: Feed, generator: AsyncGenerator[object, None]) -> _Step | None:
+async def _take_all_async(feed: Feed, generator: AsyncGenerator[object, Any]) -> _Step | None:
     """As `_take_all`."""
     import asyncio  # noqa: PLC0415 - as above
 

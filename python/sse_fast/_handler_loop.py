@@ -81,8 +81,8 @@ class HandlerLoop:
     def finish(self, until: float) -> None:
         """Ends the loop, or our part of the caller's; called once the engine has stopped.
 
-        Tasks have until that time, by `time.monotonic`; then they are cancelled. Called in the loop's own thread it does
-        not wait for that.
+        Tasks have until that time, by `time.monotonic`; then they are cancelled. Called in the loop's own thread it
+        does not wait for that.
         """
         with contextlib.suppress(RuntimeError):  # It was closed: by an earlier call, or by the caller whose loop it is.
             self.loop.call_soon_threadsafe(self._begin_end, until)
@@ -143,7 +143,7 @@ class HandlerLoop:
         while not self._stopping:
             try:
                 self.loop.run_forever()
-            except BaseException:  # A task raised SystemExit or KeyboardInterrupt: here it would end only this thread.
+            except BaseException:  # noqa: PERF203 - happens once in a while; a task raised SystemExit or KeyboardInterrupt: here it would end only this thread.
                 _LOG.exception("a task on the event loop of the handlers ended it; it goes on")
         with contextlib.suppress(BaseException):  # What an asynchronous generator does at its end is its own matter.
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
@@ -159,7 +159,7 @@ class HandlerLoop:
             if waiting:
                 names = ", ".join(sorted(_shown(task) for task in waiting)[:5])
                 _LOG.warning(
-                    "%d tasks of asynchronous handlers were not done when the server's drain was over, and are cancelled: %s",
+                    "%d tasks of asynchronous handlers were not done when the drain was over, and are cancelled: %s",
                     len(waiting),
                     names,
                 )
@@ -175,7 +175,7 @@ class HandlerLoop:
     def _unfinished(self) -> set[asyncio.Task[Any]]:
         """The tasks to wait for: every one on a loop of our own, else those of our calls."""
         if self._given is None:
-            ours: set[asyncio.Task[Any]] = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}  # type: ignore[arg-type]
+            ours: set[asyncio.Task[Any]] = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
             return ours
         return {task for task in (*self._tasks.values(), *self._others) if not task.done()}
 

@@ -189,10 +189,12 @@ class Callbacks:
             return
         answer(call, request, outcome)
 
-    async def _generate_async(self, call: Call, request: Request, generator: AsyncGenerator[object, None]) -> None:
+    async def _generate_async(self, call: Call, request: Request, generator: AsyncGenerator[object, Any]) -> None:
         await pump_async(Feed(self._engine, call, request, self._options[call.key]), generator)
 
-    def _run_generator(self, call: Call, request: Request | None, generator: Generator[object, Any, Any] | None) -> None:
+    def _run_generator(
+        self, call: Call, request: Request | None, generator: Generator[object, Any, Any] | None
+    ) -> None:
         """Runs a generator on its thread; without one, the call's handler makes it."""
         request = request or request_of(call)
         if generator is None:

@@ -63,8 +63,8 @@ class Headers(Mapping[str, str]):
 class Cookies(Mapping[str, str]):
     """A request's cookies, read as RFC 6265 says; read-only.
 
-    The first of several with one name counts: browsers send the one of the longest path first. Quotes around a value are
-    taken off, and nothing else is decoded; what has no ``=`` is left out.
+    The first of several with one name counts: browsers send the one of the longest path first. Quotes around a value
+    are taken off, and nothing else is decoded; what has no ``=`` is left out.
     """
 
     def __init__(self, header: str) -> None:
@@ -136,7 +136,9 @@ class Request:
     def cookies(self) -> Mapping[str, str]:
         """The cookies by name; parsed when they are first asked for.
 
-        >>> Request("GET", "/", [], [], [("cookie", 'session="a b"; session=old; theme=dark')], b"", None).cookies["session"]
+        >>> Request("GET", "/", [], [], [("cookie", 'session="a b"; session=old; theme=dark')], b"", None).cookies[
+        ...     "session"
+        ... ]
         'a b'
         """
         if self._cookies is None:
@@ -205,6 +207,7 @@ class Response:
         self.status = checked_status("a Response", status, 200)
         given = [_checked_header(name, value) for name, value in header_pairs(headers)]
         self.stream = body if isinstance(body, Stream) else None
+        self.headers: tuple[tuple[str, str], ...]
         if self.stream is not None:
             self.body = b""
             self.headers = _stream_headers(given, self.status, content_type)
@@ -215,7 +218,7 @@ class Response:
             given.append(_checked_header("content-type", content_type))
         if all(name != "content-type" for name, _ in given):
             given.insert(0, ("content-type", by_type))
-        self.headers: tuple[tuple[str, str], ...] = tuple(given)
+        self.headers = tuple(given)
 
 
 def header_pairs(headers: object) -> list[tuple[str, str]]:
@@ -235,9 +238,7 @@ def header_pairs(headers: object) -> list[tuple[str, str]]:
     return pairs
 
 
-def _stream_headers(
-    given: list[tuple[str, str]], status: int, content_type: str | None
-) -> tuple[tuple[str, str], ...]:
+def _stream_headers(given: list[tuple[str, str]], status: int, content_type: str | None) -> tuple[tuple[str, str], ...]:
     """The headers that a stream is answered with, besides its own."""
     if status != 200:  # noqa: PLR2004 - what a stream is
         raise ResponseError(f"the status of a stream is 200, not {status}")

@@ -273,18 +273,18 @@ class Server:
 
         Args:
             path: the template, such as ``"/api/streams/{id}"``.
-                ``{name}`` is one segment: not empty, without ``/``. ``{*rest}``, at its end, is everything that follows,
-                at least one character; it cannot stand where another template has a ``{name}``. What means something in another framework (``{id:int}``, ``<id>``, ``*``,
-                ``:id``) is refused. Paths are compared decoded; exact ones win over templates, templates over
-                ``/streams/``.
+                ``{name}`` is one segment: not empty, without ``/``. ``{*rest}``, at its end, is everything that
+                follows, at least one character; it cannot stand where another template has a ``{name}``. What means
+                something in another framework (``{id:int}``, ``<id>``, ``*``, ``:id``) is refused. Paths are compared
+                decoded; exact ones win over templates, templates over ``/streams/``.
             stream: the stream's name, such as ``"workflow/{id}"``; placeholders come from the path or the query string.
                 A value from the query is one segment, too, unless the name says ``{*rest}``; else the answer is 404.
             wait: seconds that a request for a stream that does not exist is held before it gets 404.
             exists: called with the stream's name, at most once per `retry_delay` however many requests wait for it;
                 once it returns something true the stream is made. It may be ``async def``.
             retry_delay: seconds between two calls of `exists`.
-            create: makes the stream at the first request, so that there is nothing to wait for: not together with `wait`
-                or `exists`.
+            create: makes the stream at the first request, so that there is nothing to wait for: not together with
+                `wait` or `exists`.
             **options: the options of streams the route makes.
 
         Raises:
@@ -327,8 +327,9 @@ class Server:
     ) -> Callable[[Function], Function]:
         """Decorates a function that answers ``POST path``.
 
-        It is called with a `Request` and returns a `Stream` (the response then is that stream), a `Response`, None (204)
-        or anything JSON-able. `HttpError` becomes that response; any other exception is logged and becomes a 500.
+        It is called with a `Request` and returns a `Stream` (the response then is that stream), a `Response`, None
+        (204) or anything JSON-able. `HttpError` becomes that response; any other exception is logged and becomes a
+        500.
 
         A function runs on one of ``handler_threads`` threads. An ``async def`` function runs on the server's one event
         loop, which lives as long as the server: tasks, locks and clients that one request made serve the next. It must
@@ -337,16 +338,17 @@ class Server:
         A generator, synchronous or asynchronous, yields events: an `Event`, a ``(data, event)`` tuple, or any data that
         `Stream.publish` takes. The response is a stream of its own, without a name, with one reader. The generator is
         closed as soon as that reader has gone: a synchronous one, which runs on a thread of its own
-        (``generator_threads``), at its next ``yield``; of an asynchronous one the pending step is cancelled. One that is
-        faster than its reader waits for it, and nothing is skipped. Its end is an ``end`` event with ``null``, unless an
-        event named ``end`` was the last that it yielded; what it raises is its answer before the first event, and an
-        ``error`` event after that. A browser that comes back within ``linger`` gets what it lacks, or 204, and nothing
-        is generated again. The stream's id is all that it takes, and cannot be guessed. Where the reader had left
-        before the end, the last event is an ``error``. Up to 1,024 such streams, with 64 MiB, are kept.
+        (``generator_threads``), at its next ``yield``; of an asynchronous one the pending step is cancelled. One that
+        is faster than its reader waits for it, and nothing is skipped. Its end is an ``end`` event with ``null``,
+        unless an event named ``end`` was the last that it yielded; what it raises is its answer before the first event,
+        and an ``error`` event after that. A browser that comes back within ``linger`` gets what it lacks, or 204, and
+        nothing is generated again. The stream's id is all that it takes, and cannot be guessed. Where the reader had
+        left before the end, the last event is an ``error``. Up to 1,024 such streams, with 64 MiB, are kept.
 
-        Under load: while every thread is busy requests wait, and streams do not. ``handler_queue`` may wait, with 64 MiB
-        of bodies; beyond that the answer is 503 with ``Retry-After``, and for a GET that names ``text/event-stream`` an
-        empty stream that tells a browser to come back. A request whose client has gone before it began is dropped.
+        Under load: while every thread is busy requests wait, and streams do not. ``handler_queue`` may wait, with
+        64 MiB of bodies; beyond that the answer is 503 with ``Retry-After``, and for a GET that names
+        ``text/event-stream`` an empty stream that tells a browser to come back. A request whose client has gone before
+        it began is dropped.
 
         At shutdown requests in flight have the ``drain`` of `Server.close`; what asynchronous handlers left running has
         what remains of it, and is cancelled then, which is logged.

@@ -122,8 +122,8 @@ impl PyCall {
         ))
     }
 
-    /// Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be closed
-    /// once nobody reads it.
+    /// Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be
+    /// closed once nobody reads it.
     #[pyo3(signature = (stream, headers, *, generated=false))]
     fn answer_stream(
         &self,

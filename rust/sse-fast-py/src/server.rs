@@ -196,8 +196,8 @@ impl PyServer {
         Ok(PyStream::new(py.detached(|| server.generated(path, key, &patch))?.map_err(stream_error)?))
     }
 
-    /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless `wait`,
-    /// returns False where it would have to.
+    /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless
+    /// `wait`, returns False where it would have to.
     #[pyo3(signature = (stream, data, *, event, id, retry, last, wait))]
     #[expect(clippy::too_many_arguments, reason = "the fields of an event, by name")]
     fn feed(
@@ -234,8 +234,8 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine
-    /// has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+    /// Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
+    /// the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
     fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
         let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
         py.detached(|| {
