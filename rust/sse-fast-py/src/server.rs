@@ -35,6 +35,7 @@ type Record = (u8, &'static str, String);
 
 /// What a thread that waits for calls is given.
 #[derive(IntoPyObject)]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Taken {
     Call(PyCall),
     Lost(u64),
@@ -192,8 +193,8 @@ impl PyServer {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyStream> {
         let server = &self.engine.get()?.server;
-        let patch = options::patch(options)?;
-        Ok(PyStream::new(py.detached(|| server.generated(path, key, &patch))?.map_err(stream_error)?))
+        let options = options::patch(options)?;
+        Ok(PyStream::new(py.detached(|| server.generated(path, key, &options))?.map_err(stream_error)?))
     }
 
     /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless

@@ -222,6 +222,7 @@ pub enum Call {
 
 /// What waiting for a call brought.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is received")]
 pub enum Received {
     /// A call.
     Call(Call),

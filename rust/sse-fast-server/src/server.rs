@@ -138,8 +138,8 @@ impl Server {
     /// request's.
     ///
     /// [`Reply::generated`]: crate::calls::Reply::generated
-    pub fn generated(&self, path: &str, key: u64, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        self.directory().generated(path, key, patch)
+    pub fn generated(&self, path: &str, key: u64, options: &StreamPatch) -> Result<Stream, StreamError> {
+        self.directory().generated(path, key, options)
     }
 
     /// The id that the last event of such a stream has: who comes back to the handler with it is told that there is

@@ -48,15 +48,14 @@ pub(crate) fn render<'a>(
             Piece::Rest(wanted) => (wanted, true),
         };
         // What the path gives is what its own template says.
-        let value = match find(params, wanted) {
-            Some(value) => value,
-            None => {
-                let value = find(query, wanted).ok_or(Unfilled::Missing(wanted))?;
-                if value.is_empty() || (!rest && value.contains('/')) {
-                    return Err(Unfilled::NoSegment(wanted));
-                }
-                value
+        let value = if let Some(value) = find(params, wanted) {
+            value
+        } else {
+            let value = find(query, wanted).ok_or(Unfilled::Missing(wanted))?;
+            if value.is_empty() || (!rest && value.contains('/')) {
+                return Err(Unfilled::NoSegment(wanted));
             }
+            value
         };
         name.push_str(&value);
     }
