@@ -3,6 +3,7 @@
 Guards that what they yield is a stream of its own, that they are closed as soon as its reader has gone, that one that
 is faster than its reader waits and nothing is lost, how their streams end, and what becomes of a reader that comes
 back. Each test runs for both kinds where both can do it.
+Long, because the two kinds are to behave alike in everything.
 """
 
 from __future__ import annotations

@@ -372,7 +372,7 @@ class Call:
 
     @property
     def lost(self) -> bool:
-        """Whether nobody wants the answer any more, nor reads the stream that a generator was to fill."""
+        """Whether the answer is no longer wanted, nor the stream read that a generator was to fill."""
 
     def request(
         self,
@@ -477,7 +477,7 @@ class Server:
     @overload
     def next_call(self, lane: Literal["loop"]) -> Call | int | None:
         """Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
-        the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+        the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
         """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:

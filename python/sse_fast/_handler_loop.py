@@ -132,7 +132,7 @@ class HandlerLoop:
             self._end_task = self.loop.create_task(self._end(until))
 
     def _lose(self, number: int) -> None:
-        """Nobody wants what this call brings: generators stop, other handlers finish what they began."""
+        """What this call brings is no longer wanted: generators stop, other handlers finish what they began."""
         task = self._tasks.get(number)
         if task is not None and number in self._generating:
             task.cancel()

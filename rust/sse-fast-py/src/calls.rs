@@ -101,7 +101,7 @@ impl PyCall {
         }
     }
 
-    /// Whether nobody wants the answer any more, nor reads the stream that a generator was to fill.
+    /// Whether the answer is no longer wanted, nor the stream read that a generator was to fill.
     #[getter]
     fn lost(&self) -> bool {
         matches!(&self.question, Question::Handler { watched, .. } if watched.is_lost())

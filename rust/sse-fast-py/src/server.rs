@@ -236,7 +236,7 @@ impl PyServer {
     }
 
     /// Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
-    /// the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer nobody wants any more.
+    /// the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
     fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
         let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
         py.detached(|| {

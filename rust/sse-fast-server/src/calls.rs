@@ -6,8 +6,8 @@
 //! Invariants: calls of a lane are taken in the order they came. A call is in a queue only as long as somebody
 //! wants its answer: dropping its [`Pending`] or [`QueuedCall`] takes it out, with its body, wherever
 //! it stands. A call that is dropped unanswered is an answer, too: the request gets a 500. No more handlers' calls wait
-//! than [`Limits`] allow, and no more bytes of bodies with them. Who took a call can tell that nobody wants its answer any
-//! more, nor the stream that a generator fills; an event loop is told ([`Received::Lost`]).
+//! than [`Limits`] allow, and no more bytes of bodies with them. Who took a call can tell that its answer is no
+//! longer wanted, nor the stream read that a generator fills; an event loop is told ([`Received::Lost`]).
 //! Changes together with `handler_call` and `route_stream`, which put calls in.
 
 mod queue;
@@ -167,7 +167,7 @@ impl Drop for Reply {
 pub struct Watched(Arc<Wanted>);
 
 impl Watched {
-    /// Whether nobody wants the answer, or reads the generator's stream, any more.
+    /// Whether the answer is no longer wanted, or the generator's stream no longer read.
     pub fn is_lost(&self) -> bool {
         self.0.lost.load(Ordering::Relaxed)
     }
@@ -226,8 +226,8 @@ pub enum Call {
 pub enum Received {
     /// A call.
     Call(Call),
-    /// Nobody wants the answer of the call with this number, which was taken, nor reads its generator's stream. Only of the
-    /// lane [`Lane::Loop`]; a number may be of a call that has ended.
+    /// The answer of the call with this number, which was taken, is no longer wanted, or its generator's stream no longer
+    /// read. Only of the lane [`Lane::Loop`]; a number may be of a call that has ended.
     Lost(u64),
     /// Nothing within the time given.
     Timeout,
