@@ -621,4 +621,5 @@ def test_closing_the_server_closes_its_generators(serve: Serve, kind: str) -> No
         server.close(drain=DEADLINE)
         assert watched.closed.wait(DEADLINE)
         reader.read_eof()
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("sse_fast")])
+    ours = {"sse_fast generator", "sse_fast handler loop", "sse_fast async calls"}
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name in ours])

@@ -8,7 +8,7 @@ Long, because it carries the documentation of every native class.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias, final, overload
+from typing import Any, Final, Literal, TypeAlias, final
 
 from ._run import RunSpec
 from ._stream import Event, Events
@@ -472,10 +472,7 @@ class Server:
     def run(self, stream: Stream, spec: RunSpec) -> Run:
         """Starts a child process whose events go to that stream."""
 
-    @overload
-    def next_call(self, lane: Literal["threads", "generators"]) -> Call | None: ...
-    @overload
-    def next_call(self, lane: Literal["loop"]) -> Call | int | None:
+    def next_call(self, lane: str) -> Call | int | None:
         """Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
         the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
         """

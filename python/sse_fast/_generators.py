@@ -273,6 +273,8 @@ class GeneratorThreads:
     def _serve(self) -> None:
         """One thread: waits, runs what comes while another waits, and ends where another still does."""
         while (call := self._engine.next_call("generators")) is not None:
+            if isinstance(call, int):  # The loop's lane alone has numbers.
+                continue
             with self._counting:
                 self._waiting -= 1
                 if self._waiting == 0:

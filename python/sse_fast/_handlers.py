@@ -14,6 +14,7 @@ import contextlib
 import functools
 import inspect
 import itertools
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -64,6 +65,7 @@ class Callbacks:
         self._engine = engine
         self._threads = threads
         self._given_loop = loop
+        self._process = os.getpid()
         self._keys = itertools.count(1)
         self._callables: dict[int, Callable[[Any], Any]] = {}
         self._options: dict[int, dict[str, Any]] = {}  # Of the streams that generators fill.
@@ -94,7 +96,12 @@ class Callbacks:
             self._handler_loop()
 
     def finish(self, until: float) -> None:
-        """Waits for what still runs, until that time by `time.monotonic`; called once the engine has stopped."""
+        """Waits for what still runs, until that time by `time.monotonic`; called once the engine has stopped.
+
+        A child after a fork does nothing: the event loop is the parent's.
+        """
+        if os.getpid() != self._process:
+            return
         with self._starting:
             self._finished = True
         if self._loop is not None:
@@ -122,6 +129,8 @@ class Callbacks:
     def _serve(self) -> None:
         """One thread for functions: waits, answers, until the engine stops."""
         while (call := self._engine.next_call("threads")) is not None:
+            if isinstance(call, int):  # The loop's lane alone has numbers.
+                continue
             try:
                 if call.stream is None:
                     self._call_handler(call)
