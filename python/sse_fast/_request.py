@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from . import _threads
 from ._core import Stream, json_dumps
 from ._exceptions import ArgumentTypeError, HttpError, ResponseError, checked_status
 
@@ -235,7 +236,7 @@ class Callbacks:
             if not self._started:
                 for number in range(self._threads):
                     name = f"sse_fast handler {number + 1}"
-                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+                    _threads.start(self._serve, name)
                 self._started = True
 
     def _serve(self) -> None:

@@ -38,6 +38,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
+        presence_lost,
         closed,
     } = stats;
     let closed = closed.into_py_dict(py)?;
@@ -61,6 +62,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
+        presence_lost,
         closed,
     );
     Ok(dict)

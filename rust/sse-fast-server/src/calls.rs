@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::stream::Stream;
+use crate::stream::{HandedOut, Stream};
 
 /// A request as a handler sees it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct RequestParts {
 /// What a handler answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Stream(Stream),
+    Stream(HandedOut),
     Response { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
 }
 
@@ -55,7 +55,7 @@ impl Reply {
     /// The response is this stream.
     pub fn stream(self, stream: &Stream) {
         // The connection may be gone; then the answer is dropped.
-        let _ = self.0.send(Answer::Stream(stream.clone()));
+        let _ = self.0.send(Answer::Stream(stream.hand_out()));
     }
 
     /// The response is this.

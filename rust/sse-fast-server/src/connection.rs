@@ -236,12 +236,13 @@ async fn follow_up(
         answer = &mut answer => answer,
         _ = emptied => return,
     };
-    if let Ok(Answer::Stream(stream)) = &answer
-        && context.owns(stream)
-    {
-        let order = Order::Move { from: waiting, to: stream.clone(), last_event_id };
-        return context.directory.shards()[shard].order(order);
-    }
+    let answer = match answer {
+        Ok(Answer::Stream(to)) if context.owns(&to) => {
+            let order = Order::Move { from: waiting, to, last_event_id };
+            return context.directory.shards()[shard].order(order);
+        }
+        other => other,
+    };
     // Publishing may wait for shards, and this thread accepts.
     let told = tokio::task::spawn_blocking(move || match answer {
         Ok(Answer::Response { status, body, .. }) => {

@@ -49,7 +49,7 @@ impl Context {
         // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
         // the shard has opened its reader: it gets everything.
         let options = || StreamPatch { start: Some(Start::All), ..handler.options.clone() };
-        let waiting = early.then(|| self.directory.unnamed(&request.path, &options())).transpose();
+        let waiting = early.then(|| self.directory.stand_in(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
             Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
@@ -97,7 +97,12 @@ impl Context {
 
     async fn answered(&self, request: &ParsedRequest, answer: Option<Answer>) -> Result<Action, Refusal> {
         match answer {
-            Some(Answer::Stream(stream)) if self.owns(&stream) => self.read(request, &stream).await,
+            Some(Answer::Stream(stream)) if self.owns(&stream) => {
+                let action = self.read(request, &stream).await;
+                // A client that leaves before this has left before it read.
+                stream.answered();
+                action
+            }
             Some(Answer::Response { status, headers, body }) => {
                 let response = response::of_handler(status, headers, body).map_err(|why| {
                     let (method, path) = (&request.method, &request.path);
