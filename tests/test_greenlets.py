@@ -1,7 +1,7 @@
 """Programs of gevent and eventlet, which make Python's threads greenlets.
 
-Guards that `serve` works in them: the engine's Python threads are real ones, whatever was patched, and a greenlet that
-waits inside the engine leaves the hub to the others. Each program is a process of its own, for patching cannot be undone.
+Guards that `serve` works in them, whatever was patched, and that a greenlet which waits inside the engine leaves the
+hub to the others. Each program is a process of its own, for patching cannot be undone.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def test_a_run_may_have_one(server: sse_fast.Server) -> None:
     run = server.run([sys.executable, "-c", "print('SSE_EVENT:data: 1')"], stream=stream, history=10)
     assert run.stream is stream
     assert run.wait(DEADLINE) == 0
-    assert [event.data for event in stream.events(start="all", timeout=DEADLINE)][0] == "1"
+    assert next(stream.events(start="all", timeout=DEADLINE)).data == "1"
     assert server.streams() == []
 
 

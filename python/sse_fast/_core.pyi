@@ -424,9 +424,7 @@ class Stream:
             SettingError: `timeout` or `after` is not allowed.
         """
 
-    def await_empty(
-        self, timeout: float | None = None, *, after: float | None = None
-    ) -> Coroutine[Any, Any, None]:
+    def await_empty(self, timeout: float | None = None, *, after: float | None = None) -> Coroutine[Any, Any, None]:
         """The same for coroutines: it leaves the event loop to others, and costs no thread.
 
         >>> import asyncio, sse_fast
@@ -499,6 +497,9 @@ class Stream:
         somebody reads it or is on the way, or nobody has asked for it.
         """
 
+    def _watch_empty(self, wakeups: Wakeups, number: int) -> Watch:
+        """Watches it: `number` is among the wake-ups once nobody reads the stream any more."""
+
     def _configure(self, options: dict[str, Any]) -> None:
         """Sets options on it, whatever leads to it."""
 
@@ -553,9 +554,6 @@ class Wakeups:
 
     def watch(self, reader: Reader, number: int) -> Watch:
         """Watches the stream of a reader: `number` is among those that `take` gives after each piece of news."""
-
-    def watch_empty(self, stream: Stream, number: int) -> Watch:
-        """Likewise: `number` is among them once nobody reads the stream any more."""
 
 @final
 class Watch:

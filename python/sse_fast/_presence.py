@@ -1,7 +1,7 @@
 """Who reads: the callbacks of a server, and waiting until nobody reads a stream any more.
 
-Owns: the callbacks by their keys, and the one thread that calls them, which starts with the first. Must not know: when a
-stream is empty, who is here; the engine says so, in order (`presence.rs`).
+Owns: the callbacks by their keys, and the one thread that calls them, which starts with the first. Must not know: when
+a stream is empty, who is here; the engine says so, in order (`presence.rs`).
 Invariants: a callback's exception is logged and stops nothing; what the engine forgets is forgotten here. Nothing here
 holds the engine, so that a closed server leaves nothing.
 """
@@ -120,7 +120,7 @@ def wait_empty(stream: Stream, timeout: float | None, after: float | None) -> No
         raise _closed(stream) if outcome == "closed" else _not_empty(stream, limit)
 
 
-async def await_empty(stream: Stream, timeout: float | None, after: float | None) -> None:  # noqa: ASYNC109 - as the other
+async def await_empty(stream: Stream, timeout: float | None, after: float | None) -> None:
     """See `Stream.await_empty`, which calls this."""
     from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
 

@@ -1,7 +1,7 @@
 """Publishing from coroutines: `apublish`, `apublish_many`, `asnapshot`, `aend`.
 
-Owns: waiting between two steps of a publish, and letting others run. Must not know: when an event may be appended, which
-the engine decides (`stream/task.rs`); event loops (`_wakeups`).
+Owns: waiting between two steps of a publish, and letting others run. Must not know: when an event may be appended,
+which the engine decides (`stream/task.rs`); event loops (`_wakeups`).
 Invariants: nothing here holds up the loop, and no event is published once its coroutine was cancelled. A task pays for
 waiting as a thread does: from an account of its own.
 """

@@ -127,7 +127,7 @@ class Server:
 
         Args:
             name: any text a URL path can carry; it may hold slashes. None makes a nameless stream, which only a handler
-                can hand out: no URL leads to it, it is in no list, and it is gone once nobody holds it and nobody reads.
+                can hand out: no URL leads to it, it is in no list, and it is gone once nobody holds or reads it.
             **options: the options to set on it, whether it is new or not; what is not given stays as it is.
 
         Raises:
@@ -340,8 +340,8 @@ class Server:
         `reader` is who it is: None for everybody, until readers have names. Joins and leaves of each stream are told in
         their order, also of nameless ones, one after another on a thread of the server's own, never on the engine's. A
         callback that is slow delays the others and no reader; up to 65,536 joins and leaves wait for it, what comes
-        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_lost``. An exception is logged. Who is
-        here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
+        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An exception is logged. Who
+        is here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
 
         Args:
             callback: what is called; it is kept as long as the server.

@@ -1,10 +1,10 @@
 """Threads that wait inside the engine, also in programs of gevent and eventlet, which make threads greenlets.
 
 Owns: starting them, and locks between them. Must not know: what they do.
-With gevent such a thread is a real one, of the operating system: a greenlet that waited inside the engine would stop its
-hub, and with it the program, and gevent's locks work between threads. Eventlet's do not (a thread that waits for one that a
-greenlet holds, such as `logging`'s, would wait for good): there it is a greenlet, which looks into the engine now and
-then (`hub.rs`). Invariants: it delays nothing at exit; joining one leaves the hub to others.
+With gevent such a thread is a real one, of the operating system: a greenlet that waited inside the engine would stop
+its hub, and with it the program, and gevent's locks work between threads. Eventlet's do not (a thread that waits for
+one that a greenlet holds, such as `logging`'s, would wait for good): there it is a greenlet, which looks into the
+engine now and then (`hub.rs`). Invariants: it delays nothing at exit; joining one leaves the hub to others.
 """
 
 from __future__ import annotations

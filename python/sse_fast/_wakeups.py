@@ -76,7 +76,7 @@ class LoopWakeups:
     def discard(self, signal: Signal) -> None:
         """Nobody waits for it any more."""
 
-    async def wait(self, signal: Signal, timeout: float | None) -> None:  # noqa: ASYNC109 - it is what is waited for
+    async def wait(self, signal: Signal, timeout: float | None) -> None:
         """Waits until it is settled or `timeout` seconds have passed."""
         raise NotImplementedError
 
@@ -108,7 +108,8 @@ class LoopWakeups:
     def emptiness(self, stream: Stream) -> Iterator[Signal]:
         """The same for the last subscriber's leaving."""
         number = stream._number + _EMPTY  # noqa: SLF001 - part of this package
-        with self._watching(number, lambda: self.engine.watch_empty(stream, number)) as signal:
+        watch = lambda: stream._watch_empty(self.engine, number)  # noqa: E731, SLF001 - part of this package
+        with self._watching(number, watch) as signal:
             yield signal
 
     @contextlib.contextmanager
@@ -168,8 +169,8 @@ def current() -> LoopWakeups:
     found = _running()
     if found is None:
         raise RuntimeError(
-            "no event loop runs here that sse_fast knows: coroutines read and publish under asyncio (also uvloop's, and "
-            "anyio on either) and under trio; use the methods without await in a thread"
+            "no event loop runs here that sse_fast knows: coroutines read and publish under asyncio, uvloop, and anyio "
+            "on either, and under trio; in a thread use the methods without await"
         )
     loop, make = found
     known = _loops.get(loop)

@@ -36,7 +36,7 @@ class AsyncioWakeups(LoopWakeups):
         """Cancels it: whatever comes for it later finds it done."""
         signal.cancel()
 
-    async def wait(self, signal: asyncio.Future[None], timeout: float | None) -> None:  # noqa: ASYNC109 - see the base
+    async def wait(self, signal: asyncio.Future[None], timeout: float | None) -> None:
         """Waits for it; the future outlives a cancellation, for others may know it."""
         await asyncio.wait([signal], timeout=timeout)
 

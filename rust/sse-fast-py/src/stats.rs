@@ -38,7 +38,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
-        presence_lost,
+        presence_missed,
         closed,
     } = stats;
     let closed = closed.into_py_dict(py)?;
@@ -62,7 +62,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
-        presence_lost,
+        presence_missed,
         closed,
     );
     Ok(dict)

@@ -28,6 +28,7 @@ use crate::options;
 use crate::publishing::{Part, PyPublishing};
 use crate::reader::PyReader;
 use crate::stats;
+use crate::wakeups::{PyWakeups, PyWatch};
 
 static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static APUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -699,6 +700,13 @@ impl PyStream {
         let stream = self.engine.get()?;
         let left = py.detached(|| stream.empty_in(after_seconds(after)))?;
         Ok(left.map(|left| left.as_secs_f64()))
+    }
+
+    /// Watches it: `number` is among the wake-ups once nobody reads the stream any more.
+    #[pyo3(name = "_watch_empty")]
+    fn watch_empty(&self, py: Python<'_>, wakeups: &PyWakeups, number: u64) -> PyResult<PyWatch> {
+        let (stream, wakeups) = (self.engine.get()?, wakeups.engine()?);
+        Ok(PyWatch::new(py.detached(|| stream.watch_empty(wakeups, number))?))
     }
 
     /// Sets options on it, whatever leads to it.

@@ -15,7 +15,6 @@ use crate::errors::io_error;
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::reader::PyReader;
-use crate::stream::PyStream;
 
 /// One event loop's wake-ups: a descriptor that becomes readable when streams that are watched have news.
 #[pyclass(frozen, module = "sse_fast._core", name = "Wakeups")]
@@ -58,15 +57,13 @@ impl PyWakeups {
         let wakeups = self.engine.get()?;
         let stream = reader.stream()?;
         let watch = py.detached(|| stream.watch(wakeups, number))?;
-        Ok(PyWatch { engine: Guarded::new(Mutex::new(Some(watch))) })
+        Ok(PyWatch::new(watch))
     }
+}
 
-    /// Likewise: `number` is among them once nobody reads the stream any more.
-    fn watch_empty(&self, py: Python<'_>, stream: &PyStream, number: u64) -> PyResult<PyWatch> {
-        let wakeups = self.engine.get()?;
-        let stream = stream.engine()?;
-        let watch = py.detached(|| stream.watch_empty(wakeups, number))?;
-        Ok(PyWatch { engine: Guarded::new(Mutex::new(Some(watch))) })
+impl PyWatch {
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self { engine: Guarded::new(Mutex::new(Some(watch))) }
     }
 }
 

@@ -185,7 +185,7 @@ impl Directory {
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
-            presence_lost: self.presence.lost(),
+            presence_missed: self.presence.lost(),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()

@@ -110,7 +110,7 @@ pub struct Stats {
     /// `publish_wait` limits.
     pub publish_socket_wait_us: u64,
     /// Joins and leaves that callbacks were not told of so far, because too many waited.
-    pub presence_lost: u64,
+    pub presence_missed: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }

@@ -19,14 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sse_fast_core::budget::{Micros, Spent};
-use sse_fast_core::error::EventError;
 use sse_fast_core::event::CheckedEvent;
-use sse_fast_core::id::{IdText, Position};
+use sse_fast_core::id::Position;
 use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
-use thiserror::Error;
 
 use super::obstacle::{Asking, Obstacle};
+use super::outcome::{PublishError, Published};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
 use super::{Inner, Locked, Stream, Want};
@@ -48,63 +47,6 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
-
-/// Why an event was not published.
-#[derive(Debug, Error)]
-pub enum PublishError {
-    /// Something is wrong with the event itself.
-    #[error(transparent)]
-    Event(#[from] EventError),
-    /// The stream has its terminal event.
-    #[error("cannot publish into {stream}: the stream has ended")]
-    Ended {
-        /// The stream's name, in quotes.
-        stream: String,
-    },
-    /// The name was removed or expired; this life of it is over.
-    #[error("cannot publish into {stream}: the stream was removed")]
-    Removed {
-        /// The stream's name, in quotes.
-        stream: String,
-    },
-    /// The server was closed.
-    #[error("cannot publish into {stream}: the server is closed")]
-    Closed {
-        /// The stream's name, in quotes.
-        stream: String,
-    },
-    /// Only from `try_publish`: it would have to wait.
-    #[error("publishing would have to wait")]
-    WouldWait,
-    /// It would have to wait for a reader, in the thread of an event loop, and nothing may be skipped.
-    #[error(
-        "cannot publish into {stream} here: a reader's socket is full, publish_wait=None waits for it, and waiting would \
-         stop this thread's event loop; publish from another thread"
-    )]
-    LoopWouldWait {
-        /// The stream's name, in quotes.
-        stream: String,
-    },
-}
-
-/// What publishing gives back: the event's id.
-#[derive(Clone, Debug)]
-pub enum Published {
-    /// `<epoch>-<n>`.
-    Generated(IdText),
-    /// The caller's own.
-    Custom(Box<str>),
-}
-
-impl Published {
-    /// The id as it stands on the wire.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Generated(id) => id.as_str(),
-            Self::Custom(id) => id,
-        }
-    }
-}
 
 /// What an event is to its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +93,7 @@ impl Waiting {
         Self { sleep: Some(sleep), ..Self::default() }
     }
 
-    /// Whoever wakes the task from here on brings its token again.
+    /// What wakes the task from here on brings its token again.
     fn rearm(&self) {
         if let Some(sleep) = &self.sleep {
             sleep.rearm();

@@ -7,12 +7,13 @@
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sse_fast_core::id::Epoch;
 use tokio::sync::oneshot;
 
-use super::{Inner, Locked, Stream};
+use super::{Inner, Locked, Stream, StreamShared};
 use crate::clock::{coarse_ms, in_millis};
 
 /// What became of a stream whose time had come.
@@ -31,6 +32,9 @@ pub(crate) struct Claim {
     stream: Stream,
     redeemed: bool,
 }
+
+/// A stream that may be gone.
+pub(crate) struct WeakStream(Weak<StreamShared>);
 
 /// A stream that a handler has handed out: its client is on the way until this is dropped. Where nobody came by then, the
 /// client has left before it read.
@@ -116,6 +120,11 @@ impl Stream {
         Some(Claim { stream: self.clone(), redeemed: false })
     }
 
+    /// A handle that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakStream {
+        WeakStream(Arc::downgrade(&self.0))
+    }
+
     /// A handler hands the stream out to its client.
     pub(crate) fn hand_out(&self) -> HandedOut {
         HandedOut { stream: self.clone(), claim: self.claim() }
@@ -156,6 +165,17 @@ impl Stream {
             let _ = waiting.send(());
         }
         self.tell_left(&left);
+    }
+}
+
+impl WeakStream {
+    pub(crate) fn upgrade(&self) -> Option<Stream> {
+        self.0.upgrade().map(Stream)
+    }
+
+    /// Whether anybody holds the stream.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

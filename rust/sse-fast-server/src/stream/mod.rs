@@ -6,6 +6,7 @@
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `task` | publishing from a task of an event loop |
 //! | `attempt` | whether an event may be appended, and what it waits for |
+//! | `outcome` | what that comes to |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held |
@@ -29,14 +30,15 @@ mod life;
 mod link;
 mod locked;
 mod obstacle;
+mod outcome;
 mod publish;
 mod room;
 mod task;
 mod wakes;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
@@ -47,17 +49,18 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 use tokio::sync::oneshot;
 
+pub use self::attempt::Caller;
 #[cfg(test)]
 pub(crate) use self::attempt::{Attempt, Progress, Role};
-pub use self::attempt::{Caller, PublishError, Published};
 pub use self::empty::EmptyOutcome;
 use self::empty::{Emptiness, WhenEmpty};
 pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
-pub(crate) use self::life::{Claim, Expired, HandedOut};
+pub(crate) use self::life::{Claim, Expired, HandedOut, WeakStream};
 pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
+pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
 use self::room::Room;
 pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
@@ -71,9 +74,6 @@ use crate::sync::Mutex;
 /// A stream; a handle, cheap to clone.
 #[derive(Clone)]
 pub struct Stream(Arc<StreamShared>);
-
-/// A stream that may be gone.
-pub(crate) struct WeakStream(Weak<StreamShared>);
 
 struct StreamShared {
     /// Held right here where it is short; empty where the stream has none.
@@ -339,23 +339,6 @@ impl Stream {
             let _ = self.0.delivery.notices.push(Notice::Life { name, epoch });
         }
         self.look_if_asked();
-    }
-}
-
-impl Stream {
-    pub(crate) fn downgrade(&self) -> WeakStream {
-        WeakStream(Arc::downgrade(&self.0))
-    }
-}
-
-impl WeakStream {
-    pub(crate) fn upgrade(&self) -> Option<Stream> {
-        self.0.upgrade().map(Stream)
-    }
-
-    /// Whether anybody holds the stream.
-    pub(crate) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
-use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::outcome::{PublishError, Published};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;

@@ -11,7 +11,8 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, NewEvent};
 
-use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, Waiting};
+use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::outcome::{PublishError, Published};
 use super::publish::Account;
 use super::watch::TaskSleep;
 use super::{Locked, Stream};

@@ -166,7 +166,7 @@ impl Sleeper {
 }
 
 impl TaskSleep {
-    /// The token was taken, if it was brought: whoever wakes from here on brings it again. The task looks after this.
+    /// The token was taken, if it was brought: what wakes the task from here on brings it again. The task looks after this.
     pub(super) fn rearm(&self) {
         self.0.signalled.store(false, Ordering::Relaxed);
     }
