@@ -48,7 +48,7 @@ mod table;
 mod task_tests;
 mod thread;
 mod timers;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod waiting_tests;
 mod walk;
 
