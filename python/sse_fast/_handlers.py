@@ -19,6 +19,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from . import _threads
 from ._answers import LOG, answer, refuse
 from ._generators import Feed, GeneratorThreads, pump, pump_async
 from ._request import Request
@@ -112,7 +113,7 @@ class Callbacks:
             if not self._started:
                 for number in range(self._threads):
                     name = f"sse_fast handler {number + 1}"
-                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+                    _threads.start(self._serve, name)
                 self._started = True
 
     def _handler_loop(self) -> HandlerLoop:

@@ -21,12 +21,13 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _run, _settings
+from . import _run, _settings, _threads
 from ._core import Server as Engine
-from ._core import Stream
+from ._core import Stream, use_hub_sleep
 from ._exceptions import SettingError, StartError, WaitTimeout
 from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._logs import LogThread
+from ._presence import PresenceCallbacks
 from ._signals import Signals
 from ._watch import Until, Watch
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ._stream import Event
 
     Function = TypeVar("Function", bound=Handler)
+    Joined = TypeVar("Joined", bound=Callable[[Stream, str | None], object])
 
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
@@ -103,6 +105,8 @@ class Server:
     def __init__(self, settings: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
+        if _threads.may_have_hubs():
+            use_hub_sleep(_threads.hub_sleep)
         threads, generator_threads = settings.pop("handler_threads"), settings.pop("generator_threads")
         self._drain: float = settings.pop("drain")
         self._loop = _loop_of_the_main_thread()
@@ -110,6 +114,8 @@ class Server:
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
         self._runs = _run.Runs(self._engine)
+        self._presence = PresenceCallbacks(self._engine.presence())
+        self._engine.set_callbacks(self._presence)
         self._logs = LogThread(self._engine)
         try:
             self._logs.start()
@@ -135,11 +141,12 @@ class Server:
         """Whether closing has begun."""
         return self._engine.closed
 
-    def stream(self, name: str, **options: Unpack[StreamOptions]) -> Stream:
+    def stream(self, name: str | None, **options: Unpack[StreamOptions]) -> Stream:
         """The stream of that name; it is made if there is none. Cheap.
 
         Args:
-            name: any text a URL path can carry; it may hold slashes.
+            name: any text a URL path can carry; it may hold slashes. None makes a nameless stream, which only a handler
+                can hand out: no URL leads to it, it is in no list, and it is gone once nobody holds or reads it.
             **options: the options to set on it, whether it is new or not; what is not given stays as it is.
 
         Raises:
@@ -152,10 +159,12 @@ class Server:
         ...     server.stream("runs/42", history=1000, start="all").name
         'runs/42'
         """
+        if name is None:
+            return self._engine.nameless_stream(_settings.stream_options(options))
         return self._engine.stream(name, _settings.stream_options(options) if options else None)
 
     def streams(self) -> list[Stream]:
-        """Every stream there is now, in no particular order."""
+        """Every stream there is now, in no particular order; those without a name are not among them."""
         return self._engine.streams()
 
     def run(  # noqa: PLR0913 - as Popen's are
@@ -206,6 +215,9 @@ class Server:
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
         name = _stream_name(stream)
+        if not name and isinstance(stream, Stream):
+            stream._configure(_settings.stream_options(options))  # noqa: SLF001 - part of this package
+            return self._runs.start(args, spec, stream, on_event, new=False)
         new = self._engine.find(name) is None
         return self._runs.start(args, spec, self.stream(name, **options), on_event, new=new)
 
@@ -398,6 +410,35 @@ class Server:
         """Decorates a function that answers ``DELETE path``; see `post`."""
         return self._handler("DELETE", path, early_head=early_head, options=options)
 
+    def on_join(self, callback: Joined) -> Joined:
+        """Calls `callback` with ``(stream, reader)`` for each subscriber that comes; returns the callback.
+
+        `reader` is who it is: None for everybody, until readers have names. Joins and leaves of each stream are told in
+        their order, also of nameless ones, one after another on a thread of the server's own, never on the engine's. A
+        callback that is slow delays the others and no reader; up to 65,536 joins and leaves wait for it, what comes
+        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An exception is logged. Who
+        is here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
+
+        Args:
+            callback: what is called; it is kept as long as the server.
+
+        Raises:
+            ArgumentTypeError: `callback` cannot be called, or is an ``async def`` function.
+            ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...
+        ...     @server.on_join
+        ...     def joined(stream, reader):
+        ...         stream.publish({"present": stream.subscribers}, event="presence")
+        """
+        return self._presence.on_join(callback)
+
+    def on_leave(self, callback: Joined) -> Joined:
+        """The same for each subscriber that leaves; see `on_join`."""
+        return self._presence.on_leave(callback)
+
     def stats(self) -> dict[str, Any]:
         """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
         return self._engine.stats()
@@ -494,6 +535,7 @@ class Server:
         # The terminal events of runs were published: who is told of them hears so before the process may end.
         self._runs.finish(until)
         self._callbacks.finish(until)
+        self._presence.finish(until)
         self._logs.finish()
 
     async def aclose(self, drain: float | None = None) -> None:

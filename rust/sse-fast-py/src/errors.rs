@@ -133,7 +133,7 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
-        engine::StreamError::Closed { .. } => python::ServerClosed::new_err(text),
+        engine::StreamError::Closed { .. } | engine::StreamError::NamelessClosed => python::ServerClosed::new_err(text),
     }
 }
 

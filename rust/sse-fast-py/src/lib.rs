@@ -23,8 +23,11 @@ mod convert;
 mod errors;
 mod fork;
 mod gil;
+mod hub;
 mod json;
 mod options;
+mod presence;
+mod publishing;
 mod reader;
 mod run;
 mod server;
@@ -42,7 +45,13 @@ mod _core {
     #[pymodule_export]
     use crate::calls::PyCall;
     #[pymodule_export]
+    use crate::hub::use_hub_sleep;
+    #[pymodule_export]
     use crate::json::json_dumps;
+    #[pymodule_export]
+    use crate::presence::PyPresence;
+    #[pymodule_export]
+    use crate::publishing::{PyAccount, PyPublishing};
     #[pymodule_export]
     use crate::reader::PyReader;
     #[pymodule_export]

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server};
+use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
 
 use crate::calls::{self, PyCall};
 use crate::convert::{self, Data};
@@ -23,12 +24,10 @@ use crate::errors::{
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::options;
+use crate::presence::PyPresence;
 use crate::run::{PyRun, Spec};
 use crate::stats;
 use crate::stream::{PyStream, publish_generated};
-
-/// How long a thread that serves nothing else waits in one piece: any time will do, the end of the engine wakes it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
 type Record = (u8, &'static str, String);
@@ -74,6 +73,8 @@ struct Engine {
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
+    /// What its streams ask for their callbacks; set once, before the first of them is made.
+    callbacks: PyOnceLock<Py<PyAny>>,
 }
 
 impl PyServer {
@@ -81,6 +82,12 @@ impl PyServer {
     fn open(&self, py: Python<'_>) -> PyResult<&Server> {
         let server = &self.engine.get()?.server;
         if py.detached(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
+    }
+
+    /// The stream as Python sees it.
+    fn shown(&self, py: Python<'_>, stream: Stream) -> PyStream {
+        let callbacks = self.callbacks.get(py).map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
+        PyStream::new(stream, callbacks)
     }
 }
 
@@ -92,13 +99,32 @@ impl PyServer {
         let calls = Calls::new(Limits::of(&config));
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
-        Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
+        let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
+        Ok(Self { engine, callbacks: PyOnceLock::new() })
     }
 
     /// The port it listens on.
     #[getter]
     fn port(&self) -> PyResult<u16> {
         Ok(self.engine.get()?.server.port())
+    }
+
+    /// What its streams ask for their callbacks; to be given once.
+    fn set_callbacks(&self, py: Python<'_>, callbacks: Py<PyAny>) -> PyResult<()> {
+        self.callbacks.set(py, callbacks).map_err(|_| internal("the callbacks were given twice"))
+    }
+
+    /// The queue of who comes and goes.
+    fn presence(&self) -> PyResult<PyPresence> {
+        Ok(PyPresence::new(self.engine.get()?.server.presence()))
+    }
+
+    /// A stream without a name, which only a handler can hand out.
+    fn nameless_stream(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<PyStream> {
+        let server = &self.engine.get()?.server;
+        let patch = options::patch(Some(options))?;
+        let stream = py.detached(|| server.nameless_stream(&patch))?.map_err(stream_error)?;
+        Ok(self.shown(py, stream))
     }
 
     /// The stream of that name, made if there is none; `options` are applied to it.
@@ -113,20 +139,20 @@ impl PyServer {
         let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
         let stream = py.detached(|| server.stream(name, &patch))?.map_err(stream_error)?;
-        Ok(PyStream::new(stream))
+        Ok(self.shown(py, stream))
     }
 
     /// The stream of that name, if there is one.
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        Ok(py.detached(|| server.find(name))?.map(PyStream::new))
+        Ok(py.detached(|| server.find(name))?.map(|stream| self.shown(py, stream)))
     }
 
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
-        Ok(py.detached(|| server.streams())?.into_iter().map(PyStream::new).collect())
+        Ok(py.detached(|| server.streams())?.into_iter().map(|stream| self.shown(py, stream)).collect())
     }
 
     /// What it has counted so far.
@@ -194,7 +220,8 @@ impl PyServer {
     ) -> PyResult<PyStream> {
         let server = &self.engine.get()?.server;
         let options = options::patch(options)?;
-        Ok(PyStream::new(py.detached(|| server.generated(path, key, &options))?.map_err(stream_error)?))
+        let stream = py.detached(|| server.generated(path, key, &options))?.map_err(stream_error)?;
+        Ok(self.shown(py, stream))
     }
 
     /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless
@@ -235,27 +262,29 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits, in one piece, for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once
-    /// the engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+    /// Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
+    /// stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
     fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
         let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
-        py.detached(|| {
-            loop {
-                match calls.receive(lane, PATIENCE) {
-                    Received::Call(call) => return Some(Taken::Call(PyCall::new(call))),
-                    Received::Lost(number) => return Some(Taken::Lost(number)),
-                    Received::Timeout => {}
-                    Received::Closed => return None,
-                }
-            }
-        })
+        let taken = py.wait(None, |slice| match calls.receive(lane, slice) {
+            Received::Call(call) => Some(Some(Taken::Call(PyCall::new(call)))),
+            Received::Lost(number) => Some(Some(Taken::Lost(number))),
+            Received::Timeout => None,
+            Received::Closed => Some(None),
+        })?;
+        Ok(taken.flatten())
     }
 
-    /// Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given.
+    /// Waits for ``(level, logger, text)`` records; None once it has stopped and all were given.
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
-        let batch = py.detached(|| logs.take(PATIENCE))?;
+        // An empty batch is none yet.
+        let batch = py.wait(None, |slice| match logs.take(slice) {
+            Some(batch) if batch.is_empty() => None,
+            batch => Some(batch),
+        })?;
         Ok(batch
+            .flatten()
             .map(|batch| batch.into_iter().map(|record| (level(record.level), record.logger, record.text)).collect()))
     }
 

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use self::queue::Limits;
 use self::queue::{Queue, Refused, Taken};
-use crate::stream::Stream;
+use crate::stream::{HandedOut, Stream};
 
 /// Names with their values, in order.
 pub type Pairs = Vec<(String, String)>;
@@ -64,7 +64,7 @@ pub struct RequestParts {
 pub(crate) enum Answer {
     /// The response is this stream; `reading` where a generator fills it, to be dropped when nobody reads it.
     Stream {
-        stream: Stream,
+        stream: HandedOut,
         headers: Pairs,
         reading: Option<Interest>,
     },
@@ -132,13 +132,13 @@ impl Reply {
 
     /// The response is this stream, with these headers besides its own.
     pub fn stream(self, stream: &Stream, headers: Pairs) {
-        self.send(Answer::Stream { stream: stream.clone(), headers, reading: None });
+        self.send(Answer::Stream { stream: stream.hand_out(), headers, reading: None });
     }
 
     /// The response is this stream, which a generator fills as long as somebody reads it.
     pub fn generated(self, stream: &Stream, headers: Pairs) {
         let reading = Some(Interest(Some(Arc::clone(&self.wanted))));
-        self.send(Answer::Stream { stream: stream.clone(), headers, reading });
+        self.send(Answer::Stream { stream: stream.hand_out(), headers, reading });
     }
 
     /// The response is this.

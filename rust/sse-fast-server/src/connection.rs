@@ -244,15 +244,9 @@ async fn follow_up(
                 let text = format!("headers of the stream {:?} were left out: its head was sent early", stream.name());
                 context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
             }
-            match stream.claim() {
-                Some(claim) => {
-                    hold_while_read(&stream, reading);
-                    let order = Order::Move { from: waiting, to: claim, last_event_id };
-                    return context.directory.shards()[shard].order(order);
-                }
-                // It was removed, or expired, in this very moment.
-                None => None,
-            }
+            hold_while_read(&stream, reading);
+            let order = Order::Move { from: waiting, to: stream, last_event_id };
+            return context.directory.shards()[shard].order(order);
         }
         Ok(Answer::Response { status, body, .. }) => Some((status, body)),
         Ok(Answer::Stream { .. }) | Err(_) => None,

@@ -56,7 +56,7 @@ impl Context {
         // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
         // the shard has opened its reader: it gets everything.
         let options = || StreamPatch { start: Some(Start::All), ..handler.options.clone() };
-        let waiting = early.then(|| self.directory.unnamed(&request.path, &options())).transpose();
+        let waiting = early.then(|| self.directory.stand_in(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
             Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
@@ -159,20 +159,22 @@ impl Context {
         match answer {
             Some(Answer::Stream { stream, headers, reading }) if self.owns(&stream) => {
                 let headers = response::handler_headers(&headers).map_err(unwritable)?;
-                let mut action = self.read(request, &stream).await?;
+                let mut action = self.read(request, &stream).await;
                 match &mut action {
-                    Action::Subscribe(subscription) => {
+                    Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);
                         hold_while_read(subscription.claim.stream(), reading);
                     }
-                    Action::Respond(response) => {
+                    Ok(Action::Respond(response)) => {
                         for (name, value) in headers {
                             response.headers_mut().append(name, value);
                         }
                     }
-                    Action::Drop => {}
+                    Ok(Action::Drop) | Err(_) => {}
                 }
-                Ok(action)
+                // A client that leaves before this has left before it read.
+                stream.answered();
+                action
             }
             Some(Answer::Response { status, headers, body }) => {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)

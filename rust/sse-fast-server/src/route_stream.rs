@@ -67,7 +67,7 @@ impl Context {
                     self.directory.stream(&name, options)
                 } else {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
-                    self.directory.unnamed(&name, options)
+                    self.directory.stand_in(&name, options)
                 };
                 self.read(request, &stream.map_err(|error| bad_name(&error))?).await
             }

@@ -30,6 +30,7 @@ use crate::config::{Config, StartError};
 use crate::directory::{Directory, StreamError};
 use crate::listener;
 use crate::logs::Logs;
+use crate::presence::Presence;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
@@ -110,6 +111,11 @@ impl Server {
         self.directory().stream(name, patch)
     }
 
+    /// A stream without a name, which only a handler can hand out.
+    pub fn nameless_stream(&self, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        self.directory().nameless(patch)
+    }
+
     /// The stream of this name.
     pub fn find(&self, name: &str) -> Option<Stream> {
         self.directory().find(name)
@@ -169,6 +175,11 @@ impl Server {
         self.directory().logs.clone()
     }
 
+    /// What callbacks are told of who comes and goes.
+    pub fn presence(&self) -> Presence {
+        self.directory().presence.clone()
+    }
+
     /// Whether the server was closed.
     pub fn closed(&self) -> bool {
         self.directory().closed()
@@ -201,15 +212,16 @@ impl Server {
 
 fn start_shards(config: Config) -> Result<(Arc<Directory>, Vec<JoinHandle<()>>), StartError> {
     let logs = Logs::default();
+    let presence = Presence::new(logs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
     let mut prepared = Vec::with_capacity(count);
     for _ in 0..count {
-        prepared.push(shard::prepare().map_err(io_error("making a shard"))?);
+        prepared.push(shard::prepare(&presence).map_err(io_error("making a shard"))?);
     }
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
     let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, handles, logs.clone()));
+    let directory = Arc::new(Directory::new(config, handles, presence, logs.clone()));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {

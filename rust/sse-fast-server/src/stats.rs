@@ -111,6 +111,8 @@ pub struct Stats {
     /// Microseconds that streams' publishers waited for sockets, once for each stream however many wait: what
     /// `publish_wait` limits.
     pub publish_socket_wait_us: u64,
+    /// Joins and leaves that callbacks were not told of so far, because too many waited.
+    pub presence_missed: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }

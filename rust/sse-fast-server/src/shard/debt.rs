@@ -154,7 +154,7 @@ impl<N: Net> Shard<N> {
             }
             link.see_waiting();
             drop(inner);
-            stream.wake_publisher();
+            stream.wake_publisher(self.now);
         }
         is_answered
     }

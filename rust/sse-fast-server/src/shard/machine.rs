@@ -239,7 +239,7 @@ impl<N: Net> Shard<N> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Move { from, to, last_event_id } => self.move_subscribers(&from, to, last_event_id.as_deref()),
+            Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
             Order::Drain { until } => {
                 self.draining = Some(until);
                 for key in self.locals.keys() {

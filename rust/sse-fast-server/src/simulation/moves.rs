@@ -29,9 +29,11 @@ impl World {
         let id = id.map(str::to_owned).or_else(|| self.clients[at].reader.last_id.clone());
         let stream = |index: usize| self.stage.streams.borrow()[index].stream.clone();
         let last_event_id = id.clone().map(String::into_boxed_str);
-        let Some(claim) = stream(to).claim() else { return };
-        let order = Order::Move { from: stream(from), to: claim, last_event_id };
-        self.shards[self.clients[at].shard].handle.order(order);
+        self.shards[self.clients[at].shard].handle.order(Order::Move {
+            from: stream(from),
+            to: stream(to).hand_out(),
+            last_event_id,
+        });
         self.moving.push(Moving { client: at, from, to, id });
     }
 

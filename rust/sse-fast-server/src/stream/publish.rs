@@ -11,28 +11,39 @@ use std::time::Duration;
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
-use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::outcome::{PublishError, Published};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
 use crate::sync::park_timeout;
 
 thread_local! {
-    /// What this thread has waited for sockets in the last minute, in all streams of each server, known by its delivery.
-    static ACCOUNTS: RefCell<Vec<(u64, Spent)>> = RefCell::default();
+    /// The calling thread's.
+    static ACCOUNT: RefCell<Account> = RefCell::default();
 }
 
-/// Works on the calling thread's account with a server.
-fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
-    let server = delivery.number;
-    ACCOUNTS.with_borrow_mut(|accounts| {
+/// What a thread, or a task, has waited for sockets in the last minute, in all streams of each server, known by its
+/// delivery.
+#[derive(Default)]
+pub struct Account(Vec<(u64, Spent)>);
+
+impl Account {
+    /// Works on the part of it that a server knows.
+    pub(super) fn with<T>(&mut self, delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+        let (server, accounts) = (delivery.number, &mut self.0);
         accounts.retain(|(_, spent)| !spent.is_clear(now));
         let place = accounts.iter().position(|(other, _)| *other == server).unwrap_or_else(|| {
             accounts.push((server, Spent::default()));
             accounts.len() - 1
         });
         work(&mut accounts[place].1)
-    })
+    }
+}
+
+/// Works on the calling thread's account with a server.
+fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+    ACCOUNT.with_borrow_mut(|account| account.with(delivery, now, work))
 }
 
 impl Stream {
@@ -94,8 +105,8 @@ impl Stream {
     }
 
     /// Something that publishers wait for has happened.
-    pub(crate) fn wake_publisher(&self) {
-        self.lock().wake_next();
+    pub(crate) fn wake_publisher(&self, now: Micros) {
+        self.lock().wake_next(Some(now));
     }
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
@@ -121,9 +132,27 @@ impl Stream {
     /// Lets the stream go and tells everybody who waits for news.
     pub(crate) fn finish_publish(&self, mut inner: Locked<'_>) {
         self.touch(clock::coarse_ms());
+        if self.is_nameless() {
+            self.0.delivery.nameless.fetch_add(1, Ordering::Relaxed);
+        }
         let listening = inner.listening();
         drop(inner);
         self.announce(listening);
+    }
+
+    /// An event was appended: everybody is told.
+    pub(super) fn appended(&self, inner: Locked<'_>, role: Role) {
+        self.finish_publish(inner);
+        if role == Role::Terminal {
+            self.notify_directory();
+        }
+    }
+
+    /// A publish is over that has waited since then.
+    pub(super) fn count_wait(&self, began: Micros) {
+        let waits = &self.0.delivery.waits;
+        waits.count.fetch_add(1, Ordering::Relaxed);
+        waits.micros.fetch_add(clock::now().saturating_sub(began), Ordering::Relaxed);
     }
 }
 
@@ -180,19 +209,13 @@ impl<'a> Publishing<'a> {
                 }
                 Err(error) => Err(error),
             };
-            let waits = &stream.0.delivery.waits;
-            let waited = self.began.map_or(0, |began| clock::now().saturating_sub(began));
-            waits.count.fetch_add(1, Ordering::Relaxed);
-            waits.micros.fetch_add(waited, Ordering::Relaxed);
+            stream.count_wait(self.began.unwrap_or(Micros::MAX));
             return Some(outcome);
         }
     }
 
     fn appended(&self, inner: Locked<'_>) {
-        self.stream.finish_publish(inner);
-        if self.attempt.role() == Role::Terminal {
-            self.stream.notify_directory();
-        }
+        self.stream.appended(inner, self.attempt.role());
     }
 
     /// Publishes, however long it has to wait.
