@@ -430,7 +430,8 @@ def test_a_response_of_a_handler_that_cannot_be_written_is_500_and_the_log_says_
     @server.get("/h")
     def answer(_req: sse_fast.Request) -> sse_fast.Response:
         response = sse_fast.Response("x")
-        response.headers.update(headers)  # Behind the back of the class, which refuses these itself.
+        # Behind the back of the class, which refuses these itself.
+        response.headers = (*response.headers, *headers.items())
         return response
 
     with caplog.at_level(logging.ERROR, "sse_fast"):

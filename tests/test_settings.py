@@ -57,6 +57,8 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "chunked": ([1, "yes", None], ["2", "maybe"]),
     "reuse_port": ([1, "yes", None], ["2", "maybe"]),
     "handler_threads": ([0, -1, 1.5], ["0", "x"]),
+    "generator_threads": ([0, -1, 1.5], ["0", "x"]),
+    "handler_queue": ([0, -1, 1.5], ["0", "x"]),
     "history": ([0, -1, 1.5, "256"], ["0", "x"]),
     "history_bytes": ([0, -1, 1.5], ["0", "x"]),
     "start": (["first", 5, None], ["first"]),

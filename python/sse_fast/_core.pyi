@@ -7,15 +7,19 @@ Changes together with: `rust/sse-fast-py/src`. mypy's stubtest compares the sign
 Long, because it carries the documentation of every native class.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias, final
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
+from ._presence import PresenceCallbacks
 from ._run import RunSpec
 from ._stream import Event, Events
 
 __all__ = [
+    "Account",
     "Call",
     "Heartbeat",
+    "Presence",
+    "Publishing",
     "Reader",
     "Run",
     "Server",
@@ -25,12 +29,17 @@ __all__ = [
     "__version__",
     "interpreter_ends",
     "json_dumps",
+    "use_hub_sleep",
 ]
 
 __version__: Final[str]
 
 _Row: TypeAlias = tuple[str, str | None, str | None, float | None]
 _Reason: TypeAlias = Literal["timeout", "ended", "closed"]
+_PresenceRow: TypeAlias = (
+    tuple[Literal["join", "leave"], Stream, str | None] | tuple[Literal["empty", "last", "forgotten"], int, None]
+)
+_OnEmpty = TypeVar("_OnEmpty", bound=Callable[[], object])
 
 def interpreter_ends() -> None:
     """Called once, in the thread that ends the interpreter, when every server is closed; see `gate`."""
@@ -42,6 +51,9 @@ def json_dumps(value: object) -> bytes:
         EventTypeError: the value is not JSON-able; the text names the place and the type.
         EventError: a text in it has no UTF-8.
     """
+
+def use_hub_sleep(hub_sleep: Callable[[], Callable[[float], object] | None]) -> None:
+    """From now on a wait asks `hub_sleep` for the sleep of the calling thread's hub, if it has one."""
 
 @final
 class Stream:
@@ -62,7 +74,7 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """Its name: what follows ``/streams/`` in its URL."""
+        """Its name: what follows ``/streams/`` in its URL; empty where it has none."""
 
     @property
     def subscribers(self) -> int:
@@ -198,6 +210,106 @@ class Stream:
             ServerClosed: the server was closed.
         """
 
+    def apublish(
+        self,
+        data: object,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: float | None = None,
+        snapshot: object = None,
+    ) -> Coroutine[Any, Any, str]:
+        """`publish` for coroutines: it never holds up its event loop, and lets others run every 64 events.
+
+        Where `publish` would wait its task waits, from the same budget and in the same order, while the loop goes on;
+        it costs no thread. Cancelled before it was appended, it has published nothing. The loop may be asyncio's, also
+        uvloop's, or trio's.
+
+        >>> import asyncio, sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> asyncio.run(stream.apublish({"n": 1}, event="progress")) == stream.last_id
+        True
+
+        Args:
+            data: as for `publish`.
+            event: as for `publish`.
+            id: as for `publish`.
+            retry: as for `publish`.
+            snapshot: as for `publish`.
+
+        Raises:
+            EventError: as for `publish`.
+            EventTypeError: as for `publish`.
+            StreamEnded: the stream has ended.
+            ServerClosed: the server was closed.
+            RuntimeError: it has to wait, and runs on no event loop of these kinds.
+        """
+
+    def apublish_many(
+        self, events: Iterable[Event | tuple[object, str | None] | Mapping[str, object]]
+    ) -> Coroutine[Any, Any, list[str]]:
+        """`publish_many` for coroutines, as `apublish` is for `publish`; returns the ids.
+
+        All events are converted and checked before the first is published, and others run after each 64 of either.
+        Where it is cancelled in between, or the stream ends, the events before that stay published.
+
+        >>> import asyncio, sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> len(asyncio.run(stream.apublish_many([("a", "line"), {"data": {"n": 1}}, sse_fast.Event("b")])))
+        3
+
+        Args:
+            events: as for `publish_many`.
+
+        Raises:
+            EventError: as for `publish_many`. Nothing was published.
+            EventTypeError: likewise.
+            StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+            ServerClosed: the server was closed; likewise.
+            RuntimeError: it runs on no event loop of these kinds.
+        """
+
+    def asnapshot(self, data: object, *, event: str = "snapshot") -> Coroutine[Any, Any, None]:
+        """`snapshot` for coroutines: it never waits, and lets others run every 64 calls.
+
+        >>> import asyncio, sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> asyncio.run(server.stream("example").asnapshot({"step": 7}))
+
+        Args:
+            data: as for `publish`.
+            event: the name of the event that carries it; by default ``"snapshot"``.
+
+        Raises:
+            EventError: as for `publish`.
+            EventTypeError: as for `publish`.
+            StreamEnded: the stream has ended.
+            ServerClosed: the server was closed.
+        """
+
+    def aend(self, data: object = None, *, event: str = "end") -> Coroutine[Any, Any, str]:
+        """`end` for coroutines, as `apublish` is for `publish`.
+
+        >>> import asyncio, sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> stream = server.stream("example")
+        >>> asyncio.run(stream.aend({"status": "BENCHMARKED"})) == stream.last_id
+        True
+
+        Args:
+            data: as for `publish`; None is ``null``, because clients ignore an event without data.
+            event: its name; by default ``"end"``.
+
+        Raises:
+            EventError: as for `publish`.
+            EventTypeError: as for `publish`.
+            StreamEnded: the stream has ended already.
+            ServerClosed: the server was closed.
+            RuntimeError: it runs on no event loop of these kinds.
+        """
+
     def heartbeat(self, every: float = 5.0, comment: str = "heartbeat") -> Heartbeat:
         """Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.
 
@@ -253,6 +365,89 @@ class Stream:
             WaitTimeout: in the iteration, after `timeout` silent seconds; it may be continued.
         """
 
+    def readers(self) -> dict[str | None, int]:
+        """How many connections each present reader has, by its name; None is those without one.
+
+        Readers in this process are not counted. It costs what `subscribers` does, whatever the load; after shutdown
+        nobody is here.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> server.stream("room").readers()
+        {}
+        """
+
+    def on_empty(self, callback: _OnEmpty, after: float | None = None) -> _OnEmpty:
+        """Calls `callback`, without arguments, each time nobody has read the stream for a while; returns the callback.
+
+        That is once for each time that its last subscriber has been gone for `after` seconds, or that the client of the
+        handler which returned the stream left before it read. A stream that nobody has asked for is not empty in this
+        sense, and a reader that comes back in time was never gone. Readers in this process do not count. Once the
+        stream has ended or was removed the callback is called a last time and let go of.
+
+        Callbacks run one after another on a thread of the server's own, never on the engine's: none delays a reader,
+        and one that waits delays the others. An exception in one is logged. At shutdown, when every reader leaves, it
+        is not called any more.
+
+        >>> import sse_fast, threading
+        >>> server = sse_fast.serve(0)
+        >>> hung_up = threading.Event()
+        >>> _ = server.stream(None).on_empty(hung_up.set)
+
+        Args:
+            callback: what is called; what it holds is kept as long as the stream may call it.
+            after: seconds; None is 1 for a nameless stream, and 10 for one with a name, whose EventSource comes back
+                after three.
+
+        Raises:
+            ArgumentTypeError: `callback` cannot be called, or is an ``async def`` function: use `await_empty` there.
+            SettingError: `after` is not allowed.
+            ServerClosed: the server was closed.
+        """
+
+    def wait_empty(self, timeout: float | None = None, *, after: float | None = None) -> None:
+        """Waits until nobody has read the stream for a while; see `on_empty` for what that is.
+
+        It returns at once where that is so already, and as soon as nobody is left where the stream was removed. It
+        waits without holding the interpreter, and Ctrl-C interrupts it.
+
+        >>> import sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> server.stream("room").wait_empty(timeout=0.01)
+        Traceback (most recent call last):
+            ...
+        sse_fast.WaitTimeout: stream 'room' was not empty within 0.01 s
+
+        Args:
+            timeout: the most seconds to wait; None waits without limit.
+            after: as for `on_empty`.
+
+        Raises:
+            WaitTimeout: it was not within `timeout`.
+            ServerClosed: the server was closed.
+            SettingError: `timeout` or `after` is not allowed.
+        """
+
+    def await_empty(self, timeout: float | None = None, *, after: float | None = None) -> Coroutine[Any, Any, None]:
+        """The same for coroutines: it leaves the event loop to others, and costs no thread.
+
+        >>> import asyncio, sse_fast
+        >>> server = sse_fast.serve(0)
+        >>> asyncio.run(server.stream("room").await_empty(timeout=0.01))
+        Traceback (most recent call last):
+            ...
+        sse_fast.WaitTimeout: stream 'room' was not empty within 0.01 s
+
+        Args:
+            timeout: as for `wait_empty`.
+            after: as for `on_empty`.
+
+        Raises:
+            WaitTimeout: it was not within `timeout`.
+            ServerClosed: the server was closed.
+            SettingError: `timeout` or `after` is not allowed.
+        """
+
     def stats(self) -> dict[str, Any]:
         """The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
 
@@ -283,6 +478,42 @@ class Stream:
 
     def _reader(self, start: str | None = None, last_event_id: str | None = None) -> Reader:
         """The engine's reader below `events`."""
+
+    def _begin(
+        self, data: object, event: str | None, id: str | None, retry: float | None, snapshot: object
+    ) -> str | Publishing:
+        """The id where it was published at once, else what is to be stepped."""
+
+    def _begin_many(self, events: Iterable[Any]) -> Publishing:
+        """What is to be stepped to publish events, which are added to it; checks that `events` is an iterable."""
+
+    def _begin_end(self, data: object, event: str | None) -> Publishing:
+        """What is to be stepped to end the stream."""
+
+    def _on_empty(self, key: int, after: float) -> None:
+        """From now on `key` is told once for each time that the stream has been empty for `after` seconds."""
+
+    def _wait_empty(self, after: float, timeout: float | None) -> Literal["empty", "timeout", "closed"]:
+        """Waits until it was empty for `after` seconds, at most `timeout`: ``"empty"``, ``"timeout"``, ``"closed"``."""
+
+    def _empty_in(self, after: float) -> float | None:
+        """In how many seconds it will have been empty for `after` seconds if nobody comes; 0.0 where it has, None where
+        somebody reads it or is on the way, or nobody has asked for it.
+        """
+
+    def _watch_empty(self, wakeups: Wakeups, number: int) -> Watch:
+        """Watches it: `number` is among the wake-ups once nobody reads the stream any more."""
+
+    def _configure(self, options: dict[str, Any]) -> None:
+        """Sets options on it, whatever leads to it."""
+
+    @property
+    def _closed(self) -> bool:
+        """Whether the server was closed."""
+
+    @property
+    def _number(self) -> int:
+        """A number that is the stream's as long as this is held."""
 
 @final
 class Heartbeat:
@@ -339,6 +570,44 @@ class Watch:
         """Stops watching."""
 
 @final
+class Account:
+    """What a task has waited for readers' sockets in the last minute."""
+
+    def __new__(cls) -> Account: ...
+
+@final
+class Publishing:
+    """Events that are being published for a coroutine."""
+
+    @property
+    def left(self) -> int:
+        """How many events are not published yet."""
+
+    def add(self, events: list[Any], first: int) -> None:
+        """Adds events behind the others, in the forms of `Stream.publish_many`; `first` is the first one's number."""
+
+    def step(self, wakeups: Wakeups, number: int, account: Account) -> tuple[list[str], float | None]:
+        """Publishes for one turn at most: the ids, and seconds where it waits. Then it is to be stepped again, after
+        those or once `number` is among the loop's wake-ups.
+        """
+
+    def give_up(self, account: Account) -> None:
+        """Publishes nothing more."""
+
+@final
+class Presence:
+    """A server's queue of who comes and goes."""
+
+    def want(self) -> None:
+        """Joins and leaves are told from now on."""
+
+    def take(self, callbacks: PresenceCallbacks) -> list[_PresenceRow] | None:
+        """Waits for ``(kind, stream or key, reader)`` rows; None once the engine has stopped and all were given.
+
+        `callbacks` is what the streams in them ask for theirs.
+        """
+
+@final
 class Run:
     """A child process of the engine; `sse_fast.Run` is made from it."""
 
@@ -378,8 +647,16 @@ class Call:
         """Which callable is meant; its number was given to `route` or `handler`."""
 
     @property
+    def number(self) -> int:
+        """Its number in its lane."""
+
+    @property
     def stream(self) -> str | None:
         """The name an ``exists`` check asks for; None for a handler's call."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the answer is no longer wanted, nor the stream read that a generator was to fill."""
 
     def request(
         self,
@@ -397,8 +674,10 @@ class Call:
     ):
         """``(method, path, params, query, headers, body, client)``; None for an ``exists`` check."""
 
-    def answer_stream(self, stream: Stream) -> None:
-        """Answers with a stream: the response then is that stream."""
+    def answer_stream(self, stream: Stream, headers: list[tuple[str, str]], *, generated: bool = False) -> None:
+        """Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be
+        closed once nobody reads it.
+        """
 
     def answer_response(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answers with a whole response."""
@@ -423,6 +702,15 @@ class Server:
     @property
     def closed(self) -> bool:
         """Whether closing has begun; also true in a process that did not start it."""
+
+    def set_callbacks(self, callbacks: PresenceCallbacks) -> None:
+        """What its streams ask for their callbacks; to be given once."""
+
+    def presence(self) -> Presence:
+        """The queue of who comes and goes."""
+
+    def nameless_stream(self, options: dict[str, Any]) -> Stream:
+        """A stream without a name, which only a handler can hand out."""
 
     def stream(self, name: str, options: dict[str, Any] | None = None) -> Stream:
         """The stream of that name, made if there is none; `options` are applied to it."""
@@ -449,8 +737,30 @@ class Server:
     ) -> None:
         """Maps a URL template to a stream's name; `exists` is the key of a callable."""
 
-    def handler(self, method: str, template: str, key: int, *, early_head: bool, options: dict[str, Any]) -> None:
-        """Maps a method and a URL template to the callable with that key."""
+    def handler(
+        self, method: str, template: str, key: int, *, kind: str, early_head: bool, options: dict[str, Any]
+    ) -> None:
+        """Maps a method and a URL template to the callable with that key, which is of that kind: ``"function"``,
+        ``"coroutine"``, ``"generator"`` or ``"async generator"``.
+        """
+
+    def generated(self, path: str, key: int, options: dict[str, Any] | None) -> Stream:
+        """A stream for a generator of the handler with that key to fill; `path` is its request's."""
+
+    def feed(
+        self,
+        stream: Stream,
+        data: object,
+        *,
+        event: str | None,
+        id: str | None,
+        retry: float | None,
+        last: bool,
+        wait: bool,
+    ) -> bool:
+        """Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless
+        `wait`, returns False where it would have to.
+        """
 
     def asset(self, path: str, content_type: str, body: bytes) -> None:
         """Serves fixed bytes at `path`."""
@@ -458,11 +768,13 @@ class Server:
     def run(self, stream: Stream, spec: RunSpec) -> Run:
         """Starts a child process whose events go to that stream."""
 
-    def next_call(self) -> Call | None:
-        """Waits, in one piece, for the next call; None once the engine has stopped."""
+    def next_call(self, lane: str) -> Call | int | None:
+        """Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
+        stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+        """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:
-        """Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given."""
+        """Waits for ``(level, logger, text)`` records; None once it has stopped and all were given."""
 
     def close(self, drain: float) -> None:
         """Drains for at most `drain` seconds and stops; an exception of a signal handler leaves only the wait."""

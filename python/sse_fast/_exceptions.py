@@ -31,10 +31,7 @@ from __future__ import annotations
 import copyreg
 import http
 import operator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class SseFastError(Exception):
@@ -113,31 +110,45 @@ class HttpError(SseFastError, RuntimeError):
         detail: what was wrong, for the person who reads the response; it must not hold a secret.
         error: a short word for programs; by default the status in words, such as ``"not_found"``.
         headers: further response headers, as in a `Response`.
+        body: sent as JSON in place of ``{"error", "detail"}``, for clients that know another form; None is not given.
 
     Raises:
-        ResponseError: the status is not one of an error. A header that cannot be sent is found when the response is
-            made, and is then in the server's log.
+        ResponseError: the status is not one of an error. A header that cannot be sent, and a body that is not
+            JSON-able, are found when the response is made, and are then in the server's log.
         ArgumentTypeError: the status is not a whole number.
 
     >>> raise HttpError(400, "gpu: must be one of A100, H100", error="bad_field")
     Traceback (most recent call last):
     sse_fast.HttpError: 400 bad_field: gpu: must be one of A100, H100
+    >>> HttpError(401, body={"error": {"message": "no such key", "type": "invalid_request_error"}}).body["error"][
+    ...     "message"
+    ... ]
+    'no such key'
     """
 
     status: int
     detail: str
     error: str
-    headers: dict[str, str]
+    headers: tuple[tuple[str, str], ...]
+    body: object
 
     def __init__(
-        self, status: int, detail: str, *, error: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        error: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        body: object = None,
     ) -> None:
         """Checks the status; the error's word defaults to the status in words."""
         self.status = checked_status("an HttpError", status, 400)
         self.detail = detail
         self.error = error if error is not None else _status_word(status)
-        self.headers = dict(headers or {})
-        super().__init__(f"{self.status} {self.error}: {detail}")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        self.headers = tuple((name, value) for name, value in pairs)
+        self.body = body
+        super().__init__(f"{self.status} {self.error}" + (f": {detail}" if detail else ""))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Lets pickle and copy restore it without `__init__`: `args` holds the text, not the arguments."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import traceback
 from typing import TYPE_CHECKING
+
+from . import _threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
 _FLUSH = 1.0  # Seconds that closing waits for the last records; a handler that blocks must not delay it longer.
 
 
-class LogThread(threading.Thread):
+class LogThread:
     """Logs records until the engine has stopped; does not hold the interpreter while there are none."""
 
     def __init__(self, engine: Engine) -> None:
         """Takes the engine whose records it logs."""
-        super().__init__(name="sse_fast logs", daemon=True)
         self._engine = engine
         self._to_tell: list[Callable[[], object]] = []  # Who wants to know that the engine has stopped.
+        self._thread: _threads.Started | None = None
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread = _threads.start(self.run, "sse_fast logs")
 
     def run(self) -> None:
         """Logs every batch of records that the engine gives, and tells of its end."""
@@ -53,8 +58,8 @@ class LogThread(threading.Thread):
     def finish(self) -> None:
         """Waits until the last records are logged; called once the engine has stopped."""
         # A log handler may close the server, and is then on this thread.
-        if self is not threading.current_thread():
-            self.join(_FLUSH)
+        if self._thread is not None and not self._thread.is_current():
+            self._thread.join(_FLUSH)
 
 
 def _write(level: int, logger: str, text: str) -> None:

@@ -1,32 +1,23 @@
-"""Requests that Python answers: what a handler gets, what it may return, and the threads that run it.
+"""What a handler is called with, and what it may return.
 
-Owns: `Request`, `Response`, and `Callbacks`, the table of handlers and `exists` checks with its threads.
-Must not know: routes and URLs (the engine matches them), sockets.
-Invariants: every call is answered exactly once, whatever the callable does; the engine answers 500 for one that is
-dropped. An error inside a handler reaches the log, never the client. A handler thread does not hold the interpreter
-while it waits. At shutdown idle threads end by themselves; one that is inside a handler is a daemon and delays nothing.
+Owns: `Request` with its headers and cookies, and `Response`.
+Must not know: routes and URLs (the engine matches them), how a handler is called (`_handlers`), sockets.
+Invariants: a `Response` that was made can be sent: status and headers are checked where the handler makes it. What a
+client sent is read-only but for the containers that hold it, and shows up in no `repr` that a log might keep.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import itertools
 import json
-import logging
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ._core import Stream, json_dumps
 from ._exceptions import ArgumentTypeError, HttpError, ResponseError, checked_status
 
-if TYPE_CHECKING:
-    from ._core import Call
-    from ._core import Server as Engine
-
-_LOG = logging.getLogger("sse_fast.handler")
+#: Headers as they may be given: a mapping, or pairs where a name comes several times, as `Set-Cookie` does.
+HeadersGiven = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # A header's name (RFC 9110, 5.6.2).
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # Not in a header's value: a line end would split the response.
@@ -37,20 +28,20 @@ _ENGINE_HEADERS = frozenset(
         *("transfer-encoding", "upgrade"),
     }
 )
-
-Handler = Callable[["Request"], Any]
-Exists = Callable[[str], object]
+#: Headers of an event stream, likewise.
+_STREAM_HEADERS = frozenset({"content-type", "cache-control", "x-accel-buffering"})
 
 
 class Headers(Mapping[str, str]):
-    """A request's headers; names in any case. Several of one name are joined with a comma, as HTTP allows."""
+    """A request's headers; names in any case. Several of one name are joined with a comma, cookies with a semicolon."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         """Takes the pairs in the order of the request."""
         self._values: dict[str, str] = {}
         for name, value in pairs:
             key = name.lower()
-            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+            between = "; " if key == "cookie" else ", "
+            self._values[key] = f"{self._values[key]}{between}{value}" if key in self._values else value
 
     def __getitem__(self, name: str) -> str:
         """The value of the header `name`."""
@@ -69,6 +60,41 @@ class Headers(Mapping[str, str]):
         return f"<Headers {', '.join(self._values)}>"
 
 
+class Cookies(Mapping[str, str]):
+    """A request's cookies, read as RFC 6265 says; read-only.
+
+    The first of several with one name counts: browsers send the one of the longest path first. Quotes around a value
+    are taken off, and nothing else is decoded; what has no ``=`` is left out.
+    """
+
+    def __init__(self, header: str) -> None:
+        """Takes the value of the header ``Cookie``."""
+        self._values: dict[str, str] = {}
+        for pair in header.split(";"):
+            name, equals, value = pair.partition("=")
+            name, value = name.strip(" \t"), value.strip(" \t")
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            if equals and name:
+                self._values.setdefault(name, value)
+
+    def __getitem__(self, name: str) -> str:
+        """The value of the cookie `name`."""
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order of the request."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        """The names only: values may be secrets."""
+        return f"<Cookies {', '.join(map(repr, self._values))}>"
+
+
 class Request:
     """What a handler is called with.
 
@@ -78,11 +104,12 @@ class Request:
         params: the values of the path's placeholders.
         query: the query string's parameters; the first value of each name, all of them in `query_list`.
         headers: the headers; names in any case.
+        cookies: the cookies by name, as a read-only mapping; of several with one name the first.
         body: the body as bytes; at most ``max_body_bytes`` long.
         client: the address and port of the other end, or None.
     """
 
-    __slots__ = ("body", "client", "headers", "method", "params", "path", "query", "query_list")
+    __slots__ = ("_cookies", "body", "client", "headers", "method", "params", "path", "query", "query_list")
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request, in the order of the wire
         self,
@@ -103,6 +130,20 @@ class Request:
         self.headers = Headers(headers)
         self.body = body
         self.client = client
+        self._cookies: Cookies | None = None
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies by name; parsed when they are first asked for.
+
+        >>> Request("GET", "/", [], [], [("cookie", 'session="a b"; session=old; theme=dark')], b"", None).cookies[
+        ...     "session"
+        ... ]
+        'a b'
+        """
+        if self._cookies is None:
+            self._cookies = Cookies(self.headers.get("cookie", ""))
+        return self._cookies
 
     def json(self) -> Any:  # noqa: ANN401 - JSON is any of its types
         """The body, parsed as JSON.
@@ -117,18 +158,21 @@ class Request:
 
     def __repr__(self) -> str:
         """Method and path; no query, which may hold a secret."""
-        return f"<Request {self.method} {self.path}>"
+        return f"<Request {self.method} {self.path!r}>"
 
 
 class Response:
     """A whole response, for handlers that need more than a JSON body with status 200.
 
     Args:
-        body: bytes as they are, str as UTF-8, anything else as JSON.
+        body: bytes as they are, str as UTF-8, anything else as JSON. A `Stream` is answered as that stream, with the
+            headers given; its status is 200 and its content type the engine's.
         status: the HTTP status.
-        headers: further headers, names in any case. Those of the connection belong to the engine: ``Connection``,
-            ``Content-Length``, ``Date``, ``Keep-Alive``, ``Proxy-Connection``, ``TE``, ``Trailer``,
-            ``Transfer-Encoding`` and ``Upgrade`` are refused.
+        headers: further headers, as a mapping or as pairs where a name comes several times; names in any case. Those of
+            the connection belong to the engine: ``Connection``, ``Content-Length``, ``Date``, ``Keep-Alive``,
+            ``Proxy-Connection``, ``TE``, ``Trailer``, ``Transfer-Encoding`` and ``Upgrade`` are refused; with a stream
+            also ``Content-Type``, ``Cache-Control`` and ``X-Accel-Buffering``. Where an early head went out before the
+            handler answered, its stream's headers are left out, and a line in the log says so.
         content_type: overrides the one in `headers`; by default it follows from the body's type:
             ``application/octet-stream``, ``text/plain; charset=utf-8`` or ``application/json``.
 
@@ -136,28 +180,74 @@ class Response:
         EventTypeError: the body is not JSON-able.
         ResponseError: the status is not from 200 to 599, or a header cannot be sent: its name is not a token, its value
             has a line end or another control character, or it is one of the engine's.
-        ArgumentTypeError: the status is not a whole number, or a header's name is not a str.
+        ArgumentTypeError: the status is not a whole number, a header's name is not a str, or `headers` holds no pairs.
+
+    Attributes:
+        body: the body as bytes; empty for a stream.
+        headers: every header as a pair, names in lower case.
+        status: the HTTP status.
+        stream: the stream, or None.
 
     >>> Response({"id": 7}, status=201).body
     b'{"id":7}'
+    >>> Response(b"", headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]).headers[1:]
+    (('set-cookie', 'a=1'), ('set-cookie', 'b=2'))
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "status", "stream")
 
     def __init__(
         self,
         body: object = b"",
         status: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: HeadersGiven | None = None,
         content_type: str | None = None,
     ) -> None:
         """Encodes the body and checks status and headers."""
         self.status = checked_status("a Response", status, 200)
+        given = [_checked_header(name, value) for name, value in header_pairs(headers)]
+        self.stream = body if isinstance(body, Stream) else None
+        self.headers: tuple[tuple[str, str], ...]
+        if self.stream is not None:
+            self.body = b""
+            self.headers = _stream_headers(given, self.status, content_type)
+            return
         self.body, by_type = _encode_body(body)
-        given = dict(_checked_header(name, value) for name, value in (headers or {}).items())
         if content_type is not None:
-            given.update([_checked_header("content-type", content_type)])
-        self.headers = {"content-type": by_type, **given}
+            given = [(name, value) for name, value in given if name != "content-type"]
+            given.append(_checked_header("content-type", content_type))
+        if all(name != "content-type" for name, _ in given):
+            given.insert(0, ("content-type", by_type))
+        self.headers = tuple(given)
+
+
+def header_pairs(headers: object) -> list[tuple[str, str]]:
+    """Headers as pairs, however they were given."""
+    if headers is None:
+        return []
+    if isinstance(headers, Mapping):
+        return list(headers.items())
+    allowed = "headers must be a mapping, or an iterable of (name, value) pairs"
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise ArgumentTypeError(f"{allowed}, not {type(headers).__name__}")
+    pairs: list[tuple[str, str]] = []
+    for pair in headers:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise ArgumentTypeError(f"{allowed}: there is {type(pair).__name__} among them")
+        pairs.append((pair[0], pair[1]))
+    return pairs
+
+
+def _stream_headers(given: list[tuple[str, str]], status: int, content_type: str | None) -> tuple[tuple[str, str], ...]:
+    """The headers that a stream is answered with, besides its own."""
+    if status != 200:  # noqa: PLR2004 - what a stream is
+        raise ResponseError(f"the status of a stream is 200, not {status}")
+    if content_type is not None:
+        raise ResponseError("the content type of a stream is text/event-stream: leave content_type out")
+    for name, _ in given:
+        if name in _STREAM_HEADERS:
+            raise ResponseError(f"the header {name!r} of a stream belongs to the engine: leave it out")
+    return tuple(given)
 
 
 def _checked_header(name: object, value: object) -> tuple[str, str]:
@@ -195,109 +285,6 @@ def _encode_body(body: object) -> tuple[bytes, str]:
     return json_dumps(body), "application/json"
 
 
-def _json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: object, status: int = 200, headers: HeadersGiven | None = None) -> Response:
     """`value` as JSON whatever its type; a str is a JSON string."""
     return Response(json_dumps(value), status, headers, "application/json")
-
-
-# Written as bytes, because importing the package must not import the JSON encoder.
-_INTERNAL_ERROR = Response(
-    b'{"error":"internal","detail":"the handler failed; see the server\'s log"}', 500, None, "application/json"
-)
-
-
-class Callbacks:
-    """The callables that the engine may ask for, by key, and the threads that call them.
-
-    The threads start with the first callable, so that a server without handlers has none.
-    """
-
-    def __init__(self, engine: Engine, threads: int) -> None:
-        """Takes the engine whose calls are answered and how many threads may do so."""
-        self._engine = engine
-        self._threads = threads
-        self._keys = itertools.count(1)
-        self._callables: dict[int, Callable[[Any], Any]] = {}
-        self._starting = threading.Lock()  # Protects `_started`; no callable runs under it.
-        self._started = False
-
-    @contextlib.contextmanager
-    def registered(self, function: Callable[[Any], Any]) -> Iterator[int]:
-        """A key for `function`, kept if the block, which tells the engine about it, succeeds."""
-        key = next(self._keys)
-        self._callables[key] = function
-        try:
-            yield key
-        except BaseException:
-            del self._callables[key]
-            raise
-        with self._starting:
-            if not self._started:
-                for number in range(self._threads):
-                    name = f"sse_fast handler {number + 1}"
-                    threading.Thread(target=self._serve, name=name, daemon=True).start()
-                self._started = True
-
-    def _serve(self) -> None:
-        """One handler thread: waits, answers, until the engine stops."""
-        while (call := self._engine.next_call()) is not None:
-            try:
-                self._answer(call)
-            except BaseException:  # The engine refused the answer, or logging raised; this thread goes on.
-                _answer_failure(call)
-            del call  # Dropped before the wait, because a call without an answer becomes a 500 when it is dropped.
-
-    def _answer(self, call: Call) -> None:
-        function = self._callables[call.key]
-        parts = call.request()
-        if parts is None:
-            call.answer_exists(_call_exists(function, call.stream or ""))
-            return
-        answer = _call_handler(function, Request(*parts))
-        if isinstance(answer, Stream):
-            call.answer_stream(answer)
-        else:
-            call.answer_response(answer.status, list(answer.headers.items()), answer.body)
-
-
-def _answer_failure(call: Call) -> None:
-    """Answers 500 for a call whose answer failed; called while that exception is handled."""
-    with contextlib.suppress(BaseException):  # A logging handler of the application may raise.
-        _LOG.exception("answering a request failed")
-    with contextlib.suppress(BaseException):  # It may have been answered already, or be an `exists` check.
-        call.answer_response(500, list(_INTERNAL_ERROR.headers.items()), _INTERNAL_ERROR.body)
-
-
-def _call_handler(function: Handler, request: Request) -> Stream | Response:
-    """The handler's result or exception as an answer."""
-    try:
-        value = _result_of(function(request))
-        if isinstance(value, (Stream, Response)):
-            return value
-        return Response(status=204) if value is None else _json_response(value)
-    except HttpError as error:
-        return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
-    except BaseException:  # SystemExit too: here it could end only this thread of the server.
-        _LOG.exception("the handler of %s %s failed", request.method, request.path)
-        return _INTERNAL_ERROR
-
-
-def _call_exists(function: Exists, stream: str) -> bool:
-    """Whether the stream is to exist. A check that raises counts as False, and the engine asks again."""
-    try:
-        return bool(_result_of(function(stream)))
-    except BaseException:  # As in `_call_handler`.
-        _LOG.exception("the exists check for stream %r failed", stream)
-        return False
-
-
-def _result_of(value: object) -> object:
-    """The result of a callable; a coroutine is run on an event loop of its own."""
-    if not inspect.isawaitable(value):
-        return value
-    import asyncio  # noqa: PLC0415 - only programs that use it pay for it
-
-    async def awaited() -> object:
-        return await value
-
-    return asyncio.run(awaited())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from . import _threads
 from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
@@ -206,7 +207,9 @@ class Runs:
 
     def _call(self, run: Run, reader: Reader, on_event: Callable[[Event], object]) -> None:
         try:
-            while (row := reader.next_parked()[0]) is not None:
+            # A greenlet must leave its hub to others; a thread gets no signals.
+            read = reader.next_parked if _threads.patched() is None else reader.next
+            while (row := read()[0]) is not None:
                 data, name, id_, retry = row
                 _call_on_event(run, on_event, Event(data, name if name is not None else "message", id_, retry))
         finally:

@@ -21,13 +21,14 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _exit, _run, _settings
+from . import _exit, _run, _settings, _threads
 from ._core import Server as Engine
-from ._core import Stream
+from ._core import Stream, use_hub_sleep
 from ._exceptions import SettingError, StartError, WaitTimeout
 from ._fork import Held
+from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._logs import LogThread
-from ._request import Callbacks, Exists, Handler
+from ._presence import PresenceCallbacks
 from ._signals import Waiting
 from ._watch import Until, Watch
 
@@ -43,13 +44,20 @@ if TYPE_CHECKING:
     from ._stream import Event
 
     Function = TypeVar("Function", bound=Handler)
+    Joined = TypeVar("Joined", bound=Callable[[Stream, str | None], object])
 
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 _SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a signal.
 
 
-def serve(port: int | None = None, *, host: str | None = None, **settings: Unpack[ServeSettings]) -> Server:
+def serve(
+    port: int | None = None,
+    *,
+    host: str | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **settings: Unpack[ServeSettings],
+) -> Server:
     """Starts a server; it listens when this returns, and its engine's threads run from here on.
 
     It serves until `Server.close`, `Server.wait` returns, or the interpreter exits. The soft limit on open files is
@@ -58,11 +66,15 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
     Args:
         port: where to listen; 0 picks a free port. Default: ``SSE_FAST_PORT``, else 8080.
         host: the address to listen on. Default: ``SSE_FAST_HOST``, else ``127.0.0.1``.
+        loop: the event loop that asynchronous handlers run on. It must run as long as they are to be answered; it is
+            neither started nor closed, and at `Server.close` only the tasks of handlers are cancelled on it. None has
+            the server make one, on a thread of its own, by the program's event loop policy, and end it at its close.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 
     Raises:
         SettingError: a setting is unknown or not allowed.
+        ArgumentTypeError: `loop` is not an event loop.
         AddressInUse: something listens there already.
         PermissionDenied: the port needs privileges.
         StartError: the operating system refused for another reason.
@@ -75,8 +87,10 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
     given: dict[str, object] = dict(settings)
     given.update({name: value for name, value in (("port", port), ("host", host)) if value is not None})
     resolved = _settings.serve_settings(given)
+    if loop is not None and not hasattr(loop, "call_soon_threadsafe"):
+        raise _settings.wrong_type("loop", loop, "an event loop of asyncio, or None")
     _raise_open_files_limit()
-    return Server(resolved)
+    return Server(resolved, loop)
 
 
 class Server:
@@ -86,18 +100,22 @@ class Server:
     `wait_async`, which end with them.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
-        threads = settings.pop("handler_threads")
+        if _threads.may_have_hubs():
+            use_hub_sleep(_threads.hub_sleep)
+        threads, generator_threads = settings.pop("handler_threads"), settings.pop("generator_threads")
         self._drain: float = settings.pop("drain")
         self._left = False  # Whether an exception has left the closing, which goes on.
         self._loop = _loop_of_the_main_thread()
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
         _exit.opened(self, self._drain, Held(*self._engine.held()))
-        self._callbacks = Callbacks(self._engine, threads)
+        self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
         self._runs = _run.Runs(self._engine)
+        self._presence = PresenceCallbacks(self._engine.presence())
+        self._engine.set_callbacks(self._presence)
         self._logs = LogThread(self._engine)
         try:
             self._logs.start()
@@ -123,11 +141,12 @@ class Server:
         """Whether closing has begun."""
         return self._engine.closed
 
-    def stream(self, name: str, **options: Unpack[StreamOptions]) -> Stream:
+    def stream(self, name: str | None, **options: Unpack[StreamOptions]) -> Stream:
         """The stream of that name; it is made if there is none. Cheap.
 
         Args:
-            name: any text a URL path can carry; it may hold slashes.
+            name: any text a URL path can carry; it may hold slashes. None makes a nameless stream, which only a handler
+                can hand out: no URL leads to it, it is in no list, and it is gone once nobody holds or reads it.
             **options: the options to set on it, whether it is new or not; what is not given stays as it is.
 
         Raises:
@@ -140,10 +159,12 @@ class Server:
         ...     server.stream("runs/42", history=1000, start="all").name
         'runs/42'
         """
+        if name is None:
+            return self._engine.nameless_stream(_settings.stream_options(options))
         return self._engine.stream(name, _settings.stream_options(options) if options else None)
 
     def streams(self) -> list[Stream]:
-        """Every stream there is now, in no particular order."""
+        """Every stream there is now, in no particular order; those without a name are not among them."""
         return self._engine.streams()
 
     def run(  # noqa: PLR0913 - as Popen's are
@@ -196,6 +217,9 @@ class Server:
         spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
         options.setdefault("start", "all")
         name = _stream_name(stream)
+        if not name and isinstance(stream, Stream):
+            stream._configure(_settings.stream_options(options))  # noqa: SLF001 - part of this package
+            return self._runs.start(args, spec, stream, on_event, new=False)
         new = self._engine.find(name) is None
         return self._runs.start(args, spec, self.stream(name, **options), on_event, new=new)
 
@@ -263,17 +287,23 @@ class Server:
 
         Args:
             path: the template, such as ``"/api/streams/{id}"``.
+                ``{name}`` is one segment: not empty, without ``/``. ``{*rest}``, at its end, is everything that
+                follows, at least one character; it cannot stand where another template has a ``{name}``. What means
+                something in another framework (``{id:int}``, ``<id>``, ``*``, ``:id``) is refused. Paths are compared
+                decoded; exact ones win over templates, templates over ``/streams/``.
             stream: the stream's name, such as ``"workflow/{id}"``; placeholders come from the path or the query string.
+                A value from the query is one segment, too, unless the name says ``{*rest}``; else the answer is 404.
             wait: seconds that a request for a stream that does not exist is held before it gets 404.
             exists: called with the stream's name, at most once per `retry_delay` however many requests wait for it;
-                once it returns something true the stream is made.
+                once it returns something true the stream is made. It may be ``async def``.
             retry_delay: seconds between two calls of `exists`.
-            create: makes the stream at the first request.
+            create: makes the stream at the first request, so that there is nothing to wait for: not together with
+                `wait` or `exists`.
             **options: the options of streams the route makes.
 
         Raises:
             RouteError: the template is malformed, or routed already.
-            SettingError: an option is unknown or not allowed.
+            SettingError: an option is unknown or not allowed, or `create` is given together with `wait` or `exists`.
             ArgumentTypeError: `path` or `stream` is not a str, `exists` cannot be called, or `create` is not a bool.
 
         >>> import sse_fast
@@ -284,11 +314,16 @@ class Server:
             raise _settings.wrong_type("exists", exists, "a callable that is given a stream's name, or None")
         if not isinstance(create, bool):
             raise _settings.wrong_type("create", create, "True or False")
-        with contextlib.nullcontext() if exists is None else self._callbacks.registered(exists) as key:
+        seconds = _settings.checked_seconds("wait", wait)
+        useless = [name for name, given in (("exists", exists is not None), ("wait", seconds > 0)) if given]
+        if create and useless:
+            both = " and ".join(useless)
+            raise SettingError(f"create=True is not allowed together with {both}: the first request makes the stream")
+        with contextlib.nullcontext() if exists is None else self._callbacks.registered(exists, "function") as key:
             self._engine.route(
                 path,
                 stream,
-                wait=_settings.checked_seconds("wait", wait),
+                wait=seconds,
                 retry_delay=_settings.checked_seconds("retry_delay", retry_delay, low=0.001),
                 exists=key,
                 create=create,
@@ -298,7 +333,7 @@ class Server:
     def get(
         self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
     ) -> Callable[[Function], Function]:
-        """Decorates a function that answers ``GET path``; see `post`."""
+        """Decorates a function that answers ``GET path``, and ``HEAD path`` without the body; see `post`."""
         return self._handler("GET", path, early_head=early_head, options=options)
 
     def post(
@@ -306,21 +341,44 @@ class Server:
     ) -> Callable[[Function], Function]:
         """Decorates a function that answers ``POST path``.
 
-        It is called with a `Request`, on one of ``handler_threads`` threads, and returns a `Stream` (the response then
-        is that stream), a `Response`, None (204) or anything JSON-able. An ``async def`` function runs on an event loop
-        of its own in that thread. `HttpError` becomes that response; any other exception is logged and becomes a 500.
-        While every thread is busy requests wait; streams do not.
+        It is called with a `Request` and returns a `Stream` (the response then is that stream), a `Response`, None
+        (204) or anything JSON-able. `HttpError` becomes that response; any other exception is logged and becomes a
+        500.
+
+        A function runs on one of ``handler_threads`` threads. An ``async def`` function runs on the server's one event
+        loop, which lives as long as the server: tasks, locks and clients that one request made serve the next. It must
+        not block; calls that wait for it hold no thread.
+
+        A generator, synchronous or asynchronous, yields events: an `Event`, a ``(data, event)`` tuple, or any data that
+        `Stream.publish` takes. The response is a stream of its own, without a name, with one reader. The generator is
+        closed as soon as that reader has gone: a synchronous one, which runs on a thread of its own
+        (``generator_threads``), at its next ``yield``; of an asynchronous one the pending step is cancelled. One that
+        is faster than its reader waits for it, and nothing is skipped. Its end is an ``end`` event with ``null``,
+        unless an event named ``end`` was the last that it yielded; what it raises is its answer before the first event,
+        and an ``error`` event after that. A browser that comes back within ``linger`` gets what it lacks, or 204, and
+        nothing is generated again. The stream's id is all that it takes, and cannot be guessed. Where the reader had
+        left before the end, the last event is an ``error``. Up to 1,024 such streams, with 64 MiB, are kept.
+
+        Under load: while every thread is busy requests wait, and streams do not. ``handler_queue`` may wait, with
+        64 MiB of bodies; beyond that the answer is 503 with ``Retry-After``, and for a GET that names
+        ``text/event-stream`` an empty stream that tells a browser to come back. A request whose client has gone before
+        it began is dropped.
+
+        At shutdown requests in flight have the ``drain`` of `Server.close`; what asynchronous handlers left running has
+        what remains of it, and is cancelled then, which is logged.
 
         Args:
-            path: the path, or a template such as ``"/jobs/{id}"``.
-            early_head: sends an event stream's head, and heartbeats, while the function still works; it must then
-                return a stream.
-            **options: the heartbeat while it works.
+            path: the path, or a template such as ``"/jobs/{id}"``; see `route`.
+            early_head: sends an event stream's head, and heartbeats, while the function still works, from the first
+                interval of its heartbeat on; it must then return a stream. If it fails after that, its error is the
+                stream's last event, and a browser that comes back gets 204. A generator always does so.
+            **options: the heartbeat while it works, and the options of a generator's stream.
 
         Raises:
             RouteError: the path is malformed, or routed already; raised where the function is decorated.
             ArgumentTypeError: `path` is not a str, `early_head` is not a bool, or the decorated object cannot be
             called.
+            ServerClosed: the server was closed.
 
         >>> import sse_fast
         >>> with sse_fast.serve(0) as server:
@@ -328,8 +386,60 @@ class Server:
         ...     @server.post("/jobs")
         ...     def submit(request):
         ...         return {"id": request.json()["id"]}
+        ...
+        ...     @server.post("/count")
+        ...     def count(request):
+        ...         for number in range(3):
+        ...             yield {"number": number}
         """
         return self._handler("POST", path, early_head=early_head, options=options)
+
+    def put(
+        self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that answers ``PUT path``; see `post`."""
+        return self._handler("PUT", path, early_head=early_head, options=options)
+
+    def patch(
+        self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that answers ``PATCH path``; see `post`."""
+        return self._handler("PATCH", path, early_head=early_head, options=options)
+
+    def delete(
+        self, path: str, *, early_head: bool = False, **options: Unpack[StreamOptions]
+    ) -> Callable[[Function], Function]:
+        """Decorates a function that answers ``DELETE path``; see `post`."""
+        return self._handler("DELETE", path, early_head=early_head, options=options)
+
+    def on_join(self, callback: Joined) -> Joined:
+        """Calls `callback` with ``(stream, reader)`` for each subscriber that comes; returns the callback.
+
+        `reader` is who it is: None for everybody, until readers have names. Joins and leaves of each stream are told in
+        their order, also of nameless ones, one after another on a thread of the server's own, never on the engine's. A
+        callback that is slow delays the others and no reader; up to 65,536 joins and leaves wait for it, what comes
+        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An exception is logged. Who
+        is here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
+
+        Args:
+            callback: what is called; it is kept as long as the server.
+
+        Raises:
+            ArgumentTypeError: `callback` cannot be called, or is an ``async def`` function.
+            ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...
+        ...     @server.on_join
+        ...     def joined(stream, reader):
+        ...         stream.publish({"present": stream.subscribers}, event="presence")
+        """
+        return self._presence.on_join(callback)
+
+    def on_leave(self, callback: Joined) -> Joined:
+        """The same for each subscriber that leaves; see `on_join`."""
+        return self._presence.on_leave(callback)
 
     def stats(self) -> dict[str, Any]:
         """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
@@ -444,6 +554,8 @@ class Server:
                 _exit.closed(self)
         # The terminal events of runs were published: who is told of them hears so before the process may end.
         self._runs.finish(until)
+        self._callbacks.finish(until)
+        self._presence.finish(until)
         self._logs.finish()
 
     async def aclose(self, drain: float | None = None) -> None:
@@ -541,8 +653,10 @@ class Server:
         def decorate(function: Function) -> Function:
             if not callable(function):
                 raise _settings.wrong_type(f"the handler of {method} {path}", function, "a callable")
-            with self._callbacks.registered(function) as key:
-                self._engine.handler(method, path, key, early_head=early_head, options=checked)
+            kind = kind_of(function)
+            early = early_head or kind.endswith("generator")
+            with self._callbacks.registered(function, kind, checked) as key:
+                self._engine.handler(method, path, key, kind=kind, early_head=early, options=checked)
             return function
 
         return decorate

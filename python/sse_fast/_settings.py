@@ -211,6 +211,14 @@ SETTINGS: tuple[Setting, ...] = (
         "reaches one of them by chance.",
     ),
     Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
+    Setting("generator_threads", _integer(1, 4096), 256, "", "How many handlers that are generators run at a time."),
+    Setting(
+        "handler_queue",
+        _integer(1, 1 << 20),
+        1024,
+        "",
+        "Requests that wait for a handler, and that `async` ones work on at a time; beyond it 503 with Retry-After.",
+    ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
     Setting("start", _choice("new", "last", "all"), "new", "", "What a new subscriber gets first.", stream=True),
@@ -353,3 +361,5 @@ class ServeSettings(StreamOptions, total=False):
     chunked: bool
     reuse_port: bool
     handler_threads: int
+    generator_threads: int
+    handler_queue: int

@@ -3,8 +3,8 @@
 Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
 because publishing is the hot path.
 Must not know: logs, subscribers, threads.
-Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; asyncio
-is imported only by those who use it; a task that does not wait has nothing registered anywhere.
+Invariants: an event is taken from the reader only to be returned, so that a cancelled `async for` loses none; no event
+loop's module is imported but by those who use it; a task that does not wait has nothing registered anywhere.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ._exceptions import WaitTimeout
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Iterator
 
     from ._core import Reader
+    from ._wakeups import LoopWakeups, Signal
 
 _TURN = 64  # Events that one task takes before others get their turn: a busy stream would keep the loop to itself.
 
@@ -82,7 +82,8 @@ class Events:
         self._reader = reader
         self._name = name
         self._timeout = None if timeout is None else checked_seconds("timeout", timeout)
-        self._awaited: asyncio.Future[None] | None = None  # What the task that waits for an event waits for.
+        # What the task that waits for an event waits for, and on which loop.
+        self._awaited: tuple[LoopWakeups, Signal] | None = None
         self._in_turn = 0  # Events taken since the loop last had a turn.
         self._over = False
 
@@ -104,10 +105,11 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event; costs no thread. The loop must be able to watch descriptors, as asyncio's and uvloop do.
+        """The next event; costs no thread. The task may be asyncio's, also on uvloop, or trio's.
 
         Raises:
-            RuntimeError: another task is waiting for it; give each task an iteration of its own.
+            RuntimeError: another task is waiting for it; give each task an iteration of its own. Or the task runs on
+                an event loop of another kind.
         """
         if self._in_turn >= _TURN:
             await self._let_others()
@@ -130,12 +132,10 @@ class Events:
         A task that waits for an event is told at once; a thread that does gets that event first.
         """
         self._over = True
-        awaited = self._awaited
-        if awaited is not None:
-            from ._wakeups import settle  # noqa: PLC0415 - only those who use asyncio pay for it
-
+        if (awaited := self._awaited) is not None:
+            loop, arrived = awaited
             with contextlib.suppress(RuntimeError):  # The loop was closed while the task waited: nobody is to be told.
-                awaited.get_loop().call_soon_threadsafe(settle, awaited)
+                loop.settle_soon(arrived)
 
     def _taken(self, row: tuple[str, str | None, str | None, float | None] | None, reason: str | None) -> Event | None:
         """The engine's answer as an event, or None; notes the end."""
@@ -150,29 +150,28 @@ class Events:
         return WaitTimeout(f"stream {self._name!r} was silent for {self._timeout} s")
 
     async def _let_others(self) -> None:
-        import asyncio  # noqa: PLC0415 - as above
+        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
 
         self._in_turn = 0
-        await asyncio.sleep(0)
+        await current().let_others()
 
     async def _news(self, timeout: float | None) -> Event | None:
         """Waits until there may be an event, `timeout` seconds have passed, or it was closed.
 
         One that came just before the waiting began is returned at once.
         """
-        import asyncio  # noqa: PLC0415 - as above
-
-        from ._wakeups import awaiting  # noqa: PLC0415 - as above
+        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
 
         if self._awaited is not None:
             raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
         self._in_turn = 0
-        with awaiting(self._reader) as arrived:
-            self._awaited = arrived  # A close from here on settles it.
+        loop = current()
+        with loop.news(self._reader) as arrived:
+            self._awaited = (loop, arrived)  # A close from here on settles it.
             try:
                 event = self._taken(*self._reader.try_next())
                 if event is None and not self._over:
-                    await asyncio.wait([arrived], timeout=timeout)
+                    await loop.wait(arrived, timeout)
             finally:
                 self._awaited = None
         return event

@@ -1,98 +1,221 @@
-"""What an event loop waits on for news of the streams that its tasks read.
+"""What an event loop waits on for the streams that its tasks read, publish into, or wait for.
 
-Owns: one descriptor for each event loop, however many of its tasks read however many streams. Must not know: events.
-A publish costs one wake-up for each loop, not for each task; a task that is cancelled leaves nothing behind. The loop
-must be able to watch descriptors (`add_reader`): asyncio's selector loop and uvloop do.
+Owns: one descriptor for each event loop, however many of its tasks wait for however many streams; telling which loop a
+coroutine runs on. Must not know: events; asyncio and trio, each of which has a file of its own beside this one, and is
+imported only where a program uses it.
+A publish costs one wake-up for each loop, not for each task; a task that is cancelled leaves nothing behind.
 
 Invariants: a stream is watched exactly while a task waits for it; a task registers first and looks at the stream once
 more after that, so that no news falls between. Nothing here keeps a loop: one that is closed while its tasks still wait
 is forgotten with them, and its descriptor closed.
 
-Changes together with the engine's `stream/watch.rs`.
+Changes together with the engine's `stream/watch.rs` and `stream/task.rs`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import itertools
+import sys
+import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._core import Wakeups
+from . import _threads
+from ._core import Account, Wakeups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ._core import Reader, Watch
+    from ._core import Reader, Stream, Watch
+
+#: Whatever a loop has to wait for once: a future, an event.
+Signal = Any
+
+TURN = 64  # Events that a task takes or publishes before others get their turn: it would keep the loop to itself.
+
+# A stream's number is a multiple of eight: what is waited for beside its news, and who waits for room, have others.
+_EMPTY = 1
+_ROOM = 2
 
 
 @dataclass
 class _Watched:
-    """A stream that tasks of the loop wait for."""
+    """What tasks of the loop wait for, in one stream."""
 
     watch: Watch
-    waiting: set[asyncio.Future[None]] = field(default_factory=set)
+    waiting: set[Signal] = field(default_factory=set)
 
 
-class _LoopWakeups:
-    """The wake-ups of one event loop; every method is called in its thread."""
+class LoopWakeups:
+    """The wake-ups of one event loop; every method is called in its thread, except `settle_soon`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine = Wakeups()
-        self._streams: dict[int, _Watched] = {}
-        loop.add_reader(self._engine.fileno(), self._news)
+    def __init__(self) -> None:
+        """A loop's own class has the loop call `take` when `engine` is readable."""
+        self.engine = Wakeups()
+        self._watched: dict[int, _Watched] = {}
+        self._rooms: dict[int, Signal] = {}
+        self._numbers = itertools.count(_ROOM, 8)
+        self._accounts: weakref.WeakKeyDictionary[object, Account] = weakref.WeakKeyDictionary()
 
-    def enter(self, reader: Reader, arrived: asyncio.Future[None]) -> None:
-        """News of the reader's stream from here on settles the future."""
+    # ---- What each kind of loop does in its own way ----
+
+    def signal(self) -> Signal:
+        """What a task waits for."""
+        raise NotImplementedError
+
+    def settle(self, signal: Signal) -> None:
+        """Wakes the task that waits for it."""
+        raise NotImplementedError
+
+    def settle_soon(self, signal: Signal) -> None:
+        """The same from any thread; RuntimeError where the loop has ended."""
+        raise NotImplementedError
+
+    def discard(self, signal: Signal) -> None:
+        """Nobody waits for it any more."""
+
+    async def wait(self, signal: Signal, timeout: float | None) -> None:
+        """Waits until it is settled or `timeout` seconds have passed."""
+        raise NotImplementedError
+
+    async def let_others(self) -> None:
+        """Lets the other tasks of the loop run."""
+        raise NotImplementedError
+
+    def task(self) -> object:
+        """The running task; None where there is none."""
+        raise NotImplementedError
+
+    # ---- What all of them do alike ----
+
+    def account(self) -> Account:
+        """What the running task has waited for readers, in all streams."""
+        task = self.task()
+        if task is None:
+            return Account()
+        return self._accounts.setdefault(task, Account())
+
+    @contextlib.contextmanager
+    def news(self, reader: Reader) -> Iterator[Signal]:
+        """What news of the reader's stream settles; look at the stream once more before awaiting it."""
         number = reader.stream_number
-        watched = self._streams.get(number)
-        if watched is None:
-            watched = self._streams[number] = _Watched(self._engine.watch(reader, number))
-        watched.waiting.add(arrived)
+        with self._watching(number, lambda: self.engine.watch(reader, number)) as signal:
+            yield signal
 
-    def leave(self, reader: Reader, arrived: asyncio.Future[None]) -> None:
-        """The task no longer waits."""
-        number = reader.stream_number
-        watched = self._streams[number]
-        watched.waiting.discard(arrived)
-        if not watched.waiting:
-            del self._streams[number]
-            watched.watch.stop()
+    @contextlib.contextmanager
+    def emptiness(self, stream: Stream) -> Iterator[Signal]:
+        """The same for the last subscriber's leaving."""
+        number = stream._number + _EMPTY  # noqa: SLF001 - part of this package
+        watch = lambda: stream._watch_empty(self.engine, number)  # noqa: E731, SLF001 - part of this package
+        with self._watching(number, watch) as signal:
+            yield signal
 
-    def _news(self) -> None:
-        for number in self._engine.take():
-            watched = self._streams.get(number)
-            if watched is not None:
+    @contextlib.contextmanager
+    def room(self) -> Iterator[tuple[int, Callable[[], Signal]]]:
+        """A number of the task's own, and what gives it a new signal to wait for before it looks."""
+        number = next(self._numbers)
+
+        def again() -> Signal:
+            signal = self._rooms[number] = self.signal()
+            return signal
+
+        try:
+            yield number, again
+        finally:
+            if (signal := self._rooms.pop(number, None)) is not None:
+                self.discard(signal)
+
+    def take(self) -> None:
+        """Wakes the tasks for which there is something."""
+        for number in self.engine.take():
+            if (watched := self._watched.get(number)) is not None:
                 watched.watch.rearm()
-                for arrived in watched.waiting:
-                    settle(arrived)
+                for signal in watched.waiting:
+                    self.settle(signal)
+            elif (room := self._rooms.get(number)) is not None:
+                self.settle(room)
+
+    @contextlib.contextmanager
+    def _watching(self, number: int, watch: Callable[[], Watch]) -> Iterator[Signal]:
+        watched = self._watched.get(number)
+        if watched is None:
+            watched = self._watched[number] = _Watched(watch())
+        signal = self.signal()
+        watched.waiting.add(signal)
+        try:
+            yield signal
+        finally:
+            watched.waiting.discard(signal)
+            if not watched.waiting:
+                del self._watched[number]
+                watched.watch.stop()
+            self.discard(signal)
 
 
 # Weak on both sides: wake-ups hold futures, and these their loop, which would then never be forgotten. What keeps the
-# wake-ups of a loop is the loop, to which `_news` was given; it lets go of that when it is closed.
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_LoopWakeups]] = weakref.WeakKeyDictionary()
+# wake-ups of a loop is the loop, to which `take` was given; it lets go of that when it is closed.
+_loops: weakref.WeakKeyDictionary[Any, weakref.ref[LoopWakeups]] = weakref.WeakKeyDictionary()
+_turns = threading.local()
 
 
-@contextlib.contextmanager
-def awaiting(reader: Reader) -> Iterator[asyncio.Future[None]]:
-    """A future that news of the reader's stream settles; look at the stream once more before awaiting it."""
-    loop = asyncio.get_running_loop()
+def current() -> LoopWakeups:
+    """The wake-ups of the loop that the calling coroutine runs on.
+
+    Raises:
+        RuntimeError: it runs on none that is known here.
+    """
+    found = _running()
+    if found is None:
+        raise RuntimeError(
+            "no event loop runs here that sse_fast knows: coroutines read and publish under asyncio, uvloop, and anyio "
+            "on either, and under trio; in a thread use the methods without await"
+        )
+    loop, make = found
     known = _loops.get(loop)
     wakeups = known() if known is not None else None
     if wakeups is None:
-        wakeups = _LoopWakeups(loop)
+        wakeups = make()
         _loops[loop] = weakref.ref(wakeups)
-    arrived = loop.create_future()
-    wakeups.enter(reader, arrived)
-    try:
-        yield arrived
-    finally:
-        wakeups.leave(reader, arrived)
-        arrived.cancel()
+    return wakeups
 
 
-def settle(arrived: asyncio.Future[None]) -> None:
-    """Wakes the task that waits for the future, once."""
-    if not arrived.done():
-        arrived.set_result(None)
+def is_running() -> bool:
+    """Whether an event loop runs in this thread, or a hub of greenlets: it must not be held up."""
+    return _running() is not None or _threads.hub_sleep() is not None
+
+
+async def take_turn() -> None:
+    """Lets others run after every `TURN` calls."""
+    taken = getattr(_turns, "taken", 0) + 1
+    _turns.taken = taken % TURN
+    if taken >= TURN:
+        await current().let_others()
+
+
+def _running() -> tuple[Any, Callable[[], LoopWakeups]] | None:
+    """The running loop, and what makes its wake-ups. A module that nobody has imported has no running loop."""
+    if (trio := sys.modules.get("trio")) is not None:
+        # Before asyncio, on top of which trio may run as a guest. A module that is half imported has neither name.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            trio.lowlevel.current_task()
+            return trio.lowlevel.current_trio_token(), _of_trio
+    if (asyncio := sys.modules.get("asyncio")) is not None:
+        running = getattr(asyncio, "_get_running_loop", None)
+        loop = None if running is None else running()
+        if loop is not None:
+            return loop, _of_asyncio
+    return None
+
+
+def _of_asyncio() -> LoopWakeups:
+    from ._wakeups_asyncio import AsyncioWakeups  # noqa: PLC0415 - only programs that use it pay for it
+
+    return AsyncioWakeups()
+
+
+def _of_trio() -> LoopWakeups:
+    from ._wakeups_trio import TrioWakeups  # noqa: PLC0415 - as above
+
+    return TrioWakeups()

@@ -31,6 +31,7 @@ KNOWN = {
     "Watch.done",  # asyncio's and concurrent.futures' word for "it is over".
     "runner.emit",  # A child process does not publish; it writes lines.
     "chunked",  # The transfer coding's own name.
+    "handler_queue",  # Of calls, which no subscriber reads.
 }
 
 

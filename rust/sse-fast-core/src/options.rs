@@ -62,6 +62,9 @@ pub struct StreamOptions {
     pub linger: Duration,
     /// How long an open stream may be without subscribers and events before it is forgotten.
     pub expire: Option<Duration>,
+    /// Whether publishers wait for its readers as long as it takes, whatever the server's `publish_wait` is. No setting:
+    /// the engine gives it to streams that have one reader alone, for whom nobody else waits.
+    pub lossless: bool,
 }
 
 impl Default for StreamOptions {
@@ -78,6 +81,7 @@ impl Default for StreamOptions {
             ids: true,
             linger: Duration::from_secs(900),
             expire: None,
+            lossless: false,
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct StreamPatch {
     pub ids: Option<bool>,
     pub linger: Option<Duration>,
     pub expire: Option<Option<Duration>>,
+    pub lossless: Option<bool>,
 }
 
 /// The longest interval an option may name, a year. A greater number was probably meant in milliseconds.
@@ -122,6 +127,7 @@ impl StreamOptions {
             ids: patch.ids.unwrap_or(self.ids),
             linger: patch.linger.unwrap_or(self.linger),
             expire: patch.expire.unwrap_or(self.expire),
+            lossless: patch.lossless.unwrap_or(self.lossless),
         };
         options.check()?;
         Ok(options)

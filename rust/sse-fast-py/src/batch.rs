@@ -93,15 +93,16 @@ impl<'py> BatchItem<'py> {
     }
 }
 
-/// The events of the items; the engine will accept each of them.
-pub(crate) fn events<'a>(py: Python<'_>, items: &'a [BatchItem<'_>]) -> PyResult<Vec<NewEvent<'a>>> {
-    let checked =
-        |(position, item): (usize, &'a BatchItem<'_>)| item.as_event().map_err(|error| placed(py, position, error));
+/// The events of the items, the first of which has the number `first`; the engine will accept each of them.
+pub(crate) fn events<'a>(py: Python<'_>, items: &'a [BatchItem<'_>], first: usize) -> PyResult<Vec<NewEvent<'a>>> {
+    let checked = |(position, item): (usize, &'a BatchItem<'_>)| {
+        item.as_event().map_err(|error| placed(py, first + position, error))
+    };
     items.iter().enumerate().map(checked).collect()
 }
 
-/// Every item of the iterable `events`.
-pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<BatchItem<'py>>> {
+/// Whether `events` can be an iterable of events.
+pub(crate) fn check(events: &Bound<'_, PyAny>) -> PyResult<()> {
     if events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
         let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
         return Err(event_type_error("events", &refused));
@@ -111,9 +112,15 @@ pub(crate) fn items<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<BatchItem<'
         let refused = format!("must be an iterable of events, not {}", convert::type_name(events));
         return Err(event_type_error("events", &refused));
     }
+    Ok(())
+}
+
+/// Every item of the iterable `events`, the first of which has the number `first`.
+pub(crate) fn items<'py>(events: &Bound<'py, PyAny>, first: usize) -> PyResult<Vec<BatchItem<'py>>> {
+    check(events)?;
     let mut items = Vec::with_capacity(events.len().unwrap_or(0));
     let take = |item: PyResult<Bound<'py, PyAny>>, position| {
-        BatchItem::of(&item?).map_err(|error| placed(events.py(), position, error))
+        BatchItem::of(&item?).map_err(|error| placed(events.py(), first + position, error))
     };
     if events.is_exact_instance_of::<PyList>() || events.is_exact_instance_of::<PyTuple>() {
         for (position, item) in events.try_iter()?.enumerate() {

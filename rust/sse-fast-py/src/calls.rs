@@ -1,29 +1,26 @@
 //! `Call`: one request of the engine to Python, for a handler or an `exists` check, with its answer.
 //!
-//! Owns: giving a call's parts to Python and taking its answer.
-//! Must not know: routes, handlers, threads; `_request.py` has them.
+//! Owns: giving a call's parts to Python and taking its answer; which lane's calls a thread of Python takes.
+//! Must not know: routes, handlers, threads; `_handlers.py` has them.
 //! Invariants: a call is answered at most once; a second answer is an error of the package and says so. The engine
 //! waits for the answer without a thread, and answers 500 where a call is dropped unanswered.
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sse_fast_server::{Call, ExistsReply, Reply, RequestParts};
+use sse_fast_server::{Call, ExistsReply, HandlerKind, Lane, Pairs, Reply, RequestParts, Watched};
 
 use crate::errors::internal;
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::stream::PyStream;
 
-/// Names with their values, in the order of the request.
-type Pairs = Vec<(String, String)>;
-
 /// A request as `(method, path, params, query, headers, body, client)`.
 type Parts<'py> = (String, String, Pairs, Pairs, Pairs, Bound<'py, PyBytes>, Option<(String, u16)>);
 
 /// What Python is asked.
 enum Question {
-    Handler(RequestParts),
+    Handler { request: RequestParts, watched: Watched },
     Exists { stream: String },
 }
 
@@ -39,6 +36,9 @@ pub(crate) struct PyCall {
     /// Which callable is meant; its number was given to `route` or `handler`.
     #[pyo3(get)]
     key: u64,
+    /// Its number in its lane.
+    #[pyo3(get)]
+    number: u64,
     question: Question,
     /// `None` once the call was answered. The lock lets one of several answering threads be the first.
     answer: Guarded<Mutex<Option<AnswerTo>>>,
@@ -46,11 +46,14 @@ pub(crate) struct PyCall {
 
 impl PyCall {
     pub(crate) fn new(call: Call) -> Self {
-        let (key, question, answer) = match call {
-            Call::Handler { key, request, reply } => (key, Question::Handler(request), AnswerTo::Response(reply)),
-            Call::Exists { key, stream, reply } => (key, Question::Exists { stream }, AnswerTo::Exists(reply)),
+        let (key, number, question, answer) = match call {
+            Call::Handler { key, request, reply } => {
+                let question = Question::Handler { request, watched: reply.watched() };
+                (key, reply.number(), question, AnswerTo::Response(reply))
+            }
+            Call::Exists { key, stream, reply } => (key, 0, Question::Exists { stream }, AnswerTo::Exists(reply)),
         };
-        Self { key, question, answer: Guarded::new(Mutex::new(Some(answer))) }
+        Self { key, number, question, answer: Guarded::new(Mutex::new(Some(answer))) }
     }
 
     fn take_answer(&self) -> PyResult<AnswerTo> {
@@ -66,20 +69,47 @@ impl PyCall {
     }
 }
 
+/// The lane of this name.
+pub(crate) fn lane(name: &str) -> PyResult<Lane> {
+    match name {
+        "threads" => Ok(Lane::Threads),
+        "loop" => Ok(Lane::Loop),
+        "generators" => Ok(Lane::Generators),
+        other => Err(internal(&format!("there is no lane {other:?}"))),
+    }
+}
+
+/// The kind of callable of this name.
+pub(crate) fn kind(name: &str) -> PyResult<HandlerKind> {
+    match name {
+        "function" => Ok(HandlerKind::Function),
+        "coroutine" => Ok(HandlerKind::Coroutine),
+        "generator" => Ok(HandlerKind::Generator),
+        "async generator" => Ok(HandlerKind::AsyncGenerator),
+        other => Err(internal(&format!("there is no kind of handler {other:?}"))),
+    }
+}
+
 #[pymethods]
 impl PyCall {
     /// The name an ``exists`` check asks for; None for a handler's call.
     #[getter]
     fn stream(&self) -> Option<&str> {
         match &self.question {
-            Question::Handler(_) => None,
+            Question::Handler { .. } => None,
             Question::Exists { stream } => Some(stream),
         }
     }
 
+    /// Whether the answer is no longer wanted, nor the stream read that a generator was to fill.
+    #[getter]
+    fn lost(&self) -> bool {
+        matches!(&self.question, Question::Handler { watched, .. } if watched.is_lost())
+    }
+
     /// ``(method, path, params, query, headers, body, client)``; None for an ``exists`` check.
     fn request<'py>(&self, py: Python<'py>) -> Option<Parts<'py>> {
-        let Question::Handler(request) = &self.question else { return None };
+        let Question::Handler { request, .. } = &self.question else { return None };
         let client = request.client.map(|client| (client.ip().to_string(), client.port()));
         Some((
             request.method.clone(),
@@ -92,11 +122,19 @@ impl PyCall {
         ))
     }
 
-    /// Answers with a stream: the response then is that stream.
-    fn answer_stream(&self, py: Python<'_>, stream: &Bound<'_, PyStream>) -> PyResult<()> {
+    /// Answers with a stream, whose head has these headers, too; `generated` where a generator fills it, to be
+    /// closed once nobody reads it.
+    #[pyo3(signature = (stream, headers, *, generated=false))]
+    fn answer_stream(
+        &self,
+        py: Python<'_>,
+        stream: &Bound<'_, PyStream>,
+        headers: Pairs,
+        generated: bool,
+    ) -> PyResult<()> {
         let stream = stream.get().engine()?;
         let reply = self.reply()?;
-        py.detached(move || reply.stream(stream))
+        py.detached(move || if generated { reply.generated(stream, headers) } else { reply.stream(stream, headers) })
     }
 
     /// Answers with a whole response.

@@ -237,7 +237,9 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
-        engine::StreamError::Closed { .. } => with_text(|known| &known.server_closed, text),
+        engine::StreamError::Closed { .. } | engine::StreamError::NamelessClosed => {
+            with_text(|known| &known.server_closed, text)
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 //! Owns: detaching, cutting waits into slices so that signals are handled, catching panics.
 //! Must not know: what the engine code does, or when the gate is shut (`gate`).
 //! Invariants: code that can block runs detached. A wait of the thread that handles signals returns to the interpreter at
-//! least every [`SLICE`]; one of another thread does not leave the engine for that. A panic becomes an ordinary exception;
-//! pyo3's `PanicException` derives from `BaseException`, which `except Exception` does not catch. A thread that the
-//! interpreter's end keeps out does not detach: work that ends soon is done attached, and a wait is refused unless it is
-//! over already. Nobody then holds a lock of the engine while it waits for the interpreter.
+//! least every [`SLICE`]; one of another thread does not leave the engine for that; one of a greenlet looks and sleeps in
+//! turn (`hub`). A panic becomes an ordinary exception; pyo3's `PanicException` derives from `BaseException`, which
+//! `except Exception` does not catch. A thread that the interpreter's end keeps out does not detach: work that ends soon
+//! is done attached, and a wait is refused unless it is over already. Nobody then holds a lock of the engine while it
+//! waits for the interpreter.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::errors::{interpreter_ends, panicked};
-use crate::{fork, gate};
+use crate::{fork, gate, hub};
 
 /// The longest time between two checks for signals: while Rust waits, Ctrl-C only sets a flag. A tenth of a second
 /// feels immediate and costs ten wake-ups a second.
@@ -132,16 +133,24 @@ impl Detached for Python<'_> {
     ) -> PyResult<Option<T>> {
         // A timeout too long to be a point in time is no timeout.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let slice = if handles_signals(self) { SLICE } else { LONG_SLICE };
+        let mut pauses = hub::pauses(self)?;
+        let slice = match &pauses {
+            Some(_) => Duration::ZERO,
+            None if handles_signals(self) => SLICE,
+            None => LONG_SLICE,
+        };
         loop {
             let Some(inside) = gate::enter() else {
                 return attached(|| step(Duration::ZERO))?.map(Some).ok_or_else(interpreter_ends);
             };
-            let left = deadline.map_or(slice, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if let Some(value) = away(self, inside, || step(left.min(slice)))? {
+            let left = || deadline.map_or(LONG_SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if let Some(value) = away(self, inside, || step(left().min(slice)))? {
                 return Ok(Some(value));
             }
             self.check_signals()?;
+            if let Some(pauses) = &mut pauses {
+                pauses.pause(left())?;
+            }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(None);
             }

@@ -26,8 +26,11 @@ mod errors;
 mod fork;
 mod gate;
 mod gil;
+mod hub;
 mod json;
 mod options;
+mod presence;
+mod publishing;
 mod reader;
 mod run;
 mod server;
@@ -45,9 +48,15 @@ mod _core {
     #[pymodule_export]
     use crate::calls::PyCall;
     #[pymodule_export]
+    use crate::hub::use_hub_sleep;
+    #[pymodule_export]
     use crate::interpreter_ends;
     #[pymodule_export]
     use crate::json::json_dumps;
+    #[pymodule_export]
+    use crate::presence::PyPresence;
+    #[pymodule_export]
+    use crate::publishing::{PyAccount, PyPublishing};
     #[pymodule_export]
     use crate::reader::PyReader;
     #[pymodule_export]

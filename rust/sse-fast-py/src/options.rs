@@ -27,6 +27,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "cors" => config.cors = value.extract()?,
             // 0 lets the engine choose by the limit on open files.
             "max_connections" => config.max_connections = value.extract::<Option<usize>>()?.unwrap_or(0),
+            "handler_queue" => config.handler_queue = value.extract()?,
             "max_body_bytes" => config.max_body_bytes = value.extract()?,
             "header_timeout" => config.header_timeout = seconds(&value)?,
             "stall_timeout" => config.stall_timeout = seconds(&value)?,

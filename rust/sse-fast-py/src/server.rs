@@ -12,24 +12,34 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
+use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
 
-use crate::calls::PyCall;
-use crate::convert;
+use crate::calls::{self, PyCall};
+use crate::convert::{self, Data};
 use crate::errors::{
     cannot_start_at_the_end, internal, malformed_route, route_error, run_error, server_closed, setting_error,
     start_error, stream_error,
 };
 use crate::fork::Guarded;
 use crate::gil::{self, Detached};
+use crate::presence::PyPresence;
 use crate::run::{PyRun, Spec};
 use crate::stats;
-use crate::stream::PyStream;
+use crate::stream::{PyStream, publish_generated};
 use crate::{gate, json, options};
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
 type Record = (u8, &'static str, String);
+
+/// What a thread that waits for calls is given.
+#[derive(IntoPyObject)]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Taken {
+    Call(PyCall),
+    Lost(u64),
+}
 
 /// Whether the engine has wholly stopped, and how to wait for it.
 #[derive(Default)]
@@ -64,6 +74,8 @@ struct Engine {
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
+    /// What its streams ask for their callbacks; set once, before the first of them is made.
+    callbacks: PyOnceLock<Py<PyAny>>,
 }
 
 impl PyServer {
@@ -71,6 +83,12 @@ impl PyServer {
     fn open(&self, py: Python<'_>) -> PyResult<&Server> {
         let server = &self.engine.get()?.server;
         if py.detached(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
+    }
+
+    /// The stream as Python sees it.
+    fn shown(&self, py: Python<'_>, stream: Stream) -> PyStream {
+        let callbacks = self.callbacks.get(py).map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
+        PyStream::new(stream, callbacks)
     }
 }
 
@@ -85,10 +103,11 @@ impl PyServer {
         gil::prepare(py)?;
         json::prepare(py)?;
         let config = options::config(settings, stream)?;
-        let calls = Calls::default();
+        let calls = Calls::new(Limits::of(&config));
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
-        Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
+        let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
+        Ok(Self { engine, callbacks: PyOnceLock::new() })
     }
 
     /// The port it listens on.
@@ -104,6 +123,24 @@ impl PyServer {
         Ok((address.ip().to_string(), address.port(), server.polls().to_vec()))
     }
 
+    /// What its streams ask for their callbacks; to be given once.
+    fn set_callbacks(&self, py: Python<'_>, callbacks: Py<PyAny>) -> PyResult<()> {
+        self.callbacks.set(py, callbacks).map_err(|_| internal("the callbacks were given twice"))
+    }
+
+    /// The queue of who comes and goes.
+    fn presence(&self) -> PyResult<PyPresence> {
+        Ok(PyPresence::new(self.engine.get()?.server.presence()))
+    }
+
+    /// A stream without a name, which only a handler can hand out.
+    fn nameless_stream(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<PyStream> {
+        let server = &self.engine.get()?.server;
+        let patch = options::patch(Some(options))?;
+        let stream = py.detached(|| server.nameless_stream(&patch))?.map_err(stream_error)?;
+        Ok(self.shown(py, stream))
+    }
+
     /// The stream of that name, made if there is none; `options` are applied to it.
     #[pyo3(signature = (name, options=None))]
     fn stream(
@@ -116,20 +153,20 @@ impl PyServer {
         let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
         let stream = py.detached(|| server.stream(name, &patch))?.map_err(stream_error)?;
-        Ok(PyStream::new(stream))
+        Ok(self.shown(py, stream))
     }
 
     /// The stream of that name, if there is one.
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        Ok(py.detached(|| server.find(name))?.map(PyStream::new))
+        Ok(py.detached(|| server.find(name))?.map(|stream| self.shown(py, stream)))
     }
 
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
-        Ok(py.detached(|| server.streams())?.into_iter().map(PyStream::new).collect())
+        Ok(py.detached(|| server.streams())?.into_iter().map(|stream| self.shown(py, stream)).collect())
     }
 
     /// What it has counted so far.
@@ -166,21 +203,63 @@ impl PyServer {
         py.detached(|| server.route(spec))?.map_err(route_error)
     }
 
-    /// Maps a method and a URL template to the callable with that key.
-    #[pyo3(signature = (method, template, key, *, early_head, options))]
+    /// Maps a method and a URL template to the callable with that key, which is of that kind: ``"function"``,
+    /// ``"coroutine"``, ``"generator"`` or ``"async generator"``.
+    #[pyo3(signature = (method, template, key, *, kind, early_head, options))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a handler, by name")]
     fn handler(
         &self,
         py: Python<'_>,
         method: String,
         template: &Bound<'_, PyAny>,
         key: u64,
+        kind: &str,
         early_head: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
         let server = self.open(py)?;
         let template = convert::name("path", template, malformed_route)?.to_owned();
-        let spec = HandlerSpec { method, template, key, early_head, options: options::patch(Some(options))? };
+        let (kind, options) = (calls::kind(kind)?, options::patch(Some(options))?);
+        let spec = HandlerSpec { method, template, key, kind, early_head, options };
         py.detached(|| server.handler(spec))?.map_err(route_error)
+    }
+
+    /// A stream for a generator of the handler with that key to fill; `path` is its request's.
+    fn generated(
+        &self,
+        py: Python<'_>,
+        path: &str,
+        key: u64,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<PyStream> {
+        let server = &self.engine.get()?.server;
+        let options = options::patch(options)?;
+        let stream = py.detached(|| server.generated(path, key, &options))?.map_err(stream_error)?;
+        Ok(self.shown(py, stream))
+    }
+
+    /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless
+    /// `wait`, returns False where it would have to.
+    #[pyo3(signature = (stream, data, *, event, id, retry, last, wait))]
+    #[expect(clippy::too_many_arguments, reason = "the fields of an event, by name")]
+    fn feed(
+        &self,
+        py: Python<'_>,
+        stream: &Bound<'_, PyStream>,
+        data: &Bound<'_, PyAny>,
+        event: Option<&Bound<'_, PyAny>>,
+        id: Option<&Bound<'_, PyAny>>,
+        retry: Option<&Bound<'_, PyAny>>,
+        last: bool,
+        wait: bool,
+    ) -> PyResult<bool> {
+        let (server, stream) = (&self.engine.get()?.server, stream.get().engine()?);
+        let data = Data::of("data", data)?;
+        let finished = if last { py.detached(|| server.finished_id(stream))? } else { None };
+        let id = convert::text("id", id)?.or(finished.as_deref());
+        let (event, retry) = (convert::text("event", event)?, convert::retry(retry)?);
+        let event = NewEvent { data: data.as_bytes("data")?, event, id, retry, snapshot: None };
+        publish_generated(py, stream, &event, last, wait)
     }
 
     /// Serves fixed bytes at `path`.
@@ -197,20 +276,23 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits, in one piece, for the next call; None once the engine has stopped.
-    fn next_call(&self, py: Python<'_>) -> PyResult<Option<PyCall>> {
-        let calls = &self.engine.get()?.calls;
-        let received = py.serve(|slice| match calls.receive(slice) {
-            Received::Call(call) => Some(Some(PyCall::new(call))),
+    /// Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
+    /// stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+    fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
+        let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
+        let taken = py.serve(|slice| match calls.receive(lane, slice) {
+            Received::Call(call) => Some(Some(Taken::Call(PyCall::new(call)))),
+            Received::Lost(number) => Some(Some(Taken::Lost(number))),
             Received::Timeout => None,
             Received::Closed => Some(None),
         })?;
-        Ok(received.flatten())
+        Ok(taken.flatten())
     }
 
-    /// Waits, in one piece, for ``(level, logger, text)`` records; None once it has stopped and all were given.
+    /// Waits for ``(level, logger, text)`` records; None once it has stopped and all were given.
     fn next_logs(&self, py: Python<'_>) -> PyResult<Option<Vec<Record>>> {
         let logs = &self.engine.get()?.logs;
+        // An empty batch is none yet.
         let batch = py.serve(|slice| match logs.take(slice) {
             Some(batch) if batch.is_empty() => None,
             batch_or_end => Some(batch_or_end),

@@ -26,6 +26,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         accepted,
         requests,
         refused,
+        calls_refused,
         published,
         delivered,
         bytes,
@@ -38,6 +39,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
+        presence_missed,
         closed,
     } = stats;
     let closed = closed.into_py_dict(py)?;
@@ -49,6 +51,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         accepted,
         requests,
         refused,
+        calls_refused,
         published,
         delivered,
         bytes,
@@ -61,6 +64,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         publish_wait_timeouts,
         publish_wait_us,
         publish_socket_wait_us,
+        presence_missed,
         closed,
     );
     Ok(dict)

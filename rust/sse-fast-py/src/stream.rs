@@ -15,18 +15,29 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
-use sse_fast_server::{Caller, NewEvent, PublishError, Published, Publishing, ReadFrom, Stream};
+use sse_fast_server::{
+    Caller, EmptyOutcome, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
+};
 
 use crate::batch;
 use crate::convert::{self, Data};
-use crate::errors::{heartbeat_error, publish_error, setting_error};
+use crate::errors::{event_error, heartbeat_error, option_error, publish_error, setting_error};
 use crate::fork::Guarded;
 use crate::gil::{Detached, attached};
 use crate::options;
+use crate::publishing::{Part, PyPublishing};
 use crate::reader::PyReader;
 use crate::stats;
+use crate::wakeups::{PyWakeups, PyWatch};
 
 static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static APUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static APUBLISH_MANY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static ASNAPSHOT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static AEND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static IS_RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static WAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static AWAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 ///
@@ -44,11 +55,13 @@ static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 #[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
+    /// Where callbacks of its server are kept and called.
+    callbacks: Py<PyAny>,
 }
 
 impl PyStream {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { engine: Guarded::new(stream) }
+    pub(crate) fn new(stream: Stream, callbacks: Py<PyAny>) -> Self {
+        Self { engine: Guarded::new(stream), callbacks }
     }
 
     pub(crate) fn engine(&self) -> PyResult<&Stream> {
@@ -66,6 +79,25 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
         published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
+}
+
+/// Publishes an event of a generator's, which has its stream to itself; `last` ends the stream. False where it would have
+/// to wait and must not.
+pub(crate) fn publish_generated(
+    py: Python<'_>,
+    stream: &Stream,
+    event: &NewEvent<'_>,
+    last: bool,
+    may_wait: bool,
+) -> PyResult<bool> {
+    let tried = attached(|| if last { stream.try_end_with(event) } else { stream.try_publish(event) })?;
+    let published = match tried {
+        Err(PublishError::WouldWait) if !may_wait => return Ok(false),
+        Err(PublishError::WouldWait) if last => wait(py, stream.ending_with(event, Caller::Thread))?,
+        Err(PublishError::WouldWait) => wait(py, stream.publishing(event, Caller::Thread))?,
+        published_or_refused => published_or_refused,
+    };
+    published.map(|_| true).map_err(publish_error)
 }
 
 /// Waits for a publish, slice by slice: a signal handler that raises ends the wait, and then nothing was published.
@@ -117,15 +149,19 @@ fn wait_for_all(
     Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 
-/// Whether this is the thread of a running event loop. Asked only before a wait, and of asyncio only where the program
-/// has it.
+/// A terminal event always carries data: clients ignore an event without any.
+fn terminal_data<'py>(data: Option<&Bound<'py, PyAny>>) -> PyResult<Data<'py>> {
+    data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))
+}
+
+/// Seconds that Python has already checked.
+fn after_seconds(after: f64) -> Duration {
+    convert::timeout(Some(after)).unwrap_or(Duration::MAX)
+}
+
+/// Whether this is the thread of a running event loop, or of a hub of greenlets. Asked only before a wait.
 fn caller(py: Python<'_>) -> Caller {
-    let running = || {
-        let modules = py.import("sys")?.getattr("modules")?;
-        let asyncio = modules.call_method1("get", ("asyncio",))?;
-        if asyncio.is_none() { PyResult::Ok(false) } else { Ok(!asyncio.call_method0("_get_running_loop")?.is_none()) }
-    };
-    // A module that is half imported has no loop yet.
+    let running = || IS_RUNNING.import(py, "sse_fast._wakeups", "is_running")?.call0()?.is_truthy();
     if running().unwrap_or(false) { Caller::EventLoop } else { Caller::Thread }
 }
 
@@ -211,8 +247,8 @@ impl PyStream {
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
-        let items = batch::items(events)?;
-        let events = batch::events(py, &items)?;
+        let items = batch::items(events, 0)?;
+        let events = batch::events(py, &items, 0)?;
         let caller = caller(py);
         wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
     }
@@ -277,12 +313,123 @@ impl PyStream {
         event: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        // A terminal event always carries data: clients ignore an event without any.
-        let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
+        let data = terminal_data(data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
         let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
         convert::new_text(py, done.id())
+    }
+
+    /// `publish` for coroutines: it never holds up its event loop, and lets others run every 64 events.
+    ///
+    /// Where `publish` would wait its task waits, from the same budget and in the same order, while the loop goes on;
+    /// it costs no thread. Cancelled before it was appended, it has published nothing. The loop may be asyncio's, also
+    /// uvloop's, or trio's.
+    ///
+    /// >>> import asyncio, sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> asyncio.run(stream.apublish({"n": 1}, event="progress")) == stream.last_id
+    /// True
+    ///
+    /// Args:
+    ///     data: as for `publish`.
+    ///     event: as for `publish`.
+    ///     id: as for `publish`.
+    ///     retry: as for `publish`.
+    ///     snapshot: as for `publish`.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`.
+    ///     EventTypeError: as for `publish`.
+    ///     StreamEnded: the stream has ended.
+    ///     ServerClosed: the server was closed.
+    ///     RuntimeError: it has to wait, and runs on no event loop of these kinds.
+    #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
+    fn apublish<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        event: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+        retry: Option<&Bound<'py, PyAny>>,
+        snapshot: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        APUBLISH.import(slf.py(), "sse_fast._publish", "apublish")?.call1((slf, data, event, id, retry, snapshot))
+    }
+
+    /// `publish_many` for coroutines, as `apublish` is for `publish`; returns the ids.
+    ///
+    /// All events are converted and checked before the first is published, and others run after each 64 of either.
+    /// Where it is cancelled in between, or the stream ends, the events before that stay published.
+    ///
+    /// >>> import asyncio, sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> len(asyncio.run(stream.apublish_many([("a", "line"), {"data": {"n": 1}}, sse_fast.Event("b")])))
+    /// 3
+    ///
+    /// Args:
+    ///     events: as for `publish_many`.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish_many`. Nothing was published.
+    ///     EventTypeError: likewise.
+    ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+    ///     ServerClosed: the server was closed; likewise.
+    ///     RuntimeError: it runs on no event loop of these kinds.
+    fn apublish_many<'py>(slf: &Bound<'py, Self>, events: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        APUBLISH_MANY.import(slf.py(), "sse_fast._publish", "apublish_many")?.call1((slf, events))
+    }
+
+    /// `snapshot` for coroutines: it never waits, and lets others run every 64 calls.
+    ///
+    /// >>> import asyncio, sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> asyncio.run(server.stream("example").asnapshot({"step": 7}))
+    ///
+    /// Args:
+    ///     data: as for `publish`.
+    ///     event: the name of the event that carries it; by default ``"snapshot"``.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`.
+    ///     EventTypeError: as for `publish`.
+    ///     StreamEnded: the stream has ended.
+    ///     ServerClosed: the server was closed.
+    #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
+    fn asnapshot<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        event: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        ASNAPSHOT.import(slf.py(), "sse_fast._publish", "asnapshot")?.call1((slf, data, event))
+    }
+
+    /// `end` for coroutines, as `apublish` is for `publish`.
+    ///
+    /// >>> import asyncio, sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> stream = server.stream("example")
+    /// >>> asyncio.run(stream.aend({"status": "BENCHMARKED"})) == stream.last_id
+    /// True
+    ///
+    /// Args:
+    ///     data: as for `publish`; None is ``null``, because clients ignore an event without data.
+    ///     event: its name; by default ``"end"``.
+    ///
+    /// Raises:
+    ///     EventError: as for `publish`.
+    ///     EventTypeError: as for `publish`.
+    ///     StreamEnded: the stream has ended already.
+    ///     ServerClosed: the server was closed.
+    ///     RuntimeError: it runs on no event loop of these kinds.
+    #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
+    fn aend<'py>(
+        slf: &Bound<'py, Self>,
+        data: Option<&Bound<'py, PyAny>>,
+        event: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        AEND.import(slf.py(), "sse_fast._publish", "aend")?.call1((slf, data, event))
     }
 
     /// Overrides the heartbeat inside a ``with`` block, by the engine's clock, even while Python is busy.
@@ -369,7 +516,7 @@ impl PyStream {
         Ok(PyReader::new(py.detached(|| stream.reader(&from))?))
     }
 
-    /// Its name: what follows ``/streams/`` in its URL.
+    /// Its name: what follows ``/streams/`` in its URL; empty where it has none.
     #[getter]
     fn name(&self) -> PyResult<&str> {
         Ok(self.engine.get()?.name())
@@ -380,6 +527,225 @@ impl PyStream {
     fn subscribers(&self, py: Python<'_>) -> PyResult<usize> {
         let stream = self.engine.get()?;
         py.detached(|| stream.subscribers())
+    }
+
+    /// How many connections each present reader has, by its name; None is those without one.
+    ///
+    /// Readers in this process are not counted. It costs what `subscribers` does, whatever the load; after shutdown
+    /// nobody is here.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> server.stream("room").readers()
+    /// {}
+    fn readers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stream = self.engine.get()?;
+        let readers = PyDict::new(py);
+        let present = py.detached(|| stream.subscribers())?;
+        if present > 0 {
+            readers.set_item(py.None(), present)?;
+        }
+        Ok(readers)
+    }
+
+    /// Calls `callback`, without arguments, each time nobody has read the stream for a while; returns the callback.
+    ///
+    /// That is once for each time that its last subscriber has been gone for `after` seconds, or that the client of the
+    /// handler which returned the stream left before it read. A stream that nobody has asked for is not empty in this
+    /// sense, and a reader that comes back in time was never gone. Readers in this process do not count. Once the
+    /// stream has ended or was removed the callback is called a last time and let go of.
+    ///
+    /// Callbacks run one after another on a thread of the server's own, never on the engine's: none delays a reader,
+    /// and one that waits delays the others. An exception in one is logged. At shutdown, when every reader leaves, it
+    /// is not called any more.
+    ///
+    /// >>> import sse_fast, threading
+    /// >>> server = sse_fast.serve(0)
+    /// >>> hung_up = threading.Event()
+    /// >>> _ = server.stream(None).on_empty(hung_up.set)
+    ///
+    /// Args:
+    ///     callback: what is called; what it holds is kept as long as the stream may call it.
+    ///     after: seconds; None is 1 for a nameless stream, and 10 for one with a name, whose EventSource comes back
+    ///         after three.
+    ///
+    /// Raises:
+    ///     ArgumentTypeError: `callback` cannot be called, or is an ``async def`` function: use `await_empty` there.
+    ///     SettingError: `after` is not allowed.
+    ///     ServerClosed: the server was closed.
+    #[pyo3(signature = (callback, after=None))]
+    fn on_empty<'py>(
+        slf: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        after: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().engine()?;
+        slf.get().callbacks.bind(slf.py()).call_method1("on_empty", (slf, callback, after))
+    }
+
+    /// Waits until nobody has read the stream for a while; see `on_empty` for what that is.
+    ///
+    /// It returns at once where that is so already, and as soon as nobody is left where the stream was removed. It
+    /// waits without holding the interpreter, and Ctrl-C interrupts it.
+    ///
+    /// >>> import sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> server.stream("room").wait_empty(timeout=0.01)
+    /// Traceback (most recent call last):
+    ///     ...
+    /// sse_fast.WaitTimeout: stream 'room' was not empty within 0.01 s
+    ///
+    /// Args:
+    ///     timeout: the most seconds to wait; None waits without limit.
+    ///     after: as for `on_empty`.
+    ///
+    /// Raises:
+    ///     WaitTimeout: it was not within `timeout`.
+    ///     ServerClosed: the server was closed.
+    ///     SettingError: `timeout` or `after` is not allowed.
+    #[pyo3(signature = (timeout=None, *, after=None))]
+    fn wait_empty(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        after: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        slf.get().engine()?;
+        WAIT_EMPTY.import(slf.py(), "sse_fast._presence", "wait_empty")?.call1((slf, timeout, after)).map(drop)
+    }
+
+    /// The same for coroutines: it leaves the event loop to others, and costs no thread.
+    ///
+    /// >>> import asyncio, sse_fast
+    /// >>> server = sse_fast.serve(0)
+    /// >>> asyncio.run(server.stream("room").await_empty(timeout=0.01))
+    /// Traceback (most recent call last):
+    ///     ...
+    /// sse_fast.WaitTimeout: stream 'room' was not empty within 0.01 s
+    ///
+    /// Args:
+    ///     timeout: as for `wait_empty`.
+    ///     after: as for `on_empty`.
+    ///
+    /// Raises:
+    ///     WaitTimeout: it was not within `timeout`.
+    ///     ServerClosed: the server was closed.
+    ///     SettingError: `timeout` or `after` is not allowed.
+    #[pyo3(signature = (timeout=None, *, after=None))]
+    fn await_empty<'py>(
+        slf: &Bound<'py, Self>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        after: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().engine()?;
+        AWAIT_EMPTY.import(slf.py(), "sse_fast._presence", "await_empty")?.call1((slf, timeout, after))
+    }
+
+    /// The id where it was published at once, else what is to be stepped.
+    #[pyo3(name = "_begin", signature = (data, event, id, retry, snapshot))]
+    fn begin<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+        event: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+        retry: Option<&Bound<'py, PyAny>>,
+        snapshot: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let stream = self.engine.get()?;
+        let data = Data::of("data", data)?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot)).transpose()?;
+        let event = NewEvent {
+            data: data.as_bytes("data")?,
+            event: convert::text("event", event)?,
+            id: convert::text("id", id)?,
+            retry: convert::retry(retry)?,
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
+        };
+        match attached(|| stream.try_publish(&event))? {
+            Err(PublishError::WouldWait) => {
+                let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
+                Bound::new(py, PyPublishing::new(stream, Part::Event, [event])).map(Bound::into_any)
+            }
+            Ok(published) => Ok(PyString::new(py, published.id()).into_any()),
+            Err(refused) => Err(publish_error(refused)),
+        }
+    }
+
+    /// What is to be stepped to publish events, which are added to it; checks that `events` is an iterable.
+    #[pyo3(name = "_begin_many")]
+    fn begin_many(&self, events: &Bound<'_, PyAny>) -> PyResult<PyPublishing> {
+        batch::check(events)?;
+        Ok(PyPublishing::new(self.engine.get()?, Part::Event, []))
+    }
+
+    /// What is to be stepped to end the stream.
+    #[pyo3(name = "_begin_end", signature = (data, event))]
+    fn begin_end(&self, data: Option<&Bound<'_, PyAny>>, event: Option<&Bound<'_, PyAny>>) -> PyResult<PyPublishing> {
+        let stream = self.engine.get()?;
+        let data = terminal_data(data)?;
+        let event = Some(convert::text("event", event)?.unwrap_or("end"));
+        let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
+        let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
+        Ok(PyPublishing::new(stream, Part::End, [event]))
+    }
+
+    /// From now on `key` is told once for each time that the stream has been empty for `after` seconds.
+    #[pyo3(name = "_on_empty")]
+    fn tell_empty(&self, py: Python<'_>, key: u64, after: f64) -> PyResult<()> {
+        let stream = self.engine.get()?;
+        py.detached(|| stream.on_empty(key, after_seconds(after)))
+    }
+
+    /// Waits until it was empty for `after` seconds, at most `timeout`: ``"empty"``, ``"timeout"``, ``"closed"``.
+    #[pyo3(name = "_wait_empty")]
+    fn wait_until_empty(&self, py: Python<'_>, after: f64, timeout: Option<f64>) -> PyResult<&'static str> {
+        let stream = self.engine.get()?;
+        let after = after_seconds(after);
+        let waited = py.wait(convert::timeout(timeout), |slice| match stream.wait_empty(after, Some(slice)) {
+            EmptyOutcome::Timeout => None,
+            outcome => Some(outcome),
+        })?;
+        Ok(match waited {
+            Some(EmptyOutcome::Empty) => "empty",
+            Some(EmptyOutcome::Closed) => "closed",
+            Some(EmptyOutcome::Timeout) | None => "timeout",
+        })
+    }
+
+    /// In how many seconds it will have been empty for `after` seconds if nobody comes; 0.0 where it has, None where
+    /// somebody reads it or is on the way, or nobody has asked for it.
+    #[pyo3(name = "_empty_in")]
+    fn empty_in(&self, py: Python<'_>, after: f64) -> PyResult<Option<f64>> {
+        let stream = self.engine.get()?;
+        let left = py.detached(|| stream.empty_in(after_seconds(after)))?;
+        Ok(left.map(|left| left.as_secs_f64()))
+    }
+
+    /// Watches it: `number` is among the wake-ups once nobody reads the stream any more.
+    #[pyo3(name = "_watch_empty")]
+    fn watch_empty(&self, py: Python<'_>, wakeups: &PyWakeups, number: u64) -> PyResult<PyWatch> {
+        let (stream, wakeups) = (self.engine.get()?, wakeups.engine()?);
+        Ok(PyWatch::new(py.detached(|| stream.watch_empty(wakeups, number))?))
+    }
+
+    /// Sets options on it, whatever leads to it.
+    #[pyo3(name = "_configure")]
+    fn configure(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<()> {
+        let stream = self.engine.get()?;
+        let patch = options::patch(Some(options))?;
+        py.detached(|| stream.configure(&patch))?.map_err(|error| option_error(&error))
+    }
+
+    /// Whether the server was closed.
+    #[getter(_closed)]
+    fn closed(&self) -> PyResult<bool> {
+        Ok(self.engine.get()?.is_closed())
+    }
+
+    /// A number that is the stream's as long as this is held.
+    #[getter(_number)]
+    fn number(&self) -> PyResult<u64> {
+        Ok(self.engine.get()?.number())
     }
 
     /// The id of the newest event, the terminal one included; None before the first.
@@ -434,7 +800,8 @@ impl PyStream {
         let Some(stream) = self.engine.own() else { return Ok("<sse_fast.Stream of another process>".to_owned()) };
         let (ended, subscribers) = py.detached(|| (stream.ended(), stream.subscribers()))?;
         let state = if ended { "ended" } else { "open" };
-        Ok(format!("<sse_fast.Stream {:?}, {state}, {subscribers} subscribers>", stream.name()))
+        let name = if stream.is_nameless() { "without a name".to_owned() } else { format!("{:?}", stream.name()) };
+        Ok(format!("<sse_fast.Stream {name}, {state}, {subscribers} subscribers>"))
     }
 }
 

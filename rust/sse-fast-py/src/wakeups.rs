@@ -29,6 +29,12 @@ pub(crate) struct PyWatch {
     engine: Guarded<Mutex<Option<Watch>>>,
 }
 
+impl PyWakeups {
+    pub(crate) fn engine(&self) -> PyResult<&Wakeups> {
+        self.engine.get()
+    }
+}
+
 #[pymethods]
 impl PyWakeups {
     #[new]
@@ -51,7 +57,13 @@ impl PyWakeups {
         let wakeups = self.engine.get()?;
         let stream = reader.stream()?;
         let watch = py.detached(|| stream.watch(wakeups, number))?;
-        Ok(PyWatch { engine: Guarded::new(Mutex::new(Some(watch))) })
+        Ok(PyWatch::new(watch))
+    }
+}
+
+impl PyWatch {
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self { engine: Guarded::new(Mutex::new(Some(watch))) }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub max_connections: usize,
     /// The most bytes of a request's body.
     pub max_body_bytes: usize,
+    /// The most requests that wait for a handler of one kind, and that asynchronous handlers work on at a time.
+    pub handler_queue: usize,
     /// How long a request's head may take.
     pub header_timeout: Duration,
     /// How long a reader may take nothing, or not acknowledge, before its connection is closed.
@@ -52,6 +54,7 @@ impl Default for Config {
             cors: Vec::new(),
             max_connections: 0,
             max_body_bytes: 1 << 20,
+            handler_queue: 1024,
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             publish_wait: Some(Duration::from_secs(2)),

@@ -30,6 +30,8 @@ use tokio::time::timeout;
 
 use crate::calls::{Answer, Pending};
 use crate::directory::Directory;
+use crate::handler_call::hold_while_read;
+use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
 use crate::response::Refusal;
 use crate::shard::{Arrival, Order};
@@ -236,24 +238,37 @@ async fn follow_up(
         answer = &mut answer => answer,
         _ = emptied => return,
     };
-    if let Ok(Answer::Stream(stream)) = &answer
-        && context.owns(stream)
-    {
-        let order = Order::Move { from: waiting, to: stream.clone(), last_event_id };
-        return context.directory.shards()[shard].order(order);
-    }
+    let answer = match answer {
+        Ok(Answer::Stream { stream, headers, reading }) if context.owns(&stream) => {
+            if !headers.is_empty() {
+                let text = format!("headers of the stream {:?} were left out: its head was sent early", stream.name());
+                context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
+            }
+            hold_while_read(&stream, reading);
+            let order = Order::Move { from: waiting, to: stream, last_event_id };
+            return context.directory.shards()[shard].order(order);
+        }
+        Ok(Answer::Response { status, body, .. }) => Some((status, body)),
+        Ok(Answer::Stream { .. }) | Err(_) => None,
+    };
+    let failed = || (500, br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#.to_vec());
+    let (status, body) = answer.unwrap_or_else(failed);
+    // By this id the next request of its client is known as one that is over: the handler is not called again.
+    let id = context.directory.resumable.finished_id();
     // Publishing may wait for shards, and this thread accepts.
-    let told = tokio::task::spawn_blocking(move || match answer {
-        Ok(Answer::Response { status, body, .. }) => {
-            let data = String::from_utf8_lossy(&body);
-            let event = Some(if status < 400 { "message" } else { "error" });
-            let _ = waiting.publish(&NewEvent { data: data.as_bytes(), event, ..NewEvent::default() });
-            let _ = waiting.end(b"null", "end");
-        }
-        Ok(Answer::Stream(_)) | Err(_) => {
-            let detail = br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#;
-            let _ = waiting.end(detail, "error");
-        }
+    let told = tokio::task::spawn_blocking(move || {
+        let body = String::from_utf8_lossy(&body);
+        // The reader may have gone.
+        let _ = if status < 400 {
+            let _ = waiting.publish(&last_event(body.as_bytes(), "message", id.as_str()));
+            waiting.end_with(&last_event(b"null", "end", id.as_str()))
+        } else {
+            waiting.end_with(&last_event(body.as_bytes(), "error", id.as_str()))
+        };
     });
     let _ = told.await;
+}
+
+fn last_event<'a>(data: &'a [u8], event: &'a str, id: &'a str) -> NewEvent<'a> {
+    NewEvent { data, event: Some(event), id: Some(id), ..NewEvent::default() }
 }

@@ -1,7 +1,8 @@
 //! What a stream needs to reach its shards and the directory, and what all publishers share: patience, the closing.
 //!
 //! Owns: the way from publishers to shards. Must not know: streams, sockets, names. A doorbell carries a shard's own key,
-//! never a stream, so that nothing here leads back to what holds it. Invariant: once `closed`, never open again.
+//! never a stream, so that nothing here leads back to what holds it; a notice may, until the control thread has read it.
+//! Invariant: once `closed`, never open again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Epoch;
+use sse_fast_core::options::StreamOptions;
 
 use crate::clock::in_micros;
 use crate::mailbox::Mailbox;
@@ -48,6 +50,11 @@ impl Patience {
         publish_wait.map_or(Self::Lossless, |wait| Self::Within(in_micros(wait)))
     }
 
+    /// That of a stream with these options.
+    pub(crate) fn with(self, options: &StreamOptions) -> Self {
+        if options.lossless { Self::Lossless } else { self }
+    }
+
     /// Whether a connection that publishers waited for has had its share of what they wait in a minute, of which `left` is
     /// left: a half of it; and once no more than a quarter is left, nothing where it was skipped lately, else a sixteenth of
     /// what is left. So there is something left for a reader whose socket is full for a moment, however many slow ones
@@ -58,12 +65,32 @@ impl Patience {
     }
 }
 
-/// What a stream tells the directory: that its times have changed, because it ended, was removed or was told other
-/// options. By name and life, since the directory holds the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) name: CompactString,
-    pub(crate) epoch: Epoch,
+/// What a stream tells the control thread.
+pub(crate) enum Notice {
+    /// Its times have changed, because it ended, was removed or was told other options. By name and life, since the
+    /// directory holds the stream.
+    Life { name: CompactString, epoch: Epoch },
+    /// It is to be looked at: something may be due.
+    Look { epoch: Epoch, timed: Arc<dyn Timed> },
+    /// It is gone, and with it what these keys stood for.
+    Gone { keys: Vec<u64> },
+}
+
+/// What is looked at when something may be due.
+pub(crate) trait Timed: Send + Sync {
+    /// What is due at `now`, in coarse milliseconds, each once.
+    fn look(self: Arc<Self>, now: u64) -> Due;
+}
+
+/// What looking brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Keys whose time has come, and whether it was their last.
+    pub(crate) keys: Vec<(u64, bool)>,
+    /// Keys whose time cannot come any more.
+    pub(crate) forgotten: Vec<u64>,
+    /// When to look again, unless it is told before.
+    pub(crate) again: Option<u64>,
 }
 
 /// See the module.
@@ -78,6 +105,8 @@ pub(crate) struct Delivery {
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
     pub(crate) waits: Waits,
+    /// Events of streams without a name, which are in no list. Relaxed: a number for people.
+    pub(crate) nameless: AtomicU64,
 }
 
 /// How publishers waited. Relaxed: numbers for people.
@@ -96,7 +125,8 @@ pub(crate) struct Waits {
 impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
-        Self { number, doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
+        let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
+        Self { number, doorbells, notices, patience, closed, waits, nameless }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

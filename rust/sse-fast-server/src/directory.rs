@@ -4,11 +4,13 @@
 //! run several servers. The map's lock is held for a look-up or an insertion, and no
 //! stream's lock is waited for under it; who needs a stream clones its handle out.
 //! Invariants: a name leads to one stream that was not removed, or to none; nothing that the directory holds holds it.
+//! Streams without a name are held by those who read or hand them out; here they are known only to be told of the closing.
 //!
-//! # Forgetting
+//! # Forgetting, and streams that nobody reads
 //! An ended stream answers late readers for `linger`; an open one with `expire` is forgotten that long after its last
-//! event or subscriber. A stream tells of its end and of other options by a notice; one task of the control thread
-//! ([`Directory::tend`]) reads them and sleeps until the next stream is due.
+//! event or subscriber. A stream tells of its end and of other options by a notice, and of the moment in which its last
+//! reader has left, where somebody wants to know; one task of the control thread ([`Directory::tend`]) reads them and
+//! sleeps until the next stream is due.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -20,19 +22,21 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use sse_fast_core::error::OptionError;
 use sse_fast_core::id::Epoch;
-use sse_fast_core::options::{StreamOptions, StreamPatch};
+use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::clock::{coarse_ms, in_millis, unix_us};
 use crate::config::Config;
-use crate::delivery::{Delivery, Notice, Patience};
+use crate::delivery::{Delivery, Notice, Patience, Timed};
 use crate::expiry::Expiry;
-use crate::logs::Logs;
+use crate::logs::{Logs, OncePerSecond};
 use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::presence::Presence;
+use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, Stats};
-use crate::stream::{Expired, Stream};
+use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
@@ -56,6 +60,9 @@ pub enum StreamError {
         /// The stream's name.
         name: String,
     },
+    /// The server was closed.
+    #[error("cannot make a nameless stream: the server is closed")]
+    NamelessClosed,
 }
 
 /// See the module.
@@ -68,10 +75,18 @@ pub(crate) struct Directory {
     shards: Box<[SocketShard]>,
     /// The streams by name. Those that were removed by their handles stay until the notice is read.
     streams: RwLock<HashSet<Named>>,
+    /// Streams that no name leads to, by the ids that their readers have.
+    pub(crate) resumable: Resumable,
     /// Readers that wait for a name to appear.
     pub(crate) waiting: Waiting,
+    /// Streams without a name, and those of them that are gone until there are twice as many.
+    nameless: Mutex<Vec<WeakStream>>,
     /// When to look whether a stream is to be forgotten.
-    expiry: Mutex<Expiry>,
+    expiry: Mutex<Expiry<Stream>>,
+    /// When to look whether somebody is to be told that nobody reads a stream any more.
+    empty: Mutex<Expiry<Arc<dyn Timed>>>,
+    /// What callbacks are told.
+    pub(crate) presence: Presence,
     /// Wakes the task that forgets.
     tending: Arc<Notify>,
     /// The newest epoch given; later lives get greater ones whatever the clock does. Relaxed: it orders nothing else.
@@ -88,6 +103,9 @@ pub(crate) struct Totals {
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Requests for a handler that found its queue full, and when that was logged.
+    pub(crate) calls_refused: AtomicU64,
+    pub(crate) calls_refused_log: OncePerSecond,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
     /// Told when the last of them has gone.
@@ -126,7 +144,7 @@ impl Wake for Arc<Notify> {
 }
 
 impl Directory {
-    pub(crate) fn new(config: Config, shards: Box<[SocketShard]>, logs: Logs) -> Self {
+    pub(crate) fn new(config: Config, shards: Box<[SocketShard]>, presence: Presence, logs: Logs) -> Self {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
@@ -137,8 +155,12 @@ impl Directory {
             delivery,
             shards,
             streams: RwLock::default(),
+            resumable: Resumable::new(),
             waiting: Waiting::default(),
+            nameless: Mutex::default(),
             expiry: Mutex::default(),
+            empty: Mutex::default(),
+            presence,
             tending,
             epoch: AtomicU64::new(0),
             logs,
@@ -166,15 +188,18 @@ impl Directory {
             accepted: totals.accepted.load(Ordering::Relaxed),
             requests: totals.requests.load(Ordering::Relaxed),
             refused: totals.refused.load(Ordering::Relaxed),
+            calls_refused: totals.calls_refused.load(Ordering::Relaxed),
             publish_waits: waits.count.load(Ordering::Relaxed),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
-            published: totals.forgotten.load(Ordering::Relaxed),
+            presence_missed: self.presence.lost(),
+            published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()
         };
-        stats.published += streams.iter().map(|stream| stream.lock().state.newest()).sum::<u64>();
+        let all = streams.into_iter().chain(self.resumable.all());
+        stats.published += all.map(|stream| stream.lock().state.newest()).sum::<u64>();
         for counters in self.shards().iter().map(SocketShard::counters) {
             for (total, counter) in [
                 (&mut stats.subscribers, &counters.subscribers),
@@ -246,9 +271,45 @@ impl Directory {
         Ok(stream)
     }
 
-    /// A stream without a name that leads to it.
-    pub(crate) fn unnamed(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        Ok(Stream::new(name, self.next_epoch(), &self.delivery, self.options(patch)?))
+    /// A stream that stands for one of this name that is not known yet, or is not to be made.
+    pub(crate) fn stand_in(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let options = self.options(patch)?;
+        Ok(Stream::of_kind(Kind::StandIn, name, self.next_epoch(), &self.delivery, options))
+    }
+
+    /// A stream without a name, which only a handler can hand out; it is gone once nobody holds it and nobody reads it.
+    pub(crate) fn nameless(&self, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let options = self.options(patch)?;
+        let mut nameless = self.nameless.lock();
+        // Under the lock, as below: a closing that comes later finds the stream in the list.
+        if self.closed() {
+            return Err(StreamError::NamelessClosed);
+        }
+        let stream = Stream::of_kind(Kind::Nameless, "", self.next_epoch(), &self.delivery, options);
+        if nameless.len() == nameless.capacity() {
+            nameless.retain(WeakStream::is_held);
+            // So that it is gone through after as many have come as were left.
+            let room = nameless.len().max(16);
+            nameless.shrink_to(2 * room);
+            nameless.reserve_exact(room);
+        }
+        nameless.push(stream.downgrade());
+        Ok(stream)
+    }
+
+    /// A stream that the generator of the handler with this key fills; only who has one of its ids comes back to it. It has
+    /// one reader, for whom alone its publisher waits.
+    pub(crate) fn generated(&self, name: &str, handler: u64, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let own =
+            StreamPatch { start: Some(Start::All), on_lag: Some(OnLag::Skip), lossless: Some(true), ..patch.clone() };
+        let options = self.options(&own)?;
+        let epoch = random_epoch();
+        let life = epoch.unwrap_or_else(|| self.next_epoch());
+        let stream = Stream::of_kind(Kind::Generated, name, life, &self.delivery, options);
+        if epoch.is_some() && !self.closed() {
+            self.resumable.add(&stream, handler);
+        }
+        Ok(stream)
     }
 
     /// The stream of this name.
@@ -270,7 +331,8 @@ impl Directory {
     /// Ends publishing and wakes who waits.
     pub(crate) fn close(&self) {
         self.delivery.close();
-        for stream in self.streams() {
+        let nameless: Vec<_> = self.nameless.lock().iter().filter_map(WeakStream::upgrade).collect();
+        for stream in self.streams().into_iter().chain(nameless).chain(self.resumable.all()) {
             stream.wake_all();
         }
         self.waiting.close();
@@ -280,7 +342,11 @@ impl Directory {
     pub(crate) fn clear(&self) {
         self.delivery.notices.close();
         self.streams.write().clear();
+        self.resumable.clear();
+        self.nameless.lock().clear();
         self.expiry.lock().clear();
+        self.empty.lock().clear();
+        self.presence.close();
     }
 
     /// Reads notices and forgets what is due, until it is dropped.
@@ -290,23 +356,60 @@ impl Directory {
             self.delivery.notices.latch().clear();
             self.delivery.notices.take(&mut notices);
             for notice in notices.drain(..) {
-                self.read(&notice);
+                self.read(notice);
             }
             self.forget_due(coarse_ms());
-            let next = self.expiry.lock().next().map(|at| at.saturating_sub(coarse_ms()));
+            self.tell_empty(coarse_ms());
+            let due = [self.expiry.lock().next(), self.empty.lock().next()];
+            let next = due.into_iter().flatten().min().map(|at| at.saturating_sub(coarse_ms()));
             // The coarse clock is some milliseconds behind.
             let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
             let _ = tokio::time::timeout(pause, self.tending.notified()).await;
         }
     }
 
-    fn read(&self, notice: &Notice) {
-        let found = self.streams.read().get(notice.name.as_str()).map(|named| named.0.clone());
-        let Some(stream) = found.filter(|stream| stream.epoch() == notice.epoch) else { return };
-        if stream.removed() {
-            self.forget(&stream);
-        } else {
-            self.schedule(&stream);
+    fn read(&self, notice: Notice) {
+        match notice {
+            Notice::Life { name, epoch } => {
+                let found = self.streams.read().get(name.as_str()).map(|named| named.0.clone());
+                let found = found.filter(|stream| stream.epoch() == epoch);
+                match found.or_else(|| self.resumable.of(epoch)) {
+                    Some(stream) if stream.removed() => self.forget(&stream),
+                    Some(stream) => {
+                        self.keep_if_ended(&stream);
+                        self.schedule(&stream);
+                    }
+                    None => {}
+                }
+            }
+            Notice::Look { epoch, timed } => self.empty.lock().schedule(&timed, epoch, Some(0)),
+            Notice::Gone { keys } => keys.into_iter().for_each(|key| self.presence.forgotten(key)),
+        }
+    }
+
+    /// Looks at the streams of which somebody may have to be told that nobody reads them.
+    fn tell_empty(&self, now: u64) {
+        loop {
+            let due = self.empty.lock().take_due(now);
+            let Some((epoch, timed)) = due else { return };
+            let due = Arc::clone(&timed).look(now);
+            debug_assert!(due.again.is_none_or(|again| again > now), "it is looked at again later");
+            if due.again.is_some() {
+                self.empty.lock().schedule(&timed, epoch, due.again);
+            }
+            due.keys.into_iter().for_each(|(key, is_last)| self.presence.empty(key, is_last));
+            due.forgotten.into_iter().for_each(|key| self.presence.forgotten(key));
+        }
+    }
+
+    /// One that readers may come back to has ended: of those no more are kept than may be.
+    fn keep_if_ended(&self, stream: &Stream) {
+        if stream.ended() {
+            let retained = stream.lock().state.log().bytes();
+            for other in self.resumable.ended(stream.epoch(), retained) {
+                self.count_forgotten(&other);
+                self.expiry.lock().schedule(&other, other.epoch(), None);
+            }
         }
     }
 
@@ -321,7 +424,7 @@ impl Directory {
     fn forget_due(&self, now: u64) {
         loop {
             let due = self.expiry.lock().take_due(now);
-            let Some(stream) = due else { return };
+            let Some((_, stream)) = due else { return };
             match stream.expire(now) {
                 Expired::Removed => self.forget(&stream),
                 Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.epoch(), Some(at)),
@@ -337,6 +440,11 @@ impl Directory {
             streams.remove(stream.name());
             drop(streams);
             self.count_forgotten(stream);
+        } else {
+            drop(streams);
+            if self.resumable.forget(stream.epoch()) {
+                self.count_forgotten(stream);
+            }
         }
         self.expiry.lock().schedule(stream, stream.epoch(), None);
     }

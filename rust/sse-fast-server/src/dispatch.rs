@@ -15,7 +15,7 @@ use crate::directory::{StreamError, check_name};
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context};
 use crate::response::{self, HttpResponse, Refusal};
-use crate::route::{Asset, Endpoint, Match, Read};
+use crate::route::{Asset, Match, Read};
 use crate::socket::RequestBody;
 
 /// What `/streams/{name}` allows.
@@ -28,9 +28,9 @@ impl Context {
         body: RequestBody,
     ) -> Result<Action, Refusal> {
         if request.method == Method::OPTIONS && request.uri.path() == "*" {
-            return Ok(Action::Respond(response::options("GET, HEAD, POST, OPTIONS")));
+            return Ok(Action::Respond(response::options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
-        if let Some(found) = self.routes.find(&request.path, request.uri.path()) {
+        if let Some(found) = self.routes.find(&request.path) {
             return self.matched(request, found, body).await;
         }
         let Some(name) = request.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
@@ -55,24 +55,21 @@ impl Context {
         Match { params, endpoint }: Match,
         body: RequestBody,
     ) -> Result<Action, Refusal> {
-        let allow = endpoint.allow();
-        let Endpoint { read, post } = endpoint;
         if request.method == Method::OPTIONS {
-            return Ok(Action::Respond(response::options(allow)));
+            return Ok(Action::Respond(response::options(&endpoint.allow())));
         }
-        if request.method == Method::POST {
-            let Some(handler) = post else { return Err(not_allowed(allow)) };
+        if let Some(handler) = endpoint.change(request.method.as_str()) {
             if !self.access.may_change(&request.headers) {
                 let detail = "this request comes from another site; see the setting cors";
                 return Err(Refusal::new(403, "origin_not_allowed", detail));
             }
-            return self.call_handler(request, &handler, params, body).await;
+            return self.call_handler(request, handler, params, body).await;
         }
-        match read.filter(|_| request.is_read()) {
-            Some(Read::Handler(handler)) => self.call_handler(request, &handler, params, body).await,
-            Some(Read::Asset(asset)) => Ok(Action::Respond(fixed(&asset))),
-            Some(Read::Stream(route)) => self.follow(request, &route, &params, &body.signals).await,
-            None => Err(not_allowed(allow)),
+        match endpoint.read.as_ref().filter(|_| request.is_read()) {
+            Some(Read::Handler(handler)) => self.call_handler(request, handler, params, body).await,
+            Some(Read::Asset(asset)) => Ok(Action::Respond(fixed(asset))),
+            Some(Read::Stream(route)) => self.follow(request, route, &params, &body.signals).await,
+            None => Err(not_allowed(&endpoint.allow())),
         }
     }
 }
@@ -89,6 +86,6 @@ pub(crate) fn bad_name(error: &StreamError) -> Refusal {
     Refusal::new(400, "bad_stream_name", error.to_string())
 }
 
-fn not_allowed(allow: &'static str) -> Refusal {
+fn not_allowed(allow: &str) -> Refusal {
     Refusal::new(405, "method_not_allowed", format!("allowed here: {allow}")).header(header::ALLOW, allow)
 }

@@ -1,35 +1,38 @@
-//! When streams are to be forgotten: each has one due time at most.
+//! When things are to be looked at: each has one due time at most.
 //!
-//! Owns: the times. Must not know: why a stream is due, or what becomes of it (`directory`). Times are coarse milliseconds.
-//! Invariant: a stream is in both maps or in neither, under the same time; one that is forgotten leaves nothing behind.
+//! Owns: the times. Must not know: what is due, or what becomes of it (`directory`). Times are coarse milliseconds.
+//! Invariant: what is known is in both maps under the same time; what is forgotten leaves nothing behind.
 
 use std::collections::{BTreeMap, HashMap};
 
 use sse_fast_core::id::Epoch;
 
-use crate::stream::Stream;
-
-/// See the module.
-#[derive(Default)]
-pub(crate) struct Expiry {
-    /// Soonest first; lives of streams have different epochs.
-    by_time: BTreeMap<(u64, Epoch), Stream>,
-    /// Where to find a stream there.
+/// See the module; lives of streams have different epochs.
+pub(crate) struct Expiry<T> {
+    /// Soonest first.
+    by_time: BTreeMap<(u64, Epoch), T>,
+    /// Where to find a stream's there.
     times: HashMap<Epoch, u64>,
 }
 
-impl Expiry {
-    /// The stream is due then, or never; what was said before no longer holds.
-    pub(crate) fn schedule(&mut self, stream: &Stream, epoch: Epoch, at: Option<u64>) {
+impl<T> Default for Expiry<T> {
+    fn default() -> Self {
+        Self { by_time: BTreeMap::new(), times: HashMap::new() }
+    }
+}
+
+impl<T: Clone> Expiry<T> {
+    /// It is due then, or never; what was said before no longer holds.
+    pub(crate) fn schedule(&mut self, what: &T, epoch: Epoch, at: Option<u64>) {
         if let Some(before) = self.times.remove(&epoch) {
-            let stream = self.by_time.remove(&(before, epoch));
-            debug_assert!(stream.is_some(), "a time that is known is in force");
+            let known = self.by_time.remove(&(before, epoch));
+            debug_assert!(known.is_some(), "a time that is known is in force");
         }
         if let Some(at) = at {
-            self.by_time.insert((at, epoch), stream.clone());
+            self.by_time.insert((at, epoch), what.clone());
             self.times.insert(epoch, at);
         }
-        debug_assert_eq!(self.by_time.len(), self.times.len(), "each stream has one time");
+        debug_assert_eq!(self.by_time.len(), self.times.len(), "each has one time");
     }
 
     /// The soonest time.
@@ -37,12 +40,12 @@ impl Expiry {
         self.by_time.first_key_value().map(|(&(at, _), _)| at)
     }
 
-    /// Takes a stream that is due by `now`.
-    pub(crate) fn take_due(&mut self, now: u64) -> Option<Stream> {
+    /// Takes what is due by `now`, with its epoch.
+    pub(crate) fn take_due(&mut self, now: u64) -> Option<(Epoch, T)> {
         let first = self.by_time.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((_, epoch), stream) = first.remove_entry();
+        let ((_, epoch), what) = first.remove_entry();
         self.times.remove(&epoch);
-        Some(stream)
+        Some((epoch, what))
     }
 
     pub(crate) fn clear(&mut self) {

@@ -5,10 +5,13 @@
 //! Invariants: a handler is called with the whole body or not at all. A call that no thread has taken
 //! is dropped when its client is gone: at once where the connection was reset, and where the client has
 //! shut its writing side a second after that, since it might still read; a call that a thread has
-//! taken is answered in any case.
-//! Changes together with `calls`, the queue, and `connection`, where an early head is followed up.
+//! taken is answered in any case, but a generator's is given up like one that was not. A generator is told when nobody
+//! reads its stream any more. A client that comes back with an id of a finished call is not answered by another one.
+//! Changes together with `calls`, the queues, `resumable`, the streams of generators, and `connection`, where an early head
+//! is followed up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +19,12 @@ use hyper::{Method, header};
 use sse_fast_core::options::{Start, StreamPatch};
 
 use crate::body::{self, BodyError};
-use crate::calls::{Answer, Pending, RequestParts};
+use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
 use crate::logs::Level;
 use crate::request::{ParsedRequest, Wanted};
-use crate::respond::{Action, Context, Subscription};
+use crate::respond::{Action, Context, RETRY_AFTER, Subscription};
 use crate::response::{self, Refusal};
+use crate::resumable::Left;
 use crate::route::HandlerSpec;
 use crate::socket::{RequestBody, Signals};
 use crate::stream::Stream;
@@ -29,7 +33,7 @@ use crate::stream::Stream;
 enum Waited {
     /// With its answer; `None` where it failed.
     Answered(Option<Answer>),
-    /// The call was not begun and its client counts as gone.
+    /// The call was not begun, or is a generator's, and its client counts as gone.
     Abandoned,
     /// An early head is due; the answer comes later.
     HeadDue,
@@ -40,22 +44,30 @@ impl Context {
         self: &Arc<Self>,
         request: &ParsedRequest,
         handler: &HandlerSpec,
-        params: Vec<(String, String)>,
+        params: Pairs,
         body: RequestBody,
     ) -> Result<Action, Refusal> {
+        if let Some(action) = self.without_a_call(request, handler).await? {
+            return Ok(action);
+        }
         let signals = Arc::clone(&body.signals);
         let body = self.whole_body(request, body).await?;
         let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
         // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
         // the shard has opened its reader: it gets everything.
         let options = || StreamPatch { start: Some(Start::All), ..handler.options.clone() };
-        let waiting = early.then(|| self.directory.unnamed(&request.path, &options())).transpose();
+        let waiting = early.then(|| self.directory.stand_in(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
             Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
         });
-        let mut pending = self.calls.ask_handler(handler.key, parts(request, params, body));
-        match (wait(&mut pending, head_after, &signals).await, waiting) {
+        let lane = handler.kind.lane();
+        let mut pending = match self.calls.ask_handler(lane, handler.key, parts(request, params, body)) {
+            Ok(pending) => pending,
+            Err(Full) => return Ok(self.too_busy(request)),
+        };
+        let gives_up = handler.kind.generates();
+        match (wait(&mut pending, head_after, &signals, gives_up).await, waiting) {
             (Waited::HeadDue, Some(waiting)) => {
                 let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?);
                 Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
@@ -63,10 +75,52 @@ impl Context {
             (Waited::Answered(answer), _) => self.answered(request, answer).await,
             (Waited::Abandoned | Waited::HeadDue, _) => {
                 // The client may still read; it is told where it does.
-                let detail = "no handler was free within a second after the client shut its writing side";
-                Err(Refusal::new(503, "busy", detail).header(header::RETRY_AFTER, "2"))
+                let detail = "there was no answer within a second after the client shut its writing side";
+                Err(Refusal::new(503, "busy", detail).header(header::RETRY_AFTER, RETRY_AFTER))
             }
         }
+    }
+
+    /// What is answered without calling the handler, if anything is: a client that comes back, a queue that is full, a
+    /// request that wants something else than the events of a generator.
+    async fn without_a_call(&self, request: &ParsedRequest, handler: &HandlerSpec) -> Result<Option<Action>, Refusal> {
+        if let Some(id) = request.last_event_id.as_deref() {
+            match self.directory.resumable.find(id, handler.key) {
+                Some(Left::Nothing) => return Ok(Some(Action::Respond(response::empty(204)))),
+                Some(Left::Stream(stream)) => return self.read(request, &stream).await.map(Some),
+                None => {}
+            }
+        }
+        if handler.kind.generates() {
+            if request.wanted != Wanted::Events {
+                return Err(Refusal::new(406, "not_acceptable", "these events are text/event-stream alone"));
+            }
+            if request.method == Method::HEAD {
+                return Ok(Some(Action::Respond(response::head_of_stream())));
+            }
+        }
+        // Before the body is read: that need not be kept.
+        Ok(self.calls.is_full(handler.kind.lane()).then(|| self.too_busy(request)))
+    }
+
+    /// As many requests wait for a handler as may: what will pass must not end a page's `EventSource` for good.
+    fn too_busy(&self, request: &ParsedRequest) -> Action {
+        let totals = &self.directory.totals;
+        totals.calls_refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(others) = totals.calls_refused_log.may_log() {
+            let (method, path) = (&request.method, &request.path);
+            let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
+            let text = format!(
+                "{method} {path:?} was refused: handler_queue={} requests wait{more}",
+                self.directory.config.handler_queue
+            );
+            self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
+        }
+        if request.is_event_source() {
+            return Action::Respond(response::come_back());
+        }
+        let refusal = Refusal::new(503, "busy", "as many requests wait for a handler as may; try again");
+        Action::Respond(refusal.header(header::RETRY_AFTER, RETRY_AFTER).into_response())
     }
 
     async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
@@ -96,18 +150,36 @@ impl Context {
     }
 
     async fn answered(&self, request: &ParsedRequest, answer: Option<Answer>) -> Result<Action, Refusal> {
+        let unwritable = |why: String| {
+            let (method, path) = (&request.method, &request.path);
+            let text = format!("the response of {method} {path:?} cannot be written: {why}: 500");
+            self.directory.logs.put(Level::Error, "sse_fast.handler", text);
+            failed()
+        };
         match answer {
-            Some(Answer::Stream(stream)) if self.owns(&stream) => self.read(request, &stream).await,
-            Some(Answer::Response { status, headers, body }) => {
-                let response = response::of_handler(status, headers, body).map_err(|why| {
-                    let (method, path) = (&request.method, &request.path);
-                    let text = format!("the response of {method} {path:?} cannot be written: {why}: 500");
-                    self.directory.logs.put(Level::Error, "sse_fast.handler", text);
-                    failed()
-                })?;
-                Ok(Action::Respond(response))
+            Some(Answer::Stream { stream, headers, reading }) if self.owns(&stream) => {
+                let headers = response::handler_headers(&headers).map_err(unwritable)?;
+                let mut action = self.read(request, &stream).await;
+                match &mut action {
+                    Ok(Action::Subscribe(subscription)) => {
+                        response::extend_head(&mut subscription.head, &headers);
+                        hold_while_read(subscription.claim.stream(), reading);
+                    }
+                    Ok(Action::Respond(response)) => {
+                        for (name, value) in headers {
+                            response.headers_mut().append(name, value);
+                        }
+                    }
+                    Ok(Action::Drop) | Err(_) => {}
+                }
+                // A client that leaves before this has left before it read.
+                stream.answered();
+                action
             }
-            Some(Answer::Stream(_)) | None => Err(failed()),
+            Some(Answer::Response { status, headers, body }) => {
+                response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
+            }
+            Some(Answer::Stream { .. }) | None => Err(failed()),
         }
     }
 
@@ -122,9 +194,20 @@ impl Context {
     }
 }
 
+/// Keeps who fills a stream interested until its last subscriber has left; one is on its way now.
+pub(crate) fn hold_while_read(stream: &Stream, reading: Option<Interest>) {
+    let Some(reading) = reading else { return };
+    let emptied = stream.emptied();
+    tokio::spawn(async move {
+        // An error means that the stream is gone: nobody reads it either.
+        let _ = emptied.await;
+        drop(reading);
+    });
+}
+
 /// Waits for the answer of a call, for the early head where `head_after` says when that is due, or until the call is
-/// not worth keeping.
-async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals) -> Waited {
+/// not worth keeping; `gives_up` where that is so also of one that was begun.
+async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals, gives_up: bool) -> Waited {
     let head_due = async {
         match head_after {
             Some(interval) => tokio::time::sleep(interval).await,
@@ -141,7 +224,7 @@ async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Sig
             answer = &mut *pending => return Waited::Answered(answer.ok()),
             () = &mut head_due => return Waited::HeadDue,
             () = &mut half_closed, if !begun => {
-                if pending.withdraw() {
+                if pending.withdraw() || gives_up {
                     return Waited::Abandoned;
                 }
                 begun = true;
@@ -151,7 +234,7 @@ async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Sig
 }
 
 /// A request as its handler sees it.
-fn parts(request: &ParsedRequest, params: Vec<(String, String)>, body: Bytes) -> RequestParts {
+fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
     let method = if request.method == Method::HEAD { Method::GET } else { request.method.clone() };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers = request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));

@@ -10,11 +10,12 @@
 //! | `directory`, `expiry` | the streams by name, and when they are forgotten; what all parts share |
 //! | `mailbox`, `delivery` | how threads leave things for shards |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
+//! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
-//! | `waiting` | readers that came before their stream |
+//! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
 //! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
@@ -49,6 +50,7 @@ mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
+pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
 mod request;
@@ -56,6 +58,7 @@ mod request;
 mod respond;
 #[cfg(not(loom))]
 mod response;
+mod resumable;
 #[cfg(not(loom))]
 pub mod route;
 #[cfg(not(loom))]
@@ -77,13 +80,14 @@ mod sync;
 mod waiting;
 
 #[cfg(not(loom))]
-pub use calls::{Call, Calls, ExistsReply, Received, Reply, RequestParts};
+pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
 pub use config::{Config, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
+pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
 #[cfg(not(loom))]
-pub use route::{HandlerSpec, RouteError, RouteSpec};
+pub use route::{HandlerKind, HandlerSpec, RouteError, RouteSpec};
 #[cfg(not(loom))]
 pub use run::{Run, RunError, RunSpec};
 #[cfg(not(loom))]
@@ -93,4 +97,7 @@ pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
-pub use stream::{Caller, HeartbeatError, PublishError, Published, Publishing, Stream, Wakeups, Watch};
+pub use stream::{
+    Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
+    TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+};

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::coarse_ms;
+
 /// The severity of a record; the names are those of Python's `logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -136,6 +138,35 @@ impl Logs {
     }
 }
 
+/// Lets one record a second through, of what strangers could make any number of times, and counts the others.
+#[derive(Debug, Default)]
+pub(crate) struct OncePerSecond(Mutex<Quieted>);
+
+#[derive(Debug, Default)]
+struct Quieted {
+    /// In coarse milliseconds.
+    until: u64,
+    /// Records that were left out since the last one.
+    left_out: u64,
+}
+
+impl OncePerSecond {
+    /// How many were left out before this one; `None` where it is left out, too.
+    pub(crate) fn may_log(&self) -> Option<u64> {
+        self.may_log_at(coarse_ms())
+    }
+
+    fn may_log_at(&self, now: u64) -> Option<u64> {
+        let mut quieted = self.0.lock();
+        if now < quieted.until {
+            quieted.left_out += 1;
+            return None;
+        }
+        quieted.until = now + 1000;
+        Some(std::mem::take(&mut quieted.left_out))
+    }
+}
+
 /// Where the output of one child is put in.
 #[derive(Clone, Debug)]
 pub(crate) struct LogSource {
@@ -233,6 +264,13 @@ mod tests {
 
     fn lost(text: &str) -> Option<usize> {
         text.strip_prefix(PREFIX)?.split_once(" log lines (")?.0.parse().ok()
+    }
+
+    #[test]
+    fn one_record_a_second_is_let_through_and_says_how_many_were_not() {
+        let quiet = OncePerSecond::default();
+        let seen = [5, 6, 1004, 1005, 1006, 3000].map(|now| quiet.may_log_at(now));
+        assert_eq!(seen, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 
     #[test]

@@ -30,9 +30,9 @@ pub(crate) enum Wanted {
 #[derive(Debug)]
 pub(crate) struct ParsedRequest {
     pub(crate) method: Method,
-    /// As it was sent; templates are matched with its path: an encoded slash is no separator.
+    /// As it was sent.
     pub(crate) uri: Uri,
-    /// Decoded.
+    /// Decoded; everything is found by this.
     pub(crate) path: String,
     /// Decoded pairs, in order.
     pub(crate) query: Vec<(String, String)>,
@@ -72,9 +72,9 @@ impl ParsedRequest {
             uri: head.uri,
             path,
             query,
-            // The JSON form is for clients that poll, and none polls with POST: the clients of OpenAI and Anthropic ask
-            // for JSON in the very request that they expect a stream for.
-            wanted: if head.method == Method::POST { Wanted::Events } else { wanted(&head.headers) },
+            // The JSON form is for clients that poll, and none polls with a method that changes something: the clients of
+            // OpenAI and Anthropic ask for JSON in the very POST that they expect a stream for.
+            wanted: if is_read(&head.method) { wanted(&head.headers) } else { Wanted::Events },
             method: head.method,
             headers: head.headers,
             http10: head.version == Version::HTTP_10,
@@ -89,13 +89,27 @@ impl ParsedRequest {
 
     /// Whether the method only reads.
     pub(crate) fn is_read(&self) -> bool {
-        self.method == Method::GET || self.method == Method::HEAD
+        is_read(&self.method)
+    }
+
+    /// Whether it can only be a browser's `EventSource`, or a client that behaves like one: a GET that names the type.
+    pub(crate) fn is_event_source(&self) -> bool {
+        let names_events = |value: &header::HeaderValue| {
+            value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+        };
+        self.method == Method::GET
+            && self.wanted == Wanted::Events
+            && self.headers.get_all(header::ACCEPT).iter().any(names_events)
     }
 
     /// Whether a browser's `EventSource` may have sent it: one that gets an error status never comes back.
     pub(crate) fn may_be_event_source(&self) -> bool {
         self.wanted == Wanted::Events && self.is_read()
     }
+}
+
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
 }
 
 /// Decodes a path or a part of one; `None` where it is not UTF-8.

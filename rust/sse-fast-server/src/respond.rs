@@ -28,7 +28,7 @@ use crate::socket::RequestBody;
 use crate::stream::{Claim, Stream};
 
 /// How soon a client that met a passing limit may try again, in seconds.
-const RETRY_AFTER: &str = "2";
+pub(crate) const RETRY_AFTER: &str = "2";
 
 /// What requests are answered with.
 pub(crate) struct Context {
@@ -142,11 +142,7 @@ impl Context {
             }
             Wanted::Json => Action::Respond(self.json_forms.respond(stream, last_event_id).await?),
             Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
-            Wanted::Events if request.method == Method::HEAD => {
-                let mut response = response::empty(200);
-                response::stream_headers(response.headers_mut());
-                Action::Respond(response)
-            }
+            Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
                 Some(claim) => Action::Subscribe(self.subscription(request, claim)),
                 // It was removed, or expired, in this very moment.

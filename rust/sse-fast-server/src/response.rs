@@ -21,6 +21,10 @@ pub(crate) type HttpResponse = Response<Full<Bytes>>;
 const STREAM_HEADERS: [(&str, &str); 3] =
     [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
 
+/// When such an `EventSource` is told to come back: long enough for what is in the way to pass, short enough for a page.
+const RETRY_FROM_MS: u64 = 2000;
+const RETRY_SPREAD_MS: u64 = 4000;
+
 /// A request that is answered with an error.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -41,8 +45,9 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, HeaderValue::from_static(value)));
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        // What the engine writes is always a value.
+        self.headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
         self
     }
 
@@ -85,29 +90,61 @@ pub(crate) fn json_response(status: u16, body: impl Into<Bytes>) -> HttpResponse
     response
 }
 
-/// A handler's response, or why it cannot be written. The framing is the server's: a length or coding that a handler
-/// gives would let a body run into the next response.
-pub(crate) fn of_handler(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> Result<HttpResponse, String> {
+/// A handler's response, or why it cannot be written.
+pub(crate) fn of_handler(status: u16, headers: &[(String, String)], body: Vec<u8>) -> Result<HttpResponse, String> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = match hyper::StatusCode::from_u16(status) {
         Ok(status) if !status.is_informational() => status,
         _ => return Err(format!("its status is {status}: 200 to 999 are allowed")),
     };
-    for (given, value) in headers {
+    for (name, value) in handler_headers(headers)? {
+        response.headers_mut().append(name, value);
+    }
+    Ok(response)
+}
+
+/// A handler's headers, or why they cannot be written. The framing is the server's: a length or coding that a handler
+/// gives would let a body run into the next response.
+pub(crate) fn handler_headers(given: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    let header = |(given, value): &(String, String)| {
         let Ok(name) = HeaderName::from_bytes(given.as_bytes()) else {
             return Err(format!("{given:?} cannot be the name of a header"));
         };
         if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name) {
             return Err(format!("the header {given:?} is the server's to set: leave it out"));
         }
-        let Ok(value) = HeaderValue::try_from(&value) else {
+        let Ok(value) = HeaderValue::try_from(value) else {
             // The value may be a secret: where it is wrong is enough.
             let at = value.bytes().position(|byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or_default();
             return Err(format!("the header {given:?} has a control character at position {at} of its value"));
         };
-        response.headers_mut().append(name, value);
+        Ok((name, value))
+    };
+    given.iter().map(header).collect()
+}
+
+/// Adds a handler's headers to the head of an event stream.
+pub(crate) fn extend_head(head: &mut Vec<u8>, headers: &[(HeaderName, HeaderValue)]) {
+    debug_assert!(head.ends_with(b"\r\n\r\n"), "a head ends with a blank line");
+    head.truncate(head.len() - 2);
+    for (name, value) in headers {
+        head.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    Ok(response)
+    head.extend_from_slice(b"\r\n");
+}
+
+/// What a browser's `EventSource` is answered where something passing is in the way: it comes back, which after a status
+/// it never would. Each is told another time, so that a crowd does not come back at once. No blank line follows: the line
+/// acts without one, and with one some clients report an empty event.
+pub(crate) fn come_back() -> HttpResponse {
+    let mut random = [0; 2];
+    // Without randomness they come back together.
+    let _ = getrandom::fill(&mut random);
+    let retry = RETRY_FROM_MS + u64::from(u16::from_le_bytes(random)) * RETRY_SPREAD_MS / u64::from(u16::MAX);
+    let mut response = Response::new(Full::new(Bytes::from(format!("retry: {retry}\n"))));
+    stream_headers(response.headers_mut());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 pub(crate) fn unknown_stream(name: &str, waited: Duration) -> Refusal {
@@ -125,10 +162,11 @@ pub(crate) fn empty(status: u16) -> HttpResponse {
 }
 
 /// What may be done at a path, as a preflight asks.
-pub(crate) fn options(allow: &'static str) -> HttpResponse {
+pub(crate) fn options(allow: &str) -> HttpResponse {
     let mut response = empty(204);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
+    for name in [header::ALLOW, header::ACCESS_CONTROL_ALLOW_METHODS] {
+        response.headers_mut().extend(HeaderValue::from_str(allow).map(|value| (name, value)));
+    }
     let names = HeaderValue::from_static("Accept, Cache-Control, Content-Type, Last-Event-ID");
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
     response.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
@@ -156,8 +194,15 @@ pub(crate) fn last(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
+/// The response to a HEAD of an event stream.
+pub(crate) fn head_of_stream() -> HttpResponse {
+    let mut response = empty(200);
+    stream_headers(response.headers_mut());
+    response
+}
+
 /// The headers of an event stream, for requests that want only those.
-pub(crate) fn stream_headers(headers: &mut HeaderMap) {
+fn stream_headers(headers: &mut HeaderMap) {
     for (name, value) in STREAM_HEADERS {
         // The names are constants; a test reads both heads.
         if let Ok(name) = HeaderName::try_from(name) {
@@ -195,7 +240,7 @@ mod tests {
     use super::*;
 
     fn of_handler_with(name: &str, value: &str) -> Result<HttpResponse, String> {
-        of_handler(200, vec![(name.to_owned(), value.to_owned())], b"x".to_vec())
+        of_handler(200, &[(name.to_owned(), value.to_owned())], b"x".to_vec())
     }
 
     #[test]
@@ -212,7 +257,7 @@ mod tests {
             assert!(!text.contains("secret"), "{text}");
         }
         for status in [0, 99, 101, 1000] {
-            assert!(of_handler(status, Vec::new(), Vec::new()).expect_err("no status").contains(&status.to_string()));
+            assert!(of_handler(status, &[], Vec::new()).expect_err("no status").contains(&status.to_string()));
         }
         assert_eq!(of_handler_with("X-A", "a\tb é").expect("can be written").headers().len(), 1);
     }
@@ -226,6 +271,38 @@ mod tests {
         for (name, value) in &headers {
             let line = format!("\r\n{name}: {}\r\n", value.to_str().expect("text"));
             assert!(written.contains(&line), "{line:?} in {written:?}");
+        }
+    }
+
+    #[test]
+    fn a_handler_s_headers_stand_in_the_head_of_its_stream() {
+        let given =
+            [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut head = stream_head(Framing::Chunked, None);
+        let before = String::from_utf8(head.clone()).expect("text");
+        extend_head(&mut head, &handler_headers(&given).expect("can be written"));
+        let after = String::from_utf8(head).expect("text");
+        assert_eq!(
+            after,
+            format!(
+                "{}set-cookie: a=b\r\nset-cookie: c=d\r\n\r\n",
+                before.trim_end_matches("\r\n").to_owned() + "\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn who_is_to_come_back_is_told_when_between_two_and_six_seconds() {
+        for _ in 0..100 {
+            let response = come_back();
+            assert_eq!(response.status().as_u16(), 200);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let collected = runtime.block_on(http_body_util::BodyExt::collect(response.into_body())).expect("a body");
+            let text = String::from_utf8(collected.to_bytes().to_vec()).expect("text");
+            let retry: u64 =
+                text.trim_end().strip_prefix("retry: ").and_then(|ms| ms.parse().ok()).expect("milliseconds");
+            assert!((2000..=6000).contains(&retry) && text.matches('\n').count() == 1, "{text:?}");
         }
     }
 

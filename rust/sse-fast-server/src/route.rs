@@ -2,10 +2,12 @@
 //!
 //! Owns the table of endpoints, and what is registered in it: checked and resolved here, once, so that
 //! a request meets only whole routes. Must not know: requests, streams, threads.
-//! Invariants: exact paths win over templates, templates over `/streams/{name}`. A path has at most one
+//! Invariants: exact paths win over templates, templates over `/streams/{name}`; all are compared decoded, so that no
+//! encoding of a path leads around its answer. A path has at most one
 //! answer for each method; a fixed asset gives way to what is registered after it, nothing else does.
-//! Changes together with `dispatch`, which asks this table; `template` has what a template may be.
+//! Changes together with `dispatch`, which asks this table; `template` has what a template may be, `endpoint` the methods.
 
+mod endpoint;
 mod template;
 
 use std::collections::HashMap;
@@ -18,8 +20,10 @@ use parking_lot::RwLock;
 use sse_fast_core::options::StreamPatch;
 use thiserror::Error;
 
-pub(crate) use self::template::{Piece, render};
+pub(crate) use self::endpoint::{CHANGES, Endpoint, Read};
+pub(crate) use self::template::{Piece, Unfilled, render};
 use self::template::{check_template, pieces};
+use crate::calls::Lane;
 
 /// A URL template mapped to a stream's name.
 #[derive(Clone, Debug)]
@@ -40,15 +44,46 @@ pub struct RouteSpec {
     pub options: StreamPatch,
 }
 
+/// What kind of callable a handler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandlerKind {
+    /// It returns its answer, on a thread of the application's.
+    Function,
+    /// It returns its answer, on the application's event loop.
+    Coroutine,
+    /// It fills a stream, on a thread of its own.
+    Generator,
+    /// It fills a stream, on the application's event loop.
+    AsyncGenerator,
+}
+
+impl HandlerKind {
+    /// Who takes its calls.
+    pub(crate) fn lane(self) -> Lane {
+        match self {
+            Self::Function => Lane::Threads,
+            Self::Coroutine | Self::AsyncGenerator => Lane::Loop,
+            Self::Generator => Lane::Generators,
+        }
+    }
+
+    /// Whether its answer can only be a stream.
+    pub(crate) fn generates(self) -> bool {
+        matches!(self, Self::Generator | Self::AsyncGenerator)
+    }
+}
+
 /// A path that calls the application.
 #[derive(Clone, Debug)]
 pub struct HandlerSpec {
-    /// `GET` or `POST`.
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: String,
     /// The path, with `{placeholders}`.
     pub template: String,
     /// The key of the application's handler.
     pub key: u64,
+    /// What kind of callable that is.
+    pub kind: HandlerKind,
     /// Whether the head and heartbeats of an event stream may go out while the handler works.
     pub early_head: bool,
     /// The heartbeat of such an early head.
@@ -77,7 +112,7 @@ pub enum RouteError {
         other: String,
     },
     /// A method without handlers.
-    #[error("a handler's method must be GET or POST: got {method:?}")]
+    #[error("a handler's method must be GET, POST, PUT, PATCH or DELETE: got {method:?}")]
     Method {
         /// What was given.
         method: String,
@@ -91,7 +126,7 @@ pub enum RouteError {
         /// What was given.
         stream: String,
         /// What is wrong.
-        reason: &'static str,
+        reason: String,
     },
 }
 
@@ -143,50 +178,6 @@ pub(crate) struct Asset {
     pub(crate) body: Bytes,
 }
 
-/// What answers GET and HEAD.
-#[derive(Clone, Debug)]
-pub(crate) enum Read {
-    Asset(Arc<Asset>),
-    Handler(Arc<HandlerSpec>),
-    Stream(Arc<Route>),
-}
-
-/// What answers a path.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Endpoint {
-    pub(crate) read: Option<Read>,
-    pub(crate) post: Option<Arc<HandlerSpec>>,
-}
-
-impl Endpoint {
-    /// What `Allow` says.
-    pub(crate) fn allow(&self) -> &'static str {
-        match (&self.read, &self.post) {
-            (Some(_), Some(_)) => "GET, HEAD, POST, OPTIONS",
-            (None, Some(_)) => "POST, OPTIONS",
-            (_, None) => "GET, HEAD, OPTIONS",
-        }
-    }
-
-    /// Puts `read` in, unless that place is taken.
-    fn put_read(&mut self, read: Read) -> bool {
-        let free = matches!(self.read, None | Some(Read::Asset(_)));
-        if free {
-            self.read = Some(read);
-        }
-        free
-    }
-
-    /// Puts `post` in, unless that place is taken.
-    fn put_post(&mut self, post: Arc<HandlerSpec>) -> bool {
-        let free = self.post.is_none();
-        if free {
-            self.post = Some(post);
-        }
-        free
-    }
-}
-
 /// A path's endpoint with what its placeholders matched.
 pub(crate) struct Match {
     pub(crate) params: Vec<(String, String)>,
@@ -221,10 +212,13 @@ impl Routes {
     pub(crate) fn handler(&self, spec: HandlerSpec) -> Result<(), RouteError> {
         let spec = Arc::new(spec);
         let handler = Arc::clone(&spec);
-        match spec.method.as_str() {
-            "GET" => self.put("GET", &spec.template, |endpoint| endpoint.put_read(Read::Handler(handler))),
-            "POST" => self.put("POST", &spec.template, |endpoint| endpoint.put_post(handler)),
-            other => Err(RouteError::Method { method: other.to_owned() }),
+        let method = spec.method.as_str();
+        if method == "GET" {
+            return self.put(method, &spec.template, |endpoint| endpoint.put_read(Read::Handler(handler)));
+        }
+        match CHANGES.iter().position(|change| *change == method) {
+            Some(change) => self.put(method, &spec.template, |endpoint| endpoint.put_change(change, handler)),
+            None => Err(RouteError::Method { method: method.to_owned() }),
         }
     }
 
@@ -232,16 +226,14 @@ impl Routes {
         self.put("GET", path, |endpoint| endpoint.put_read(Read::Asset(Arc::new(asset))))
     }
 
-    /// What answers a path: exact ones are compared decoded, templates match it as it was sent, so
-    /// that an encoded slash does not end a placeholder.
-    pub(crate) fn find(&self, path: &str, raw_path: &str) -> Option<Match> {
+    /// What answers a path, which is decoded: however it was written, it leads to the same answer.
+    pub(crate) fn find(&self, path: &str) -> Option<Match> {
         let table = self.table.read();
         let (index, params) = if let Some(&index) = table.exact.get(path) {
             (index, Vec::new())
         } else {
-            let found = table.templates.at(raw_path).ok()?;
-            let decoded = |value: &str| crate::request::decode(value).unwrap_or_default();
-            let params = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
+            let found = table.templates.at(path).ok()?;
+            let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
             (*found.value, params.collect())
         };
         let (_, endpoint) = table.endpoints.get(index)?;
@@ -302,7 +294,8 @@ mod tests {
 
     fn handler(method: &str, template: &str) -> HandlerSpec {
         let (method, template) = (method.to_owned(), template.to_owned());
-        HandlerSpec { method, template, key: 1, early_head: false, options: StreamPatch::default() }
+        let (kind, options) = (HandlerKind::Function, StreamPatch::default());
+        HandlerSpec { method, template, key: 1, kind, early_head: false, options }
     }
 
     #[test]
@@ -332,7 +325,33 @@ mod tests {
             assert!(matches!(refused, Err(RouteError::Taken { .. })), "{refused:?}");
         }
         assert!(matches!(routes.handler(handler("BREW", "/a")), Err(RouteError::Method { .. })));
-        let found = routes.find("/a", "/a").expect("an endpoint").endpoint;
-        assert!(matches!(found.read, Some(Read::Handler(_))) && found.post.is_some());
+        let found = routes.find("/a").expect("an endpoint").endpoint;
+        assert!(matches!(found.read, Some(Read::Handler(_))) && found.change("POST").is_some());
+    }
+
+    #[test]
+    fn each_method_has_an_answer_of_its_own_and_allow_lists_them() {
+        let routes = Routes::default();
+        for method in ["DELETE", "PUT"] {
+            routes.handler(handler(method, "/a/{id}")).expect("free");
+        }
+        let found = routes.find("/a/7").expect("an endpoint").endpoint;
+        assert_eq!(found.allow(), "PUT, DELETE, OPTIONS");
+        assert!(found.read.is_none() && found.change("PUT").is_some() && found.change("POST").is_none());
+        routes.handler(handler("GET", "/a/{id}")).expect("free");
+        let found = routes.find("/a/7").expect("an endpoint").endpoint;
+        assert_eq!(found.allow(), "GET, HEAD, PUT, DELETE, OPTIONS");
+    }
+
+    #[test]
+    fn a_rest_takes_every_segment_and_at_least_one_character() {
+        let routes = Routes::default();
+        routes.handler(handler("GET", "/a/{*rest}")).expect("free");
+        routes.handler(handler("GET", "/b/{x}")).expect("free");
+        let params = |path: &str| {
+            routes.find(path).map(|found| found.params.into_iter().map(|(_, value)| value).collect::<String>())
+        };
+        assert_eq!(params("/a/b/c d/").as_deref(), Some("b/c d/"));
+        assert_eq!((params("/a/"), params("/a"), params("/b/"), params("/b/c/d")), (None, None, None, None));
     }
 }

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::calls::{Call, ExistsReply};
+use crate::calls::ExistsReply;
 use crate::directory::check_name;
 use crate::dispatch::bad_name;
 use crate::logs::Level;
 use crate::request::ParsedRequest;
 use crate::respond::{self, Action, Context};
 use crate::response::{self, Refusal};
-use crate::route::{Check, Missing, Route, render};
+use crate::route::{Check, Missing, Route, Unfilled, render};
 use crate::socket::Signals;
 use crate::stream::Stream;
 use crate::waiting::Name;
@@ -41,9 +41,16 @@ impl Context {
         params: &[(String, String)],
         signals: &Signals,
     ) -> Result<Action, Refusal> {
-        let name = render(&route.name, params, &request.query).map_err(|missing| {
-            Refusal::new(400, "missing_parameter", format!("the parameter {missing:?} is missing"))
-                .with("parameter", missing)
+        let name = render(&route.name, params, &request.query).map_err(|unfilled| match unfilled {
+            Unfilled::Missing(name) => {
+                let detail = format!("the parameter {name:?} is missing");
+                Refusal::new(400, "missing_parameter", detail).with("parameter", name)
+            }
+            // No stream of this route can have such a name.
+            Unfilled::NoSegment(name) => {
+                let detail = format!("no stream: the parameter {name:?} must be one segment, not empty and without /");
+                Refusal::new(404, "unknown_stream", detail).with("parameter", name)
+            }
         })?;
         check_name(&name).map_err(|error| bad_name(&error))?;
         if let Some(stream) = self.directory.find(&name) {
@@ -60,7 +67,7 @@ impl Context {
                     self.directory.stream(&name, options)
                 } else {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
-                    self.directory.unnamed(&name, options)
+                    self.directory.stand_in(&name, options)
                 };
                 self.read(request, &stream.map_err(|error| bad_name(&error))?).await
             }
@@ -151,7 +158,7 @@ impl Context {
             entry.attempts.fetch_add(1, Ordering::Relaxed);
             let (sender, answer) = oneshot::channel();
             let reply = ExistsReply::new(sender, permit);
-            let queued = self.calls.put(Call::Exists { key: *key, stream: name.clone(), reply });
+            let queued = self.calls.ask_exists(*key, name.clone(), reply);
             let exists = tokio::select! {
                 answer = answer => answer.unwrap_or(false),
                 () = bell => continue,

@@ -31,6 +31,7 @@ use crate::config::{Config, StartError};
 use crate::directory::{Directory, StreamError};
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
+use crate::presence::Presence;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
@@ -122,6 +123,11 @@ impl Server {
         self.directory().stream(name, patch)
     }
 
+    /// A stream without a name, which only a handler can hand out.
+    pub fn nameless_stream(&self, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        self.directory().nameless(patch)
+    }
+
     /// The stream of this name.
     pub fn find(&self, name: &str) -> Option<Stream> {
         self.directory().find(name)
@@ -146,6 +152,21 @@ impl Server {
         self.0.context.routes.handler(spec)
     }
 
+    /// A stream for the generator of the handler with this key, to be answered with [`Reply::generated`]; `path` is the
+    /// request's.
+    ///
+    /// [`Reply::generated`]: crate::calls::Reply::generated
+    pub fn generated(&self, path: &str, key: u64, options: &StreamPatch) -> Result<Stream, StreamError> {
+        self.directory().generated(path, key, options)
+    }
+
+    /// The id that the last event of such a stream has: who comes back to the handler with it is told that there is
+    /// nothing more. `None` where the stream sends no ids.
+    pub fn finished_id(&self, stream: &Stream) -> Option<String> {
+        let ids = stream.lock().state.options().ids;
+        ids.then(|| self.directory().resumable.finished_id().as_str().to_owned())
+    }
+
     /// Serves a fixed body at a path.
     pub fn asset(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<(), RouteError> {
         self.0.context.routes.asset(path, Asset { content_type: content_type.to_owned(), body: body.into() })
@@ -164,6 +185,11 @@ impl Server {
     /// Where log records are taken.
     pub fn logs(&self) -> Logs {
         self.directory().logs.clone()
+    }
+
+    /// What callbacks are told of who comes and goes.
+    pub fn presence(&self) -> Presence {
+        self.directory().presence.clone()
     }
 
     /// Whether the server was closed.
@@ -204,16 +230,17 @@ struct Shards {
 
 fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> {
     let logs = Logs::default();
+    let presence = Presence::new(logs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
     let mut prepared = Vec::with_capacity(count);
     for _ in 0..count {
-        prepared.push(shard::prepare().map_err(io_error("making a shard"))?);
+        prepared.push(shard::prepare(&presence).map_err(io_error("making a shard"))?);
     }
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
     let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
     let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, handles, logs.clone()));
+    let directory = Arc::new(Directory::new(config, handles, presence, logs.clone()));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {

@@ -84,6 +84,8 @@ pub struct Stats {
     pub requests: u64,
     /// Connections refused because there were too many.
     pub refused: u64,
+    /// Requests for a handler that were refused because as many waited as may.
+    pub calls_refused: u64,
     /// Events published so far.
     pub published: u64,
     /// Events handed to sockets so far, counted for each subscriber.
@@ -109,6 +111,8 @@ pub struct Stats {
     /// Microseconds that streams' publishers waited for sockets, once for each stream however many wait: what
     /// `publish_wait` limits.
     pub publish_socket_wait_us: u64,
+    /// Joins and leaves that callbacks were not told of so far, because too many waited.
+    pub presence_missed: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }

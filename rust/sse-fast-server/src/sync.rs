@@ -106,6 +106,10 @@ mod modelled {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("no model panics under a lock")
+        }
     }
 
     impl<T: Default> Default for Mutex<T> {

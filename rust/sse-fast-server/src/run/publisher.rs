@@ -55,7 +55,7 @@ impl Publisher {
 
     fn event(&self, event: MarkedEvent, refused: &mut bool) {
         let MarkedEvent { event: name, id, retry, data, ended } = event;
-        let shown = name.as_deref().unwrap_or("(unnamed)");
+        let shown = shown(name.as_deref());
         match ended {
             Ended::ByLine => {}
             // A value cannot be told from its beginning: `12` may be a cut `1234.5`.
@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     fn rejected(&self, event: Option<&str>, fault: Fault, refused: &mut bool) {
-        let shown = event.unwrap_or("(unnamed)");
+        let shown = shown(event);
         match fault {
             Fault::TooLarge { limit } => {
                 self.log.put(Level::Warning, &format!("event {shown} was rejected: above the limit of {limit} bytes"));
@@ -109,4 +109,9 @@ impl Publisher {
             self.shared.set_last(last);
         }
     }
+}
+
+/// An event's name as the log shows it: what a child wrote can make no line of its own there.
+fn shown(name: Option<&str>) -> String {
+    name.map_or_else(|| "(unnamed)".to_owned(), |name| format!("{name:?}"))
 }

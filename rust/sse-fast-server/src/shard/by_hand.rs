@@ -21,9 +21,10 @@ use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, ShardHandle};
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
-use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream};
+use crate::presence::Presence;
+use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream, TaskSleep};
 
-struct Quiet;
+pub(super) struct Quiet;
 
 impl Wake for Quiet {
     fn wake(&self) {}
@@ -87,7 +88,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(pacing: Pacing, patience: Patience) -> Self {
-        let handle = ShardHandle::new(&Latch::new(Quiet));
+        let handle = ShardHandle::new(&Latch::new(Quiet), Presence::default());
         let notices = Mailbox::new(&Latch::new(Quiet));
         let delivery = Arc::new(Delivery::new(Box::new([handle.doorbell()]), notices, patience));
         let settings = Settings { stall_timeout: Duration::from_secs(30), patience, pacing };
@@ -156,6 +157,12 @@ impl Publisher {
     pub(super) fn new(data: &'static str, role: Role, caller: Caller) -> Self {
         let event = event::check(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("an event");
         Self { attempt: Attempt::new(&event, role, caller), account: Spent::default() }
+    }
+
+    /// A task that does, and sleeps so.
+    pub(super) fn of_task(data: &'static str, sleep: TaskSleep) -> Self {
+        let event = event::check(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("an event");
+        Self { attempt: Attempt::of_task(&event, sleep), account: Spent::default() }
     }
 
     pub(super) fn ordinary(data: &'static str) -> Self {

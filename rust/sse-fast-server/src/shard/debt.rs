@@ -56,7 +56,7 @@ impl<N: Net> Shard<N> {
         let was = std::mem::replace(&mut subscriber.progress, Progress::Walked);
         let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
-        let patience = self.settings.patience;
+        let patience = self.settings.patience.with(inner.state.options());
         if let (Some(account), Patience::Within(limit)) = (&mut self.connections[connection].account, patience) {
             account.charged_until = self.now;
             // It may have had everything since its share of this minute was used up.
@@ -154,7 +154,7 @@ impl<N: Net> Shard<N> {
             }
             link.see_waiting();
             drop(inner);
-            stream.wake_publisher();
+            stream.wake_publisher(self.now);
         }
         is_answered
     }
@@ -193,7 +193,7 @@ impl<N: Net> Shard<N> {
 
     /// What publishers of a stream may still wait for sockets in this minute.
     fn left_for_sockets(&self, inner: &Inner) -> Micros {
-        match self.settings.patience {
+        match self.settings.patience.with(inner.state.options()) {
             Patience::Within(limit) => inner.left_for_sockets(self.now, limit),
             Patience::Lossless => Micros::MAX,
         }
@@ -202,7 +202,8 @@ impl<N: Net> Shard<N> {
     /// Charges a subscriber whose socket is full, if a publisher waits for it, for the time since then that it was not
     /// charged for; they may wait for `left` more.
     fn charge(&mut self, key: SubscriberKey, inner: &Inner, since: Micros, left: Micros) {
-        let Patience::Within(limit) = self.settings.patience else { return };
+        let patience = self.settings.patience.with(inner.state.options());
+        let Patience::Within(limit) = patience else { return };
         if !self.is_held(key, inner) || !inner.want.is_above(self.subscribers[key].cursor()) {
             return;
         }
@@ -212,7 +213,7 @@ impl<N: Net> Shard<N> {
         account.charged_until = self.now;
         account.spent.add(self.now, amount);
         account.idle += amount;
-        account.slow = account.idle >= limit / 8 || account.is_share_spent(self.settings.patience, self.now, left);
+        account.slow = account.idle >= limit / 8 || account.is_share_spent(patience, self.now, left);
     }
 
     /// One whose socket was full recovered or left: where it was the last, publishers wait for no socket here.
@@ -237,7 +238,8 @@ impl<N: Net> Shard<N> {
 
     /// How a subscriber's lag is counted. Where publishers wait as long as it takes nothing is skipped, so none is.
     pub(super) fn pace_of(&self, subscriber: &Subscriber, options: &StreamOptions) -> Pace {
-        let lossless = self.settings.patience == Patience::Lossless && options.on_lag == OnLag::Skip;
+        let patience = self.settings.patience.with(options);
+        let lossless = patience == Patience::Lossless && options.on_lag == OnLag::Skip;
         if subscriber.since == KEPT_UP || lossless { Pace::Writable } else { Pace::Full { since: subscriber.since } }
     }
 

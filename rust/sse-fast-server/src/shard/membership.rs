@@ -3,7 +3,8 @@
 //! Owns: the beginning and the end of connections and subscribers, and the counters of both. Must not know: what is
 //! written between them (`feed`, `walk`). Invariants: a subscriber is on the list of exactly one stream from `attach` to
 //! `detach`; a connection that is closed was deregistered first, since a forked child may hold its socket, too
-//! (where a shard fails its whole poll goes).
+//! (where a shard fails its whole poll goes); where joins and leaves are wanted they are told under the lock of the stream
+//! under which they are counted (`presence`), and never otherwise take it.
 
 use super::Arrival;
 use super::agenda::Stage;
@@ -72,10 +73,15 @@ impl<N: Net> Shard<N> {
         if let Some(claim) = claim {
             claim.redeem(&mut inner);
         }
+        inner.somebody_came();
+        self.handle.presence().joined(stream);
         let retuned = self.find_heartbeat(local, &inner);
         let opening = self.begin_with(key, &inner, last_event_id, out);
         self.owe(key, &inner);
         drop(inner);
+        if self.handle.presence().is_wanted() {
+            self.handle.presence().ring();
+        }
         self.locals[local].roster.add(key, &mut self.subscribers);
         Counters::add(&self.counters().subscribers, 1);
         if retuned {
@@ -106,10 +112,24 @@ impl<N: Net> Shard<N> {
             self.raise_held(local);
         }
         let stream = self.locals[local].stream.clone();
-        if stream.link(self.number).leave() {
+        if self.count_out(&stream) {
             stream.left();
         }
         self.forget_if_unused(local);
+    }
+
+    /// A subscriber of the stream is here no longer; says whether it was the last here.
+    fn count_out(&self, stream: &Stream) -> bool {
+        let (link, presence) = (stream.link(self.number), self.handle.presence());
+        if !presence.is_wanted() {
+            return link.leave();
+        }
+        let inner = stream.lock();
+        let was_last = link.leave();
+        presence.left(stream);
+        drop(inner);
+        presence.ring();
+        was_last
     }
 
     /// A reader has shut its side: it gets what there is, then the end.
@@ -185,9 +205,13 @@ impl<N: Net> Shard<N> {
     pub(super) fn abandon(&mut self) {
         for key in self.locals.keys() {
             let local = &self.locals[key];
-            local.stream.link(self.number).abandon();
+            let inner = local.stream.lock();
+            let gone = local.stream.link(self.number).abandon();
+            (0..gone).for_each(|_| self.handle.presence().left(&local.stream));
+            drop(inner);
+            self.handle.presence().ring();
             local.stream.left();
-            local.stream.wake_publisher();
+            local.stream.wake_publisher(self.now);
         }
         let counters = self.counters();
         Counters::subtract(&counters.subscribers, self.subscribers.len() as u64);
@@ -233,7 +257,7 @@ impl<N: Net> Shard<N> {
             self.frames_of = LocalKey::NONE;
         }
         if local.stream.link(self.number).unbind() {
-            local.stream.wake_publisher();
+            local.stream.wake_publisher(self.now);
         }
     }
 }

@@ -44,6 +44,8 @@ mod probe;
 mod slow_tests;
 mod subscriber;
 mod table;
+#[cfg(all(test, not(loom)))]
+mod task_tests;
 mod thread;
 mod timers;
 #[cfg(all(test, not(loom)))]
@@ -65,8 +67,9 @@ pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
+use crate::presence::Presence;
 use crate::stats::Counters;
-use crate::stream::{Claim, Stream};
+use crate::stream::{Claim, HandedOut, Stream};
 
 /// The real network's handle.
 pub(crate) type SocketShard = ShardHandle<mio::net::TcpStream>;
@@ -80,6 +83,8 @@ struct Post<S> {
     doorbell: Arc<Doorbell>,
     arrivals: Mailbox<Arrival<S>>,
     orders: Mailbox<Order>,
+    /// Where it tells who comes and goes.
+    presence: Presence,
     counters: Counters,
 }
 
@@ -96,7 +101,7 @@ pub(crate) struct Arrival<S> {
 /// What a shard is told to do.
 pub(crate) enum Order {
     /// The subscribers of one stream become another's; their heads were written.
-    Move { from: Stream, to: Stream, last_event_id: Option<Box<str>> },
+    Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
     /// Panic, so that a test can see what becomes of the rest.
@@ -105,12 +110,13 @@ pub(crate) enum Order {
 }
 
 impl<S> ShardHandle<S> {
-    pub(crate) fn new(latch: &Arc<Latch>) -> Self {
+    pub(crate) fn new(latch: &Arc<Latch>, presence: Presence) -> Self {
         Self(Arc::new(Post {
             latch: Arc::clone(latch),
             doorbell: Arc::new(Mailbox::new(latch)),
             arrivals: Mailbox::new(latch),
             orders: Mailbox::new(latch),
+            presence,
             counters: Counters::default(),
         }))
     }
@@ -122,6 +128,10 @@ impl<S> ShardHandle<S> {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
     /// Whether its thread takes connections.

@@ -17,6 +17,7 @@ use super::net::{Sockets, WAKE, ready_of};
 use crate::clock;
 use crate::logs::{Level, Logs};
 use crate::mailbox::{Latch, Wake};
+use crate::presence::Presence;
 
 impl Wake for Waker {
     fn wake(&self) {
@@ -25,11 +26,11 @@ impl Wake for Waker {
     }
 }
 
-/// A shard whose thread does not run yet, and its poll.
-pub(crate) fn prepare() -> io::Result<(ShardHandle<TcpStream>, Poll)> {
+/// A shard whose thread does not run yet, and its poll. It tells there who comes and goes.
+pub(crate) fn prepare(presence: &Presence) -> io::Result<(ShardHandle<TcpStream>, Poll)> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKE)?;
-    Ok((ShardHandle::new(&Latch::new(waker)), poll))
+    Ok((ShardHandle::new(&Latch::new(waker), presence.clone()), poll))
 }
 
 /// Starts the thread of the shard with this number.

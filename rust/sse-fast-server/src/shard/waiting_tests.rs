@@ -293,3 +293,27 @@ fn a_connection_lingers_for_two_seconds_whenever_it_was_written_to_last() {
     stage.step(600 * MS, &[]);
     assert_eq!(stage.connections(), 0);
 }
+
+#[test]
+fn a_stream_of_its_own_waits_for_its_reader_whatever_publishers_of_others_do() {
+    for patience in [Patience::Within(0), Patience::Within(2_000_000), Patience::Lossless] {
+        let mut stage = Stage::new(Pacing::default(), patience);
+        let options = StreamOptions { history: 1, heartbeat: None, lossless: true, ..StreamOptions::default() };
+        let stream = stage.stream("s", options);
+        let socket = stage.subscribe(&stream, Framing::Chunked, 0);
+        stage.step(0, &[]);
+        publish(&stream, b"0");
+        stage.step(0, &[]);
+        let mut publisher = Publisher::ordinary("1");
+        for _ in 0..100 {
+            assert!(publisher.step(&stream, stage.now).expect("open").is_some(), "{patience:?}: it waits");
+            // 25 s in all: more than publishers of other streams wait, and less than what has the reader cut.
+            stage.step(250 * MS, &[]);
+        }
+        socket.0.borrow_mut().room = LARGE;
+        stage.step(0, &[&socket]);
+        assert_eq!(publisher.step(&stream, stage.now).expect("open"), None);
+        stage.step(0, &[]);
+        assert_eq!(data_of(&socket), ["0", "1"], "{patience:?}");
+    }
+}

@@ -24,6 +24,7 @@ impl World {
     /// After everything that was to be done now was done.
     pub(super) fn check(&self) {
         self.stage.check_faults();
+        self.stage.hear_presence();
         let streams = self.stage.streams.borrow();
         for (number, shard) in self.shards.iter().enumerate() {
             for seen in shard.shard.iter().flat_map(crate::shard::Shard::seen) {

@@ -23,7 +23,7 @@ impl World {
         let last_event_id = id.clone().map(String::into_boxed_str);
         self.shards[self.clients[at].shard].handle.order(Order::Move {
             from: stream(from),
-            to: stream(to),
+            to: stream(to).hand_out(),
             last_event_id,
         });
         self.moving.push(Moving { client: at, from, to, id });

@@ -21,6 +21,7 @@ use super::times::Times;
 use super::told::{Opened, SimStream};
 use super::wire::Wire;
 use crate::delivery::{Delivery, Patience};
+use crate::presence::{Presence, PresenceEvent};
 use crate::stream::Stream;
 
 /// What other threads may do while a shard is inside a step, and with which stream.
@@ -52,6 +53,8 @@ impl What {
 pub(super) struct Stage {
     now: Cell<Micros>,
     pub(super) delivery: Arc<Delivery>,
+    /// Where shards tell who comes and goes.
+    presence: Presence,
     pub(super) streams: RefCell<Vec<SimStream>>,
     pub(super) publishers: RefCell<Publishers>,
     /// Every connection there was.
@@ -65,10 +68,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(delivery: &Arc<Delivery>, now: Micros, accounts: usize) -> Rc<Self> {
+    pub(super) fn new(delivery: &Arc<Delivery>, presence: Presence, now: Micros, accounts: usize) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(now),
             delivery: Arc::clone(delivery),
+            presence,
             streams: RefCell::default(),
             publishers: RefCell::new(Publishers::new(accounts)),
             wires: RefCell::default(),
@@ -116,6 +120,7 @@ impl Stage {
             stream,
             all: Everything::new(&tag, &base_36(epoch), options),
             removed: false,
+            present: 0,
             next_serial: 1,
             last_serial: 0,
             overrides: Vec::new(),
@@ -140,6 +145,29 @@ impl Stage {
             expected: all.all.must_see(last_event_id, None),
             shrunk: all.shrunk,
             retry: all.all.options.retry.is_some(),
+        }
+    }
+
+    /// Hears who came and went: those who came and have not gone are the subscribers there are.
+    pub(super) fn hear_presence(&self) {
+        let mut streams = self.streams.borrow_mut();
+        let mut tell = |stream: &Stream, change: i64| {
+            let known = streams.iter_mut().find(|known| known.stream.same(stream)).unwrap();
+            known.present += change;
+            assert!(known.present >= 0, "nobody leaves who has not come");
+        };
+        while let Some(events) = self.presence.take(Duration::ZERO).filter(|events| !events.is_empty()) {
+            for event in events {
+                match event {
+                    PresenceEvent::Joined { stream, .. } => tell(&stream, 1),
+                    PresenceEvent::Left { stream, .. } => tell(&stream, -1),
+                    PresenceEvent::Empty { .. } | PresenceEvent::Forgotten { .. } => {}
+                }
+            }
+        }
+        for stream in streams.iter() {
+            let present = i64::try_from(stream.stream.subscribers()).unwrap();
+            assert_eq!(stream.present, present, "joins less leaves are those present");
         }
     }
 

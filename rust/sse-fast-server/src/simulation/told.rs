@@ -18,6 +18,8 @@ pub(super) struct SimStream {
     pub(super) stream: Stream,
     pub(super) all: Everything,
     pub(super) removed: bool,
+    /// How many came and have not gone, as shards tell it.
+    pub(super) present: i64,
     /// The serial number of the next event or snapshot.
     pub(super) next_serial: u64,
     /// The newest event's: publishers append in the order they came.

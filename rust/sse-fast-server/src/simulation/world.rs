@@ -21,6 +21,7 @@ use super::times::{SECOND, STALL};
 use super::wire::Edges;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::presence::Presence;
 use crate::shard::{Next, Pacing, Ready, Settings, Shard, ShardHandle};
 
 /// Enough steps for anything that comes to an end.
@@ -95,12 +96,14 @@ impl World {
     pub(super) fn new(setup: Setup) -> Self {
         let now = 10 * SECOND;
         let flags: Vec<_> = (0..setup.shards).map(|_| Arc::new(AtomicBool::new(true))).collect();
-        let handles: Vec<_> =
-            flags.iter().map(|flag| ShardHandle::<SimSocket>::new(&Latch::new(Flag(Arc::clone(flag))))).collect();
+        let presence = Presence::default();
+        presence.want();
+        let latches = flags.iter().map(|flag| Latch::new(Flag(Arc::clone(flag))));
+        let handles: Vec<_> = latches.map(|latch| ShardHandle::<SimSocket>::new(&latch, presence.clone())).collect();
         let notices = Mailbox::new(&Latch::new(Flag(Arc::default())));
         let doorbells = handles.iter().map(ShardHandle::doorbell).collect();
         let delivery = Arc::new(Delivery::new(doorbells, notices, setup.patience));
-        let stage = Stage::new(&delivery, now, setup.accounts);
+        let stage = Stage::new(&delivery, presence, now, setup.accounts);
         stage.publishers.borrow_mut().patience = setup.patience;
         stage.publishers.borrow_mut().has_loop = setup.has_loop;
         stage.publishers.borrow_mut().loses_wakeups = setup.lazily;
@@ -171,6 +174,7 @@ impl World {
             shard.shard = None;
         }
         self.moved(at, openings);
+        self.stage.hear_presence();
         let after = self.states(at);
         for (token, state) in &after {
             let was = before.iter().find(|(other, _)| other == token).map_or([9; 7], |(_, state)| *state);

@@ -19,15 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sse_fast_core::budget::{Micros, Spent};
-use sse_fast_core::error::EventError;
 use sse_fast_core::event::CheckedEvent;
-use sse_fast_core::id::{IdText, Position};
+use sse_fast_core::id::Position;
 use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
-use thiserror::Error;
 
 use super::obstacle::{Asking, Obstacle};
+use super::outcome::{PublishError, Published};
 use super::room::Ticket;
+use super::watch::{Sleeper, TaskSleep};
 use super::{Inner, Locked, Stream, Want};
 use crate::delivery::Patience;
 
@@ -47,63 +47,6 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
-
-/// Why an event was not published.
-#[derive(Debug, Error)]
-pub enum PublishError {
-    /// Something is wrong with the event itself.
-    #[error(transparent)]
-    Event(#[from] EventError),
-    /// The stream has its terminal event.
-    #[error("cannot publish into {stream:?}: the stream has ended")]
-    Ended {
-        /// The stream's name.
-        stream: String,
-    },
-    /// The name was removed or expired; this life of it is over.
-    #[error("cannot publish into {stream:?}: the stream was removed")]
-    Removed {
-        /// The stream's name.
-        stream: String,
-    },
-    /// The server was closed.
-    #[error("cannot publish into {stream:?}: the server is closed")]
-    Closed {
-        /// The stream's name.
-        stream: String,
-    },
-    /// Only from `try_publish`: it would have to wait.
-    #[error("publishing would have to wait")]
-    WouldWait,
-    /// It would have to wait for a reader, in the thread of an event loop, and nothing may be skipped.
-    #[error(
-        "cannot publish into {stream:?} here: a reader's socket is full, publish_wait=None waits for it, and waiting would \
-         stop this thread's event loop; publish from another thread"
-    )]
-    LoopWouldWait {
-        /// The stream's name.
-        stream: String,
-    },
-}
-
-/// What publishing gives back: the event's id.
-#[derive(Clone, Debug)]
-pub enum Published {
-    /// `<epoch>-<n>`.
-    Generated(IdText),
-    /// The caller's own.
-    Custom(Box<str>),
-}
-
-impl Published {
-    /// The id as it stands on the wire.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Generated(id) => id.as_str(),
-            Self::Custom(id) => id,
-        }
-    }
-}
 
 /// What an event is to its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,12 +71,34 @@ pub(crate) struct Attempt<'a> {
     event: CheckedEvent<'a>,
     role: Role,
     caller: Caller,
+    waiting: Waiting,
+}
+
+/// An attempt without its event: what is kept of it between two steps.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// How it sleeps; `None` is as the calling thread does.
+    sleep: Option<TaskSleep>,
     /// Its place among those who wait, once it has to.
     ticket: Option<Ticket>,
     /// When an event loop's publisher gives up, once it has asked the shards: what they said before may be old.
     refused_at: Option<Micros>,
     /// Encoded under these options.
     prepared: Option<(Arc<StreamOptions>, Prepared)>,
+}
+
+impl Waiting {
+    /// Of a task, which sleeps so.
+    pub(super) fn of_task(sleep: TaskSleep) -> Self {
+        Self { sleep: Some(sleep), ..Self::default() }
+    }
+
+    /// What wakes the task from here on brings its token again.
+    fn rearm(&self) {
+        if let Some(sleep) = &self.sleep {
+            sleep.rearm();
+        }
+    }
 }
 
 /// What an attempt came to.
@@ -147,7 +112,7 @@ pub(crate) enum Progress {
 
 impl Stream {
     pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
-        let stream = || self.name().to_owned();
+        let stream = || self.shown();
         if inner.state.ended() {
             Err(PublishError::Ended { stream: stream() })
         } else if self.0.delivery.is_closed() {
@@ -192,7 +157,23 @@ impl Stream {
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { event: *event, role, caller, ticket: None, refused_at: None, prepared: None }
+        Self::going_on(event, role, caller, Waiting::default())
+    }
+
+    /// A task's, which sleeps so.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn of_task(event: &CheckedEvent<'a>, sleep: TaskSleep) -> Self {
+        Self::going_on(event, Role::Ordinary, Caller::Thread, Waiting::of_task(sleep))
+    }
+
+    /// The same attempt, with the same event.
+    pub(super) fn going_on(event: &CheckedEvent<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
+        Self { event: *event, role, caller, waiting }
+    }
+
+    /// It will go on later.
+    pub(super) fn put_off(self) -> Waiting {
+        self.waiting
     }
 
     /// Appends if nobody and nothing is waited for: the usual case, in which no clock is read.
@@ -201,7 +182,7 @@ impl<'a> Attempt<'a> {
         stream: &Stream,
         inner: &mut Locked<'_>,
     ) -> Result<Option<Published>, PublishError> {
-        debug_assert!(self.ticket.is_none(), "once it waits it is stepped");
+        debug_assert!(self.waiting.ticket.is_none(), "once it waits it is stepped");
         stream.check_open(inner)?;
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
@@ -210,7 +191,7 @@ impl<'a> Attempt<'a> {
         if stream.obstacle(inner, inner.state.first_after(&prepared)) == Obstacle::None {
             return Ok(Some(self.append(inner, prepared)));
         }
-        self.prepared = Some((Arc::clone(inner.state.options()), prepared));
+        self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
         Ok(None)
     }
 
@@ -222,11 +203,12 @@ impl<'a> Attempt<'a> {
         now: Micros,
         account: &mut Spent,
     ) -> Result<Progress, PublishError> {
+        self.waiting.rearm();
         if let Err(error) = stream.check_open(inner) {
             self.leave(stream, inner, now, account);
             return Err(error);
         }
-        let limit = match stream.0.delivery.patience {
+        let limit = match stream.0.delivery.patience.with(inner.state.options()) {
             Patience::Lossless if self.caller == Caller::EventLoop && inner.is_paying() => {
                 return Err(self.refuse_loop(stream, inner, now, account));
             }
@@ -238,7 +220,9 @@ impl<'a> Attempt<'a> {
             Caller::EventLoop => 0,
         };
         let (room, wakes) = inner.room_and_wakes();
-        let ticket = *self.ticket.get_or_insert_with(|| room.join(left, now, wakes));
+        let sleep = &self.waiting.sleep;
+        let sleeper = || sleep.clone().map_or_else(Sleeper::this_thread, Sleeper::Task);
+        let ticket = *self.waiting.ticket.get_or_insert_with(|| room.join(sleeper(), left, now, wakes));
         room.come_back(ticket, left, now, wakes);
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
@@ -281,11 +265,11 @@ impl<'a> Attempt<'a> {
         first: Position,
         now: Micros,
     ) -> Option<Micros> {
-        let is_due = match self.refused_at {
+        let is_due = match self.waiting.refused_at {
             Some(_) => stream.is_asking(inner, first),
             None => stream.ask_shards(inner, first, Asking::AtOnce),
         };
-        let until = *self.refused_at.get_or_insert(now + ANSWER);
+        let until = *self.waiting.refused_at.get_or_insert(now + ANSWER);
         (is_due && now < until).then_some(until)
     }
 
@@ -298,14 +282,14 @@ impl<'a> Attempt<'a> {
         account: &mut Spent,
     ) -> PublishError {
         self.leave(stream, inner, now, account);
-        PublishError::LoopWouldWait { stream: stream.name().to_owned() }
+        PublishError::LoopWouldWait { stream: stream.shown() }
     }
 
     /// Encodes the event, again only if the options have changed or another went before it; returns the oldest position
     /// that appending would leave.
     fn prepare(&mut self, inner: &Inner) -> Position {
         let state = &inner.state;
-        let current = self.prepared.take().filter(|(options, prepared)| {
+        let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
             Arc::ptr_eq(options, state.options()) && state.is_next(prepared) && !self.event.has_snapshot()
         });
@@ -314,12 +298,12 @@ impl<'a> Attempt<'a> {
             (Arc::clone(state.options()), prepared)
         });
         let first = state.first_after(&prepared);
-        self.prepared = Some((options, prepared));
+        self.waiting.prepared = Some((options, prepared));
         first
     }
 
     fn take_prepared(&mut self, inner: &Inner) -> Prepared {
-        let prepared = self.prepared.take().map(|(_, prepared)| prepared);
+        let prepared = self.waiting.prepared.take().map(|(_, prepared)| prepared);
         prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)))
     }
 
@@ -337,12 +321,12 @@ impl<'a> Attempt<'a> {
 
     /// Whether it has a place among those who wait.
     pub(super) fn is_waiting(&self) -> bool {
-        self.ticket.is_some()
+        self.waiting.ticket.is_some()
     }
 
     /// Its thread does something else until it steps again.
     pub(crate) fn step_aside(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
-        if let Some(ticket) = self.ticket {
+        if let Some(ticket) = self.waiting.ticket {
             let (room, wakes) = inner.room_and_wakes();
             let owed = room.step_aside(ticket, now, wakes);
             stream.book(inner, owed, now, account);
@@ -351,7 +335,7 @@ impl<'a> Attempt<'a> {
 
     /// Gives its place up, and has the thread pay for it.
     pub(crate) fn leave(&mut self, stream: &Stream, inner: &mut Locked<'_>, now: Micros, account: &mut Spent) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.waiting.ticket.take() {
             let (room, wakes) = inner.room_and_wakes();
             let was_next = room.check_next(ticket, now).is_ok();
             let owed = room.leave(ticket, now, wakes);

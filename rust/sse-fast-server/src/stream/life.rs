@@ -1,16 +1,19 @@
-//! The life of a stream: claimed by requests on their way, left, removed, expired.
+//! The life of a stream: claimed by requests on their way, handed out by handlers, left, removed, expired.
 //!
 //! Owns: when a stream is out of use, and its removal. Must not know: names (`directory` forgets them), sockets.
 //! Invariants: what is removed stays so; a stream that a request has claimed, or that has subscribers, does not expire while
-//! it is open; who asked to be told that the last subscriber has left is told once none is left or on its way.
+//! it is open; who asked to be told that the last subscriber has left is told once none is left or on its way. Changes
+//! together with `empty`, which says what it means that nobody is left.
 
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sse_fast_core::id::Epoch;
 use tokio::sync::oneshot;
 
-use super::{Inner, Locked, Stream};
+use super::{Inner, Locked, Stream, StreamShared};
 use crate::clock::{coarse_ms, in_millis};
 
 /// What became of a stream whose time had come.
@@ -28,6 +31,17 @@ pub(crate) enum Expired {
 pub(crate) struct Claim {
     stream: Stream,
     redeemed: bool,
+}
+
+/// A stream that may be gone.
+pub(crate) struct WeakStream(Weak<StreamShared>);
+
+/// A stream that a handler has handed out: its client is on the way until this is dropped. Where nobody came by then, the
+/// client has left before it read.
+pub(crate) struct HandedOut {
+    stream: Stream,
+    /// `None` where the stream was removed before.
+    claim: Option<Claim>,
 }
 
 impl Stream {
@@ -106,6 +120,16 @@ impl Stream {
         Some(Claim { stream: self.clone(), redeemed: false })
     }
 
+    /// A handle that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakStream {
+        WeakStream(Arc::downgrade(&self.0))
+    }
+
+    /// A handler hands the stream out to its client.
+    pub(crate) fn hand_out(&self) -> HandedOut {
+        HandedOut { stream: self.clone(), claim: self.claim() }
+    }
+
     /// Resolves once the last subscriber has left; ask while one is on its way.
     pub(crate) fn emptied(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
@@ -115,18 +139,43 @@ impl Stream {
 
     /// A subscriber left, the last of its shard.
     pub(crate) fn left(&self) {
-        let mut inner = self.lock();
+        let inner = self.lock();
+        self.touch_if_open(&inner);
+        self.see_who_is_left(inner);
+    }
+
+    /// A sign of life.
+    fn touch_if_open(&self, inner: &Inner) {
         if !inner.state.is_complete() {
             // An ended stream lingers from its end on; readers that come and go do not prolong it.
             self.touch(coarse_ms());
         }
-        let is_empty = inner.arriving == 0 && self.subscribers() == 0;
-        let emptied = inner.extra.as_mut().filter(|_| is_empty).map(|extra| std::mem::take(&mut extra.emptied));
+    }
+
+    /// Where nobody is left and nobody on the way, those are told who want to know.
+    fn see_who_is_left(&self, mut inner: Locked<'_>) {
+        if !self.nobody_is_here(&inner) {
+            return;
+        }
+        let left = inner.nobody_is_left(coarse_ms());
+        let emptied = inner.extra.as_mut().map(|extra| std::mem::take(&mut extra.emptied));
         drop(inner);
         for waiting in emptied.into_iter().flatten() {
             // The one that waited may have gone.
             let _ = waiting.send(());
         }
+        self.tell_left(&left);
+    }
+}
+
+impl WeakStream {
+    pub(crate) fn upgrade(&self) -> Option<Stream> {
+        self.0.upgrade().map(Stream)
+    }
+
+    /// Whether anybody holds the stream.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
@@ -148,13 +197,48 @@ impl Claim {
         inner.arriving -= 1;
         self.redeemed = true;
     }
+
+    /// The request was answered and reads no further: it is nobody who came.
+    fn give_back(mut self) {
+        self.redeemed = true;
+        let mut inner = self.stream.lock();
+        inner.arriving -= 1;
+        self.stream.see_who_is_left(inner);
+    }
+}
+
+impl HandedOut {
+    /// The client has its answer, or will read. An answer that is not the stream itself leaves a nameless one without any
+    /// reader to come.
+    pub(crate) fn answered(mut self) {
+        if let Some(claim) = self.claim.take_if(|claim| !claim.stream.is_nameless()) {
+            claim.give_back();
+        }
+    }
+}
+
+impl Deref for HandedOut {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl std::fmt::Debug for HandedOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HandedOut({:?})", self.stream)
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.redeemed {
-            self.stream.lock().arriving -= 1;
-            self.stream.left();
+            let mut inner = self.stream.lock();
+            inner.arriving -= 1;
+            inner.somebody_came();
+            self.stream.touch_if_open(&inner);
+            self.stream.see_who_is_left(inner);
         }
     }
 }

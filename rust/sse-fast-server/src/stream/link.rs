@@ -127,11 +127,12 @@ impl Link {
         self.see_waiting()
     }
 
-    /// The shard has failed: it has no subscribers and owes nothing.
-    pub(crate) fn abandon(&self) {
-        self.subscribers.store(0, Ordering::Relaxed);
+    /// The shard has failed: it has no subscribers and owes nothing. Says how many it had.
+    pub(crate) fn abandon(&self) -> u32 {
+        let gone = self.subscribers.swap(0, Ordering::Relaxed);
         self.set_writable(Position::MAX);
         self.set_held(Position::MAX);
+        gone
     }
 
     /// A subscriber came; under the stream's lock.

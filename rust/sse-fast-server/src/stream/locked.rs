@@ -5,6 +5,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use sse_fast_core::budget::Micros;
+
 use super::room::Room;
 use super::wakes::Wakes;
 use super::{Inner, Stream};
@@ -28,10 +30,10 @@ impl<'a> Locked<'a> {
         (self.inner.room_mut(), &mut self.wakes)
     }
 
-    /// The next publisher looks again: something it waits for may have happened.
-    pub(super) fn wake_next(&mut self) {
-        if let Some(room) = self.inner.room() {
-            room.wake_next(&mut self.wakes);
+    /// The next publisher looks again: something it waits for may have happened, at `now` if that is known.
+    pub(super) fn wake_next(&mut self, now: Option<Micros>) {
+        if let Some(room) = self.inner.room_if_any() {
+            room.wake_next(now, &mut self.wakes);
         }
     }
 

@@ -4,14 +4,17 @@
 //! |---|---|
 //! | `mod` | the handle, what it shares, its options, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
+//! | `task` | publishing from a task of an event loop |
 //! | `attempt` | whether an event may be appended, and what it waits for |
+//! | `outcome` | what that comes to |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held |
 //! | `wakes` | who is woken once it is free |
-//! | `life` | claimed, left, removed, expired |
+//! | `life` | claimed, handed out, left, removed, expired |
+//! | `empty` | whether anybody reads it, and who is told that nobody does |
 //! | `link` | what publishers and a shard tell each other |
-//! | `watch` | readers in this process that wait for news |
+//! | `watch` | readers in this process that wait for news, and how all that wait sleep |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
 //!
 //! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it.
@@ -21,13 +24,16 @@
 //! waited for, nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
+mod empty;
 mod heartbeat;
 mod life;
 mod link;
 mod locked;
 mod obstacle;
+mod outcome;
 mod publish;
 mod room;
+mod task;
 mod wakes;
 mod watch;
 
@@ -43,19 +49,23 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 use tokio::sync::oneshot;
 
+pub use self::attempt::Caller;
 #[cfg(test)]
 pub(crate) use self::attempt::{Attempt, Progress, Role};
-pub use self::attempt::{Caller, PublishError, Published};
+pub use self::empty::EmptyOutcome;
+use self::empty::{Emptiness, WhenEmpty};
 pub use self::heartbeat::HeartbeatError;
 use self::heartbeat::HeartbeatOverride;
 pub(crate) use self::heartbeat::{Heartbeat, HeartbeatForm};
-pub(crate) use self::life::{Claim, Expired};
+pub(crate) use self::life::{Claim, Expired, HandedOut, WeakStream};
 pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
-pub use self::publish::Publishing;
+pub use self::outcome::{PublishError, Published};
+pub use self::publish::{Account, Publishing};
 use self::room::Room;
+pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
 use self::watch::Watchers;
-pub use self::watch::{Wakeups, Watch};
+pub use self::watch::{TaskSleep, Wakeups, Watch};
 use crate::clock::coarse_ms;
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
@@ -66,8 +76,9 @@ use crate::sync::Mutex;
 pub struct Stream(Arc<StreamShared>);
 
 struct StreamShared {
-    /// Held right here where it is short.
+    /// Held right here where it is short; empty where the stream has none.
     name: CompactString,
+    kind: Kind,
     /// The way to the shards and the directory.
     delivery: Arc<Delivery>,
     /// See "Locking".
@@ -82,6 +93,19 @@ struct StreamShared {
     touched: AtomicU64,
 }
 
+/// What leads to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its name.
+    Named,
+    /// No name: a handler hands it out.
+    Nameless,
+    /// The ids of its events, which its reader has: a generator fills it.
+    Generated,
+    /// It stands for another that is not known yet, or not made: the application is not told of it.
+    StandIn,
+}
+
 /// What a stream's lock protects.
 pub(crate) struct Inner {
     pub(crate) state: StreamState,
@@ -89,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) want: Want,
     /// Requests that will be subscribers in a moment.
     arriving: u32,
+    /// Whether anybody reads it, or did.
+    emptiness: Emptiness,
     /// What few streams have.
     extra: Option<Box<Extra>>,
 }
@@ -104,6 +130,8 @@ struct Extra {
     watchers: Watchers,
     /// Told when the last subscriber has left.
     emptied: Vec<oneshot::Sender<()>>,
+    /// Told when nobody has read it for a while.
+    when_empty: WhenEmpty,
 }
 
 /// What a publisher waits for.
@@ -127,25 +155,54 @@ impl Want {
 }
 
 impl Stream {
+    /// A stream that its name leads to.
     pub(crate) fn new(name: &str, epoch: Epoch, delivery: &Arc<Delivery>, options: Arc<StreamOptions>) -> Self {
+        Self::of_kind(Kind::Named, name, epoch, delivery, options)
+    }
+
+    pub(crate) fn of_kind(
+        kind: Kind,
+        name: &str,
+        epoch: Epoch,
+        delivery: &Arc<Delivery>,
+        options: Arc<StreamOptions>,
+    ) -> Self {
+        debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
         let state = StreamState::new(epoch, options);
+        let (want, emptiness) = (Want::Nothing, Emptiness::NOBODY_ASKED);
         Self(Arc::new(StreamShared {
             name: name.into(),
+            kind,
             delivery: Arc::clone(delivery),
-            inner: Mutex::new(Inner { state, want: Want::Nothing, arriving: 0, extra: None }),
+            inner: Mutex::new(Inner { state, want, arriving: 0, emptiness, extra: None }),
             links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
             removed: AtomicBool::new(false),
             touched: AtomicU64::new(coarse_ms()),
         }))
     }
 
-    /// The stream's name.
+    /// The stream's name; empty where it has none.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
+    /// The stream in an error's text.
+    pub(crate) fn shown(&self) -> String {
+        if self.is_nameless() { "a nameless stream".to_owned() } else { format!("{:?}", self.name()) }
+    }
+
+    /// Whether only a handler can hand it out.
+    pub fn is_nameless(&self) -> bool {
+        self.0.kind == Kind::Nameless
+    }
+
+    /// Whether it stands for another, and the application is not told of it.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.0.kind == Kind::StandIn
+    }
+
     /// Puts other options in force; times count from then on.
-    pub(crate) fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
+    pub fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
         if *patch == StreamPatch::default() {
             return Ok(());
         }
@@ -161,7 +218,7 @@ impl Stream {
         self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
         self.retune();
         // A longer history has room at once.
-        inner.wake_next();
+        inner.wake_next(None);
         drop(inner);
         self.tell_shards();
         self.notify_directory();
@@ -234,7 +291,7 @@ impl Stream {
     }
 
     /// Whether the server was closed.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.0.delivery.is_closed()
     }
 
@@ -251,9 +308,12 @@ impl Stream {
     pub(crate) fn wake_all(&self) {
         let mut inner = self.lock();
         inner.wake_all();
-        let listening = inner.listening();
+        let (listening, for_empty) = (inner.listening(), inner.listening_for_empty());
         drop(inner);
         self.announce(listening);
+        if let Some(listening) = for_empty {
+            watch::wake(&listening);
+        }
     }
 
     /// There is news: shards and readers in this process look at the stream.
@@ -275,9 +335,12 @@ impl Stream {
 
     /// The times of this stream have changed, or it is over.
     fn notify_directory(&self) {
-        let epoch = self.lock().state.epoch();
-        // Once the server is closed nothing is forgotten any more: everything is.
-        let _ = self.0.delivery.notices.push(Notice { name: self.0.name.clone(), epoch });
+        if matches!(self.0.kind, Kind::Named | Kind::Generated) {
+            let (name, epoch) = (self.0.name.clone(), self.epoch());
+            // Once the server is closed nothing is forgotten any more: everything is.
+            let _ = self.0.delivery.notices.push(Notice::Life { name, epoch });
+        }
+        self.look_if_asked();
     }
 }
 
@@ -308,6 +371,10 @@ impl Inner {
         self.extra.as_ref().map(|extra| &extra.room)
     }
 
+    fn room_if_any(&mut self) -> Option<&mut Room> {
+        self.extra.as_mut().map(|extra| &mut extra.room)
+    }
+
     fn room_mut(&mut self) -> &mut Room {
         &mut self.extra.get_or_insert_default().room
     }
@@ -319,6 +386,6 @@ impl Inner {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stream({:?})", self.name())
+        write!(f, "Stream({})", self.shown())
     }
 }

@@ -51,7 +51,7 @@ impl Stream {
         let log = inner.state.log();
         let overwrites = first > log.first();
         // Without patience publishers are not paced either: they never wait but for what would be lost.
-        let patient = self.0.delivery.patience != Patience::Within(0);
+        let patient = self.0.delivery.patience.with(inner.state.options()) != Patience::Within(0);
         let obstacle = if patient && link.is_behind(log.appended()) || overwrites && link.owes_writable(first) {
             Obstacle::Shards
         } else if patient && overwrites && link.owes_held(first) {

@@ -11,36 +11,58 @@ use std::time::Duration;
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
-use super::attempt::{Attempt, Caller, Progress, PublishError, Published, Role, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::outcome::{PublishError, Published};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
 use crate::sync::park_timeout;
 
 thread_local! {
-    /// What this thread has waited for sockets in the last minute, in all streams of each server, known by its delivery.
-    static ACCOUNTS: RefCell<Vec<(u64, Spent)>> = RefCell::default();
+    /// The calling thread's.
+    static ACCOUNT: RefCell<Account> = RefCell::default();
 }
 
-/// Works on the calling thread's account with a server.
-fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
-    let server = delivery.number;
-    ACCOUNTS.with_borrow_mut(|accounts| {
+/// What a thread, or a task, has waited for sockets in the last minute, in all streams of each server, known by its
+/// delivery.
+#[derive(Default)]
+pub struct Account(Vec<(u64, Spent)>);
+
+impl Account {
+    /// Works on the part of it that a server knows.
+    pub(super) fn with<T>(&mut self, delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+        let (server, accounts) = (delivery.number, &mut self.0);
         accounts.retain(|(_, spent)| !spent.is_clear(now));
         let place = accounts.iter().position(|(other, _)| *other == server).unwrap_or_else(|| {
             accounts.push((server, Spent::default()));
             accounts.len() - 1
         });
         work(&mut accounts[place].1)
-    })
+    }
+}
+
+/// Works on the calling thread's account with a server.
+fn with_account<T>(delivery: &Delivery, now: Micros, work: impl FnOnce(&mut Spent) -> T) -> T {
+    ACCOUNT.with_borrow_mut(|account| account.with(delivery, now, work))
 }
 
 impl Stream {
     /// Publishes without ever waiting: [`PublishError::WouldWait`] where it would have to.
     pub fn try_publish(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        self.try_as(event, Role::Ordinary)
+    }
+
+    /// Publishes this event as the terminal one and ends the stream, likewise.
+    pub fn try_end_with(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        let published = self.try_as(event, Role::Terminal)?;
+        self.notify_directory();
+        Ok(published)
+    }
+
+    fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
         let event = event::check(event)?;
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
-        let published = Attempt::new(&event, Role::Ordinary, Caller::Thread).at_once(self, &mut inner)?;
+        let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
         Ok(published)
@@ -66,6 +88,11 @@ impl Stream {
         self.ending(data, event, caller)?.finish()
     }
 
+    /// Publishes this event as the terminal one and ends the stream.
+    pub fn end_with(&self, event: &NewEvent<'_>) -> Result<Published, PublishError> {
+        self.ending_with(event, Caller::Thread)?.finish()
+    }
+
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
@@ -78,8 +105,8 @@ impl Stream {
     }
 
     /// Something that publishers wait for has happened.
-    pub(crate) fn wake_publisher(&self) {
-        self.lock().wake_next();
+    pub(crate) fn wake_publisher(&self, now: Micros) {
+        self.lock().wake_next(Some(now));
     }
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
@@ -94,16 +121,38 @@ impl Stream {
         event: &'a str,
         caller: Caller,
     ) -> Result<Publishing<'a>, PublishError> {
-        let event = event::check(&NewEvent { data, event: Some(event), ..NewEvent::default() })?;
-        Ok(Publishing::new(self, event, Role::Terminal, caller))
+        self.ending_with(&NewEvent { data, event: Some(event), ..NewEvent::default() }, caller)
+    }
+
+    /// Begins to end the stream with this event, likewise.
+    pub fn ending_with<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
+        Ok(Publishing::new(self, event::check(event)?, Role::Terminal, caller))
     }
 
     /// Lets the stream go and tells everybody who waits for news.
     pub(crate) fn finish_publish(&self, mut inner: Locked<'_>) {
         self.touch(clock::coarse_ms());
+        if self.is_nameless() {
+            self.0.delivery.nameless.fetch_add(1, Ordering::Relaxed);
+        }
         let listening = inner.listening();
         drop(inner);
         self.announce(listening);
+    }
+
+    /// An event was appended: everybody is told.
+    pub(super) fn appended(&self, inner: Locked<'_>, role: Role) {
+        self.finish_publish(inner);
+        if role == Role::Terminal {
+            self.notify_directory();
+        }
+    }
+
+    /// A publish is over that has waited since then.
+    pub(super) fn count_wait(&self, began: Micros) {
+        let waits = &self.0.delivery.waits;
+        waits.count.fetch_add(1, Ordering::Relaxed);
+        waits.micros.fetch_add(clock::now().saturating_sub(began), Ordering::Relaxed);
     }
 }
 
@@ -160,19 +209,13 @@ impl<'a> Publishing<'a> {
                 }
                 Err(error) => Err(error),
             };
-            let waits = &stream.0.delivery.waits;
-            let waited = self.began.map_or(0, |began| clock::now().saturating_sub(began));
-            waits.count.fetch_add(1, Ordering::Relaxed);
-            waits.micros.fetch_add(waited, Ordering::Relaxed);
+            stream.count_wait(self.began.unwrap_or(Micros::MAX));
             return Some(outcome);
         }
     }
 
     fn appended(&self, inner: Locked<'_>) {
-        self.stream.finish_publish(inner);
-        if self.attempt.role() == Role::Terminal {
-            self.stream.notify_directory();
-        }
+        self.stream.appended(inner, self.attempt.role());
     }
 
     /// Publishes, however long it has to wait.

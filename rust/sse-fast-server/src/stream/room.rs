@@ -8,14 +8,15 @@
 //! # Away
 //! A thread that waits leaves the engine now and then, to see whether a signal came (`Publishing::wait` gives `None`). Its
 //! handler may run for a long time, wait for the interpreter, or publish here itself. So a thread that is *away* pays
-//! nothing, and its place is kept for [`KEPT`]; after that the next goes before it.
+//! nothing, and its place is kept for [`KEPT`]; after that the next goes before it. A task of an event loop is away from the
+//! moment it is woken until it comes: its loop may be busy with something else.
 
 use std::collections::VecDeque;
 
 use sse_fast_core::budget::{Micros, Spent};
 
 use super::wakes::Wakes;
-use crate::sync::{Thread, current};
+use super::watch::Sleeper;
 
 /// How long the place of one that is away is kept: longer than the interpreter takes to change threads (5 ms by default).
 pub(super) const KEPT: Micros = 10_000;
@@ -44,7 +45,7 @@ struct Paying {
 
 struct Waiter {
     ticket: Ticket,
-    thread: Thread,
+    sleeper: Sleeper,
     /// `paid` when it came, and what was paid while it was away.
     paid_before: Micros,
     /// What its thread had left when it came; of it, what was paid since is used up.
@@ -91,22 +92,22 @@ impl Room {
         if until <= now { Ok(()) } else { Err(until) }
     }
 
-    /// The calling thread takes its place behind all others; it may pay `left` microseconds.
-    pub(super) fn join(&mut self, left: Micros, now: Micros, wakes: &mut Wakes<'_>) -> Ticket {
+    /// One that sleeps so takes its place behind all others; it may pay `left` microseconds.
+    pub(super) fn join(&mut self, sleeper: Sleeper, left: Micros, now: Micros, wakes: &mut Wakes<'_>) -> Ticket {
         // What was waited before it came is not its debt.
         self.settle(now);
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let (thread, paid_before) = (current(), self.paid);
-        self.queue.push_back(Waiter { ticket, thread, paid_before, left, debited: 0, away: None });
-        self.count_in(wakes);
+        let paid_before = self.paid;
+        self.queue.push_back(Waiter { ticket, sleeper, paid_before, left, debited: 0, away: None });
+        self.count_in(now, wakes);
         ticket
     }
 
     /// Who pays must not wait longer than another may pay that has just come.
-    fn count_in(&self, wakes: &mut Wakes<'_>) {
+    fn count_in(&mut self, now: Micros, wakes: &mut Wakes<'_>) {
         if self.is_paying() {
-            self.wake_next(wakes);
+            self.wake_next(Some(now), wakes);
         }
     }
 
@@ -119,7 +120,7 @@ impl Room {
         let owed = paid - waiter.paid_before - waiter.debited;
         waiter.debited += owed;
         // From now on the one behind it counts the time.
-        self.wake_next(wakes);
+        self.wake_next(Some(now), wakes);
         owed
     }
 
@@ -133,7 +134,7 @@ impl Room {
         {
             waiter.paid_before += paid - away.paid;
             waiter.left = left.saturating_add(paid - waiter.paid_before);
-            self.count_in(wakes);
+            self.count_in(now, wakes);
         }
     }
 
@@ -147,7 +148,7 @@ impl Room {
         let owed = |waiter: Waiter| self.paid - waiter.paid_before - waiter.debited;
         let owed = place.and_then(|place| self.queue.remove(place)).map_or(0, owed);
         if was_next {
-            self.wake_next(wakes);
+            self.wake_next(Some(now), wakes);
         }
         owed
     }
@@ -163,7 +164,7 @@ impl Room {
 
     /// Wakes those that may pay nothing: they must not stay behind one that waits for sockets as long as it takes.
     pub(super) fn wake_those_who_may_not_pay(&self, wakes: &mut Wakes<'_>) {
-        self.queue.iter().filter(|waiter| waiter.left == 0).for_each(|waiter| wakes.publisher(&waiter.thread));
+        self.queue.iter().filter(|waiter| waiter.left == 0).for_each(|waiter| wakes.publisher(&waiter.sleeper));
     }
 
     /// It does no longer.
@@ -195,16 +196,28 @@ impl Room {
         least.saturating_sub(unpaid)
     }
 
-    /// Wakes the next publisher that is not away.
-    pub(super) fn wake_next(&self, wakes: &mut Wakes<'_>) {
-        if let Some(next) = self.queue.iter().find(|waiter| waiter.away.is_none()) {
-            wakes.publisher(&next.thread);
+    /// Wakes the next publisher that is not away. A task is, from `now` on, until it comes: the first thread behind it is
+    /// woken, too, to count that time. (Where the time is not known a task that is woken is waited for like a thread.)
+    pub(super) fn wake_next(&mut self, now: Option<Micros>, wakes: &mut Wakes<'_>) {
+        let Some(next) = self.queue.iter().find(|waiter| waiter.away.is_none()) else { return };
+        wakes.publisher(&next.sleeper);
+        if let Some(now) = now.filter(|_| next.sleeper.is_task()) {
+            let ticket = next.ticket;
+            self.stop(ticket, now);
+            let paid = self.paid;
+            if let Some(task) = self.waiter(ticket) {
+                task.away = Some(Away { since: now, paid });
+            }
+            let mut others = self.queue.iter().filter(|waiter| waiter.away.is_none());
+            if let Some(thread) = others.find(|waiter| !waiter.sleeper.is_task()) {
+                wakes.publisher(&thread.sleeper);
+            }
         }
     }
 
     /// Wakes all of them.
     pub(super) fn wake_all(&self, wakes: &mut Wakes<'_>) {
-        self.queue.iter().for_each(|waiter| wakes.publisher(&waiter.thread));
+        self.queue.iter().for_each(|waiter| wakes.publisher(&waiter.sleeper));
     }
 
     fn waiter(&mut self, ticket: Ticket) -> Option<&mut Waiter> {

@@ -2,8 +2,8 @@
 //!
 //! Owns: the list. Must not know: why somebody is on it. Invariant: who is on it is woken when it is dropped, not before.
 
+use super::watch::Sleeper;
 use crate::delivery::{Delivery, LocalKey, Ring};
-use crate::sync::Thread;
 
 /// See the module.
 pub(super) struct Wakes<'a> {
@@ -13,7 +13,7 @@ pub(super) struct Wakes<'a> {
 
 enum Wake {
     /// A publisher that waits.
-    Publisher(Thread),
+    Publisher(Sleeper),
     /// A shard, of a publisher that waits.
     Shard { number: usize, key: LocalKey },
 }
@@ -23,8 +23,8 @@ impl<'a> Wakes<'a> {
         Self { delivery, list: Vec::new() }
     }
 
-    pub(super) fn publisher(&mut self, thread: &Thread) {
-        self.list.push(Wake::Publisher(thread.clone()));
+    pub(super) fn publisher(&mut self, sleeper: &Sleeper) {
+        self.list.push(Wake::Publisher(sleeper.clone()));
     }
 
     pub(super) fn shard(&mut self, number: usize, key: LocalKey) {
@@ -36,7 +36,7 @@ impl Drop for Wakes<'_> {
     fn drop(&mut self) {
         for wake in self.list.drain(..) {
             match wake {
-                Wake::Publisher(thread) => thread.unpark(),
+                Wake::Publisher(sleeper) => sleeper.wake(),
                 // It may be gone by now.
                 Wake::Shard { number, key } => drop(self.delivery.doorbells[number].push(Ring::Waiting(key))),
             }

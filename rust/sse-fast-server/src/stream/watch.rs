@@ -1,6 +1,6 @@
-//! Readers in this process that wait for a stream's news: threads that are parked, and event loops.
+//! Those in this process that wait for a stream: threads that are parked, and event loops.
 //!
-//! Owns: who is to be woken. Must not know: what a reader is given (`reader`), what an event loop is. A publish takes the
+//! Owns: who is to be woken. Most wait for news, few for it to be empty (`empty`). Must not know: what a reader is given (`reader`), what an event loop is. A publish takes the
 //! list under the stream's lock and wakes after it, so that its cost does not grow with the tasks that wait: an event
 //! loop is one entry here, however many of its tasks read the stream, and gets one wake-up for all its streams.
 //! Invariant: who looked at the stream under its lock and found nothing is on the list before it sleeps.
@@ -29,7 +29,7 @@ pub(super) struct Listening {
     threads: Vec<Thread>,
 }
 
-/// An event loop that waits for one stream.
+/// An event loop that waits for one stream, or one of its tasks.
 struct Entry {
     token: u64,
     /// Whether the token lies in the mailbox. Relaxed: the stream's lock orders it. It is cleared before the tasks look
@@ -38,6 +38,19 @@ struct Entry {
     signalled: AtomicBool,
     mailbox: Arc<Mailbox<u64>>,
 }
+
+/// How one that waits sleeps.
+#[derive(Clone)]
+pub(super) enum Sleeper {
+    /// A thread, parked.
+    Thread(Thread),
+    /// A task of an event loop.
+    Task(TaskSleep),
+}
+
+/// The sleep of one task; what wakes it brings its token.
+#[derive(Clone)]
+pub struct TaskSleep(Arc<Entry>);
 
 /// What wakes an event loop: a descriptor that becomes readable when streams that its tasks watch have news.
 pub struct Wakeups {
@@ -48,7 +61,17 @@ pub struct Wakeups {
 /// The watching of one stream for an event loop; it ends when this is dropped.
 pub struct Watch {
     stream: Stream,
+    topic: Topic,
     entry: Arc<Entry>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// Events, and the end.
+    News,
+    /// That nobody reads the stream any more.
+    Empty,
 }
 
 /// What publishers write to.
@@ -79,6 +102,12 @@ fn ends() -> io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
 }
 
 impl Watchers {
+    /// Whether anybody waits.
+    #[cfg(test)]
+    pub(super) fn is_anybody(&self) -> bool {
+        self.loops.is_some() || !self.threads.is_empty()
+    }
+
     /// Those to be woken now, if anybody is: threads once, event loops each time.
     pub(super) fn listening(&mut self) -> Option<Listening> {
         if self.loops.is_none() && self.threads.is_empty() {
@@ -106,11 +135,41 @@ impl Watchers {
 pub(super) fn wake(listening: &Listening) {
     assert_may_wake();
     listening.threads.iter().for_each(Thread::unpark);
-    for entry in listening.loops.iter().flat_map(|loops| loops.iter()) {
-        if !entry.signalled.swap(true, Ordering::Relaxed) {
+    listening.loops.iter().flat_map(|loops| loops.iter()).for_each(|entry| entry.signal());
+}
+
+impl Entry {
+    fn signal(&self) {
+        if !self.signalled.swap(true, Ordering::Relaxed) {
             // The event loop may have ended.
-            let _ = entry.mailbox.push(entry.token);
+            let _ = self.mailbox.push(self.token);
         }
+    }
+}
+
+impl Sleeper {
+    /// The calling thread.
+    pub(super) fn this_thread() -> Self {
+        Self::Thread(current())
+    }
+
+    pub(super) fn is_task(&self) -> bool {
+        matches!(self, Self::Task(_))
+    }
+
+    /// Ends its sleep, or the next one; without the stream's lock.
+    pub(super) fn wake(&self) {
+        match self {
+            Self::Thread(thread) => thread.unpark(),
+            Self::Task(TaskSleep(entry)) => entry.signal(),
+        }
+    }
+}
+
+impl TaskSleep {
+    /// The token was taken, if it was brought: what wakes the task from here on brings it again. The task looks after this.
+    pub(super) fn rearm(&self) {
+        self.0.signalled.store(false, Ordering::Relaxed);
     }
 }
 
@@ -127,6 +186,12 @@ impl Wakeups {
     pub(crate) fn waking(wake: impl Wake + 'static) -> io::Result<Self> {
         let (readable, _) = ends()?;
         Ok(Self { mailbox: Arc::new(Mailbox::new(&Latch::new(wake))), readable })
+    }
+
+    /// The sleep of one of the loop's tasks, which nobody else has; `token` is among its wake-ups when it is woken.
+    pub fn task(&self, token: u64) -> TaskSleep {
+        let signalled = AtomicBool::new(false);
+        TaskSleep(Arc::new(Entry { token, signalled, mailbox: Arc::clone(&self.mailbox) }))
     }
 
     /// Takes the tokens of the streams that have news; the descriptor is quiet then until there is more.
@@ -156,14 +221,23 @@ impl AsFd for Wakeups {
 impl Stream {
     /// Watches the stream for an event loop: `token` is among its wake-ups after each piece of news.
     pub fn watch(&self, wakeups: &Wakeups, token: u64) -> Watch {
+        self.watch_for(Topic::News, wakeups, token)
+    }
+
+    /// Likewise: `token` is among its wake-ups once nobody reads the stream any more.
+    pub fn watch_empty(&self, wakeups: &Wakeups, token: u64) -> Watch {
+        self.watch_for(Topic::Empty, wakeups, token)
+    }
+
+    fn watch_for(&self, topic: Topic, wakeups: &Wakeups, token: u64) -> Watch {
         let signalled = AtomicBool::new(false);
         let entry = Arc::new(Entry { token, signalled, mailbox: Arc::clone(&wakeups.mailbox) });
         let mut inner = self.lock();
-        let loops = &mut inner.extra.get_or_insert_default().watchers.loops;
+        let loops = &mut inner.watchers_of(topic).loops;
         let others = loops.iter().flat_map(|loops| loops.iter().cloned());
         *loops = Some(others.chain([Arc::clone(&entry)]).collect());
         drop(inner);
-        Watch { stream: self.clone(), entry }
+        Watch { stream: self.clone(), topic, entry }
     }
 }
 
@@ -177,11 +251,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut inner = self.stream.lock();
-        if let Some(extra) = &mut inner.extra {
-            let loops = &mut extra.watchers.loops;
-            let others = loops.iter().flat_map(|loops| loops.iter()).filter(|other| !Arc::ptr_eq(other, &self.entry));
-            let others: Arc<[_]> = others.cloned().collect();
-            *loops = Some(others).filter(|loops| !loops.is_empty());
-        }
+        let loops = &mut inner.watchers_of(self.topic).loops;
+        let others = loops.iter().flat_map(|loops| loops.iter()).filter(|other| !Arc::ptr_eq(other, &self.entry));
+        let others: Arc<[_]> = others.cloned().collect();
+        *loops = Some(others).filter(|loops| !loops.is_empty());
     }
 }

@@ -174,7 +174,7 @@ fn an_event_cut_inside_a_line_is_an_error_whatever_its_data_looks_like() {
         assert_eq!(events[0].0, "error");
         let error: Value = serde_json::from_str(&events[0].1).unwrap();
         assert_eq!((&error["error"], &error["event"]), (&"event_cut".into(), &"A".into()));
-        recorder.wait_for_log("event A was cut");
+        recorder.wait_for_log("event \"A\" was cut");
         let end = recorder.end();
         assert_eq!((&end["status"], &end["result"]["error"]), (&"error".into(), &"event_cut".into()));
         assert_eq!(run.status().as_deref(), Some("error"));

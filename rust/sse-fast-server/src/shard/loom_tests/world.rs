@@ -13,6 +13,7 @@ use sse_fast_core::options::StreamOptions;
 
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
+use crate::presence::Presence;
 use crate::shard::machine::{Next, Pacing, Settings, Shard};
 use crate::shard::net::{Net, Ready, Sink, Token};
 use crate::shard::{Arrival, ShardHandle};
@@ -148,7 +149,7 @@ impl World {
 
     pub(super) fn with_patience(patience: Patience) -> Self {
         let poll = Sleep::default();
-        let handle = ShardHandle::new(&Latch::new(poll.clone()));
+        let handle = ShardHandle::new(&Latch::new(poll.clone()), Presence::default());
         let notices = Mailbox::new(&Latch::new(Sleep::default()));
         let delivery = Arc::new(Delivery::new(Box::new([handle.doorbell()]), notices, patience));
         Self { delivery, handle, poll }

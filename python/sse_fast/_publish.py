@@ -1,0 +1,80 @@
+"""Publishing from coroutines: `apublish`, `apublish_many`, `asnapshot`, `aend`.
+
+Owns: waiting between two steps of a publish, and letting others run. Must not know: when an event may be appended,
+which the engine decides (`stream/task.rs`); event loops (`_wakeups`).
+Invariants: nothing here holds up the loop, and no event is published once its coroutine was cancelled. A task pays for
+waiting as a thread does: from an account of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._wakeups import TURN, current, take_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._core import Publishing, Stream
+
+
+async def apublish(  # noqa: PLR0913, PLR0917 - the arguments of Stream.apublish
+    stream: Stream,
+    data: object,
+    event: str | None,
+    id_: str | None,
+    retry: float | None,
+    snapshot: object,
+) -> str:
+    """See `Stream.apublish`, which calls this."""
+    await take_turn()
+    begun = stream._begin(data, event, id_, retry, snapshot)  # noqa: SLF001 - part of this package
+    return begun if isinstance(begun, str) else (await _finish(begun))[0]
+
+
+async def apublish_many(stream: Stream, events: Iterable[Any]) -> list[str]:
+    """See `Stream.apublish_many`, which calls this."""
+    publishing = stream._begin_many(events)  # noqa: SLF001 - part of this package
+    loop = current()
+    part: list[object] = []
+    added = 0
+    for event in events:
+        part.append(event)
+        if len(part) == TURN:
+            publishing.add(part, added)
+            added += TURN
+            part = []
+            await loop.let_others()
+    publishing.add(part, added)
+    return await _finish(publishing)
+
+
+async def asnapshot(stream: Stream, data: object, event: str | None) -> None:
+    """See `Stream.asnapshot`, which calls this."""
+    await take_turn()
+    stream.snapshot(data, event="snapshot" if event is None else event)
+
+
+async def aend(stream: Stream, data: object, event: str | None) -> str:
+    """See `Stream.aend`, which calls this."""
+    return (await _finish(stream._begin_end(data, event)))[0]  # noqa: SLF001 - part of this package
+
+
+async def _finish(publishing: Publishing) -> list[str]:
+    """Steps until everything is published; the ids."""
+    loop = current()
+    account = loop.account()
+    ids: list[str] = []
+    with loop.room() as (number, signal_again):
+        try:
+            while publishing.left:
+                signal = signal_again()  # Before it looks: whatever happens from here on settles it.
+                published, wait = publishing.step(loop.engine, number, account)
+                ids += published
+                if wait is not None:
+                    await loop.wait(signal, wait)
+                elif publishing.left:
+                    await loop.let_others()
+        finally:
+            publishing.give_up(account)
+    return ids
