@@ -9,6 +9,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::errors::interpreter_ends;
+use crate::gate;
+
 /// The first pause between two looks, and the longest: a greenlet sees what it waits for that much later at most.
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -32,6 +35,7 @@ pub(crate) struct Pauses<'py> {
 /// The pauses of a wait in the calling thread, where it is a hub's.
 pub(crate) fn pauses(py: Python<'_>) -> PyResult<Option<Pauses<'_>>> {
     let Some(hub_sleep) = HUB_SLEEP.get(py) else { return Ok(None) };
+    let _inside = gate::enter_to_call().ok_or_else(interpreter_ends)?;
     let sleep = hub_sleep.bind(py).call0()?;
     Ok((!sleep.is_none()).then_some(Pauses { sleep, next: FIRST_PAUSE }))
 }
@@ -39,6 +43,7 @@ pub(crate) fn pauses(py: Python<'_>) -> PyResult<Option<Pauses<'_>>> {
 impl Pauses<'_> {
     /// Leaves the hub to others for a while, `longest` at most.
     pub(crate) fn pause(&mut self, longest: Duration) -> PyResult<()> {
+        let _inside = gate::enter_to_call().ok_or_else(interpreter_ends)?;
         self.sleep.call1((self.next.min(longest).as_secs_f64(),))?;
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Ok(())

@@ -23,7 +23,7 @@ use crate::batch;
 use crate::convert::{self, Data};
 use crate::errors::{event_error, heartbeat_error, option_error, publish_error, setting_error};
 use crate::fork::Guarded;
-use crate::gil::{Detached, attached};
+use crate::gil::{Detached, attached, calling_python};
 use crate::options;
 use crate::publishing::{Part, PyPublishing};
 use crate::reader::PyReader;
@@ -161,7 +161,7 @@ fn after_seconds(after: f64) -> Duration {
 
 /// Whether this is the thread of a running event loop, or of a hub of greenlets. Asked only before a wait.
 fn caller(py: Python<'_>) -> Caller {
-    let running = || IS_RUNNING.import(py, "sse_fast._wakeups", "is_running")?.call0()?.is_truthy();
+    let running = || calling_python(|| IS_RUNNING.import(py, "sse_fast._wakeups", "is_running")?.call0())?.is_truthy();
     if running().unwrap_or(false) { Caller::EventLoop } else { Caller::Thread }
 }
 
@@ -496,7 +496,8 @@ impl PyStream {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let reader = Py::new(py, slf.get().reader(py, start, last_event_id)?)?;
-        EVENTS.import(py, "sse_fast._stream", "Events")?.call1((reader, slf.get().name()?, timeout))
+        let name = slf.get().name()?;
+        calling_python(|| EVENTS.import(py, "sse_fast._stream", "Events")?.call1((reader, name, timeout)))
     }
 
     /// The engine's reader below `events`.
@@ -580,7 +581,8 @@ impl PyStream {
         after: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().engine()?;
-        slf.get().callbacks.bind(slf.py()).call_method1("on_empty", (slf, callback, after))
+        let callbacks = slf.get().callbacks.bind(slf.py());
+        calling_python(|| callbacks.call_method1("on_empty", (slf, callback, after)))
     }
 
     /// Waits until nobody has read the stream for a while; see `on_empty` for what that is.
@@ -610,7 +612,8 @@ impl PyStream {
         after: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         slf.get().engine()?;
-        WAIT_EMPTY.import(slf.py(), "sse_fast._presence", "wait_empty")?.call1((slf, timeout, after)).map(drop)
+        let wait_empty = WAIT_EMPTY.import(slf.py(), "sse_fast._presence", "wait_empty")?;
+        calling_python(|| wait_empty.call1((slf, timeout, after))).map(drop)
     }
 
     /// The same for coroutines: it leaves the event loop to others, and costs no thread.
