@@ -158,9 +158,12 @@ pub(crate) fn run_error(error: engine::RunError) -> PyErr {
     let text = error.to_string();
     let os_error = |number: i32| python::RunError::new_err((number, text.clone()));
     match error {
-        E::EmptyArgv | E::NulInArgument { .. } | E::BadVariable { .. } | E::BadMarker { .. } => {
-            python::RunArgumentError::new_err(text)
-        }
+        E::EmptyArgv
+        | E::NulInArgument { .. }
+        | E::BadVariable { .. }
+        | E::BadMarker { .. }
+        | E::BadLines { .. }
+        | E::NulInCwd { .. } => python::RunArgumentError::new_err(text),
         E::NotFound { .. } => os_error(errno("ENOENT")),
         E::NoPermission { .. } => os_error(errno("EACCES")),
         E::BadCwd { source, .. } | E::System { source, .. } | E::Signal { source, .. } => {

@@ -71,6 +71,8 @@ pub(crate) struct Delivery {
     /// For the directory.
     pub(crate) notices: Mailbox<Notice>,
     pub(crate) patience: Patience,
+    /// How many times as fast the time between heartbeats passes; 1 but in tests of applications.
+    pub(crate) heartbeat_pace: u32,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
     pub(crate) waits: Waits,
@@ -92,7 +94,8 @@ pub(crate) struct Waits {
 impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
-        Self { number, doorbells, notices, patience, closed: AtomicBool::new(false), waits: Waits::default() }
+        let (closed, waits) = (AtomicBool::new(false), Waits::default());
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, closed, waits }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

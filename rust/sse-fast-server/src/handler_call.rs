@@ -52,7 +52,7 @@ impl Context {
         let waiting = early.then(|| self.directory.unnamed(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
-            Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
+            waiting.heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
         });
         let mut pending = self.calls.ask_handler(handler.key, parts(request, params, body));
         match (wait(&mut pending, head_after, &signals).await, waiting) {

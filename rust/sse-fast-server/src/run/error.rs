@@ -36,6 +36,20 @@ pub enum RunError {
         /// The longest marker in bytes.
         limit: usize,
     },
+    /// Lines cannot become events of that name.
+    #[error("cannot start a run: lines={name:?} is no name of an event: {why}")]
+    BadLines {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The working directory's path holds a NUL byte.
+    #[error("cannot start a run: cwd holds a NUL byte: {cwd:?}")]
+    NulInCwd {
+        /// The directory.
+        cwd: PathBuf,
+    },
     /// The working directory does not exist or cannot be entered.
     #[error("cannot start a run in the directory {cwd:?}: {source}")]
     BadCwd {

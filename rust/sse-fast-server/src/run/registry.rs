@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{MarkedLines, Markers};
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::handle::{Run, Stop};
-use super::pipe::{Pipe, receiver};
+use super::pipe::{Pipe, receiver, sender, write_all};
 use super::process;
 use super::publisher::Publisher;
 use super::supervise::{Reading, Supervisor};
@@ -117,13 +118,9 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
-        let pipes = match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => receiver(stdout).and_then(|stdout| Ok((stdout, receiver(stderr)?))),
-            _ => Err(std::io::Error::other("the process has no pipes")),
-        };
         let pid = process::pid_of(&child).ok_or_else(|| std::io::Error::other("the process has no pid"));
-        let ((stdout, stderr), pid) = match (pipes, pid) {
-            (Ok(pipes), Ok(pid)) => (pipes, pid),
+        let (ends, pid) = match (Ends::of(&mut child), pid) {
+            (Ok(ends), Ok(pid)) => (ends, pid),
             (Err(source), _) | (_, Err(source)) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -133,15 +130,20 @@ impl Runs {
         let run = Run::new(child, pid);
         let log = self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name));
         log.put(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
-        let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared)));
+        let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone()));
         let (stop_reading, stop) = watch::channel(false);
+        if let (Some(stdin), Some(bytes)) = (ends.stdin, spec.stdin.clone()) {
+            runtime.spawn(write_all(stdin, bytes, stop.clone(), log.clone()));
+        }
         let pipe = |name| Pipe {
             name,
             lines: MarkedLines::new(markers.clone(), MAX_EVENT_BYTES),
+            publishes_lines: spec.lines.is_some(),
             publisher: Arc::clone(&publisher),
             log: log.clone(),
         };
-        let (out, err) = (pipe("stdout").read_to_end(stdout, stop.clone()), pipe("stderr").read_to_end(stderr, stop));
+        let out = pipe("stdout").read_to_end(ends.stdout, stop.clone());
+        let err = pipe("stderr").read_to_end(ends.stderr, stop);
         let reading: Reading = Box::pin(async {
             tokio::join!(out, err);
         });
@@ -162,6 +164,25 @@ impl Runs {
             drop(registration);
         });
         Ok(run)
+    }
+}
+
+/// This side's ends of a child's pipes.
+struct Ends {
+    stdout: Receiver,
+    stderr: Receiver,
+    /// Where the child has an input.
+    stdin: Option<Sender>,
+}
+
+impl Ends {
+    /// Those of a child that was just started; needs the runtime's context.
+    fn of(child: &mut Child) -> std::io::Result<Self> {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(std::io::Error::other("the process has no pipes"));
+        };
+        let stdin = child.stdin.take().map(sender).transpose()?;
+        Ok(Self { stdout: receiver(stdout)?, stderr: receiver(stderr)?, stdin })
     }
 }
 
