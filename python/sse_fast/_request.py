@@ -38,7 +38,7 @@ _ENGINE_HEADERS = frozenset(
     }
 )
 
-Handler = Callable[["Request"], Any]
+#: What `Server.route` asks whether a stream is to exist, by its name: a function, or an ``async def`` function.
 Exists = Callable[[str], object]
 
 
@@ -118,6 +118,10 @@ class Request:
     def __repr__(self) -> str:
         """Method and path; no query, which may hold a secret."""
         return f"<Request {self.method} {self.path}>"
+
+
+#: What answers requests: a function, or an ``async def`` function, that is given a `Request`; see `Server.post`.
+Handler = Callable[[Request], object]
 
 
 class Response:
@@ -253,7 +257,7 @@ class Callbacks:
         if parts is None:
             call.answer_exists(_call_exists(function, call.stream or ""))
             return
-        answer = _call_handler(function, Request(*parts))
+        answer = _call_handler(function, Request(*parts), self._engine.json)
         if isinstance(answer, Stream):
             call.answer_stream(answer)
         else:
@@ -268,13 +272,13 @@ def _answer_failure(call: Call) -> None:
         call.answer_response(500, list(_INTERNAL_ERROR.headers.items()), _INTERNAL_ERROR.body)
 
 
-def _call_handler(function: Handler, request: Request) -> Stream | Response:
-    """The handler's result or exception as an answer."""
+def _call_handler(function: Handler, request: Request, dumps: Callable[[object], bytes]) -> Stream | Response:
+    """The handler's result or exception as an answer; `dumps` encodes what is neither."""
     try:
         value = _result_of(function(request))
         if isinstance(value, (Stream, Response)):
             return value
-        return Response(status=204) if value is None else _json_response(value)
+        return Response(status=204) if value is None else Response(dumps(value), content_type="application/json")
     except HttpError as error:
         return _json_response({"error": error.error, "detail": error.detail}, error.status, error.headers)
     except BaseException:  # SystemExit too: here it could end only this thread of the server.

@@ -16,28 +16,24 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
 
 from . import _run, _settings
 from ._core import Server as Engine
 from ._core import Stream
-from ._exceptions import SettingError, StartError
+from ._exceptions import StartError
+from ._hints import Self, Unpack
 from ._logs import LogThread
 from ._request import Callbacks, Exists, Handler
-from ._watch import Until, Watch
+from ._settings import Encoder, ServeSettings, StreamOptions
+from ._stats import ServerStats
+from ._stream import Event
+from ._watch import Poll, Until, Watch
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping
-    from types import FrameType, TracebackType
-
-    from typing_extensions import Self, Unpack
-
-    from ._settings import ServeSettings, StreamOptions
-    from ._stream import Event
-
-    Function = TypeVar("Function", bound=Handler)
+Function = TypeVar("Function", bound=Handler)
 
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
@@ -47,7 +43,13 @@ _EXIT_DRAIN = 1.0  # Seconds for subscribers at interpreter exit; a script that 
 _live: set[Server] = set()  # Every server that is not closed; it keeps a server without other references alive.
 
 
-def serve(port: int | None = None, *, host: str | None = None, **settings: Unpack[ServeSettings]) -> Server:
+def serve(
+    port: int | None = None,
+    *,
+    host: str | None = None,
+    json: Encoder | None = None,
+    **settings: Unpack[ServeSettings],
+) -> Server:
     """Starts a server; it listens when this returns, and its engine's threads run from here on.
 
     It serves until `Server.close`, `Server.wait` returns, or the interpreter exits. The soft limit on open files is
@@ -56,11 +58,15 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
     Args:
         port: where to listen; 0 picks a free port. Default: ``SSE_FAST_PORT``, else 8080.
         host: the address to listen on. Default: ``SSE_FAST_HOST``, else ``127.0.0.1``.
+        json: an encoder of one's own: called with each value that is neither str nor bytes, wherever this server sends
+            JSON, and returns it as str or bytes. It runs in the thread that publishes. What it raises becomes the cause
+            of an `EventTypeError`. None: the encoder whose table is in the README.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 
     Raises:
         SettingError: a setting is unknown or not allowed.
+        ArgumentTypeError: `json` cannot be called.
         AddressInUse: something listens there already.
         PermissionDenied: the port needs privileges.
         StartError: the operating system refused for another reason.
@@ -72,9 +78,11 @@ def serve(port: int | None = None, *, host: str | None = None, **settings: Unpac
     """
     given: dict[str, object] = dict(settings)
     given.update({name: value for name, value in (("port", port), ("host", host)) if value is not None})
+    if json is not None and not callable(json):
+        raise _settings.wrong_type("json", json, "a callable that returns a value as JSON, or None")
     resolved = _settings.serve_settings(given)
     _raise_open_files_limit()
-    return Server(resolved)
+    return Server(resolved, json)
 
 
 class Server:
@@ -83,12 +91,12 @@ class Server:
     Every method may be called from any thread. None waits for a subscriber but `close`, and `wait`, which ends with it.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], json: Encoder | None = None) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
         threads = settings.pop("handler_threads")
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
-        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
+        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream, json)
         self._callbacks = Callbacks(self._engine, threads)
         self._runs = _run.Runs(self._engine)
         self._logs = LogThread(self._engine)
@@ -141,31 +149,41 @@ class Server:
 
     def run(  # noqa: PLR0913 - as Popen's are
         self,
-        argv: Iterable[_run.Argument],
+        argv: Iterable[_run.RunArgument],
         *,
         stream: str | Stream,
-        cwd: str | os.PathLike[str] | None = None,
+        cwd: _run.RunArgument | None = None,
         env: Mapping[str, str] | None = None,
+        stdin: str | bytes | None = None,
         marker: str | None = "SSE_EVENT:",
+        lines: str | None = None,
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         grace: float = 5.0,
         drain: float = 2.0,
         **options: Unpack[StreamOptions],
     ) -> _run.Run:
-        """Starts a child process whose marked output lines become the events of a stream.
+        r"""Starts a child process whose marked output lines become the events of a stream.
 
         The engine reads both its pipes whatever Python does; other lines go to the logger ``sse_fast.run``, never to
-        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it. Where the
-        process cannot be started, a stream that this call made is removed again.
+        the stream, unless `lines` names an event for them. After its exit the stream ends with an ``end`` event.
+        `Server.close` terminates it. Where the process cannot be started, a stream that this call made is removed
+        again.
 
         Args:
             argv: the command and its arguments; no shell is involved.
             stream: the stream, or its name.
             cwd: the working directory.
             env: the whole environment; None passes this process's. ``SSE_FAST_MARKER`` is always added.
+            stdin: what the process reads from its standard input, which then ends: bytes, or a str as UTF-8. The engine
+                keeps it and writes as fast as the process reads; one that does not read it all is no error, as with
+                `subprocess.run`. None is an empty input.
             marker: what a line that is an event starts with; None accepts only the run's own random marker, which
                 `sse_fast.runner.emit` uses.
+            lines: the name of the event that every other line becomes, of both pipes, such as ``"log"``: for programs
+                that print no markers. Its data is the line as it is, what is not UTF-8 replaced. These lines are not
+                logged, and do not become the run's `status` or `result`. In place of a line above 1 MiB comes an
+                ``error`` event. None: other lines are logged.
             timeout: seconds after which the process gets SIGTERM.
             on_event: called with every event of the run, the terminal one too, in order, on a thread of the run's own.
                 An exception in it is logged and counted, and stops nothing. It must keep up with ``history``: beyond
@@ -180,11 +198,27 @@ class Server:
             RunError: the process could not be started.
             StreamEnded: the stream has ended already.
             ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     run = server.run(["sort"], stream="sorted", stdin="pear\nfig\n", lines="log")
+        ...     [(event.event, event.data) for event in run.stream.events(timeout=30.0)][:2]
+        [('log', 'fig'), ('log', 'pear')]
         """
         if on_event is not None and not callable(on_event):
             raise _settings.wrong_type("on_event", on_event, "a callable that is given an event, or None")
         args = _run.arguments(argv)
-        spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
+        spec = _run.specification(
+            args,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            marker=marker,
+            lines=lines,
+            timeout=timeout,
+            grace=grace,
+            drain=drain,
+        )
         options.setdefault("start", "all")
         name = _stream_name(stream)
         new = self._engine.find(name) is None
@@ -192,7 +226,7 @@ class Server:
 
     def watch(  # noqa: PLR0913 - each is a decision of the caller
         self,
-        poll: Callable[[], Any],
+        poll: Poll,
         *,
         stream: str | Stream,
         until: Until,
@@ -202,17 +236,23 @@ class Server:
     ) -> Watch:
         """Polls a callable on a thread of its own and publishes what changes.
 
-        Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
+        A change is one of the event's bytes: an object that is changed in place and returned again is a new state, and
+        an equal one is not. Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
 
         Args:
-            poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able.
+            poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able. An ``async def``
+                function is awaited on an event loop that this watch keeps for all its polls, so that what belongs to a
+                loop, such as a client's connections, serves the next poll, too.
             stream: the stream, or its name.
             until: which state is the last: a callable that is given it, or the terminal statuses.
             every: seconds from the end of one poll to the next.
             event: the name of every event; by default the state's ``"status"``, else ``"status"``.
             max_failures: after so many failures in a row the stream ends with an ``error`` event; an exception is one,
                 and a state that cannot be published. Each is logged, and doubles the wait for the next poll, up to a
-                minute.
+                minute. The event's data says what the last one was: ``{"error": "watch_failed", "failures",
+                "detail"}``, the detail being the exception with its text. A browser's EventSource hands an event of
+                this name to ``onerror`` as well as to its listeners: there an event with ``data`` is this one, and one
+                without is a lost connection.
 
         Raises:
             SettingError: `every` or `max_failures` is not allowed.
@@ -228,15 +268,13 @@ class Server:
         """
         if not callable(poll):
             raise _settings.wrong_type("poll", poll, "a callable that returns the present state")
-        if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
-            raise SettingError(f"max_failures={max_failures!r} is not allowed: it must be a whole number from 1 up")
         return Watch(
             poll,
             every=_settings.checked_seconds("every", every, low=0.001),
             stream=stream if isinstance(stream, Stream) else self.stream(_stream_name(stream)),
             until=(until,) if isinstance(until, str) else until,
             event=event,
-            max_failures=max_failures,
+            max_failures=_settings.checked_whole("max_failures", max_failures, low=1),
         )
 
     def route(  # noqa: PLR0913 - each is a decision of the caller
@@ -322,8 +360,15 @@ class Server:
         """
         return self._handler("POST", path, early_head=early_head, options=options)
 
-    def stats(self) -> dict[str, Any]:
-        """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
+    def stats(self) -> ServerStats:
+        """The server's counters and present numbers; cheap enough to be asked every second.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     _ = server.stream("example").publish("x")
+        ...     server.stats().published
+        1
+        """
         return self._engine.stats()
 
     def wait(self) -> None:

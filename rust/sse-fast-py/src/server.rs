@@ -12,8 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server};
+use pyo3::types::{PyBytes, PyDict};
+use pyo3::{PyTraverseError, PyVisit};
+use sse_fast_server::{Calls, HandlerSpec, Level, Logs, Received, RouteSpec, Server, Stream};
 
 use crate::calls::PyCall;
 use crate::convert;
@@ -22,6 +23,7 @@ use crate::errors::{
 };
 use crate::fork::Guarded;
 use crate::gil::Detached;
+use crate::json::{self, Encoder};
 use crate::options;
 use crate::run::{PyRun, Spec};
 use crate::stats;
@@ -66,6 +68,8 @@ struct Engine {
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
+    /// What its streams encode values with.
+    encoder: Encoder,
 }
 
 impl PyServer {
@@ -74,17 +78,28 @@ impl PyServer {
         let server = &self.engine.get()?.server;
         if py.detached(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
     }
+
+    fn handle(&self, py: Python<'_>, stream: Stream) -> PyStream {
+        PyStream::new(stream, self.encoder.clone_ref(py))
+    }
 }
 
 #[pymethods]
 impl PyServer {
     #[new]
-    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
+    #[pyo3(signature = (settings, stream, json=None))]
+    fn new(
+        py: Python<'_>,
+        settings: &Bound<'_, PyDict>,
+        stream: &Bound<'_, PyDict>,
+        json: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let config = options::config(settings, stream)?;
         let calls = Calls::default();
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
-        Ok(Self { engine: Guarded::new(Engine { server, calls, logs, stopped: Arc::default() }) })
+        let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
+        Ok(Self { engine, encoder: Encoder::new(json) })
     }
 
     /// The port it listens on.
@@ -105,26 +120,35 @@ impl PyServer {
         let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
         let stream = py.detached(|| server.stream(name, &patch))?.map_err(stream_error)?;
-        Ok(PyStream::new(stream))
+        Ok(self.handle(py, stream))
     }
 
     /// The stream of that name, if there is one.
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        Ok(py.detached(|| server.find(name))?.map(PyStream::new))
+        Ok(py.detached(|| server.find(name))?.map(|stream| self.handle(py, stream)))
     }
 
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
-        Ok(py.detached(|| server.streams())?.into_iter().map(PyStream::new).collect())
+        Ok(py.detached(|| server.streams())?.into_iter().map(|stream| self.handle(py, stream)).collect())
     }
 
     /// What it has counted so far.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let server = &self.engine.get()?.server;
         stats::of_server(py, py.detached(|| server.stats())?)
+    }
+
+    /// A value as this server's events carry it as JSON: a str is a JSON string here.
+    fn json<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        json::of_response(value, &self.encoder)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.encoder.visit(&visit)
     }
 
     /// Maps a URL template to a stream's name; `exists` is the key of a callable.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{Caller, NewEvent, PublishError, Published, Publishing, ReadFrom, Stream};
 
 use crate::batch;
@@ -22,6 +23,7 @@ use crate::convert::{self, Data};
 use crate::errors::{heartbeat_error, publish_error, setting_error};
 use crate::fork::Guarded;
 use crate::gil::{Detached, attached};
+use crate::json::Encoder;
 use crate::options;
 use crate::reader::PyReader;
 use crate::stats;
@@ -44,11 +46,13 @@ static EVENTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 #[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
+    /// That of the server.
+    encoder: Encoder,
 }
 
 impl PyStream {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { engine: Guarded::new(stream) }
+    pub(crate) fn new(stream: Stream, encoder: Encoder) -> Self {
+        Self { engine: Guarded::new(stream), encoder }
     }
 
     pub(crate) fn engine(&self) -> PyResult<&Stream> {
@@ -147,20 +151,22 @@ impl PyStream {
     ///
     /// Args:
     ///     data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
-    ///         UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
-    ///         Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
+    ///         UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums, pydantic models, Decimals,
+    ///         paths, sets and numpy's numbers and arrays too. Keys may be numbers, None, dates, UUIDs and enums. A NaN
+    ///         or an infinity is ``null``, as in browsers. The README has a table; ``serve(json=...)`` takes an encoder
+    ///         of one's own instead.
     ///     event: the event's name; None is what readers call ``message``.
     ///     id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
-    ///     retry: seconds that readers are to wait before they reconnect.
+    ///     retry: seconds that readers are to wait before they reconnect, up to an hour.
     ///     snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
     ///         subscriber gets it first. None leaves the snapshot as it is.
     ///
     /// Raises:
     ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
-    ///         1 MiB or not UTF-8, a negative `retry`. Nothing was published.
+    ///         1 MiB or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
     ///     EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
     ///         text names the place in it, such as ``data['runs'][3]``. Nothing was published.
-    ///     StreamEnded: the stream has ended.
+    ///     StreamEnded: the stream has ended, or was removed.
     ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
     ///         full. Nothing was published.
     ///     ServerClosed: the server was closed.
@@ -175,8 +181,8 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data)?;
-        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot)).transpose()?;
+        let data = Data::of("data", data, &self.encoder)?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, &self.encoder)).transpose()?;
         let event = NewEvent {
             data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
@@ -211,7 +217,7 @@ impl PyStream {
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
-        let items = batch::items(events)?;
+        let items = batch::items(events, &self.encoder)?;
         let events = batch::events(py, &items)?;
         let caller = caller(py);
         wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
@@ -242,7 +248,7 @@ impl PyStream {
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data)?;
+        let data = Data::of("data", data, &self.encoder)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
         py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
@@ -278,7 +284,8 @@ impl PyStream {
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
         // A terminal event always carries data: clients ignore an event without any.
-        let data = data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))?;
+        let data =
+            data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data, &self.encoder))?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
         let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
@@ -398,27 +405,36 @@ impl PyStream {
         py.detached(|| stream.ended())
     }
 
-    /// The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
-    ///
-    /// Its keys: ``subscribers`` now, ``published`` events so far, ``retained`` events and their ``retained_bytes``,
-    /// whether it has ``ended``, and ``silent_s``, the seconds since its last event, or since it was made.
+    /// The stream's counters and present numbers; cheap enough to be asked every second.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
     /// >>> stream = server.stream("example")
     /// >>> _ = stream.publish("x")
-    /// >>> stream.stats()["published"]
+    /// >>> stream.stats().published
     /// 1
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let stream = self.engine.get()?;
         stats::of_stream(py, &py.detached(|| stream.stats())?)
+    }
+
+    /// The bytes that `publish` would send for this data.
+    #[pyo3(name = "_encode")]
+    fn encode<'py>(&self, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let encoded = Data::of("data", data, &self.encoder)?;
+        Ok(PyBytes::new(data.py(), encoded.as_bytes("data")?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.encoder.visit(&visit)
     }
 
     /// Forgets the name at once; a later stream of that name has a new epoch.
     ///
     /// Subscribers get what was published before, then they are disconnected, without a terminal event. To tell them
-    /// that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later. A handle that is still
-    /// held raises `StreamEnded` where it publishes. Does nothing to a stream that was removed before.
+    /// that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later, and this forgets it
+    /// sooner, so that the name can begin anew. A handle that is still held raises `StreamEnded` where it publishes.
+    /// Does nothing to a stream that was removed before.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -439,7 +455,7 @@ impl PyStream {
 }
 
 /// The ``with stream.heartbeat(...)`` block.
-#[pyclass(frozen, module = "sse_fast._core", name = "Heartbeat")]
+#[pyclass(frozen, module = "sse_fast", name = "Heartbeat")]
 pub(crate) struct PyHeartbeat {
     stream: Py<PyStream>,
     every: Duration,
