@@ -19,6 +19,7 @@ from typing import Any
 
 import sse_fast
 
+from .counted import counted
 from .histogram import Histogram
 from .scenario import Scenario, from_dict
 
@@ -51,7 +52,7 @@ class Publisher:
                 command = [sys.executable, "-I", "-S", _CHILD, str(self._scenario.runs.silence)]
                 self._runs.append(self._server.run(command, stream=self._streams[numbers[0]]))
             case "s":
-                return {"publish": self._took.to_dict(), "stats": self._server.stats()}
+                return {"publish": self._took.to_dict(), "stats": counted(self._server)}
         return None
 
     def _publish(self, seq: int, burst: int, first: int, count: int) -> None:

@@ -22,10 +22,12 @@ from typing import Any
 
 import sse_fast
 
+from .counted import counted
+
 _LONG_NS = 1_000_000  # A call above this has waited: an ordinary one takes some microseconds.
 _TICK_NS = 1_000_000  # Publishers sleep to the next tick of this length, or to that of `_AT_ONCE` events.
 _AT_ONCE = 10  # Fewer events for each awakening would make 64 sleeping threads the load.
-_WAITS = ("publish_waits", "publish_wait_timeouts", "publish_wait_us", "publish_socket_wait_us")
+_WAITS = ("publish_waits", "publish_wait_timeouts", "publish_wait_s", "publish_socket_wait_s")
 _STATS = (*_WAITS, "gaps", "skipped")
 
 
@@ -71,9 +73,9 @@ class Publishers:
 
     def obey(self, order: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Does what a line says; its answer, with what the server counted during it."""
-        (what, how), before = next(iter(order.items())), self._stats()
+        (what, how), before = next(iter(order.items())), counted(self._server)
         answer = {"pace": self._pace, "loop": self._loop}[what](**how)
-        after = self._stats()
+        after = counted(self._server)
         answer["stats"] = {name: after[name] - before[name] for name in _STATS if name in after}
         answer["newest"] = [_number(stream) for stream in self._streams]
         return answer
@@ -110,10 +112,6 @@ class Publishers:
             calls.add(now - called)
             called = now
         return {**calls.to_dict(), "seconds": round((clock() - began) / 1e9, 4)}
-
-    def _stats(self) -> dict[str, Any]:
-        stats: Any = self._server.stats()
-        return stats if isinstance(stats, dict) else dataclasses.asdict(stats)
 
 
 def keep_pace(turn: list, interval: int, phase: float, seconds: float, calls: Calls) -> None:

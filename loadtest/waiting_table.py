@@ -17,8 +17,8 @@ one reads at once, a *slow* one takes 200 KB/s (of 32 streams 6.25 KB/s), a *dea
 a receive buffer of 4 KiB and nothing more. Once publishing is over, all of them read what is there, and each account
 must add up: delivered + announced = published. *Lost* is the rate against the base of the same run, with as many
 threads, streams and healthy readers. *In long calls* is the share of all threads' time spent in calls above 1 ms;
-*counted* is `publish_wait_us` of the server's stats, all threads together, and of it *for sockets* is
-`publish_socket_wait_us`, once for each stream; the rest is for shards, and for a core after a wake-up. A delay goes
+*counted* is `publish_wait_s` of the server's stats, all threads together, and of it *for sockets* is
+`publish_socket_wait_s`, once for each stream; the rest is for shards, and for a core after a wake-up. A delay goes
 from right before `publish` to receipt by a healthy reader. *Skipped each* is the mean of the slow readers, or of the
 dead ones where there is no slow one; three figures with strokes are the least, the median and the most of all
 readers. *CPU* says how many cores server and readers used while events were published, and for how much of that time
@@ -117,10 +117,10 @@ def _cpu(row: dict[str, Any]) -> str:
 
 
 def _counted(publisher: dict[str, Any]) -> str:
-    waits, sockets = (publisher["stats"].get(name) for name in ("publish_wait_us", "publish_socket_wait_us"))
+    waits, sockets = (publisher["stats"].get(name) for name in ("publish_wait_s", "publish_socket_wait_s"))
     # An engine of before it was counted has no such number.
-    of_it = "" if sockets is None else f", {sockets / 1e6:.3g} s for sockets"
-    return "-" if waits is None else f"{waits / 1e6:.3g} s{of_it}"
+    of_it = "" if sockets is None else f", {sockets:.3g} s for sockets"
+    return "-" if waits is None else f"{waits:.3g} s{of_it}"
 
 
 def _verdict(row: dict[str, Any]) -> str:

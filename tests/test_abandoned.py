@@ -23,9 +23,9 @@ def test_a_call_whose_client_left_never_runs_and_holds_up_no_other(
     server = serve(handler_threads=1)
 
     def call(name: bytes) -> Reader:
-        before = server.stats()["requests"]
+        before = server.stats().requests
         reader = stack.enter_context(Reader(server.port, "/work", method="POST", body=name + b"x" * 100_000))
-        until(lambda: server.stats()["requests"] == before + 1)
+        until(lambda: server.stats().requests == before + 1)
         return reader
 
     with contextlib.ExitStack() as stack:
@@ -35,7 +35,7 @@ def test_a_call_whose_client_left_never_runs_and_holds_up_no_other(
         assert held.begun.wait(DEADLINE)
         for name in (b"b", b"d"):  # One at the front of the queue, one in its middle.
             leave(readers[name])
-        until(lambda: server.stats()["connections"] == 3)
+        until(lambda: server.stats().connections == 3)
         held.go.set()
         for name in (b"a", b"c", b"e"):
             assert readers[name].read_to_end() == b'"done"'
@@ -49,9 +49,9 @@ def test_an_early_head_s_call_is_dropped_too(serve: Serve) -> None:
         with Reader(server.port, "/work?n=1") as first:
             assert held.begun.wait(DEADLINE)
             with Reader(server.port, "/work?n=2") as second:
-                until(lambda: server.stats()["requests"] == 2)
+                until(lambda: server.stats().requests == 2)
                 second.reset()
-            until(lambda: server.stats()["connections"] == 1)
+            until(lambda: server.stats().connections == 1)
             held.go.set()
             assert first.read_head().status == 200
             server.get("/last")(lambda _req: "last")

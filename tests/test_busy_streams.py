@@ -51,16 +51,16 @@ def test_a_reader_that_arrives_in_a_busy_moment_gets_the_next_event(serve: Serve
 
 def arrive(server: sse_fast.Server, stream: sse_fast.Stream, eighths: int) -> None:
     """A reader comes when so many eighths of the crowd have an event, and another event waits for the shard."""
-    before = server.stats()["delivered"]
+    before = server.stats().delivered
     stream.publish("one")
-    until(lambda: server.stats()["delivered"] >= before + CROWD * eighths // 8)
+    until(lambda: server.stats().delivered >= before + CROWD * eighths // 8)
     stream.publish("two")
     with Reader(server.port) as reader:
         reader.open()
         published = stream.publish("next")
         # Nothing follows that could bring it along.
         reader.read_until(lambda: reader.parser.last_event_id == published, what="the next event")
-    until(lambda: server.stats()["delivered"] >= before + 3 * CROWD, what="the crowd having everything")
+    until(lambda: server.stats().delivered >= before + 3 * CROWD, what="the crowd having everything")
 
 
 def test_a_reader_that_recovered_gets_a_flood_whole(serve: Serve) -> None:
@@ -72,9 +72,9 @@ def test_a_reader_that_recovered_gets_a_flood_whole(serve: Serve) -> None:
         reader.open()
         published = stream.publish(0)
         for number in itertools.count(1):  # Until both are full, and publishers wait for neither.
-            before = server.stats()["publish_waits"]
+            before = server.stats().publish_waits
             published = stream.publish_many([{"data": PADDING}] * 300)[-1]
-            if server.stats()["blocked"] == 2 and server.stats()["publish_waits"] == before:
+            if server.stats().blocked == 2 and server.stats().publish_waits == before:
                 break
             assert number < 1000
         reader.read_until(lambda: reader.parser.last_event_id == published, what="what it had missed")

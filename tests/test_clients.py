@@ -133,8 +133,8 @@ def test_heartbeats_and_retry_make_no_phantom_events(
     until(lambda: stream.subscribers == 1)
     published = []
     for number in range(4):
-        enough = server.stats()["heartbeats"] + 2
-        until(lambda enough=enough: server.stats()["heartbeats"] >= enough, what="heartbeats in between")
+        enough = server.stats().heartbeats + 2
+        until(lambda enough=enough: server.stats().heartbeats >= enough, what="heartbeats in between")
         published.append(("tick", f"event {number}", stream.publish(f"event {number}", event="tick")))
     published.append(("end", "over", stream.end("over")))
     thread.join(TIMEOUT)
@@ -183,7 +183,7 @@ def test_httpx2_reads_asynchronously_too(server: sse_fast.Server) -> None:
             async for event in source:
                 seen.append(event.data)
                 if len(seen) == 1:
-                    await until_async(lambda: server.stats()["heartbeats"] >= 3)
+                    await until_async(lambda: server.stats().heartbeats >= 3)
                     stream.end("over")
         return seen
 

@@ -44,7 +44,7 @@ def test_idle_silent_and_half_sent_connections_are_closed_at_once(serve: Serve) 
         Reader(server.port, raw=b"GET /x HTTP/1.1\r\nHo") as half,
     ):
         assert idle.read_to_end() == b'"x"'
-        until(lambda: server.stats()["connections"] == 3)
+        until(lambda: server.stats().connections == 3)
         with draining(server):
             for reader in (silent, half):
                 assert reader.read_eof() == b""
@@ -70,7 +70,7 @@ def test_a_request_that_waits_for_a_stream_does_not_hold_up_the_close(serve: Ser
     server = serve()
     server.route("/wait/{id}", "w/{id}", wait=3600.0)
     with Reader(server.port, "/wait/1", headers=[("Accept", accept)]) as reader:
-        until(lambda: server.stats()["requests"] == 1)
+        until(lambda: server.stats().requests == 1)
         with draining(server):
             received = reader.read_eof()
     if accept == "text/event-stream":  # A browser's EventSource that is told a status never comes back.

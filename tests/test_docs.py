@@ -28,7 +28,7 @@ from selenium.webdriver import Chrome
 import sse_fast
 from conftest import Serve
 from support.deadline import until
-from support.process import Program, run_program
+from support.process import Program
 from support.reader import Reader
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,7 +94,9 @@ def test_a_python_block_runs(block: str) -> None:
         with Example(block) as example:
             example.end()
     else:
-        assert "Traceback" not in run_program(block.replace("8080", str(free_port()))).stderr
+        with Program(block.replace("8080", str(free_port()))) as program:
+            assert program.wait() == 0, program.stderr
+            assert "Traceback" not in program.stderr
 
 
 @pytest.mark.parametrize(

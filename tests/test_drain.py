@@ -76,16 +76,16 @@ class Closing:
 
     def enter(self, reader: Reader, state: str) -> None:
         """Sends it, and waits until the connection is in that state, as far as that can be seen."""
-        asked, blocked = (self.server.stats()[name] for name in ("requests", "blocked"))
+        before = self.server.stats()
         self.send(reader, state)
         if state.startswith("subscribed"):
             reader.open()
         if "stalled" in state:
-            until(lambda: self.server.stats()["blocked"] > blocked, what="a full socket")
+            until(lambda: self.server.stats().blocked > before.blocked, what="a full socket")
         elif state == "in a handler":
             assert self.called.wait(DEADLINE)
         elif state == "waiting for a stream":
-            until(lambda: self.server.stats()["requests"] > asked, what="the request having arrived")
+            until(lambda: self.server.stats().requests > before.requests, what="the request having arrived")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Callable[[], bool]]:

@@ -60,7 +60,7 @@ def test_a_reader_that_stalled_in_the_heartbeats_gets_the_answer_whole(serve: Se
 
     with Reader(server.port, "/slow", receive_buffer=4096) as reader:
         try:
-            until(lambda: server.stats()["blocked"] > 0, what="a full socket")
+            until(lambda: server.stats().blocked > 0, what="a full socket")
         finally:
             gate.set()
         until(lambda: server.stream("answer").subscribers == 1, what="the answer's stream")

@@ -92,7 +92,7 @@ def test_a_removed_stream_s_slow_reader_gets_everything_too(serve: Serve) -> Non
     with Reader(server.port, receive_buffer=4096) as reader:
         reader.open()
         ids = [stream.publish("x" * 20_000) for _ in range(400)]
-        until(lambda: server.stats()["blocked"] == 1, what="a full socket")
+        until(lambda: server.stats().blocked == 1, what="a full socket")
         stream.remove()
         assert [event.own_id for event in reader.rest(60)] == ids
 

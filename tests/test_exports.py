@@ -7,6 +7,7 @@ is typed and can be imported without side effects.
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 
 import sse_fast
@@ -33,8 +34,8 @@ def public_members() -> list[tuple[str, object]]:
     members: list[tuple[str, object]] = []
     for name in sse_fast.__all__:
         value = getattr(sse_fast, name)
-        if isinstance(value, str):
-            continue
+        if isinstance(value, str) or not (issubclass(type(value), type) or inspect.isroutine(value)):
+            continue  # The type of a callable has no text of its own.
         members.append((name, value))
         if inspect.isclass(value) and not issubclass(value, BaseException):
             members += [
@@ -64,10 +65,35 @@ def test_every_exception_has_the_one_root_and_a_builtin() -> None:
     assert issubclass(sse_fast.WaitTimeout, TimeoutError)
 
 
+GROUPS = {
+    "StartError": {"AddressInUse": OSError, "PermissionDenied": PermissionError},
+    "RunError": {"RunArgumentError": ValueError},
+    "StreamError": {"StreamEnded": RuntimeError, "PublishWouldWait": RuntimeError},
+}
+
+
+def test_a_group_catches_its_leaves_and_each_leaf_is_a_builtin() -> None:
+    for group, leaves in GROUPS.items():
+        below = {cls.__name__: cls for cls in getattr(sse_fast, group).__subclasses__()}
+        assert set(below) == set(leaves)
+        assert all(issubclass(below[name], builtin) for name, builtin in leaves.items())
+
+
+def test_exceptions_survive_pickling() -> None:
+    """As between the processes of a pool."""
+    for name in sse_fast.__all__:
+        value = getattr(sse_fast, name)
+        if inspect.isclass(value) and issubclass(value, BaseException) and value is not sse_fast.HttpError:
+            for arguments in (("the text",), (2, "the text")) if issubclass(value, OSError) else (("the text",),):
+                error = value(*arguments)
+                again = pickle.loads(pickle.dumps(error))
+                assert (type(again), again.args, str(again)) == (value, error.args, str(error))
+
+
 def test_public_names_are_shown_as_public() -> None:
     for name in sse_fast.__all__:
         value = getattr(sse_fast, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
+        if issubclass(type(value), type) or inspect.isfunction(value):  # No alias of a callable's type.
             assert value.__module__ == "sse_fast", f"{name} says it lives in {value.__module__}"
 
 
@@ -82,11 +108,12 @@ def test_importing_starts_nothing_and_configures_no_logging() -> None:
         """
         import sys, threading, logging
         import sse_fast
-        print(threading.active_count(), "asyncio" in sys.modules, logging.getLogger().handlers,
+        heavy = [name for name in ("asyncio", "orjson", "pytest", "typing_extensions") if name in sys.modules]
+        print(threading.active_count(), heavy, logging.getLogger().handlers,
               logging.getLogger("sse_fast").handlers, logging.getLogger("sse_fast").level)
         """
     )
-    assert program.lines == ["1 False [] [] 0"]
+    assert program.lines == ["1 [] [] [] 0"]
 
 
 def test_the_child_s_side_imports_no_engine() -> None:

@@ -103,7 +103,7 @@ def healthy(serve: Serve, request: pytest.FixtureRequest) -> Iterator[tuple[sse_
         reader.open()
         for number in range(15):  # So much that its socket fills, and not more than the log holds.
             stream.publish(f"{number} " + "x" * 900_000)
-        until(lambda: server.stats()["blocked"] == 1)
+        until(lambda: server.stats().blocked == 1)
         thread = threading.Thread(target=reader.rest)
         thread.start()
         # What is delivered may still fill the socket; what was read does not.
@@ -126,8 +126,8 @@ def test_an_event_loop_publishes_freely_once_its_reader_has_everything(
             await asyncio.sleep(0)
 
     asyncio.run(main())
-    assert server.stats()["publish_wait_timeouts"] <= 2
-    assert server.stats()["gaps"] == 0
+    assert server.stats().publish_wait_timeouts <= 2
+    assert server.stats().gaps == 0
 
 
 WAITS = """

@@ -236,7 +236,7 @@ def test_it_is_closed_when_its_reader_leaves(
         assert watched.closed.wait(DEADLINE)
     taken = watched.taken
     assert taken < 1000
-    until(lambda: server.stats()["connections"] == 0)
+    until(lambda: server.stats().connections == 0)
     assert watched.taken == taken
 
 
@@ -274,7 +274,7 @@ def test_a_synchronous_one_that_was_left_in_its_first_step_yields_to_nobody(serv
     with post(server) as reader:
         assert begun.wait(DEADLINE)
         reader.reset()
-        until(lambda: server.stats()["connections"] == 0)
+        until(lambda: server.stats().connections == 0)
         go.set()
         assert closed.wait(DEADLINE)
 
@@ -284,7 +284,7 @@ def test_it_is_closed_while_it_waits_for_a_reader_that_leaves(server: sse_fast.S
     watched = Watched(every=0.0, size=10_000)
     server.post("/chat")(getattr(watched, kind))
     with post(server, receive_buffer=4096) as reader:
-        until(lambda: server.stats()["blocked"] > 0, what="a full socket")
+        until(lambda: server.stats().blocked > 0, what="a full socket")
         taken = -1
         while taken != watched.taken:  # Until it waits.
             taken = watched.taken
@@ -300,7 +300,7 @@ def test_a_reader_that_takes_nothing_is_cut_and_the_generator_closed(serve: Serv
     server.post("/chat")(watched.synchronous)
     with post(server, receive_buffer=4096):
         assert watched.closed.wait(DEADLINE)
-    assert server.stats()["closed"]["stalled"] == 1
+    assert server.stats().closed["stalled"] == 1
 
 
 # ---- Faster than its reader ----------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_a_reader_that_is_slow_gets_everything(serve: Serve, make: Make, publish
             seen.append(reader.next().data.partition(" ")[0])
         assert [event.data for event in reader.rest()] == ["null"]
     assert seen == [*map(str, range(count))]
-    assert server.stats()["skipped"] == 0
+    assert server.stats().skipped == 0
 
 
 def test_an_asynchronous_one_that_never_waits_lets_others_run(server: sse_fast.Server) -> None:
@@ -362,7 +362,7 @@ def test_more_synchronous_ones_than_threads_wait_then_get_503(serve: Serve) -> N
             running.append(stack.enter_context(post(server)))
             assert running[-1].open().next().data == "begun"
         waiting = stack.enter_context(post(server))
-        until(lambda: server.stats()["requests"] == 3)
+        until(lambda: server.stats().requests == 3)
         assert fetch(server.port, "/chat", method="POST")[0].status == 503
         go.set()
         for reader in (*running, waiting):
@@ -539,7 +539,7 @@ def test_one_that_comes_back_too_late_is_told_that_it_is_not_whole(server: sse_f
     server.get("/chat")(make(steps))
     with Reader(server.port, "/chat") as reader:
         first, _ = reader.open().take(2)
-    until(lambda: server.stats()["connections"] == 0)
+    until(lambda: server.stats().connections == 0)
     go.set()
     with Reader(server.port, "/chat", last_event_id=first.own_id) as reader:
         events = reader.open().rest()
@@ -567,9 +567,9 @@ def test_one_that_comes_back_while_its_old_connection_is_still_there_reads_on(
         old = stack.enter_context(Reader(server.port, "/chat"))
         first = old.open().next()
         new = stack.enter_context(Reader(server.port, "/chat", last_event_id=first.own_id)).open()
-        until(lambda: server.stats()["subscribers"] == 2)
+        until(lambda: server.stats().subscribers == 2)
         old.reset()
-        until(lambda: server.stats()["subscribers"] == 1)
+        until(lambda: server.stats().subscribers == 1)
         go.set()
         assert [event.data for event in new.rest()] == ["two", "null"]
     assert len(asked) == 1

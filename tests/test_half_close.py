@@ -22,7 +22,7 @@ def half_closed(server: sse_fast.Server, path: str, *, apart: bool = False, **op
     """A reader that has sent its request and says that nothing follows; `apart`: some time after it."""
     reader = Reader(server.port, raw=request(path, server.port, **options))  # type: ignore[arg-type]
     if apart:
-        until(lambda: server.stats()["requests"] > 0)
+        until(lambda: server.stats().requests > 0)
     reader.socket.shutdown(socket.SHUT_WR)
     return reader
 
@@ -96,7 +96,7 @@ def test_every_pipelined_request_is_answered(answering: sse_fast.Server) -> None
 )
 def test_a_body_that_was_not_sent_to_its_end_is_a_400(answering: sse_fast.Server, framing: bytes) -> None:
     with Reader(answering.port, raw=b"POST /post HTTP/1.1\r\nHost: localhost\r\n" + framing) as reader:
-        until(lambda: answering.stats()["requests"] == 1)
+        until(lambda: answering.stats().requests == 1)
         reader.socket.shutdown(socket.SHUT_WR)
         assert reader.read_head().status == 400
         assert json.loads(reader.read_to_end())["error"] == "bad_request"

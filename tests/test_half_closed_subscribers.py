@@ -55,7 +55,7 @@ def test_it_gets_what_its_socket_has_no_room_for_yet(serve: Serve) -> None:
     stream = server.stream("s", start="all", history=500, max_lag=500, history_bytes=64 << 20)
     ids = [stream.publish("x" * 20_000) for _ in range(400)]
     with half_closed(server.port, with_the_request=True, receive_buffer=4096) as reader:
-        until(lambda: server.stats()["blocked"] == 1, what="a full socket")
+        until(lambda: server.stats().blocked == 1, what="a full socket")
         reader.read_eof(60)
         assert [event.own_id for event in reader.parser.events] == ids
 

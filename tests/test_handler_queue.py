@@ -29,13 +29,13 @@ def test_beyond_the_queue_the_answer_is_503_and_it_is_counted_and_logged_once(
         readers = [stack.enter_context(Reader(server.port, "/work", method="POST"))]
         until(held.begun.is_set)
         readers += [stack.enter_context(Reader(server.port, "/work", method="POST")) for _ in range(2)]
-        until(lambda: server.stats()["requests"] == 3)
+        until(lambda: server.stats().requests == 3)
         stack.enter_context(caplog.at_level(logging.WARNING, "sse_fast"))
         for _ in range(5):
             head, body = fetch(server.port, "/work", method="POST", body=b"x" * 100)
             assert (head.status, head["retry-after"]) == (503, "2")
             assert b'"busy"' in body
-        assert server.stats()["calls_refused"] == 5
+        assert server.stats().calls_refused == 5
         until(lambda: "handler_queue=2" in caplog.text)
         assert caplog.text.count("was refused") == 1
         held.go.set()
@@ -52,7 +52,7 @@ def test_an_event_source_is_told_to_come_back(serve: Serve) -> None:
         stack.enter_context(Reader(server.port, "/work"))
         until(held.begun.is_set)
         stack.enter_context(Reader(server.port, "/work"))
-        until(lambda: server.stats()["requests"] == 2)
+        until(lambda: server.stats().requests == 2)
         seen = set()
         for _ in range(10):
             head, body = fetch(server.port, "/work", headers=[("Accept", "text/event-stream")])
@@ -78,7 +78,7 @@ def test_bodies_that_wait_are_bounded_in_bytes(serve: Serve) -> None:
 
         def is_refused() -> int:  # What comes before the last body has arrived has room.
             stack.enter_context(Reader(server.port, "/work", method="POST"))
-            refused: int = server.stats()["calls_refused"]
+            refused: int = server.stats().calls_refused
             return refused
 
         until(is_refused)
@@ -104,7 +104,7 @@ def test_async_handlers_work_on_no_more_than_the_queue_may_hold(serve: Serve) ->
         readers = []
         for number in range(1, 5):
             readers.append(stack.enter_context(Reader(server.port, "/work")))
-            until(lambda number=number: server.stats()["requests"] == number)  # type: ignore[misc]
+            until(lambda number=number: server.stats().requests == number)  # type: ignore[misc]
             until(lambda number=number: len(working) == min(number, 2))  # type: ignore[misc]
         assert fetch(server.port, "/work")[0].status == 503
         assert len(working) == 2
@@ -121,12 +121,12 @@ def test_a_call_that_is_dropped_makes_room(serve: Serve, early_head: bool) -> No
         first = stack.enter_context(Reader(server.port, "/work"))
         until(held.begun.is_set)
         second = stack.enter_context(Reader(server.port, "/work"))
-        until(lambda: server.stats()["requests"] == 2)
+        until(lambda: server.stats().requests == 2)
         if early_head:
             second.open()
         assert fetch(server.port, "/work")[0].status == 503
         second.reset()
-        until(lambda: server.stats()["connections"] == 1)
+        until(lambda: server.stats().connections == 1)
 
         def with_a_place() -> Reader | None:  # The engine may need a moment to see that the second has left.
             reader = stack.enter_context(Reader(server.port, "/work"))

@@ -71,7 +71,7 @@ def test_joins_less_leaves_are_those_present_at_every_moment(serve: Serve) -> No
     until(lambda: joins.calls == 200, what="every join")
     until(lambda: present == {"a": 0, "b": 0}, what="every leave")
     assert least == {"a": 0, "b": 0}, "nobody leaves who has not come"
-    assert server.stats()["presence_missed"] == 0
+    assert server.stats().presence_missed == 0
 
 
 def test_those_who_leave_at_the_closing_are_told_of_too(serve: Serve) -> None:

@@ -380,7 +380,7 @@ def test_a_thousand_requests_of_every_kind_leave_nothing_behind(server: sse_fast
     server.route("/wait/{id}", "none/{id}", wait=0.01)
     fetch(server.port, "/page")
     gc.collect()
-    until(lambda: server.stats()["connections"] == 0)
+    until(lambda: server.stats().connections == 0)
     before = descriptors()
     for number in range(250):
         fetch(server.port, "/page")

@@ -76,8 +76,8 @@ def test_heartbeats_are_never_handled(server: sse_fast.Server, browser: Chrome, 
         stream = server.stream(f"s{len(names)}", heartbeat=0.02, heartbeat_event="heartbeat")
         follow(f"/streams/{stream.name}", *names)
         until(lambda: value(browser, "reading.aliveAt"))
-        before, alive = server.stats()["heartbeats"], value(browser, "reading.aliveAt")
-        until(lambda before=before: server.stats()["heartbeats"] > before + 5)
+        before, alive = server.stats().heartbeats, value(browser, "reading.aliveAt")
+        until(lambda before=before: server.stats().heartbeats > before + 5)
         until(lambda alive=alive: value(browser, "reading.aliveAt") > alive, what="a sign of life")
         stream.publish("x")
         until(lambda: value(browser, "seen"))
@@ -93,9 +93,9 @@ def test_nothing_is_requested_after_the_terminal_event(
     first, last = stream.publish({"n": 1}), stream.end("over")
     until(lambda: state(browser)[0] == "ended")
     assert value(browser, "seen") == [["message", {"n": 1}, first], ["end", "over", last]]
-    requests = server.stats()["requests"]
+    requests = server.stats().requests
     browser.execute_async_script("setTimeout(arguments[0], 1000)")  # Longer than any of its intervals.
-    assert server.stats()["requests"] == requests
+    assert server.stats().requests == requests
     assert value(browser, "states.filter(({ state }) => state === 'ended').length") == 1
 
 

@@ -34,8 +34,8 @@ def test_a_handler_hands_it_out_and_nothing_else_leads_to_it(server: sse_fast.Se
         stream.end("over")
         assert [event.data for event in reader.rest()] == ["first", "second", "over"]
     assert server.streams() == []
-    assert server.stats()["streams"] == 0
-    assert server.stats()["published"] == 3
+    assert server.stats().streams == 0
+    assert server.stats().published == 3
     assert fetch(server.port, "/streams/")[0].status == 404
 
 
@@ -60,7 +60,7 @@ def test_two_of_them_are_two(server: sse_fast.Server) -> None:
 def test_options_are_its_own(server: sse_fast.Server) -> None:
     stream = server.stream(None, history=2, max_lag=2)
     stream.publish_many(("x", None) for _ in range(5))
-    assert stream.stats()["retained"] == 2
+    assert stream.stats().retained == 2
     with pytest.raises(sse_fast.SettingError, match="historie"):
         server.stream(None, historie=2)  # type: ignore[call-arg]
 

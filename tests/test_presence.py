@@ -133,7 +133,7 @@ def test_a_client_that_leaves_while_its_handler_works_was_the_last(serve: Serve)
         with Reader(server.port, "/late") as reader:
             assert held.begun.wait(DEADLINE)
             reader.reset()
-        until(lambda: server.stats()["connections"] == 0)
+        until(lambda: server.stats().connections == 0)
         assert not empty.is_set(), "the handler has not handed it out yet"
         held.go.set()
         assert empty.wait(DEADLINE)
@@ -155,7 +155,7 @@ def test_a_client_that_leaves_an_early_head_was_the_last(serve: Serve) -> None:
         with Reader(server.port, "/chat", method="POST") as reader:
             reader.read_until(lambda: reader.parser.comments, what="a heartbeat")
             assert held.begun.is_set()
-        until(lambda: server.stats()["subscribers"] == 0)
+        until(lambda: server.stats().subscribers == 0)
         held.go.set()
         assert empty.wait(DEADLINE)
     assert joins.calls == 0, "what stood for the stream is nobody's business"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 import sse_fast
 from conftest import Open, Serve
+from sse_fast.testing import events_of
 
 # ---- publish_many ------------------------------------------------------------------------
 
@@ -215,8 +217,25 @@ def test_publishing_into_an_ended_stream_raises_stream_ended(server: sse_fast.Se
         with pytest.raises(sse_fast.StreamEnded) as caught:
             attempt()
         assert isinstance(caught.value, RuntimeError)
-        assert "s" in str(caught.value)
+        assert "'s'" in str(caught.value).replace('"', "'")
+        assert "remove()" in str(caught.value), "how to begin anew"
     assert [event.data for event in reader.rest()] == ["over"]
+
+
+def test_a_name_begins_anew_as_the_error_says(server: sse_fast.Server) -> None:
+    old = server.stream("s", start="all")
+    old.end("over")
+    with pytest.raises(sse_fast.StreamEnded, match=r"remove\(\)"):
+        server.run([sys.executable, "-c", "pass"], stream="s")
+    old.remove()
+    assert server.stream("s").publish("again").endswith("-1")
+    with pytest.raises(sse_fast.StreamEnded):
+        old.publish("late")
+    assert [event.data for event in events_of(server.stream("s"), 1)] == ["again"]
+    removed = server.stream("removed")
+    removed.remove()
+    with pytest.raises(sse_fast.StreamEnded, match=r'Server\.stream\("removed"\)'):
+        removed.publish("late")
 
 
 def test_after_close_everything_raises_server_closed(serve: Serve) -> None:
@@ -258,6 +277,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"heartbeat_event": 5}, "heartbeat_event"),
     ({"retry": -1}, "retry"),
     ({"retry": "soon"}, "retry"),
+    ({"retry": 3600.5}, "not milliseconds"),
+    ({"retry": 5000}, "not milliseconds"),
     ({"ids": 1}, "ids"),
     ({"linger": -1}, "linger"),
     ({"expire": 0}, "expire"),

@@ -59,7 +59,7 @@ def test_a_stream_that_appears_is_logged_with_the_time_alone(
 ) -> None:
     server.route("/api/{id}", "workflow/{id}", wait=30.0)
     with caplog.at_level(logging.INFO, "sse_fast"), Reader(server.port, "/api/7") as reader:
-        until(lambda: server.stats()["requests"] == 1)
+        until(lambda: server.stats().requests == 1)
         server.stream("workflow/7")
         reader.open()
         until(lambda: "appeared after" in caplog.text)

@@ -167,12 +167,12 @@ def test_exists_is_not_asked_for_readers_that_left_and_does_not_starve_handlers(
     server.route("/api/streams/{id}", "workflow/{id}", wait=30.0, exists=exists, retry_delay=0.05)
     readers = [Reader(server.port, f"/api/streams/{number}") for number in range(100)]
     try:
-        until(lambda: asked and server.stats()["connections"] == 100)
+        until(lambda: asked and server.stats().connections == 100)
         assert fetch(server.port, "/fast")[0].status == 200, "sixteen threads answer calls: some are left for handlers"
     finally:
         for reader in readers:
             reader.close()
-    until(lambda: server.stats()["connections"] == 0)
+    until(lambda: server.stats().connections == 0)
     before = len(asked)
     release.set()
     until(lambda: not now)

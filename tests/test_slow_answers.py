@@ -26,8 +26,8 @@ def test_a_reader_that_takes_nothing_is_cut(serve: Serve) -> None:
     server = serving(serve, 0.5)
     readers = [Reader(server.port, "/large", receive_buffer=4096) for _ in range(5)]
     try:
-        until(lambda: server.stats()["requests"] == 5)
-        until(lambda: server.stats()["connections"] == 0)
+        until(lambda: server.stats().requests == 5)
+        until(lambda: server.stats().connections == 0)
         for reader in readers:
             assert len(reader.read_eof()) < len(LARGE)
     finally:
@@ -40,7 +40,7 @@ def test_a_reader_that_is_late_gets_everything(serve: Serve) -> None:
     with Beats(server, 0.2) as beats, Reader(server.port, "/large", receive_buffer=4096) as reader:
         reader.read_head()
         beats.wait(5)  # The answer waits for room, and the server watches that.
-        assert server.stats()["connections"] == 2, "the reader's, and that of the heartbeats"
+        assert server.stats().connections == 2, "the reader's, and that of the heartbeats"
         assert reader.read_to_end() == LARGE.encode()
 
 

@@ -270,7 +270,7 @@ def test_what_closing_raises_is_raised_in_the_loop(server: sse_fast.Server, monk
     def fails(_drain: float) -> None:
         raise OSError("no thread left")
 
-    monkeypatch.setattr(server, "close", fails)
+    monkeypatch.setattr(server._lifetime, "_close", fails)
     with pytest.raises(OSError, match="no thread left"):
         asyncio.run(server.aclose())
     monkeypatch.undo()

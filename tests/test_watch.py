@@ -6,6 +6,7 @@ a poll that fails is logged, retried and at last an `error` event.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import threading
@@ -61,6 +62,65 @@ def test_until_may_be_a_callable_or_statuses(server: sse_fast.Server, read: Open
     assert [event.data for event in read().open().rest()] == expected
 
 
+def test_an_object_that_is_changed_in_place_is_a_new_state(server: sse_fast.Server, read: Open) -> None:
+    server.stream("s", start="all")
+    state = {"status": "RUNNING", "done": [1]}
+    polls = itertools.count(1)
+
+    def poll() -> dict[str, Any]:
+        number = next(polls)
+        state["done"] = [*state["done"], number] if number % 2 else state["done"]
+        state["status"] = "DONE" if number == 6 else "RUNNING"
+        return state
+
+    server.watch(poll, every=0.01, stream="s", until={"DONE"}).wait(20)
+    assert [event.json()["done"] for event in read().open().rest()] == [[1, 1], [1, 1, 3], [1, 1, 3, 5], [1, 1, 3, 5]]
+
+
+def test_an_async_poll_keeps_its_event_loop_and_leaves_no_task(server: sse_fast.Server, read: Open) -> None:
+    """What belongs to a loop, such as a lock or a client's connections, serves the next poll, too."""
+    server.stream("s", start="all")
+    loops: set[Any] = set()
+    cancelled = threading.Event()
+    lock: list[asyncio.Lock] = []
+
+    async def for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    states = iter(["A", "A", "B", "DONE"])
+
+    async def stepped() -> str:
+        await asyncio.sleep(0)
+        loops.add(asyncio.get_running_loop())
+        if not lock:
+            lock.append(asyncio.Lock())
+            loops.add(asyncio.create_task(for_ever()).get_loop())
+        async with lock[0]:
+            return next(states)
+
+    watch = server.watch(stepped, every=0.01, stream="s", until={"DONE"})
+    watch.wait(20)
+    assert [event.data for event in read().open().rest()] == ["A", "B", "DONE"]
+    (loop,) = loops
+    assert loop.is_closed()
+    assert cancelled.is_set()
+    assert watch.value == "DONE"
+
+
+def test_an_async_poll_that_fails_is_a_failure(server: sse_fast.Server, read: Open) -> None:
+    server.stream("s", start="all")
+
+    async def poll() -> str:
+        raise LookupError("no such job")
+
+    server.watch(poll, every=0.01, stream="s", until={"DONE"}, max_failures=2).wait(20)
+    (event,) = read().open().rest()
+    assert event.json()["detail"] == "LookupError: no such job"
+
+
 def test_poll_runs_on_its_own_thread_and_heartbeats_go_on_while_it_is_blocked(
     server: sse_fast.Server, read: Open
 ) -> None:
@@ -110,14 +170,15 @@ def test_after_max_failures_the_stream_ends_with_an_error_event(
 
     def poll() -> str:
         times.append(time.monotonic())
-        raise OSError("the secret reason")
+        raise OSError("the provisioner \ud800 is away")
 
     with caplog.at_level(logging.WARNING, "sse_fast"):
         watch = server.watch(poll, every=0.02, stream="s", until={"DONE"}, max_failures=7)
         watch.wait(30)
     (event,) = read().open().rest()
     assert event.event == "error"
-    assert "secret" not in event.data
+    report = {"error": "watch_failed", "failures": 7, "detail": "OSError: the provisioner ? is away"}
+    assert event.json() == report, "with its text, whatever characters that has"
     assert watch.failures == 7
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(pauses) == 6

@@ -374,6 +374,8 @@ MEBIBYTE = 1 << 20
         ({"data": "x", "retry": -0.001}, "retry"),
         ({"data": "x", "retry": float("nan")}, "retry"),
         ({"data": "x", "retry": float("inf")}, "retry"),
+        ({"data": "x", "retry": 3600.001}, "retry: 3600.001 is above 3600: it is in seconds, not milliseconds"),
+        ({"data": "x", "retry": 5000}, "not milliseconds"),
         ({"data": b"ab\xff"}, "data"),
         ({"data": b"\xed\xa0\x80"}, "data"),
         ({"data": "x" * (MEBIBYTE + 1)}, "data"),

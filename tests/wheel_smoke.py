@@ -15,9 +15,12 @@ import shutil
 import socket
 import sys
 import threading
+import types
+import typing
 from pathlib import Path
 
 import sse_fast
+from sse_fast import runner, testing
 
 DEADLINE = 30.0
 
@@ -50,6 +53,19 @@ def nothing_is_borrowed() -> None:
         assert (package / name).is_file(), name
     assert shutil.which("cargo") is None
     assert shutil.which("rustc") is None
+
+
+def annotations_resolve() -> None:
+    """Those of every public name, also where the interpreter's typing lacks what a type checker's has."""
+    for module in (sse_fast, runner, testing):
+        for name in module.__all__:
+            value = getattr(module, name)
+            for annotated in (value, *(vars(value).values() if isinstance(value, type) else ())):
+                function = getattr(annotated, "fget", getattr(annotated, "__wrapped__", annotated))
+                if isinstance(function, (type, types.FunctionType)):
+                    typing.get_type_hints(function)
+    assert typing.get_type_hints(sse_fast.serve)["return"] is sse_fast.Server
+    assert typing.get_type_hints(sse_fast.Stream.stats) == {}, "what is native has its types in the stub"
 
 
 def streams(server: sse_fast.Server) -> None:
@@ -114,6 +130,7 @@ def handlers(server: sse_fast.Server) -> None:
 def main() -> None:
     """Everything above on one server, which is then gone."""
     nothing_is_borrowed()
+    annotations_resolve()
     with sse_fast.serve(0) as server:
         streams(server)
         live(server)

@@ -7,11 +7,14 @@
 >>> _ = stream.end({"status": "BENCHMARKED"}, event="BENCHMARKED")
 >>> server.close()  # or server.wait(): until Ctrl-C or SIGTERM
 
-Owns: the public names, which it re-exports; each one's module says what it owns.
-Invariants: importing it starts no thread and imports neither asyncio nor orjson.
+Owns: the public names, which it re-exports; each one's module says what it owns. Every type that a public call takes or
+returns is among them.
+Invariants: importing it starts no thread and imports neither asyncio nor orjson. Annotations resolve at run time.
 """
 
-from ._core import Stream, __version__
+from types import FunctionType as _FunctionType
+
+from ._core import Heartbeat, Stream, __version__
 from ._exceptions import (
     AddressInUse,
     ArgumentTypeError,
@@ -30,48 +33,64 @@ from ._exceptions import (
     SseFastError,
     StartError,
     StreamEnded,
+    StreamError,
     WaitTimeout,
 )
-from ._request import Request, Response
-from ._run import Run
+from ._handlers import Exists, Handler
+from ._request import Headers, HeadersGiven, Request, Response
+from ._run import Run, RunArgument
 from ._server import Server, serve
-from ._settings import ServeSettings, StreamOptions
-from ._stream import Event
-from ._watch import Watch
+from ._settings import Encoder, ServeSettings, StreamOptions
+from ._stats import ClosedConnections, ServerStats, StreamStats
+from ._stream import Event, Events
+from ._watch import Poll, Until, Watch
 
 __all__ = [
     "AddressInUse",
     "ArgumentTypeError",
+    "ClosedConnections",
+    "Encoder",
     "Event",
     "EventError",
     "EventTypeError",
+    "Events",
+    "Exists",
     "ForkError",
+    "Handler",
+    "Headers",
+    "HeadersGiven",
+    "Heartbeat",
     "HttpError",
     "PermissionDenied",
+    "Poll",
     "PublishWouldWait",
     "Request",
     "Response",
     "ResponseError",
     "RouteError",
     "Run",
+    "RunArgument",
     "RunArgumentError",
     "RunError",
     "ServeSettings",
     "Server",
     "ServerClosed",
+    "ServerStats",
     "SettingError",
     "SseFastError",
     "StartError",
     "Stream",
     "StreamEnded",
+    "StreamError",
     "StreamOptions",
+    "StreamStats",
+    "Until",
     "WaitTimeout",
     "Watch",
     "__version__",
     "serve",
 ]
 
-for _name in __all__:
-    if _name not in {"Stream", "__version__"}:
-        globals()[_name].__module__ = __name__  # Tracebacks and reprs show the public name.
-del _name
+for _value in [globals()[_name] for _name in __all__]:
+    if issubclass(type(_value), (type, _FunctionType)) and _value.__module__ != __name__:  # No alias, no native class.
+        _value.__module__ = __name__  # Tracebacks and reprs show the public name.

@@ -17,8 +17,12 @@ from ._exceptions import HttpError
 from ._request import Response, json_response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._core import Call
     from ._request import Request
+
+    Dumps = Callable[[object], bytes]  # The server's encoder, which may be the application's own.
 
 LOG = logging.getLogger("sse_fast.handler")
 
@@ -27,25 +31,25 @@ INTERNAL_ERROR = b'{"error":"internal","detail":"the handler failed; see the ser
 _FAILED = Response(INTERNAL_ERROR, 500, None, "application/json")
 
 
-def answer(call: Call, request: Request, value: object) -> None:
+def answer(call: Call, request: Request, value: object, dumps: Dumps) -> None:
     """Answers with what a handler returned."""
     try:
         if isinstance(value, Stream):
             call.answer_stream(value, [])
             return
         if not isinstance(value, Response):
-            value = Response(status=204) if value is None else json_response(value)
+            value = Response(status=204) if value is None else Response(dumps(value), content_type="application/json")
     except BaseException as error:  # It is not JSON.
-        refuse(call, request, error)
+        refuse(call, request, error, dumps)
         return
     _send(call, value)
 
 
-def refuse(call: Call, request: Request, error: BaseException) -> None:
+def refuse(call: Call, request: Request, error: BaseException, dumps: Dumps) -> None:
     """Answers with what a handler raised: its own refusal, or a 500 without detail."""
     if isinstance(error, HttpError):
         try:
-            response = Response(error_body(error), error.status, error.headers, "application/json")
+            response = Response(error_body(error, dumps), error.status, error.headers, "application/json")
         except BaseException as unsendable:  # A header or a body of its own that cannot be sent.
             error = unsendable
         else:
@@ -60,9 +64,9 @@ def refuse_busy(call: Call, detail: str) -> None:
     _send(call, json_response({"error": "busy", "detail": detail}, 503, {"Retry-After": "2"}))
 
 
-def error_body(error: HttpError) -> bytes:
+def error_body(error: HttpError, dumps: Dumps) -> bytes:
     """What a client is told of an error that a handler raised for it."""
-    return json_dumps({"error": error.error, "detail": error.detail} if error.body is None else error.body)
+    return json_dumps({"error": error.error, "detail": error.detail}) if error.body is None else dumps(error.body)
 
 
 def log_failure(request: Request, error: BaseException) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
 from ._presence import PresenceCallbacks
 from ._run import RunSpec
+from ._settings import Encoder
+from ._stats import ServerStats, StreamStats
 from ._stream import Event, Events
 
 __all__ = [
@@ -116,20 +118,22 @@ class Stream:
 
         Args:
             data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
-                UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
-                Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
+                UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums, pydantic models, Decimals,
+                paths, sets and numpy's numbers and arrays too. Keys may be numbers, None, dates, UUIDs and enums. A NaN
+                or an infinity is ``null``, as in browsers. The README has a table; ``serve(json=...)`` takes an encoder
+                of one's own instead.
             event: the event's name; None is what readers call ``message``.
             id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
-            retry: seconds that readers are to wait before they reconnect.
+            retry: seconds that readers are to wait before they reconnect, up to an hour.
             snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
                 subscriber gets it first. None leaves the snapshot as it is.
 
         Raises:
             EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
-                1 MiB or not UTF-8, a negative `retry`. Nothing was published.
+                1 MiB or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
             EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
                 text names the place in it, such as ``data['runs'][3]``. Nothing was published.
-            StreamEnded: the stream has ended.
+            StreamEnded: the stream has ended, or was removed.
             PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
                 full. Nothing was published.
             ServerClosed: the server was closed.
@@ -448,17 +452,14 @@ class Stream:
             SettingError: `timeout` or `after` is not allowed.
         """
 
-    def stats(self) -> dict[str, Any]:
-        """The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
-
-        Its keys: ``subscribers`` now, ``published`` events so far, ``retained`` events and their ``retained_bytes``,
-        whether it has ``ended``, and ``silent_s``, the seconds since its last event, or since it was made.
+    def stats(self) -> StreamStats:
+        """The stream's counters and present numbers; cheap enough to be asked every second.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
         >>> stream = server.stream("example")
         >>> _ = stream.publish("x")
-        >>> stream.stats()["published"]
+        >>> stream.stats().published
         1
         """
 
@@ -466,8 +467,9 @@ class Stream:
         """Forgets the name at once; a later stream of that name has a new epoch.
 
         Subscribers get what was published before, then they are disconnected, without a terminal event. To tell them
-        that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later. A handle that is still
-        held raises `StreamEnded` where it publishes. Does nothing to a stream that was removed before.
+        that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later, and this forgets it
+        sooner, so that the name can begin anew. A handle that is still held raises `StreamEnded` where it publishes.
+        Does nothing to a stream that was removed before.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -514,6 +516,8 @@ class Stream:
     @property
     def _number(self) -> int:
         """A number that is the stream's as long as this is held."""
+    def _encode(self, data: object) -> bytes:
+        """The bytes that `publish` would send for this data."""
 
 @final
 class Heartbeat:
@@ -689,8 +693,8 @@ class Call:
 class Server:
     """An engine; `sse_fast.Server` is made from it."""
 
-    def __new__(cls, settings: dict[str, Any], stream: dict[str, Any]) -> Server:
-        """Starts it; `stream` holds the defaults of its streams' options."""
+    def __new__(cls, settings: dict[str, Any], stream: dict[str, Any], json: Encoder | None = None) -> Server:
+        """Starts it; `stream` holds the defaults of its streams' options, `json` is an encoder of one's own."""
 
     @property
     def port(self) -> int:
@@ -721,8 +725,11 @@ class Server:
     def streams(self) -> list[Stream]:
         """Every stream there is now."""
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ServerStats:
         """What it has counted so far."""
+
+    def json(self, value: object) -> bytes:
+        """A value as this server's events carry it as JSON: a str is a JSON string here."""
 
     def route(
         self,

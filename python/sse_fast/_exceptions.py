@@ -1,28 +1,30 @@
 """Every exception of the package.
 
 SseFastError
-├── EventError           (ValueError)       an event's field has a value the wire cannot carry
-├── EventTypeError       (TypeError)        an event's field has a type that events do not have
-├── ArgumentTypeError    (TypeError)        an argument of any other method has a type that it cannot have
-├── SettingError         (ValueError)       a setting or stream option is unknown or out of range
-├── RouteError           (ValueError)       a path template cannot be routed, or is routed already
-├── ResponseError        (ValueError)       a `Response` has a status or a header that cannot be sent
-├── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
-├── StartError           (OSError)          the server could not start
-├── AddressInUse         (OSError)          its address is taken
-├── PermissionDenied     (PermissionError)  its port needs privileges
-├── RunError             (OSError)          the child process could not be started or signalled
-├── StreamEnded          (RuntimeError)     the stream has had its terminal event, or was removed
-├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
-├── ServerClosed         (RuntimeError)     the server was closed
-├── ForkError            (RuntimeError)     the server belongs to the parent of this process
-├── WaitTimeout          (TimeoutError)     nothing came within the time given
-└── HttpError            (RuntimeError)     raised by a handler: becomes that HTTP response
+├── EventError               (ValueError)       an event's field has a value the wire cannot carry
+├── EventTypeError           (TypeError)        an event's field has a type that events do not have
+├── ArgumentTypeError        (TypeError)        an argument of any other method has a type that it cannot have
+├── SettingError             (ValueError)       a setting or stream option is unknown or out of range
+├── RouteError               (ValueError)       a path template cannot be routed, or is routed already
+├── ResponseError            (ValueError)       a `Response` has a status or a header that cannot be sent
+├── StartError               (OSError)          the server could not start
+│   ├── AddressInUse         (OSError)          its address is taken
+│   └── PermissionDenied     (PermissionError)  its port needs privileges
+├── RunError                 (OSError)          the child process could not be started or signalled
+│   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
+├── StreamError              (RuntimeError)     the stream does not take the event
+│   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
+│   └── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
+├── ServerClosed             (RuntimeError)     the server was closed
+├── ForkError                (RuntimeError)     the server belongs to the parent of this process
+├── WaitTimeout              (TimeoutError)     nothing came within the time given
+└── HttpError                (RuntimeError)     raised by a handler: becomes that HTTP response
 
 Owns: the classes, which are ordinary Python with docstrings and two bases.
 Must not know: when they are raised.
-Invariants: they have one root, so `except SseFastError` catches every error of the library; each leaf is also the
-builtin that it resembles.
+Invariants: they have one root, so `except SseFastError` catches every error of the library; a group catches its leaves;
+each class is also the builtin that it resembles. `RunArgumentError` is two, as `io.UnsupportedOperation` is: its
+group's OSError, without a number, and ValueError.
 Changes together with: `rust/sse-fast-py/src/errors.rs`, the one file that maps the engine's errors to them.
 """
 
@@ -62,19 +64,15 @@ class ResponseError(SseFastError, ValueError):
     """A `Response` or `HttpError` cannot be sent as it is: the text names the status, or the header and why."""
 
 
-class RunArgumentError(SseFastError, ValueError):
-    """An argument of `Server.run` cannot be used, such as an empty command."""
-
-
 class StartError(SseFastError, OSError):
-    """The server could not start, for a reason of the operating system."""
+    """The server could not start. Its leaves say why where a program can do something about it."""
 
 
-class AddressInUse(SseFastError, OSError):  # noqa: N818 - the name says it, as FileExistsError's siblings do
+class AddressInUse(StartError):  # noqa: N818 - the name says it, as FileExistsError's siblings do
     """The address the server was to listen on is in use: the text says by whom, where that can be told."""
 
 
-class PermissionDenied(SseFastError, PermissionError):  # noqa: N818 - as above
+class PermissionDenied(StartError, PermissionError):  # noqa: N818 - as above
     """The server may not listen on that port, usually one below 1024."""
 
 
@@ -82,11 +80,22 @@ class RunError(SseFastError, OSError):
     """The child process could not be started or signalled: no such command, not executable, no such directory."""
 
 
-class StreamEnded(SseFastError, RuntimeError):  # noqa: N818 - as above
-    """The stream has had its terminal event, or was removed: it takes no more events."""
+class RunArgumentError(RunError, ValueError):
+    """An argument of `Server.run` cannot be used, such as an empty command; nothing was started."""
 
 
-class PublishWouldWait(SseFastError, RuntimeError):  # noqa: N818 - as above
+class StreamError(SseFastError, RuntimeError):
+    """The stream does not take the event; its leaves say why. That event was not published."""
+
+
+class StreamEnded(StreamError):  # noqa: N818 - as above
+    """The stream has had its terminal event, or was removed: it takes no more events.
+
+    `Stream.remove` frees its name at once; `Server.stream` then makes a new stream of that name, with ids of its own.
+    """
+
+
+class PublishWouldWait(StreamError):  # noqa: N818 - as above
     """With ``publish_wait=None``, in the thread of an event loop: a reader's socket is full, and nothing is skipped."""
 
 

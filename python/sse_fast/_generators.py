@@ -12,12 +12,14 @@ ends.
 from __future__ import annotations
 
 import contextlib
-import threading
+import functools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import _threads
 from ._answers import INTERNAL_ERROR, LOG, error_body, log_failure, refuse, refuse_busy
+from ._calling import serving
 from ._exceptions import EventTypeError, HttpError, ServerClosed, StreamEnded
 from ._stream import Event
 
@@ -109,11 +111,11 @@ class Feed:
     def failed(self, error: BaseException) -> _Step | None:
         """How the stream ends after what the generator raised; None where that is the call's answer."""
         if not self._answered:
-            refuse(self._call, self._request, error)
+            refuse(self._call, self._request, error, self._engine.json)
             return None
         if isinstance(error, HttpError):
             try:
-                return _Step(error_body(error), "error", last=True)
+                return _Step(error_body(error, self._engine.json), "error", last=True)
             except BaseException as unsendable:  # It has a body of its own that is not JSON.
                 error = unsendable
         log_failure(self._request, error)
@@ -240,8 +242,9 @@ class GeneratorThreads:
         self._engine = engine
         self._limit = limit
         self._run = run
-        self._counting = threading.Lock()  # Protects what follows; nothing is waited for under it.
-        self._threads = 0
+        self._counting = _threads.lock()  # Protects what follows; nothing is waited for under it.
+        self._count = 0
+        self._threads: set[_threads.Started] = set()  # For who waits until they have ended.
         self._waiting = 0  # Those of them that wait for a call.
 
     def start(self) -> None:
@@ -253,21 +256,37 @@ class GeneratorThreads:
     def run(self, call: Call, request: Request, generator: Generator[object, Any, Any]) -> None:
         """Runs a generator that a handler of another kind returned, on a thread of its own."""
         with self._counting:
-            has_room = self._threads < self._limit
+            has_room = self._count < self._limit
             if has_room:
-                threading.Thread(
-                    target=self._run_one, args=(call, request, generator), name="sse_fast generator", daemon=True
-                ).start()
-                self._threads += 1
+                self._start(functools.partial(self._run_one, call, request, generator))
         if not has_room:
             generator.close()
             refuse_busy(call, "as many generators run as may (generator_threads); try again")
 
+    def threads(self) -> list[_threads.Started]:
+        """Those that run now."""
+        with self._counting:
+            return list(self._threads)
+
+    def _start(self, work: Callable[[], object]) -> None:
+        """Starts a thread, which is known until it ends; under the lock."""
+        known: list[_threads.Started] = []
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._counting:  # Only now is it known itself.
+                    self._threads.difference_update(known)
+
+        known.append(_threads.start(run, "sse_fast generator"))
+        self._threads.update(known)
+        self._count += 1
+
     def _add_waiting(self) -> None:
         """Adds a thread that waits, where there may be one more; under the lock."""
-        if self._threads < self._limit:
-            threading.Thread(target=self._serve, name="sse_fast generator", daemon=True).start()
-            self._threads += 1
+        if self._count < self._limit:
+            self._start(self._serve)
             self._waiting += 1
 
     def _serve(self) -> None:
@@ -284,18 +303,19 @@ class GeneratorThreads:
             del call  # Dropped before the wait, because a call without an answer becomes a 500 when it is dropped.
             with self._counting:
                 if self._waiting > 0:
-                    self._threads -= 1
+                    self._count -= 1
                     return
                 self._waiting += 1
 
     def _run_one(self, call: Call, request: Request, generator: Generator[object, Any, Any]) -> None:
         self._run_safely(call, request, generator)
         with self._counting:
-            self._threads -= 1
+            self._count -= 1
 
     def _run_safely(self, call: Call, request: Request | None, generator: Generator[object, Any, Any] | None) -> None:
         try:
-            self._run(call, request, generator)
+            with serving(self._engine):
+                self._run(call, request, generator)
         except BaseException:  # Logging raised, or the engine refused; this thread goes on.
             with contextlib.suppress(BaseException):
                 LOG.exception("running a generator failed")

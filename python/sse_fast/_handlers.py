@@ -16,11 +16,12 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _threads
 from ._answers import LOG, answer, refuse
+from ._calling import serving
 from ._generators import Feed, GeneratorThreads, pump, pump_async
 from ._request import Request
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from ._core import Server as Engine
     from ._handler_loop import HandlerLoop
 
+#: What answers requests: a function, a coroutine function or a generator, given a `Request`; see `Server.post`.
 Handler = Callable[[Request], Any]
+
+#: What `Server.route` asks whether a stream is to exist, by its name: a function, or an ``async def`` function.
 Exists = Callable[[str], object]
 
 #: What a handler is, which decides who calls it.
@@ -71,7 +75,7 @@ class Callbacks:
         self._callables: dict[int, Callable[[Any], Any]] = {}
         self._options: dict[int, dict[str, Any]] = {}  # Of the streams that generators fill.
         self._starting = threading.Lock()  # Protects what follows; no callable runs under it.
-        self._started = False  # Whether the threads for functions run.
+        self._function_threads: list[_threads.Started] = []
         self._loop: HandlerLoop | None = None
         self._finished = False
         self._generators = GeneratorThreads(engine, generator_threads, self._run_generator)
@@ -107,14 +111,13 @@ class Callbacks:
             self._finished = True
         if self._loop is not None:
             self._loop.finish(until)
+        _threads.join_those_that_leave([*self._function_threads, *self._generators.threads()])
 
     def _start_threads(self) -> None:
         with self._starting:
-            if not self._started:
-                for number in range(self._threads):
-                    name = f"sse_fast handler {number + 1}"
-                    _threads.start(self._serve, name)
-                self._started = True
+            while len(self._function_threads) < self._threads:
+                name = f"sse_fast handler {len(self._function_threads) + 1}"
+                self._function_threads.append(_threads.start(self._serve, name))
 
     def _handler_loop(self) -> HandlerLoop:
         """The event loop of everything asynchronous."""
@@ -133,10 +136,11 @@ class Callbacks:
             if isinstance(call, int):  # The loop's lane alone has numbers.
                 continue
             try:
-                if call.stream is None:
-                    self._call_handler(call)
-                else:
-                    self._call_exists(call, call.stream)
+                with serving(self._engine):
+                    if call.stream is None:
+                        self._call_handler(call)
+                    else:
+                        self._call_exists(call, call.stream)
             except BaseException:  # Logging raised, or there is no thread or loop; this thread goes on.
                 with contextlib.suppress(BaseException):
                     LOG.exception("answering a request failed")
@@ -147,16 +151,16 @@ class Callbacks:
         try:
             value = self._callables[call.key](request)
         except BaseException as error:  # SystemExit too: here it could end only this thread of the server.
-            refuse(call, request, error)
+            refuse(call, request, error, self._engine.json)
             return
         if inspect.isawaitable(value):
-            self._handler_loop().start(self._answer_awaited(call, request, value))
+            self._handler_loop().start(self._marked(self._answer_awaited(call, request, value)))
         elif inspect.isasyncgen(value):
-            self._handler_loop().start(self._generate_async(call, request, value))
+            self._handler_loop().start(self._marked(self._generate_async(call, request, value)))
         elif inspect.isgenerator(value):
             self._generators.run(call, request, value)
         else:
-            answer(call, request, value)
+            answer(call, request, value, self._engine.json)
 
     def _call_exists(self, call: Call, stream: str) -> None:
         """Answers whether a stream is to exist. A check that raises counts as no, and the engine asks again."""
@@ -166,12 +170,20 @@ class Callbacks:
             _log_exists(stream)
             value = False
         if inspect.isawaitable(value):
-            self._handler_loop().start(_answer_exists(call, stream, value))
+            self._handler_loop().start(self._marked(_answer_exists(call, stream, value)))
         else:
             call.answer_exists(_is_true(stream, value))
 
+    async def _marked(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        with serving(self._engine):
+            await coroutine
+
     async def _serve_async(self, call: Call) -> None:
         """Answers one call of an asynchronous handler; the task of that call, on the loop."""
+        with serving(self._engine):
+            await self._call_async(call)
+
+    async def _call_async(self, call: Call) -> None:
         request, function = request_of(call), self._callables[call.key]
         _name_task(function)
         try:
@@ -179,7 +191,7 @@ class Callbacks:
             if inspect.isawaitable(value):
                 value = await value
         except BaseException as error:  # CancelledError too: the client is told that there is no answer.
-            refuse(call, request, error)
+            refuse(call, request, error, self._engine.json)
             return
         if inspect.isasyncgen(value):
             with self._handler_loop().generating(call):
@@ -187,7 +199,7 @@ class Callbacks:
         elif inspect.isgenerator(value):
             self._generators.run(call, request, value)
         else:
-            answer(call, request, value)
+            answer(call, request, value, self._engine.json)
 
     async def _answer_awaited(self, call: Call, request: Request, value: Awaitable[object]) -> None:
         """Answers with what the awaitable brings that a function returned."""
@@ -195,9 +207,9 @@ class Callbacks:
         try:
             outcome = await value
         except BaseException as error:  # As in `_serve_async`.
-            refuse(call, request, error)
+            refuse(call, request, error, self._engine.json)
             return
-        answer(call, request, outcome)
+        answer(call, request, outcome, self._engine.json)
 
     async def _generate_async(self, call: Call, request: Request, generator: AsyncGenerator[object, Any]) -> None:
         await pump_async(Feed(self._engine, call, request, self._options[call.key]), generator)
@@ -211,7 +223,7 @@ class Callbacks:
             try:
                 value = self._callables[call.key](request)
             except BaseException as error:  # As in `_call_handler`.
-                refuse(call, request, error)
+                refuse(call, request, error, self._engine.json)
                 return
             generator = cast("Generator[object, Any, Any]", value)
         pump(Feed(self._engine, call, request, self._options[call.key]), generator)

@@ -13,20 +13,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
 from . import _threads
+from ._core import Reader, Stream
+from ._core import Run as EngineRun
+from ._core import Server as Engine
 from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ._core import Reader, Stream
-    from ._core import Run as EngineRun
-    from ._core import Server as Engine
 
 _LOG = logging.getLogger("sse_fast.run")
 
@@ -37,13 +33,16 @@ class RunSpec(TypedDict):
     argv: list[str]
     cwd: str | None
     env: list[tuple[str, str]]
+    stdin: bytes | None
     marker: str | None
+    lines: str | None
     timeout: float | None
     grace: float
     drain: float
 
 
-Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+#: One argument of a command, or its directory, as `subprocess.Popen` takes it.
+RunArgument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Run:
@@ -174,7 +173,10 @@ class Runs:
             StreamEnded: the stream has ended already.
         """
         if stream.ended:
-            raise StreamEnded(f"stream {stream.name!r} has ended: give the run another one, or remove it first")
+            wrong = (
+                f"stream {stream.name!r} has ended: call its remove() first to begin anew, or give the run another one"
+            )
+            raise StreamEnded(wrong)
         last_id = stream.last_id
         # Before the start, so that not even the first event is missed.
         reader = stream._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
@@ -225,11 +227,12 @@ def _call_on_event(run: Run, on_event: Callable[[Event], object], event: Event) 
         _LOG.exception("on_event of %r failed", run.stream.name)
 
 
-def arguments(argv: Iterable[Argument]) -> list[str]:
+def arguments(argv: Iterable[RunArgument]) -> list[str]:
     """The command as a list of text, which the operating system accepts.
 
     Raises:
         ArgumentTypeError: `argv` is one str or not a sequence, or an item of it is not a str, bytes or a path.
+        RunArgumentError: an item of it cannot be given to a process.
     """
     if isinstance(argv, (str, bytes, os.PathLike)) or not isinstance(argv, Iterable):
         raise wrong_type("argv", argv, 'a sequence such as ["python", "job.py"]; no shell splits it')
@@ -240,7 +243,11 @@ def _os_text(name: str, value: object) -> str:
     """`value` as text for the operating system; `name` is its argument, for messages."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise wrong_type(name, value, "a str, bytes or a path")
-    text = os.fsdecode(value)
+    return _expressed(name, os.fsdecode(value))
+
+
+def _expressed(name: str, text: str) -> str:
+    """`text`, if the file system's encoding has it. It is not shown: it may be a secret."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
@@ -254,20 +261,43 @@ def _os_text(name: str, value: object) -> str:
 def _variable(name: object, value: object) -> tuple[str, str]:
     if not isinstance(value, (str, bytes, os.PathLike)):  # Not shown: it may be a secret.
         raise ArgumentTypeError(f"env[{name!r}] must be a str, not {type(value).__name__}")
-    return _os_text("a name in env", name), _os_text(f"env[{name!r}]", value)
+    return _os_text("a name in env", name), _expressed(f"env[{name!r}]", os.fsdecode(value))
+
+
+def _input(stdin: object) -> bytes | None:
+    """What the process reads, as bytes; text as UTF-8."""
+    if stdin is None:
+        return None
+    if isinstance(stdin, str):
+        try:
+            return stdin.encode()
+        except UnicodeEncodeError as error:
+            wrong = f"cannot start a run: stdin has a lone surrogate at position {error.start}, which has no UTF-8"
+            raise RunArgumentError(wrong) from error
+    if isinstance(stdin, (bytes, bytearray, memoryview)):
+        return bytes(stdin)
+    raise ArgumentTypeError(f"stdin must be bytes, a str or None, not {type(stdin).__name__}")
+
+
+def _word(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise wrong_type(name, value, "a str, or None")
+    return None if value is None else _expressed(name, value)
 
 
 def specification(  # noqa: PLR0913 - the arguments of Server.run
     args: Sequence[str],
     *,
-    cwd: str | os.PathLike[str] | None,
-    env: Mapping[str, str] | None,
-    marker: str | None,
+    cwd: object,
+    env: object,
+    stdin: object,
+    marker: object,
+    lines: object,
     timeout: float | None,
     grace: float,
     drain: float,
 ) -> RunSpec:
-    """The engine's specification of a run, its durations checked; the engine checks the rest.
+    """The engine's specification of a run, types and durations checked; the engine checks the rest.
 
     The environment is always given, from Python's copy, because another thread may change the process's own at any
     time.
@@ -275,13 +305,13 @@ def specification(  # noqa: PLR0913 - the arguments of Server.run
     environment = os.environ if env is None else env
     if not isinstance(environment, Mapping):
         raise ArgumentTypeError(f"env must be a mapping of str to str, or None, not {type(env).__name__}")
-    if marker is not None and not isinstance(marker, str):
-        raise wrong_type("marker", marker, "a str, or None")
     return RunSpec(
         argv=list(args),
         cwd=None if cwd is None else _os_text("cwd", cwd),
         env=[_variable(name, value) for name, value in environment.items()],
-        marker=marker,
+        stdin=_input(stdin),
+        marker=_word("marker", marker),
+        lines=_word("lines", lines),
         timeout=None if timeout is None else checked_seconds("timeout", timeout, low=0.001),
         grace=checked_seconds("grace", grace),
         drain=checked_seconds("drain", drain),

@@ -1,8 +1,8 @@
 """`serve` and `Server`: the life of one engine.
 
-Owns: starting and closing, the wait for the end.
-Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`; how
-signals are taken over (`_signals`); what the interpreter's exit and a fork ask for, which `_exit` does.
+Owns: starting, and the names by which a server is used.
+Must not know: sockets, HTTP, delivery; a server's threads, which belong to `Callbacks`, `Runs` and `LogThread`; how it
+ends (`_lifetime`); what the interpreter's exit and a fork ask for, which `_exit` does.
 Invariants: a server lives until `close`, even without a reference to it. Every Python thread that it starts is a
 daemon, waits without holding the interpreter and ends with the engine. The engine stops before the interpreter is torn
 down.
@@ -12,43 +12,32 @@ This file is long because every method of `Server` carries its documentation.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import sys
-import threading
-import time
-import weakref
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 from . import _exit, _run, _settings, _threads
 from ._core import Server as Engine
 from ._core import Stream, use_hub_sleep
-from ._exceptions import SettingError, StartError, WaitTimeout
+from ._exceptions import SettingError, StartError
 from ._fork import Held
 from ._handlers import Callbacks, Exists, Handler, kind_of
+from ._hints import Self, Unpack, asyncio
+from ._lifetime import Lifetime
 from ._logs import LogThread
 from ._presence import PresenceCallbacks
-from ._signals import Waiting
-from ._watch import Until, Watch
+from ._settings import Encoder, ServeSettings, StreamOptions
+from ._stats import ServerStats
+from ._stream import Event
+from ._watch import Poll, Until, Watch
 
-if TYPE_CHECKING:
-    import asyncio
-    import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self, Unpack
-
-    from ._settings import ServeSettings, StreamOptions
-    from ._stream import Event
-
-    Function = TypeVar("Function", bound=Handler)
-    Joined = TypeVar("Joined", bound=Callable[[Stream, str | None], object])
+Function = TypeVar("Function", bound=Handler)
+Joined = TypeVar("Joined", bound=Callable[[Stream, "str | None"], object])
 
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
-_SIGNAL_CHECK = 0.1  # How late, in seconds, `Server.wait` acts on a signal.
 
 
 def serve(
@@ -56,6 +45,7 @@ def serve(
     *,
     host: str | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
+    json: Encoder | None = None,
     **settings: Unpack[ServeSettings],
 ) -> Server:
     """Starts a server; it listens when this returns, and its engine's threads run from here on.
@@ -69,12 +59,15 @@ def serve(
         loop: the event loop that asynchronous handlers run on. It must run as long as they are to be answered; it is
             neither started nor closed, and at `Server.close` only the tasks of handlers are cancelled on it. None has
             the server make one, on a thread of its own, by the program's event loop policy, and end it at its close.
+        json: an encoder of one's own: called with each value that is neither str nor bytes, wherever this server sends
+            JSON, and returns it as str or bytes. It runs in the thread that publishes. What it raises becomes the cause
+            of an `EventTypeError`. None: the encoder whose table is in the README.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 
     Raises:
         SettingError: a setting is unknown or not allowed.
-        ArgumentTypeError: `loop` is not an event loop.
+        ArgumentTypeError: `loop` is not an event loop, or `json` cannot be called.
         AddressInUse: something listens there already.
         PermissionDenied: the port needs privileges.
         StartError: the operating system refused for another reason.
@@ -86,11 +79,13 @@ def serve(
     """
     given: dict[str, object] = dict(settings)
     given.update({name: value for name, value in (("port", port), ("host", host)) if value is not None})
+    if json is not None and not callable(json):
+        raise _settings.wrong_type("json", json, "a callable that returns a value as JSON, or None")
     resolved = _settings.serve_settings(given)
     if loop is not None and not hasattr(loop, "call_soon_threadsafe"):
         raise _settings.wrong_type("loop", loop, "an event loop of asyncio, or None")
     _raise_open_files_limit()
-    return Server(resolved, loop)
+    return Server(resolved, loop, json)
 
 
 class Server:
@@ -100,29 +95,33 @@ class Server:
     `wait_async`, which end with them.
     """
 
-    def __init__(self, settings: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None = None,
+        json: Encoder | None = None,
+    ) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
         if _threads.may_have_hubs():
             use_hub_sleep(_threads.hub_sleep)
         threads, generator_threads = settings.pop("handler_threads"), settings.pop("generator_threads")
-        self._drain: float = settings.pop("drain")
-        self._left = False  # Whether an exception has left the closing, which goes on.
-        self._loop = _loop_of_the_main_thread()
+        drain: float = settings.pop("drain")
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
-        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream)
-        _exit.opened(self, self._drain, Held(*self._engine.held()))
+        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream, json)
         self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
         self._runs = _run.Runs(self._engine)
         self._presence = PresenceCallbacks(self._engine.presence())
         self._engine.set_callbacks(self._presence)
-        self._logs = LogThread(self._engine)
+        logs = LogThread(self._engine)
+        self._lifetime = Lifetime(self._engine, drain, (self._runs, self._callbacks, self._presence), logs)
+        _exit.opened(self._lifetime, drain, Held(*self._engine.held()))
         try:
-            self._logs.start()
+            logs.start()
             self._serve_assets()
         except BaseException:
             self._engine.close(0.0)
-            _exit.closed(self)
+            _exit.closed(self._lifetime)
             raise
 
     @property
@@ -169,33 +168,42 @@ class Server:
 
     def run(  # noqa: PLR0913 - as Popen's are
         self,
-        argv: Iterable[_run.Argument],
+        argv: Iterable[_run.RunArgument],
         *,
         stream: str | Stream,
-        cwd: str | os.PathLike[str] | None = None,
+        cwd: _run.RunArgument | None = None,
         env: Mapping[str, str] | None = None,
+        stdin: str | bytes | None = None,
         marker: str | None = "SSE_EVENT:",
+        lines: str | None = None,
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         grace: float = 5.0,
         drain: float = 2.0,
         **options: Unpack[StreamOptions],
     ) -> _run.Run:
-        """Starts a child process whose marked output lines become the events of a stream.
+        r"""Starts a child process whose marked output lines become the events of a stream.
 
         The engine reads both its pipes whatever Python does; other lines go to the logger ``sse_fast.run``, never to
-        the stream. After its exit the stream ends with an ``end`` event. `Server.close` terminates it. On Linux it is
-        killed when this process ends without that, killed or not, unless it changed its user; elsewhere it lives on.
-        Processes that it starts itself are its own affair. Where it cannot be started, a stream that this call made is
-        removed again.
+        the stream, unless `lines` names an event for them. After its exit the stream ends with an ``end`` event.
+        `Server.close` terminates it. On Linux it is killed when this process ends without that, killed or not, unless
+        it changed its user; elsewhere it lives on. Processes that it starts itself are its own affair. Where it cannot
+        be started, a stream that this call made is removed again.
 
         Args:
             argv: the command and its arguments; no shell is involved.
             stream: the stream, or its name.
             cwd: the working directory.
             env: the whole environment; None passes this process's. ``SSE_FAST_MARKER`` is always added.
+            stdin: what the process reads from its standard input, which then ends: bytes, or a str as UTF-8. The engine
+                keeps it and writes as fast as the process reads; one that does not read it all is no error, as with
+                `subprocess.run`. None is an empty input.
             marker: what a line that is an event starts with; None accepts only the run's own random marker, which
                 `sse_fast.runner.emit` uses.
+            lines: the name of the event that every other line becomes, of both pipes, such as ``"log"``: for programs
+                that print no markers. Its data is the line as it is, what is not UTF-8 replaced. These lines are not
+                logged, and do not become the run's `status` or `result`. In place of a line above 1 MiB comes an
+                ``error`` event. None: other lines are logged.
             timeout: seconds after which the process gets SIGTERM.
             on_event: called with every event of the run, the terminal one too, in order, on a thread of the run's own.
                 An exception in it is logged and counted, and stops nothing. It must keep up with ``history``: beyond
@@ -210,11 +218,27 @@ class Server:
             RunError: the process could not be started.
             StreamEnded: the stream has ended already.
             ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     run = server.run(["sort"], stream="sorted", stdin="pear\nfig\n", lines="log")
+        ...     [(event.event, event.data) for event in run.stream.events(timeout=30.0)][:2]
+        [('log', 'fig'), ('log', 'pear')]
         """
         if on_event is not None and not callable(on_event):
             raise _settings.wrong_type("on_event", on_event, "a callable that is given an event, or None")
         args = _run.arguments(argv)
-        spec = _run.specification(args, cwd=cwd, env=env, marker=marker, timeout=timeout, grace=grace, drain=drain)
+        spec = _run.specification(
+            args,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            marker=marker,
+            lines=lines,
+            timeout=timeout,
+            grace=grace,
+            drain=drain,
+        )
         options.setdefault("start", "all")
         name = _stream_name(stream)
         if not name and isinstance(stream, Stream):
@@ -225,7 +249,7 @@ class Server:
 
     def watch(  # noqa: PLR0913 - each is a decision of the caller
         self,
-        poll: Callable[[], Any],
+        poll: Poll,
         *,
         stream: str | Stream,
         until: Until,
@@ -235,17 +259,23 @@ class Server:
     ) -> Watch:
         """Polls a callable on a thread of its own and publishes what changes.
 
-        Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
+        A change is one of the event's bytes: an object that is changed in place and returned again is a new state, and
+        an equal one is not. Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
 
         Args:
-            poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able.
+            poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able. An ``async def``
+                function is awaited on an event loop that this watch keeps for all its polls, so that what belongs to a
+                loop, such as a client's connections, serves the next poll, too.
             stream: the stream, or its name.
             until: which state is the last: a callable that is given it, or the terminal statuses.
             every: seconds from the end of one poll to the next.
             event: the name of every event; by default the state's ``"status"``, else ``"status"``.
             max_failures: after so many failures in a row the stream ends with an ``error`` event; an exception is one,
                 and a state that cannot be published. Each is logged, and doubles the wait for the next poll, up to a
-                minute.
+                minute. The event's data says what the last one was: ``{"error": "watch_failed", "failures",
+                "detail"}``, the detail being the exception with its text. A browser's EventSource hands an event of
+                this name to ``onerror`` as well as to its listeners: there an event with ``data`` is this one, and one
+                without is a lost connection.
 
         Raises:
             SettingError: `every` or `max_failures` is not allowed.
@@ -261,15 +291,13 @@ class Server:
         """
         if not callable(poll):
             raise _settings.wrong_type("poll", poll, "a callable that returns the present state")
-        if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
-            raise SettingError(f"max_failures={max_failures!r} is not allowed: it must be a whole number from 1 up")
         return Watch(
             poll,
             every=_settings.checked_seconds("every", every, low=0.001),
             stream=stream if isinstance(stream, Stream) else self.stream(_stream_name(stream)),
             until=(until,) if isinstance(until, str) else until,
             event=event,
-            max_failures=max_failures,
+            max_failures=_settings.checked_whole("max_failures", max_failures, low=1),
         )
 
     def route(  # noqa: PLR0913 - each is a decision of the caller
@@ -441,8 +469,15 @@ class Server:
         """The same for each subscriber that leaves; see `on_join`."""
         return self._presence.on_leave(callback)
 
-    def stats(self) -> dict[str, Any]:
-        """The server's counters and present numbers, as a dict; cheap enough to be asked every second."""
+    def stats(self) -> ServerStats:
+        """The server's counters and present numbers; cheap enough to be asked every second.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     _ = server.stream("example").publish("x")
+        ...     server.stats().published
+        1
+        """
         return self._engine.stats()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -469,24 +504,7 @@ class Server:
         Traceback (most recent call last):
         sse_fast.WaitTimeout: the server was not closed within 0.01 s
         """
-        seconds = None if timeout is None else _settings.checked_seconds("timeout", timeout)
-        until = None if seconds is None else time.monotonic() + seconds
-        told = threading.Event()
-
-        def tell() -> bool:
-            told.set()
-            return True
-
-        with self._told_by_signals(tell) as waiting, contextlib.suppress(KeyboardInterrupt):
-            over = False
-            while not over and (until is None or time.monotonic() < until):
-                left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
-                over = self._engine.wait_stopped(left) or told.is_set()
-            # Once more: a signal may have come in the last moment, and then this is no timeout.
-            if not over and not self._engine.wait_stopped(0.0) and not told.is_set():
-                raise WaitTimeout(f"the server was not closed within {seconds} s")
-            waiting.consumed = True
-        self.close()
+        self._lifetime.wait(timeout)
 
     async def wait_async(self) -> None:
         """Serves until SIGINT, SIGTERM, or `close`, without holding up the event loop; then drains and returns.
@@ -506,32 +524,15 @@ class Server:
         >>> asyncio.run(main())
         True
         """
-        import asyncio  # noqa: PLC0415 - only programs that use it pay for it
-
-        from ._wakeups import settle  # noqa: PLC0415 - as above
-
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[None] = loop.create_future()
-
-        def tell() -> bool:
-            try:
-                loop.call_soon_threadsafe(settle, told)
-            except RuntimeError:  # The loop was closed: nobody waits.
-                return False
-            return True
-
-        with self._told_by_signals(tell) as waiting, self._logs.tells_of_the_end(tell):
-            if not self._engine.wait_stopped(0.0):
-                await told
-            waiting.consumed = True
-        await self.aclose()
+        await self._lifetime.wait_async()
 
     def close(self, drain: float | None = None) -> None:
         """Stops listening, lets requests be answered, gives subscribers what they lack, ends runs. Idempotent.
 
         The port is free at once. It returns as soon as everybody has everything, and leaves nothing behind. A second
         call waits for the first. A signal handler that raises leaves the wait; the closing itself goes on, and the
-        interpreter's exit does not wait for it again.
+        interpreter's exit does not wait for it again. Called by one of the server's own handlers it begins the closing
+        and returns: the handler's answer is one of those that are waited for.
 
         Args:
             drain: the most seconds that this may take; subscribers and requests that are too slow are cut off, and
@@ -542,21 +543,7 @@ class Server:
 
         In a process that did not start the server, a child after a fork, it does nothing.
         """
-        seconds = self._drain if drain is None else _settings.checked_seconds("drain", drain)
-        until = time.monotonic() + seconds
-        try:
-            self._engine.close(seconds)
-        except BaseException:
-            self._left = True
-            raise
-        finally:
-            if self._engine.closed:  # Not where the stack was too full to begin with it.
-                _exit.closed(self)
-        # The terminal events of runs were published: who is told of them hears so before the process may end.
-        self._runs.finish(until)
-        self._callbacks.finish(until)
-        self._presence.finish(until)
-        self._logs.finish()
+        self._lifetime.close(drain)
 
     async def aclose(self, drain: float | None = None) -> None:
         """Closes as `close` does, without holding up the event loop.
@@ -569,47 +556,18 @@ class Server:
         Raises:
             SettingError: `drain` is not allowed.
         """
-        import asyncio  # noqa: PLC0415 - as above
-
-        from ._wakeups import settle  # noqa: PLC0415 - as above
-
-        seconds = self._drain if drain is None else _settings.checked_seconds("drain", drain)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def finish(error: BaseException | None) -> None:
-            if error is not None and not done.done():
-                done.set_exception(error)
-            settle(done)
-
-        def close() -> None:
-            failed: BaseException | None = None
-            try:
-                self.close(seconds)
-            except BaseException as error:  # It is the caller's, who waits in the loop.
-                failed = error
-            with contextlib.suppress(RuntimeError):  # As above.
-                loop.call_soon_threadsafe(finish, failed)
-
-        # Not a thread of the loop's own: those are waited for at its end, and are few.
-        threading.Thread(target=close, name="sse_fast close", daemon=True).start()
-        try:
-            await done
-        except BaseException:
-            self._left = True
-            _exit.closed(self)
-            raise
+        await self._lifetime.aclose(drain)
 
     def __enter__(self) -> Self:
         """The server, which the end of the block closes."""
-        self._loop = _loop_of_the_main_thread() or self._loop
+        self._lifetime.enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Closes the server; a closing that an exception has left goes on, and is not waited for again."""
-        if not self._left:
+        if not self._lifetime.left:
             self.close()
 
     async def __aenter__(self) -> Self:
@@ -620,28 +578,12 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Closes the server; as for `with`."""
-        if not self._left:
+        if not self._lifetime.left:
             await self.aclose()
 
     def __repr__(self) -> str:
         """Address and state."""
         return f"<sse_fast.Server {'closed' if self.closed else self.url}>"
-
-    @contextlib.contextmanager
-    def _told_by_signals(self, tell: Callable[[], bool]) -> Iterator[_Told]:
-        """Inside the block SIGINT and SIGTERM call `tell`, where the main thread can be had."""
-        waiting, outcome = Waiting(tell), _Told()
-        elsewhere = threading.current_thread() is not threading.main_thread()
-        loop = self._loop() if elsewhere and self._loop is not None else None
-        with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
-            waiting.begin() if loop is None else loop.call_soon_threadsafe(waiting.begin)
-        try:
-            yield outcome
-        finally:
-            waiting.end(consumed=outcome.consumed)
-            with contextlib.suppress(RuntimeError):
-                if loop is not None:
-                    loop.call_soon_threadsafe(functools.partial(waiting.end, consumed=outcome.consumed))
 
     def _handler(
         self, method: str, path: str, *, early_head: bool, options: StreamOptions
@@ -675,21 +617,6 @@ def _stream_name(stream: object) -> str:
     if isinstance(stream, (str, Stream)):
         return stream if isinstance(stream, str) else stream.name
     raise _settings.wrong_type("stream", stream, "a stream or the name of one")
-
-
-class _Told:
-    """Whether what ended the waiting, perhaps a signal, was acted upon."""
-
-    consumed = False
-
-
-def _loop_of_the_main_thread() -> weakref.ref[asyncio.AbstractEventLoop] | None:
-    """The event loop that runs in this thread, if this is the main one."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or threading.current_thread() is not threading.main_thread():
-        return None
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - unlike get_running_loop it does not raise; documented in asyncio
-    return None if loop is None else weakref.ref(loop)
 
 
 def _raise_open_files_limit() -> None:

@@ -23,6 +23,7 @@ from ._exceptions import ArgumentTypeError, SettingError
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _YEAR = 366 * 24 * 3600.0  # A greater number was probably meant in milliseconds.
+_HOUR = 3600.0  # The longest `retry`: who gives more means milliseconds, as other libraries take them.
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -79,15 +80,16 @@ def _size(low: int) -> Kind:
     return Kind(f"a size in bytes from {low} up (in the environment also 64KiB, 1MiB)", _parse_size, whole.check)
 
 
-def _seconds(low: float) -> Kind:
+def _seconds(low: float, high: float = _YEAR, longest: str = "a year") -> Kind:
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError
-        if not low <= value <= _YEAR:  # Also false for NaN.
+        if not low <= value <= high:  # Also false for NaN.
             raise ValueError
         return float(value)
 
-    return Kind(f"seconds from {low:g} to a year (in the environment also 500ms, 15s, 2m, 1h)", _parse_seconds, check)
+    allowed = f"seconds from {low:g} to {longest} (in the environment also 500ms, 15s, 2m, 1h)"
+    return Kind(allowed, _parse_seconds, check)
 
 
 def _choice(*words: str) -> Kind:
@@ -233,7 +235,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("heartbeat", _seconds(0.001).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
     Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
-    Setting("retry", _seconds(0.0).or_none(), None, "s", "How long a client waits to reconnect.", stream=True),
+    Setting(
+        "retry",
+        _seconds(0.0, _HOUR, "an hour, not milliseconds").or_none(),
+        None,
+        "s",
+        "How long a client waits to reconnect: seconds, up to an hour.",
+        stream=True,
+    ),
     Setting("ids", BOOLEAN, True, "", "Events carry ids, so that readers can resume.", stream=True),
     Setting("linger", _seconds(0.0), 900.0, "s", "How long an ended stream answers late readers.", stream=True),
     Setting(
@@ -299,8 +308,8 @@ def stream_options(given: Mapping[str, object]) -> dict[str, Any]:
 
 
 def is_stream_option(name: str) -> bool:
-    """Whether the setting of that name is an option of streams."""
-    return _BY_NAME[name].stream
+    """Whether that is the name of an option of streams."""
+    return name in _BY_NAME and _BY_NAME[name].stream
 
 
 def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
@@ -308,6 +317,12 @@ def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
     kind = _seconds(low)
     _accept(Setting(name, kind, None, "s", ""), value, name)
     return float(cast("float", value))
+
+
+def checked_whole(name: str, value: object, *, low: int) -> int:
+    """A whole number that is an argument of a method, checked as a setting would be."""
+    _accept(Setting(name, _integer(low, (1 << 32) - 1), None, "", ""), value, name)
+    return cast("int", value)
 
 
 def wrong_type(name: str, value: object, allowed: str) -> ArgumentTypeError:
@@ -328,6 +343,10 @@ def _default_cell(setting: Setting) -> str:
     if setting.unit == "bytes" and isinstance(default, int) and default and default % (1 << 20) == 0:
         return f"`{default}` ({default >> 20} MiB)"
     return f"`{default!r}` {setting.unit}".rstrip() if default is not None else "`None`"
+
+
+#: An encoder of the application's own, given as ``serve(json=...)``: makes JSON, as str or bytes, of a value.
+Encoder = Callable[[object], str | bytes]
 
 
 class StreamOptions(TypedDict, total=False):

@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._core import Reader
 from ._exceptions import WaitTimeout
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from ._core import Reader
     from ._wakeups import LoopWakeups, Signal
 
 _TURN = 64  # Events that one task takes before others get their turn: a busy stream would keep the loop to itself.

@@ -16,9 +16,10 @@ import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _real: set[int] = set()  # The real threads that were started here and run, in a program of gevent.
+_LEAVING = 0.1  # Seconds for all threads that leave: they need microseconds, and more only where cores are scarce.
 _JOIN_CHECK = 0.005  # How late, in seconds, a greenlet sees the end of a real thread: it can only look now and then.
 
 
@@ -79,6 +80,14 @@ def start(target: Callable[[], object], name: str) -> Started:
     thread = _Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def join_those_that_leave(threads: Iterable[Started]) -> None:
+    """Waits for threads that have nothing left to do; for others, which may still run a handler, only a moment."""
+    until = time.monotonic() + _LEAVING
+    for thread in threads:
+        if not thread.is_current():
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def lock() -> Any:  # noqa: ANN401 - the type has no public name

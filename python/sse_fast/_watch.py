@@ -1,31 +1,37 @@
 """`Watch`: a Python callable that is polled, and whose changes are a stream.
 
-Owns: one thread for each watch; what counts as a change, as terminal, as a failure.
-Must not know: the engine beyond a stream's `publish` and `end`, and its reader.
-Invariants: the same value is never published twice in a row. A failing poll never ends the thread silently: it is
-logged, counted and retried with back-off, and after `max_failures` in a row the stream ends with an ``error`` event. At
-shutdown the thread ends at its next publish or wake-up; it is a daemon and delays nothing.
+Owns: one thread for each watch, and the event loop of an ``async def`` poll; what counts as a change, as terminal, as a
+failure.
+Must not know: the engine beyond a stream's `publish` and `end`, its encoding and its reader.
+Invariants: the same event, by its name and bytes, is never published twice in a row. A failing poll never ends the
+thread silently: it is logged, counted and retried with back-off, and after `max_failures` in a row the stream ends with
+an ``error`` event. At shutdown the thread ends at its next publish or wake-up; it is a daemon and delays nothing.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from ._core import Stream
 from ._exceptions import ServerClosed, StreamEnded, WaitTimeout
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
-    from ._core import Stream
+    import asyncio
 
 _LOG = logging.getLogger("sse_fast.watch")
 _MAX_BACK_OFF = 60.0  # Seconds: a service that is down is polled once a minute, so that its return is noticed soon.
 _CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed, or that its stream is over.
-_UNSEEN = object()  # Differs from every value that a poll may return.
+_MAX_DETAIL = 1000  # Characters of an exception's text in the `error` event.
 
+#: What `Server.watch` polls: a function, or an ``async def`` function, that returns the present state.
+Poll = Callable[[], object]
+#: Which state is the last: a callable that is given it, or the terminal statuses.
 Until = Callable[[Any], bool] | Collection[str]
 
 
@@ -41,7 +47,7 @@ class Watch:
 
     def __init__(  # noqa: PLR0913 - the arguments of Server.watch
         self,
-        poll: Callable[[], Any],
+        poll: Poll,
         *,
         every: float,
         stream: Stream,
@@ -59,7 +65,8 @@ class Watch:
         self._event = event
         self._max_failures = max_failures
         self._reader = stream._reader("new", None)  # noqa: SLF001 - tells the end of stream and server
-        self._published: object = _UNSEEN
+        self._published: tuple[str, bytes] | None = None  # The last event: a value itself may change in place.
+        self._loop: asyncio.AbstractEventLoop | None = None  # Made for the first poll that is awaited.
         self._stopping = threading.Event()
         self._over = threading.Event()
         threading.Thread(target=self._watch, name=f"sse_fast watch {stream.name}", daemon=True).start()
@@ -98,6 +105,7 @@ class Watch:
         except Exception:
             _LOG.exception("the watch of %r failed", self.stream.name)
         finally:
+            self._close_loop()
             self._over.set()
 
     def _poll_until_over(self) -> None:
@@ -118,14 +126,49 @@ class Watch:
     def _poll_once(self) -> bool:
         """Polls once and publishes a changed value; True when the value was terminal."""
         value = self._poll()
+        if inspect.isawaitable(value):
+            value = self._awaited(value)
         self.value = value
+        name, encoded = self._event_name(value), self.stream._encode(value)  # noqa: SLF001 - publish's own encoding
         if self._is_terminal(value):
-            self.stream.end(value, event=self._event_name(value))
+            self.stream.end(encoded, event=name)
             return True
-        if self._published is _UNSEEN or value != self._published:
-            self.stream.publish(value, event=self._event_name(value))
-            self._published = value
+        if (name, encoded) != self._published:
+            self.stream.publish(encoded, event=name)
+            self._published = (name, encoded)
         return False
+
+    def _awaited(self, value: Awaitable[object]) -> object:
+        """The result of an asynchronous poll."""
+        import asyncio  # noqa: PLC0415 - only programs that use it pay for it
+
+        async def awaited() -> object:
+            return await value
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(awaited())
+
+    def _close_loop(self) -> None:
+        """Cancels what the polls have left running, and gives the loop's descriptors back."""
+        if self._loop is None:
+            return
+        import asyncio  # noqa: PLC0415 - as above
+
+        async def cancel_all() -> None:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+        loop, self._loop = self._loop, None
+        try:
+            loop.run_until_complete(cancel_all())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        except BaseException:  # It is the user's code.
+            _LOG.exception("ending the tasks of the watch of %r failed", self.stream.name)
+        finally:
+            loop.close()
 
     def _count_failure(self, error: BaseException) -> bool:
         """Counts a failure; True when there were too many and the stream was ended."""
@@ -135,7 +178,7 @@ class Watch:
         )
         if self.failures < self._max_failures:
             return False
-        report = {"error": "watch_failed", "failures": self.failures, "detail": type(error).__name__}
+        report = {"error": "watch_failed", "failures": self.failures, "detail": _detail(error)}
         self.stream.end(report, event="error")
         return True
 
@@ -166,6 +209,16 @@ class Watch:
             return self._event
         status = value.get("status") if isinstance(value, dict) else None
         return status if isinstance(status, str) and status else "status"
+
+
+def _detail(error: BaseException) -> str:
+    """The exception and its text, in characters that an event can carry."""
+    name = type(error).__name__
+    try:
+        text = f"{name}: {error}"
+    except Exception:  # It is the user's code.
+        text = name
+    return text[:_MAX_DETAIL].encode("utf-8", "replace").decode("utf-8")
 
 
 def _status_of(value: object) -> object:

@@ -6,6 +6,7 @@ Must not know: private names. Needs the package installed, because the names are
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from typing import TYPE_CHECKING
@@ -57,13 +58,13 @@ def wrong_words(names: Iterable[str]) -> Iterator[str]:
 def public_names() -> list[str]:
     """Exports, their members and the names of their arguments, settings, and counters."""
     import sse_fast  # noqa: PLC0415 - the other rules need no installed package
-    from sse_fast import _settings, runner  # noqa: PLC0415 - as above
+    from sse_fast import _settings, runner, testing  # noqa: PLC0415 - as above
 
     names = [setting.name for setting in _settings.SETTINGS]
-    for module, exports in ((sse_fast, sse_fast.__all__), (runner, runner.__all__)):
-        for name in exports:
+    for module in (sse_fast, runner, testing):
+        for name in module.__all__:
             value = getattr(module, name)
-            names.append(name if module is sse_fast else f"runner.{name}")
+            names.append(name if module is sse_fast else f"{module.__name__.rpartition('.')[2]}.{name}")
             members = vars(value) if isinstance(value, type) else {}
             names += [f"{name}.{member}" for member in members if not member.startswith("_")]
             for called in [value, *members.values()]:
@@ -72,7 +73,7 @@ def public_names() -> list[str]:
     with sse_fast.serve(0) as server:
         stream = server.stream("names")
         stream.publish("x")
-        names += [*keys(server.stats()), *keys(stream.stats())]
+        names += [*keys(dataclasses.asdict(server.stats())), *keys(dataclasses.asdict(stream.stats()))]
     return sorted(set(names))
 
 

@@ -37,7 +37,7 @@ def live(server: sse_fast.Server) -> Reader:
 
 def stalled(server: sse_fast.Server) -> Reader:
     reader = Reader(server.port, "/streams/big", receive_buffer=4096).open()
-    until(lambda: server.stats()["blocked"] == 1, what="a full socket")
+    until(lambda: server.stats().blocked == 1, what="a full socket")
     return reader
 
 
@@ -52,9 +52,9 @@ def half_a_request(server: sse_fast.Server) -> Reader:
 
 
 def waiting(server: sse_fast.Server) -> Reader:
-    asked = server.stats()["requests"]
+    asked = server.stats().requests
     reader = Reader(server.port, "/wait/7")
-    until(lambda: server.stats()["requests"] > asked, what="the request having arrived")
+    until(lambda: server.stats().requests > asked, what="the request having arrived")
     return reader
 
 

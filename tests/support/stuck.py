@@ -23,8 +23,8 @@ def until_it_waits():
     published, same = 0, 0
     while same < 30:  # It waits once nothing more is published.
         time.sleep(0.01)
-        same = same + 1 if stream.stats()["published"] == published else 0
-        published = stream.stats()["published"]
+        same = same + 1 if stream.stats().published == published else 0
+        published = stream.stats().published
 """
 
 STALLED = """

@@ -14,6 +14,7 @@ use sse_fast_server::NewEvent;
 use crate::convert::{self, Data};
 use crate::errors::{event_error, event_type_error, event_value_error, is_event_error, is_event_type_error};
 use crate::gil::calling_python;
+use crate::json::Encoder;
 
 static EVENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -27,28 +28,29 @@ pub(crate) struct BatchItem<'py> {
 }
 
 impl<'py> BatchItem<'py> {
-    fn new(data: &Bound<'py, PyAny>) -> PyResult<Self> {
-        Ok(Self { data: Data::of("data", data)?, event: None, id: None, retry: None, snapshot: None })
+    fn new(data: &Bound<'py, PyAny>, encoder: &Encoder) -> PyResult<Self> {
+        Ok(Self { data: Data::of("data", data, encoder)?, event: None, id: None, retry: None, snapshot: None })
     }
 
     /// An `Event`, a `(data, event)` tuple, or a mapping with the names of `publish`'s arguments.
-    fn of(item: &Bound<'py, PyAny>) -> PyResult<Self> {
+    fn of(item: &Bound<'py, PyAny>, encoder: &Encoder) -> PyResult<Self> {
         let py = item.py();
         if let Ok(pair) = item.cast::<PyTuple>() {
             if pair.len() != 2 {
                 return Err(event_type_error("item", &format!("a tuple is (data, event), not {} items", pair.len())));
             }
             let event = Some(pair.get_item(1)?).filter(|event| !event.is_none());
-            return Ok(Self { event, ..Self::new(&pair.get_item(0)?)? });
+            return Ok(Self { event, ..Self::new(&pair.get_item(0)?, encoder)? });
         }
         if item.is_instance(EVENT.import(py, "sse_fast._stream", "Event")?)? {
             let field = |name| item.getattr(name).map(|value| Some(value).filter(|value| !value.is_none()));
             // "message" is what a reader calls an event without a name.
             let event = field("event")?.filter(|event| event.cast::<PyString>().map_or(true, |name| name != "message"));
-            return Ok(Self { event, id: field("id")?, retry: field("retry")?, ..Self::new(&item.getattr("data")?)? });
+            let data = item.getattr("data")?;
+            return Ok(Self { event, id: field("id")?, retry: field("retry")?, ..Self::new(&data, encoder)? });
         }
         match item.cast::<PyMapping>() {
-            Ok(fields) => Self::of_mapping(fields),
+            Ok(fields) => Self::of_mapping(fields, encoder),
             Err(_) => Err(event_type_error(
                 "item",
                 &format!("must be an Event, a (data, event) tuple or a mapping, not {}", convert::type_name(item)),
@@ -56,13 +58,13 @@ impl<'py> BatchItem<'py> {
         }
     }
 
-    fn of_mapping(fields: &Bound<'py, PyMapping>) -> PyResult<Self> {
+    fn of_mapping(fields: &Bound<'py, PyMapping>, encoder: &Encoder) -> PyResult<Self> {
         let given = PyDict::new(fields.py());
         given.update(fields)?;
         let Some(data) = given.get_item("data")? else {
             return Err(event_type_error("item", "a mapping needs the key 'data'"));
         };
-        let mut item = Self::new(&data)?;
+        let mut item = Self::new(&data, encoder)?;
         for (name, value) in given {
             let value = Some(value).filter(|value| !value.is_none());
             match name.to_string().as_str() {
@@ -70,7 +72,9 @@ impl<'py> BatchItem<'py> {
                 "event" => item.event = value,
                 "id" => item.id = value,
                 "retry" => item.retry = value,
-                "snapshot" => item.snapshot = value.as_ref().map(|value| Data::of("snapshot", value)).transpose()?,
+                "snapshot" => {
+                    item.snapshot = value.as_ref().map(|value| Data::of("snapshot", value, encoder)).transpose()?;
+                }
                 other => {
                     let allowed = "data, event, id, retry, snapshot";
                     return Err(event_type_error("item", &format!("a mapping may have {allowed}, not {other:?}")));
@@ -116,11 +120,11 @@ pub(crate) fn check(events: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Every item of the iterable `events`, the first of which has the number `first`.
-pub(crate) fn items<'py>(events: &Bound<'py, PyAny>, first: usize) -> PyResult<Vec<BatchItem<'py>>> {
+pub(crate) fn items<'py>(events: &Bound<'py, PyAny>, first: usize, encoder: &Encoder) -> PyResult<Vec<BatchItem<'py>>> {
     check(events)?;
     let mut items = Vec::with_capacity(events.len().unwrap_or(0));
     let take = |item: PyResult<Bound<'py, PyAny>>, position| {
-        BatchItem::of(&item?).map_err(|error| placed(events.py(), first + position, error))
+        BatchItem::of(&item?, encoder).map_err(|error| placed(events.py(), first + position, error))
     };
     if events.is_exact_instance_of::<PyList>() || events.is_exact_instance_of::<PyTuple>() {
         for (position, item) in events.try_iter()?.enumerate() {

@@ -12,7 +12,10 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
 use crate::errors::{argument_type_error, event_type_error, event_value_error, setting_error};
 use crate::gil::attached;
-use crate::json::{self, Json};
+use crate::json::{self, Encoder, Json};
+
+/// The longest `retry`, in seconds: who gives more means milliseconds, as other libraries take them.
+const MAX_RETRY: f64 = 3600.0;
 
 /// The data of an event, borrowed from Python where that is possible without a copy.
 pub(crate) enum Data<'py> {
@@ -24,30 +27,43 @@ pub(crate) enum Data<'py> {
 
 impl<'py> Data<'py> {
     /// The argument `field`; refusals name it.
-    pub(crate) fn of(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
+    pub(crate) fn of(field: &str, value: &Bound<'py, PyAny>, encoder: &Encoder) -> PyResult<Self> {
         // First, because most JSON data is a dict, and this check costs less than a cast that fails.
         if value.is_exact_instance_of::<PyDict>() {
-            return Self::of_json(field, value);
+            return Self::of_json(field, value, encoder);
         }
+        match Self::verbatim(value)? {
+            Some(data) => Ok(data),
+            None => Self::of_json(field, value, encoder),
+        }
+    }
+
+    /// Text and bytes, which go out as they are; `None` for everything else.
+    fn verbatim(value: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
         if let Ok(text) = value.cast::<PyString>() {
-            return Ok(Self::Text(text.clone()));
+            return Ok(Some(Self::Text(text.clone())));
         }
         if let Ok(bytes) = value.cast::<PyBytes>() {
-            return Ok(Self::Bytes(bytes.clone()));
+            return Ok(Some(Self::Bytes(bytes.clone())));
         }
         if let Ok(bytes) = value.cast::<PyByteArray>() {
-            return Ok(Self::Owned(bytes.to_vec()));
+            return Ok(Some(Self::Owned(bytes.to_vec())));
         }
         if value.is_instance_of::<PyMemoryView>() {
             let bytes = value.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
-            return Ok(Self::Bytes(bytes.cast_into::<PyBytes>()?));
+            return Ok(Some(Self::Bytes(bytes.cast_into::<PyBytes>()?)));
         }
-        Self::of_json(field, value)
+        Ok(None)
     }
 
-    fn of_json(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
+    fn of_json(field: &str, value: &Bound<'py, PyAny>, encoder: &Encoder) -> PyResult<Self> {
+        if let Some(own) = encoder.own(field, value)?
+            && let Some(data) = Self::verbatim(&own)?
+        {
+            return Ok(data);
+        }
         Ok(match json::encode(field, value)? {
-            Json::Plain(encoded) => Self::Bytes(encoded),
+            Json::Plain(json) => Self::Bytes(json),
             Json::Escaped(escaped) => Self::Owned(escaped),
         })
     }
@@ -105,7 +121,7 @@ pub(crate) fn text<'a>(field: &str, value: Option<&'a Bound<'_, PyAny>>) -> PyRe
     }
 }
 
-/// `retry`: seconds, finite and not negative.
+/// `retry`: seconds from 0 to an hour.
 pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(value) = value else { return Ok(None) };
     let seconds = value.extract::<f64>().map_err(|error| {
@@ -115,9 +131,13 @@ pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duratio
             event_value_error("retry", &format!("{} is too large", repr_or_type(value)))
         }
     })?;
+    if seconds > MAX_RETRY {
+        let refused = format!("{seconds} is above {MAX_RETRY}: it is in seconds, not milliseconds");
+        return Err(event_value_error("retry", &refused));
+    }
     Duration::try_from_secs_f64(seconds)
         .map(Some)
-        .map_err(|_| event_value_error("retry", &format!("{seconds} is not a finite number of seconds from 0 up")))
+        .map_err(|_| event_value_error("retry", &format!("{seconds} is not a number of seconds from 0 up")))
 }
 
 /// An argument that is a number of seconds; `allowed` says in words which are accepted.

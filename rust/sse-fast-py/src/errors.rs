@@ -264,9 +264,12 @@ pub(crate) fn run_error(error: engine::RunError) -> PyErr {
     let text = error.to_string();
     let os_error = |number| with_number(|known| &known.run_error, number, &text);
     match error {
-        E::EmptyArgv | E::NulInArgument { .. } | E::BadVariable { .. } | E::BadMarker { .. } | E::NoPath { .. } => {
-            with_text(|known| &known.run_argument_error, text)
-        }
+        E::EmptyArgv
+        | E::NulInArgument { .. }
+        | E::BadVariable { .. }
+        | E::BadMarker { .. }
+        | E::BadLines { .. }
+        | E::NoPath { .. } => with_text(|known| &known.run_argument_error, text),
         E::NotFound { .. } => os_error(|errno| errno.noent),
         E::NoPermission { .. } => os_error(|errno| errno.acces),
         E::BadCwd { source, .. } | E::System { source, .. } | E::Signal { source, .. } => match source.raw_os_error() {

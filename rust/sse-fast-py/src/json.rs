@@ -1,54 +1,91 @@
 //! JSON for events and responses: orjson encodes, this file makes its bytes safe for every client.
 //!
 //! Owns: the call of orjson, the hook for types that orjson does not know, the escaping of U+0085, U+2028 and U+2029.
-//! These are legal in JSON strings, but clients built on `str.splitlines` break lines there.
+//! These are legal in JSON strings, but clients built on `str.splitlines` break lines there. Also the encoder that an
+//! application gives instead, whose text goes out as it is.
 //! Must not know: events, frames, `data:`; how a value that orjson refuses is encoded or named, which
 //! `python/sse_fast/_encode.py` does.
 //! Invariants: orjson is imported when a server is made (`prepare`), not at `import sse_fast`: at the end of the
 //! interpreter nothing can be imported, and at its recursion limit the import of orjson itself crashes. Python code that an
-//! encoding calls has Rust frames below it, orjson's too, and counts as inside the gate (`gil::calling_python`).
-//! Changes together with: `python/sse_fast/_encode.py`.
+//! encoding calls has Rust frames below it, orjson's too, and counts as inside the gate (`gil::calling_python`). What
+//! orjson and the hook write is what `sse_fast.runner.emit`, which has no orjson, writes for the same value.
+//! Changes together with: `python/sse_fast/_encode.py` and `python/sse_fast/runner.py`.
 
 use std::borrow::Cow;
 
-use memchr::memchr2_iter;
+use memchr::{memchr_iter, memchr2_iter};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyTuple};
+use pyo3::types::{PyBytes, PyFloat, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::{event_type_error, is_event_type_error};
 use crate::gil::calling_python;
 
 /// What encodes.
-struct Encoder {
+struct Encoders {
     /// orjson's function.
     dumps: Py<PyAny>,
     /// The hook for what orjson does not know.
     default: Py<PyAny>,
-    /// orjson's option for keys that are no str.
+    /// orjson's option for keys that are no str, and the one that has the hook write times.
     non_str_keys: Py<PyAny>,
+    passthrough_datetime: Py<PyAny>,
+    /// What the hook asks for a value that is nearer to JSON.
+    simpler: Py<PyAny>,
     /// What encodes, or refuses in words, what orjson refuses.
     slow: Py<PyAny>,
+    /// What calls the application's own encoder.
+    encode_by: Py<PyAny>,
 }
 
-static ENCODER: PyOnceLock<Encoder> = PyOnceLock::new();
+static ENCODERS: PyOnceLock<Encoders> = PyOnceLock::new();
 
 /// Imports the encoders.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    encoder(py).map(|_| ())
+    encoders(py).map(|_| ())
 }
 
-fn encoder(py: Python<'_>) -> PyResult<&Encoder> {
-    ENCODER.get_or_try_init(py, || {
-        let orjson = py.import("orjson")?;
-        Ok(Encoder {
+fn encoders(py: Python<'_>) -> PyResult<&Encoders> {
+    ENCODERS.get_or_try_init(py, || {
+        let (orjson, ours) = (py.import("orjson")?, py.import("sse_fast._encode")?);
+        Ok(Encoders {
             dumps: orjson.getattr("dumps")?.unbind(),
             default: wrap_pyfunction!(json_default, py)?.into_any().unbind(),
             non_str_keys: orjson.getattr("OPT_NON_STR_KEYS")?.unbind(),
-            slow: py.import("sse_fast._encode")?.getattr("encode")?.unbind(),
+            passthrough_datetime: orjson.getattr("OPT_PASSTHROUGH_DATETIME")?.unbind(),
+            simpler: ours.getattr("simpler")?.unbind(),
+            slow: ours.getattr("encode")?.unbind(),
+            encode_by: ours.getattr("encode_by")?.unbind(),
         })
     })
+}
+
+/// The application's own encoder, `serve(json=...)`, or none.
+#[derive(Default)]
+pub(crate) struct Encoder(Option<Py<PyAny>>);
+
+impl Encoder {
+    pub(crate) fn new(encoder: Option<Bound<'_, PyAny>>) -> Self {
+        Self(encoder.map(Bound::unbind))
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.as_ref().map(|encoder| encoder.clone_ref(py)))
+    }
+
+    /// For the garbage collector: an encoder may lead back to the server that it was given to.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+
+    /// What the application's encoder makes of `value`, a str or bytes; `None` where there is none.
+    pub(crate) fn own<'py>(&self, field: &str, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(encoder) = &self.0 else { return Ok(None) };
+        let encode_by = encoders(value.py())?.encode_by.bind(value.py());
+        calling_python(|| encode_by.call1((encoder, value, field))).map(Some)
+    }
 }
 
 /// A value as compact JSON: orjson's own bytes, or a copy where a character had to be escaped.
@@ -60,11 +97,14 @@ pub(crate) enum Json<'py> {
 /// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
 pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
-    let Encoder { dumps, default, non_str_keys, slow } = encoder(py)?;
+    let Encoders { dumps, default, non_str_keys, passthrough_datetime, slow, .. } = encoders(py)?;
     let dumps = dumps.bind(py);
     let mut encoded = dumps.call1((value, default));
     if encoded.as_ref().is_err_and(|error| is_about_keys(py, error)) {
         encoded = dumps.call1((value, default, non_str_keys));
+    }
+    if encoded.as_ref().is_ok_and(|encoded| may_hold_a_wrong_time(encoded)) {
+        encoded = dumps.call1((value, default, passthrough_datetime));
     }
     if let Err(error) = &encoded
         && error.is_instance_of::<PyTypeError>(py)
@@ -81,6 +121,17 @@ pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Js
     }
 }
 
+/// The body of a response: JSON by the server's encoder, a str being a JSON string.
+pub(crate) fn of_response<'py>(value: &Bound<'py, PyAny>, encoder: &Encoder) -> PyResult<Bound<'py, PyBytes>> {
+    match encoder.own("the answer", value)? {
+        None => json_dumps(value),
+        Some(own) => match own.cast::<PyString>() {
+            Ok(text) => Ok(PyBytes::new(value.py(), text.to_str()?.as_bytes())),
+            Err(_) => Ok(own.cast_into::<PyBytes>()?),
+        },
+    }
+}
+
 /// Compact JSON, encoded as `Stream.publish` would.
 ///
 /// Raises:
@@ -94,8 +145,8 @@ pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     })
 }
 
-/// orjson's `default` hook: pydantic models by their `model_dump`, subclasses of float (such as numpy's) and of tuple
-/// as float and list. Any other type is refused.
+/// orjson's `default` hook: subclasses of float (such as numpy's) and of tuple as float and list; for everything else
+/// Python knows whether there is a value that is nearer to JSON.
 #[pyfunction]
 fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
@@ -105,22 +156,26 @@ fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if let Ok(items) = value.cast::<PyTuple>() {
         return Ok(items.to_list().into_any());
     }
-    match value.getattr_opt(pyo3::intern!(py, "model_dump"))? {
-        Some(model_dump) => {
-            let arguments = PyDict::new(py);
-            arguments.set_item("mode", "json")?;
-            calling_python(|| model_dump.call((), Some(&arguments)))
-        }
-        None => {
-            Err(PyTypeError::new_err(format!("cannot encode {} as JSON", value.get_type().fully_qualified_name()?)))
-        }
-    }
+    let simpler = encoders(py)?.simpler.bind(py);
+    calling_python(|| simpler.call1((value,)))
 }
 
 /// Whether orjson found a key that is not a str. An option makes it write numbers, dates and the like as `json.dumps`
 /// does, but slows every dict down, so only values that need it are encoded with it.
 fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyTypeError>(py) && error.value(py).to_string().contains("key must be str")
+}
+
+/// Whether there may be a time that orjson wrote wrong: from 3.11.8 to 3.13.0 it leaves out the zero that the fraction of
+/// 10 to 99 milliseconds begins with, so that five digits are left. The hook then writes the times, and a text that only
+/// looks so stays as it is.
+fn may_hold_a_wrong_time(encoded: &Bound<'_, PyAny>) -> bool {
+    let Ok(json) = encoded.cast::<PyBytes>() else { return false };
+    let json = json.as_bytes();
+    memchr_iter(b'.', json).any(|point| {
+        let quoted = point.checked_sub(9).and_then(|start| json.get(start..point + 7));
+        matches!(quoted, Some([b'"', _, _, b':', _, _, b':', _, _, b'.', digits @ .., b'"']) if digits.iter().all(u8::is_ascii_digit))
+    })
 }
 
 /// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson turns every exception there into a

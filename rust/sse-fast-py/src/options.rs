@@ -32,6 +32,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "header_timeout" => config.header_timeout = seconds(&value)?,
             "stall_timeout" => config.stall_timeout = seconds(&value)?,
             "publish_wait" => config.publish_wait = optional_seconds(&value)?,
+            "heartbeat_pace" => config.heartbeat_pace = value.extract()?,
             // 0 has the engine choose: one for each core.
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,

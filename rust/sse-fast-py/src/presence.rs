@@ -5,10 +5,12 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{Presence, PresenceEvent};
 
 use crate::fork::Guarded;
 use crate::gil::Detached;
+use crate::json::Encoder;
 use crate::stream::PyStream;
 
 /// What happened, to what, and whose doing it was: `("join", stream, reader)`, `("leave", stream, reader)`,
@@ -19,16 +21,22 @@ type PresenceRow<'py> = (&'static str, Bound<'py, PyAny>, Option<Bound<'py, PySt
 #[pyclass(frozen, module = "sse_fast._core", name = "Presence")]
 pub(crate) struct PyPresence {
     engine: Guarded<Presence>,
+    /// What the streams that are told of encode values with.
+    encoder: Encoder,
 }
 
 impl PyPresence {
-    pub(crate) fn new(presence: Presence) -> Self {
-        Self { engine: Guarded::new(presence) }
+    pub(crate) fn new(presence: Presence, encoder: Encoder) -> Self {
+        Self { engine: Guarded::new(presence), encoder }
     }
 }
 
 #[pymethods]
 impl PyPresence {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.encoder.visit(&visit)
+    }
+
     /// Joins and leaves are told from now on.
     fn want(&self) -> PyResult<()> {
         self.engine.get()?.want();
@@ -41,12 +49,15 @@ impl PyPresence {
     fn take<'py>(&self, py: Python<'py>, callbacks: &Bound<'py, PyAny>) -> PyResult<Option<Vec<PresenceRow<'py>>>> {
         let presence = self.engine.get()?;
         // An empty batch is none yet.
-        let events = py.wait(None, |slice| match presence.take(slice) {
+        let events = py.serve(|slice| match presence.take(slice) {
             Some(events) if events.is_empty() => None,
             events => Some(events),
         })?;
         let Some(events) = events.flatten() else { return Ok(None) };
-        let stream = |stream| Bound::new(py, PyStream::new(stream, callbacks.clone().unbind())).map(Bound::into_any);
+        let stream = |stream| {
+            let shown = PyStream::new(stream, callbacks.clone().unbind(), self.encoder.clone_ref(py));
+            Bound::new(py, shown).map(Bound::into_any)
+        };
         let name = |reader: Option<std::sync::Arc<str>>| reader.map(|reader| PyString::new(py, &reader));
         let key = |key: u64| key.into_pyobject(py).map(Bound::into_any);
         let rows = events.into_iter().map(|event| {

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};
 use crate::fork::Guarded;
 use crate::gil::Detached;
+use crate::json::Encoder;
 use crate::wakeups::PyWakeups;
 
 /// Events that a step publishes at most: others of the loop get their turn after that.
@@ -56,13 +58,20 @@ pub(crate) struct PyPublishing {
     stream: Guarded<Stream>,
     /// Protects what is left; one task steps it.
     state: Guarded<Mutex<State>>,
+    /// The stream's.
+    encoder: Encoder,
 }
 
 impl PyPublishing {
-    pub(crate) fn new(stream: &Stream, part: Part, events: impl IntoIterator<Item = OwnedEvent>) -> Self {
+    pub(crate) fn new(
+        stream: &Stream,
+        encoder: Encoder,
+        part: Part,
+        events: impl IntoIterator<Item = OwnedEvent>,
+    ) -> Self {
         let events = events.into_iter().collect();
         let state = State { events, part, sleep: None, current: None };
-        Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)) }
+        Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
 
@@ -98,6 +107,10 @@ type Stepped = Result<(Vec<String>, Option<f64>), PublishError>;
 
 #[pymethods]
 impl PyPublishing {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.encoder.visit(&visit)
+    }
+
     /// How many events are not published yet.
     #[getter]
     fn left(&self) -> PyResult<usize> {
@@ -106,7 +119,7 @@ impl PyPublishing {
 
     /// Adds events behind the others, in the forms of `Stream.publish_many`; `first` is the first one's number.
     fn add(&self, py: Python<'_>, events: &Bound<'_, PyAny>, first: usize) -> PyResult<()> {
-        let items = batch::items(events, first)?;
+        let items = batch::items(events, first, &self.encoder)?;
         let events = batch::events(py, &items, first)?;
         let owned = events.iter().map(OwnedEvent::of).collect::<Result<Vec<_>, _>>();
         self.state.get()?.lock().events.extend(owned.map_err(|error| event_error(&error))?);

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
+use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
 
 use crate::calls::{self, PyCall};
@@ -24,11 +25,12 @@ use crate::errors::{
 };
 use crate::fork::Guarded;
 use crate::gil::{self, Detached};
+use crate::json::{self, Encoder};
 use crate::presence::PyPresence;
 use crate::run::{PyRun, Spec};
 use crate::stats;
 use crate::stream::{PyStream, publish_generated};
-use crate::{gate, json, options};
+use crate::{gate, options};
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
 type Record = (u8, &'static str, String);
@@ -76,6 +78,8 @@ pub(crate) struct PyServer {
     engine: Guarded<Engine>,
     /// What its streams ask for their callbacks; set once, before the first of them is made.
     callbacks: PyOnceLock<Py<PyAny>>,
+    /// What its streams encode values with.
+    encoder: Encoder,
 }
 
 impl PyServer {
@@ -88,14 +92,20 @@ impl PyServer {
     /// The stream as Python sees it.
     fn shown(&self, py: Python<'_>, stream: Stream) -> PyStream {
         let callbacks = self.callbacks.get(py).map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
-        PyStream::new(stream, callbacks)
+        PyStream::new(stream, callbacks, self.encoder.clone_ref(py))
     }
 }
 
 #[pymethods]
 impl PyServer {
     #[new]
-    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Self> {
+    #[pyo3(signature = (settings, stream, json=None))]
+    fn new(
+        py: Python<'_>,
+        settings: &Bound<'_, PyDict>,
+        stream: &Bound<'_, PyDict>,
+        json: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         if gate::has_shut() {
             return Err(cannot_start_at_the_end());
         }
@@ -107,7 +117,7 @@ impl PyServer {
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
-        Ok(Self { engine, callbacks: PyOnceLock::new() })
+        Ok(Self { engine, callbacks: PyOnceLock::new(), encoder: Encoder::new(json) })
     }
 
     /// The port it listens on.
@@ -129,8 +139,8 @@ impl PyServer {
     }
 
     /// The queue of who comes and goes.
-    fn presence(&self) -> PyResult<PyPresence> {
-        Ok(PyPresence::new(self.engine.get()?.server.presence()))
+    fn presence(&self, py: Python<'_>) -> PyResult<PyPresence> {
+        Ok(PyPresence::new(self.engine.get()?.server.presence(), self.encoder.clone_ref(py)))
     }
 
     /// A stream without a name, which only a handler can hand out.
@@ -170,9 +180,18 @@ impl PyServer {
     }
 
     /// What it has counted so far.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let server = &self.engine.get()?.server;
         stats::of_server(py, py.detached(|| server.stats())?)
+    }
+
+    /// A value as this server's events carry it as JSON: a str is a JSON string here.
+    fn json<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        json::of_response(value, &self.encoder)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.encoder.visit(&visit)
     }
 
     /// Maps a URL template to a stream's name; `exists` is the key of a callable.
@@ -254,7 +273,7 @@ impl PyServer {
         wait: bool,
     ) -> PyResult<bool> {
         let (server, stream) = (&self.engine.get()?.server, stream.get().engine()?);
-        let data = Data::of("data", data)?;
+        let data = Data::of("data", data, &self.encoder)?;
         let finished = if last { py.detached(|| server.finished_id(stream))? } else { None };
         let id = convert::text("id", id)?.or(finished.as_deref());
         let (event, retry) = (convert::text("event", event)?, convert::retry(retry)?);

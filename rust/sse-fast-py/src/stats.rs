@@ -1,24 +1,30 @@
-//! The engine's counters as Python dicts, key by key.
+//! The engine's counters as the dataclasses of `sse_fast._stats`, field by field.
 //!
-//! Owns: the copying. Keys are the names of the engine's fields.
+//! Owns: the copying, and microseconds becoming seconds. Names are those of the engine's fields.
 //! Must not know: what is counted when.
-//! Invariants: the structs are taken apart without `..`, so a new counter does not compile until it is in the dict.
-//! Changes together with: the engine's `Stats` and `StreamStats`.
+//! Invariants: the structs are taken apart without `..`, so a new counter does not compile until it is here; Python's
+//! class then refuses it until it is documented there.
+//! Changes together with: the engine's `Stats` and `StreamStats`, and `python/sse_fast/_stats.py`.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
 use sse_fast_server::{Stats, StreamStats};
 
-/// A dict of the fields named, each under its own name.
-macro_rules! dict {
-    ($py:expr, $($field:ident),+ $(,)?) => {{
-        let dict = PyDict::new($py);
-        $(dict.set_item(stringify!($field), $field)?;)+
-        dict
+static SERVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// An instance of the class with the fields named, each under its own name.
+macro_rules! instance {
+    ($py:expr, $class:expr, $($field:ident),+ $(,)?) => {{
+        let fields = PyDict::new($py);
+        $(fields.set_item(stringify!($field), $field)?;)+
+        $class.call((), Some(&fields))
     }};
 }
 
-pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDict>> {
+pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAny>> {
     let Stats {
         streams,
         subscribers,
@@ -42,9 +48,13 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         presence_missed,
         closed,
     } = stats;
-    let closed = closed.into_py_dict(py)?;
-    let dict = dict!(
+    let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
+    let closed =
+        CLOSED.import(py, "sse_fast._stats", "ClosedConnections")?.call((), Some(&closed.into_py_dict(py)?))?;
+    let class = SERVER.import(py, "sse_fast._stats", "ServerStats")?;
+    instance!(
         py,
+        class,
         streams,
         subscribers,
         connections,
@@ -62,15 +72,20 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDi
         blocked,
         publish_waits,
         publish_wait_timeouts,
-        publish_wait_us,
-        publish_socket_wait_us,
+        publish_wait_s,
+        publish_socket_wait_s,
         presence_missed,
         closed,
-    );
-    Ok(dict)
+    )
 }
 
-pub(crate) fn of_stream<'py>(py: Python<'py>, stats: &StreamStats) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn of_stream<'py>(py: Python<'py>, stats: &StreamStats) -> PyResult<Bound<'py, PyAny>> {
     let &StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s } = stats;
-    Ok(dict!(py, subscribers, published, retained, retained_bytes, ended, silent_s))
+    let class = STREAM.import(py, "sse_fast._stats", "StreamStats")?;
+    instance!(py, class, subscribers, published, retained, retained_bytes, ended, silent_s)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 285 years")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
     Caller, EmptyOutcome, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
 };
@@ -24,6 +25,7 @@ use crate::convert::{self, Data};
 use crate::errors::{event_error, heartbeat_error, option_error, publish_error, setting_error};
 use crate::fork::Guarded;
 use crate::gil::{Detached, attached, calling_python};
+use crate::json::Encoder;
 use crate::options;
 use crate::publishing::{Part, PyPublishing};
 use crate::reader::PyReader;
@@ -57,11 +59,18 @@ pub(crate) struct PyStream {
     engine: Guarded<Stream>,
     /// Where callbacks of its server are kept and called.
     callbacks: Py<PyAny>,
+    /// That of the server.
+    encoder: Encoder,
 }
 
 impl PyStream {
-    pub(crate) fn new(stream: Stream, callbacks: Py<PyAny>) -> Self {
-        Self { engine: Guarded::new(stream), callbacks }
+    pub(crate) fn new(stream: Stream, callbacks: Py<PyAny>, encoder: Encoder) -> Self {
+        Self { engine: Guarded::new(stream), callbacks, encoder }
+    }
+
+    /// A terminal event always carries data: clients ignore an event without any.
+    fn terminal_data<'py>(&self, data: Option<&Bound<'py, PyAny>>) -> PyResult<Data<'py>> {
+        data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data, &self.encoder))
     }
 
     pub(crate) fn engine(&self) -> PyResult<&Stream> {
@@ -149,11 +158,6 @@ fn wait_for_all(
     Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 
-/// A terminal event always carries data: clients ignore an event without any.
-fn terminal_data<'py>(data: Option<&Bound<'py, PyAny>>) -> PyResult<Data<'py>> {
-    data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data))
-}
-
 /// Seconds that Python has already checked.
 fn after_seconds(after: f64) -> Duration {
     convert::timeout(Some(after)).unwrap_or(Duration::MAX)
@@ -183,20 +187,22 @@ impl PyStream {
     ///
     /// Args:
     ///     data: str goes out as it is, with a ``data:`` line for each of its lines; bytes likewise, they must be
-    ///         UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums and pydantic models too.
-    ///         Keys may be numbers, None, dates, UUIDs and enums. A NaN or an infinity is ``null``, as in browsers.
+    ///         UTF-8; everything else as compact JSON: dataclasses, datetimes, UUIDs, enums, pydantic models, Decimals,
+    ///         paths, sets and numpy's numbers and arrays too. Keys may be numbers, None, dates, UUIDs and enums. A NaN
+    ///         or an infinity is ``null``, as in browsers. The README has a table; ``serve(json=...)`` takes an encoder
+    ///         of one's own instead.
     ///     event: the event's name; None is what readers call ``message``.
     ///     id: an id of the caller's own instead of ``<epoch>-<n>``; readers can resume from it.
-    ///     retry: seconds that readers are to wait before they reconnect.
+    ///     retry: seconds that readers are to wait before they reconnect, up to an hour.
     ///     snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
     ///         subscriber gets it first. None leaves the snapshot as it is.
     ///
     /// Raises:
     ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
-    ///         1 MiB or not UTF-8, a negative `retry`. Nothing was published.
+    ///         1 MiB or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
     ///     EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
     ///         text names the place in it, such as ``data['runs'][3]``. Nothing was published.
-    ///     StreamEnded: the stream has ended.
+    ///     StreamEnded: the stream has ended, or was removed.
     ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
     ///         full. Nothing was published.
     ///     ServerClosed: the server was closed.
@@ -211,8 +217,8 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data)?;
-        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot)).transpose()?;
+        let data = Data::of("data", data, &self.encoder)?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, &self.encoder)).transpose()?;
         let event = NewEvent {
             data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
@@ -247,7 +253,7 @@ impl PyStream {
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
-        let items = batch::items(events, 0)?;
+        let items = batch::items(events, 0, &self.encoder)?;
         let events = batch::events(py, &items, 0)?;
         let caller = caller(py);
         wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
@@ -278,7 +284,7 @@ impl PyStream {
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data)?;
+        let data = Data::of("data", data, &self.encoder)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
         py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
@@ -313,7 +319,7 @@ impl PyStream {
         event: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        let data = terminal_data(data)?;
+        let data = self.terminal_data(data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
         let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
@@ -655,8 +661,8 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data)?;
-        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot)).transpose()?;
+        let data = Data::of("data", data, &self.encoder)?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, &self.encoder)).transpose()?;
         let event = NewEvent {
             data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
@@ -667,7 +673,8 @@ impl PyStream {
         match attached(|| stream.try_publish(&event))? {
             Err(PublishError::WouldWait) => {
                 let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
-                Bound::new(py, PyPublishing::new(stream, Part::Event, [event])).map(Bound::into_any)
+                Bound::new(py, PyPublishing::new(stream, self.encoder.clone_ref(py), Part::Event, [event]))
+                    .map(Bound::into_any)
             }
             Ok(published) => Ok(PyString::new(py, published.id()).into_any()),
             Err(refused) => Err(publish_error(refused)),
@@ -678,18 +685,23 @@ impl PyStream {
     #[pyo3(name = "_begin_many")]
     fn begin_many(&self, events: &Bound<'_, PyAny>) -> PyResult<PyPublishing> {
         batch::check(events)?;
-        Ok(PyPublishing::new(self.engine.get()?, Part::Event, []))
+        Ok(PyPublishing::new(self.engine.get()?, self.encoder.clone_ref(events.py()), Part::Event, []))
     }
 
     /// What is to be stepped to end the stream.
     #[pyo3(name = "_begin_end", signature = (data, event))]
-    fn begin_end(&self, data: Option<&Bound<'_, PyAny>>, event: Option<&Bound<'_, PyAny>>) -> PyResult<PyPublishing> {
+    fn begin_end(
+        &self,
+        py: Python<'_>,
+        data: Option<&Bound<'_, PyAny>>,
+        event: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyPublishing> {
         let stream = self.engine.get()?;
-        let data = terminal_data(data)?;
+        let data = self.terminal_data(data)?;
         let event = Some(convert::text("event", event)?.unwrap_or("end"));
         let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
         let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
-        Ok(PyPublishing::new(stream, Part::End, [event]))
+        Ok(PyPublishing::new(stream, self.encoder.clone_ref(py), Part::End, [event]))
     }
 
     /// From now on `key` is told once for each time that the stream has been empty for `after` seconds.
@@ -767,27 +779,37 @@ impl PyStream {
         py.detached(|| stream.ended())
     }
 
-    /// The stream's counters and present numbers, as a dict; cheap enough to be asked every second.
-    ///
-    /// Its keys: ``subscribers`` now, ``published`` events so far, ``retained`` events and their ``retained_bytes``,
-    /// whether it has ``ended``, and ``silent_s``, the seconds since its last event, or since it was made.
+    /// The stream's counters and present numbers; cheap enough to be asked every second.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
     /// >>> stream = server.stream("example")
     /// >>> _ = stream.publish("x")
-    /// >>> stream.stats()["published"]
+    /// >>> stream.stats().published
     /// 1
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let stream = self.engine.get()?;
         stats::of_stream(py, &py.detached(|| stream.stats())?)
+    }
+
+    /// The bytes that `publish` would send for this data.
+    #[pyo3(name = "_encode")]
+    fn encode<'py>(&self, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let encoded = Data::of("data", data, &self.encoder)?;
+        Ok(PyBytes::new(data.py(), encoded.as_bytes("data")?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callbacks)?;
+        self.encoder.visit(&visit)
     }
 
     /// Forgets the name at once; a later stream of that name has a new epoch.
     ///
     /// Subscribers get what was published before, then they are disconnected, without a terminal event. To tell them
-    /// that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later. A handle that is still
-    /// held raises `StreamEnded` where it publishes. Does nothing to a stream that was removed before.
+    /// that the stream is over, `end` it instead; it is then forgotten ``linger`` seconds later, and this forgets it
+    /// sooner, so that the name can begin anew. A handle that is still held raises `StreamEnded` where it publishes.
+    /// Does nothing to a stream that was removed before.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -809,7 +831,7 @@ impl PyStream {
 }
 
 /// The ``with stream.heartbeat(...)`` block.
-#[pyclass(frozen, module = "sse_fast._core", name = "Heartbeat")]
+#[pyclass(frozen, module = "sse_fast", name = "Heartbeat")]
 pub(crate) struct PyHeartbeat {
     stream: Py<PyStream>,
     every: Duration,

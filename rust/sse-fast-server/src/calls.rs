@@ -12,6 +12,7 @@
 
 mod queue;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(crate) enum Answer {
         headers: Pairs,
         body: Vec<u8>,
     },
+    /// The server closes, and the handler was not called.
+    NotBegun,
 }
 
 /// What a call shares with those who want something of it. It leads back to the queue that holds the call only until that
@@ -354,7 +357,7 @@ impl Calls {
 
     /// Asks the handler registered under `key`.
     pub(crate) fn ask_handler(&self, lane: Lane, key: u64, request: RequestParts) -> Result<Pending, Full> {
-        let (sender, answer) = oneshot::channel();
+        let (sender, mut answer) = oneshot::channel();
         let (bytes, mut interest) = (request.body.len(), None);
         let put = self.lane(lane).put(Some(self.0.limits), bytes, |number| {
             let lost = AtomicBool::new(false);
@@ -365,9 +368,14 @@ impl Calls {
         let number = match put {
             Ok(number) => number,
             Err(Refused::Full) => return Err(Full),
-            // The way back went with the call that was not made: that is an answer.
             Err(Refused::Closed) => NO_NUMBER,
         };
+        if number == NO_NUMBER {
+            // The way back went with the call that was not made.
+            let (sender, refused) = oneshot::channel();
+            let _ = sender.send(Answer::NotBegun);
+            answer = refused;
+        }
         Ok(Pending { answer, entry: QueuedCall { calls: self.clone(), lane, number }, interest })
     }
 
@@ -392,13 +400,33 @@ impl Calls {
         }
     }
 
-    /// Says that no more calls will come; what waits is dropped, which answers it.
+    /// Begins no more calls, and answers those that wait; those under way go on. How many were answered so.
+    pub(crate) fn refuse(&self) -> usize {
+        self.0.checks.close();
+        LANES.into_iter().map(|lane| refused(self.lane(lane).refuse())).sum()
+    }
+
+    /// Says that no more calls will come; what waits is answered.
     pub fn close(&self) {
         self.0.checks.close();
-        for lane in [Lane::Threads, Lane::Loop, Lane::Generators] {
-            drop(self.lane(lane).close());
+        for lane in LANES {
+            refused(self.lane(lane).close());
         }
     }
+}
+
+const LANES: [Lane; 3] = [Lane::Threads, Lane::Loop, Lane::Generators];
+
+/// Answers calls that were not begun; the number of those that were for handlers. Checks are answered by being dropped.
+fn refused(waiting: BTreeMap<u64, (Call, usize)>) -> usize {
+    let mut handlers = 0;
+    for (call, _) in waiting.into_values() {
+        if let Call::Handler { reply, .. } = call {
+            reply.send(Answer::NotBegun);
+            handlers += 1;
+        }
+    }
+    handlers
 }
 
 #[cfg(test)]
@@ -450,9 +478,24 @@ mod tests {
         reply.response(201, Vec::new(), Vec::new());
         calls.close();
         assert!(matches!(runtime.block_on(answered), Ok(Answer::Response { status: 201, .. })));
-        assert!(runtime.block_on(dropped).is_err());
-        assert!(runtime.block_on(ask(&calls, Lane::Threads, "/c")).is_err(), "closed");
+        assert!(matches!(runtime.block_on(dropped), Ok(Answer::NotBegun)));
+        assert!(matches!(runtime.block_on(ask(&calls, Lane::Threads, "/c")), Ok(Answer::NotBegun)), "closed");
         assert!(matches!(calls.receive(Lane::Threads, Duration::ZERO), Received::Closed));
+    }
+
+    #[test]
+    fn a_call_that_was_not_begun_is_told_so_when_calls_are_refused_and_one_that_was_goes_on() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let calls = Calls::default();
+        let (begun, waiting) = (ask(&calls, Lane::Threads, "/a"), ask(&calls, Lane::Threads, "/b"));
+        let (_, reply) = next(&calls, Lane::Threads).expect("a call");
+        assert_eq!(calls.refuse(), 1);
+        let late = ask(&calls, Lane::Threads, "/c");
+        reply.response(200, Vec::new(), Vec::new());
+        assert!(matches!(runtime.block_on(begun), Ok(Answer::Response { status: 200, .. })));
+        assert!(matches!(runtime.block_on(waiting), Ok(Answer::NotBegun)));
+        assert!(matches!(runtime.block_on(late), Ok(Answer::NotBegun)));
+        assert!(matches!(calls.receive(Lane::Threads, Duration::ZERO), Received::Timeout), "it is not closed");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Config {
     /// W of the delivery promise: how long publishers of a stream wait, in a minute, for subscribers whose sockets are
     /// full. `None` is as long as it takes: nothing is skipped.
     pub publish_wait: Option<Duration>,
+    /// How many times as fast the time between heartbeats passes, for tests of applications that have long ones.
+    pub heartbeat_pace: u32,
     /// Shard threads; 0 is one for each core.
     pub shards: usize,
     /// Whether HTTP/1.1 bodies are chunked; otherwise they end with the connection.
@@ -58,6 +60,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             publish_wait: Some(Duration::from_secs(2)),
+            heartbeat_pace: 1,
             shards: 0,
             chunked: true,
             reuse_port: false,

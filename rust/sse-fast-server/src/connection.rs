@@ -249,6 +249,8 @@ async fn follow_up(
             return context.directory.shards()[shard].order(order);
         }
         Ok(Answer::Response { status, body, .. }) => Some((status, body)),
+        // Its client is disconnected with everybody else, and may come back.
+        Ok(Answer::NotBegun) => return,
         Ok(Answer::Stream { .. }) | Err(_) => None,
     };
     let failed = || (500, br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#.to_vec());

@@ -102,6 +102,8 @@ pub(crate) struct Delivery {
     /// For the directory.
     pub(crate) notices: Mailbox<Notice>,
     pub(crate) patience: Patience,
+    /// How many times as fast the time between heartbeats passes; 1 but in tests of applications.
+    pub(crate) heartbeat_pace: u32,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
     pub(crate) waits: Waits,
@@ -126,7 +128,7 @@ impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
-        Self { number, doorbells, notices, patience, closed, waits, nameless }
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, closed, waits, nameless }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -148,7 +148,9 @@ impl Directory {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
-        let delivery = Arc::new(Delivery::new(doorbells, notices, Patience::of(config.publish_wait)));
+        let mut delivery = Delivery::new(doorbells, notices, Patience::of(config.publish_wait));
+        delivery.heartbeat_pace = config.heartbeat_pace;
+        let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
             config,

@@ -59,7 +59,7 @@ impl Context {
         let waiting = early.then(|| self.directory.stand_in(&request.path, &options())).transpose();
         let waiting = waiting.map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
         let head_after = waiting.as_ref().map(|waiting| {
-            Stream::heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
+            waiting.heartbeat(&waiting.lock()).map_or(Duration::from_secs(3600), |heartbeat| heartbeat.every)
         });
         let lane = handler.kind.lane();
         let mut pending = match self.calls.ask_handler(lane, handler.key, parts(request, params, body)) {
@@ -103,7 +103,7 @@ impl Context {
         Ok(self.calls.is_full(handler.kind.lane()).then(|| self.too_busy(request)))
     }
 
-    /// As many requests wait for a handler as may: what will pass must not end a page's `EventSource` for good.
+    /// As many requests wait for a handler as may.
     fn too_busy(&self, request: &ParsedRequest) -> Action {
         let totals = &self.directory.totals;
         totals.calls_refused.fetch_add(1, Ordering::Relaxed);
@@ -116,11 +116,7 @@ impl Context {
             );
             self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
         }
-        if request.is_event_source() {
-            return Action::Respond(response::come_back());
-        }
-        let refusal = Refusal::new(503, "busy", "as many requests wait for a handler as may; try again");
-        Action::Respond(refusal.header(header::RETRY_AFTER, RETRY_AFTER).into_response())
+        busy(request, "busy", "as many requests wait for a handler as may; try again")
     }
 
     async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
@@ -179,6 +175,7 @@ impl Context {
             Some(Answer::Response { status, headers, body }) => {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
             }
+            Some(Answer::NotBegun) => Ok(busy(request, "closing", "the server closes; the request was not begun")),
             Some(Answer::Stream { .. }) | None => Err(failed()),
         }
     }
@@ -192,6 +189,14 @@ impl Context {
         }
         owns
     }
+}
+
+/// What a request gets whose handler was not called: what will pass must not end a page's `EventSource` for good.
+fn busy(request: &ParsedRequest, error: &'static str, detail: &str) -> Action {
+    if request.is_event_source() {
+        return Action::Respond(response::come_back());
+    }
+    Action::Respond(Refusal::new(503, error, detail).header(header::RETRY_AFTER, RETRY_AFTER).into_response())
 }
 
 /// Keeps who fills a stream interested until its last subscriber has left; one is on its way now.

@@ -7,7 +7,8 @@
 //! # Closing, in order
 //! The port refuses connections; kept connections close once what they asked is answered; runs are ended, with their
 //! terminal events; publishing ends; shards give everybody what was published, end, and close their mailboxes; requests
-//! still in flight are answered until the drain is over; then the runtime stops, and with it what is left.
+//! still in flight are answered until the drain is over; then the runtime stops, and with it what is left. From half of the
+//! drain on no handler is called any more: those under way have the other half, and who waited is told to come back.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
@@ -206,6 +207,7 @@ impl Server {
         self.0.closing.send_replace(true);
         listener::stop(&listener);
         drop(listener);
+        runtime.spawn(refuse_calls(Arc::clone(&self.0.context), began + drain / 2));
         runtime.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
         self.directory().close();
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
@@ -311,6 +313,16 @@ async fn control(context: Arc<Context>, listener: AsyncFd<Arc<TcpListener>>, mut
         let _ = tokio::time::timeout_at(until.into(), context.directory.requests_answered()).await;
     }
     tending.abort();
+}
+
+/// Calls no more handlers from that moment on.
+async fn refuse_calls(context: Arc<Context>, from: Instant) {
+    tokio::time::sleep_until(from.into()).await;
+    let count = context.calls.refuse();
+    if count > 0 {
+        let text = format!("{count} requests had not been begun when half of the drain was over, and were refused");
+        context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
+    }
 }
 
 fn most_connections(asked: usize) -> usize {

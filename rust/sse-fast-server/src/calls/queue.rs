@@ -77,13 +77,15 @@ struct State<T> {
     under_way: usize,
     /// Numbers of what was taken and nobody is interested in any more.
     lost: VecDeque<u64>,
+    /// Nothing more is queued; what was taken goes on.
+    refusing: bool,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(most_under_way: Option<usize>) -> Self {
         let (waiting, lost) = (BTreeMap::new(), VecDeque::new());
-        let state = State { waiting, bytes: 0, next: 0, under_way: 0, lost, closed: false };
+        let state = State { waiting, bytes: 0, next: 0, under_way: 0, lost, refusing: false, closed: false };
         Self { state: Mutex::new(state), news: Condvar::new(), most_under_way }
     }
 
@@ -95,7 +97,7 @@ impl<T> Queue<T> {
         make: impl FnOnce(u64) -> T,
     ) -> Result<u64, Refused> {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.refusing {
             return Err(Refused::Closed);
         }
         if limits.is_some_and(|limits| state.waiting.len() >= limits.calls || state.bytes + bytes > limits.bytes) {
@@ -171,14 +173,21 @@ impl<T> Queue<T> {
         self.news.notify_one();
     }
 
-    /// Nothing more comes; returns what waited, to be dropped by the caller.
+    /// Nothing more is queued; returns what waited, to be dropped by the caller. Who took something may still be told
+    /// that nobody is interested in it.
+    #[must_use]
+    pub(super) fn refuse(&self) -> BTreeMap<u64, (T, usize)> {
+        let mut state = self.state.lock();
+        state.refusing = true;
+        state.bytes = 0;
+        std::mem::take(&mut state.waiting)
+    }
+
+    /// Nothing more comes at all; likewise.
     #[must_use]
     pub(super) fn close(&self) -> BTreeMap<u64, (T, usize)> {
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.bytes = 0;
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
+        let waiting = self.refuse();
+        self.state.lock().closed = true;
         self.news.notify_all();
         waiting
     }
@@ -221,6 +230,18 @@ mod tests {
         assert!(matches!(queue.receive(Duration::ZERO), Taken::Lost(0)), "that needs no place");
         queue.end();
         assert_eq!(take(&queue), Some("b"));
+    }
+
+    #[test]
+    fn a_queue_that_refuses_gives_back_what_waited_and_still_tells_of_what_was_taken() {
+        let queue = Queue::new(Some(1));
+        assert!(queue.put(None, 0, |_| "x").is_ok() && queue.put(None, 0, |_| "y").is_ok());
+        assert_eq!(take(&queue), Some("x"));
+        assert_eq!(queue.refuse().len(), 1);
+        assert_eq!(queue.put(None, 0, |_| "z"), Err(Refused::Closed));
+        queue.lose(0);
+        assert!(matches!(queue.receive(Duration::ZERO), Taken::Lost(0)));
+        assert!(matches!(queue.receive(Duration::ZERO), Taken::Timeout), "it is not closed");
     }
 
     #[test]

@@ -36,6 +36,14 @@ pub enum RunError {
         /// The longest marker in bytes.
         limit: usize,
     },
+    /// Lines cannot become events of that name.
+    #[error("cannot start a run: lines={name:?} is no name of an event: {why}")]
+    BadLines {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The working directory holds a NUL byte, or is empty.
     #[error("cannot start a run: cwd must be a path that is not empty and holds no NUL byte: {cwd:?}")]
     NoPath {

@@ -1,7 +1,7 @@
-//! Reading one pipe of a child, stdout or stderr, to its end.
+//! A child's pipes: reading stdout or stderr to its end, and writing what it reads from stdin.
 //!
-//! Owns: the reads, and telling log lines from what is to be published.
-//! Must not know: the process, why reading has to stop.
+//! Owns: the reads and writes, and telling log lines from what is to be published.
+//! Must not know: the process, why reading or writing has to stop.
 //! Invariants: the logger never delays a read. The next read waits until the events of the last one are published. A
 //! publish is never dropped half-way, so when `read_to_end` returns every event of this pipe is in the stream.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use sse_fast_core::lines::{Item, MarkedLines};
-use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::watch;
 
 use super::publisher::Publisher;
@@ -26,6 +26,8 @@ pub(super) struct Pipe {
     /// `stdout` or `stderr`, for the log.
     pub(super) name: &'static str,
     pub(super) lines: MarkedLines,
+    /// Whether unmarked lines are events, too; otherwise they are logged.
+    pub(super) publishes_lines: bool,
     pub(super) publisher: Arc<Publisher>,
     pub(super) log: LogSource,
 }
@@ -33,6 +35,32 @@ pub(super) struct Pipe {
 /// The end of a pipe that is read; needs the runtime's context.
 pub(super) fn receiver(end: impl Into<OwnedFd>) -> std::io::Result<Receiver> {
     Receiver::from_owned_fd(end.into())
+}
+
+/// The end of a pipe that is written; needs the runtime's context.
+pub(super) fn sender(end: impl Into<OwnedFd>) -> std::io::Result<Sender> {
+    Sender::from_owned_fd(end.into())
+}
+
+/// Writes what the child is to read, then closes the pipe. It ends early where nobody reads any more: the child closed
+/// its end, or `stop` turned true because the run is over. Neither is an error, as with `subprocess.run(input=)`.
+pub(super) async fn write_all(to: Sender, bytes: Vec<u8>, mut stop: watch::Receiver<bool>, log: LogSource) {
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let ready = tokio::select! {
+            ready = to.writable() => ready,
+            () = until_set(&mut stop) => return,
+        };
+        match ready.and_then(|()| to.try_write(rest)) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return,
+            Err(error) => {
+                log.put(Level::Error, &format!("stdin cannot be written: {error}"));
+                return;
+            }
+        }
+    }
 }
 
 async fn until_set(stop: &mut watch::Receiver<bool>) {
@@ -96,6 +124,7 @@ impl Pipe {
         let mut events = Vec::new();
         for item in items {
             match item {
+                item @ (Item::Log(_) | Item::LongLog { .. }) if self.publishes_lines => events.push(item),
                 Item::Log(text) => self.log.put(Level::Info, &format!("{name}: {text}")),
                 Item::LongLog { start, length } => {
                     self.log.put(Level::Info, &format!("{name}: {start}… (the start of a line of {length} bytes)"));

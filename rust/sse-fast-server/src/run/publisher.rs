@@ -3,7 +3,8 @@
 //! Owns: the way from a parsed event to `EventSink::publish`, what is published for a rejected one, the last event.
 //! Must not know: pipes, processes, timers.
 //! Invariants: every event of the child that is lost has a log line, and, unless it was not UTF-8, an `error` event in
-//! its place. Batches are published one at a time, so `status` and `result` are those of the last event in the stream.
+//! its place. Batches are published one at a time, so `status` and `result` are those of the last event in the stream
+//! that the child made: a plain line that is published (`lines`) says nothing about its progress.
 //! Everything here may block, so it runs on the pool of blocking threads.
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{Ended, Fault, Item, MarkedEvent};
 
 use super::handle::RunShared;
@@ -26,14 +28,16 @@ pub(super) struct Publisher {
     sink: Arc<dyn EventSink>,
     log: LogSource,
     shared: Arc<RunShared>,
+    /// The name of the event that a plain line becomes, where lines are published.
+    lines: Option<String>,
     /// Held while a batch is published, so that the two pipes take turns. True once the stream refused even an
     /// `error` event: later events are then not tried, and the log says so once.
     refused: Mutex<bool>,
 }
 
 impl Publisher {
-    pub(super) fn new(sink: Arc<dyn EventSink>, log: LogSource, shared: Arc<RunShared>) -> Self {
-        Self { sink, log, shared, refused: Mutex::new(false) }
+    pub(super) fn new(sink: Arc<dyn EventSink>, log: LogSource, shared: Arc<RunShared>, lines: Option<String>) -> Self {
+        Self { sink, log, shared, lines, refused: Mutex::new(false) }
     }
 
     /// Publishes the events among the items, in order.
@@ -43,7 +47,9 @@ impl Publisher {
             match item {
                 Item::Event(event) => self.event(event, &mut refused),
                 Item::Rejected { event, fault } => self.rejected(event.as_deref(), fault, &mut refused),
-                Item::Log(_) | Item::LongLog { .. } | Item::Ignored(_) => {}
+                Item::Log(text) => self.line(&text, &mut refused),
+                Item::LongLog { start, length } => self.long_line(&start, length, &mut refused),
+                Item::Ignored(_) => {}
             }
         }
     }
@@ -80,6 +86,26 @@ impl Publisher {
         self.set_last(name, data);
     }
 
+    /// Publishes a plain line; once the stream takes nothing more it is logged, as without `lines`.
+    fn line(&self, text: &str, refused: &mut bool) {
+        let Some(name) = &self.lines else { return };
+        if *refused {
+            self.log.put(Level::Info, text);
+        } else if let Err(SinkError(why)) = self.sink.publish(text, Some(name), None, None) {
+            self.log.put(Level::Warning, &format!("a line was refused: {why}"));
+            self.log.put(Level::Info, text);
+            self.error_event(&json!({"error": "event_refused", "event": name, "detail": why}), refused);
+        }
+    }
+
+    /// A line that no event can hold, and of which only the start is known.
+    fn long_line(&self, start: &str, length: u64, refused: &mut bool) {
+        let Some(name) = &self.lines else { return };
+        self.log
+            .put(Level::Warning, &format!("{start}… (the start of a line of {length} bytes: too long for an event)"));
+        self.error_event(&json!({"error": "event_too_large", "limit": MAX_EVENT_BYTES, "event": name}), refused);
+    }
+
     fn rejected(&self, event: Option<&str>, fault: Fault, refused: &mut bool) {
         let shown = shown(event);
         match fault {
@@ -93,15 +119,21 @@ impl Publisher {
         }
     }
 
-    /// Publishes an `error` event in place of one that is lost. Without it readers and the terminal event would take
-    /// the event before the lost one for the newest.
+    /// Publishes an `error` event in place of one of the child's that is lost. Without it readers and the terminal event
+    /// would take the event before the lost one for the newest.
     fn error(&self, data: &Value, refused: &mut bool) {
+        let text = self.error_event(data, refused);
+        self.set_last(Some(ERROR_EVENT.to_owned()), Some(text));
+    }
+
+    /// Publishes an `error` event and returns its data.
+    fn error_event(&self, data: &Value, refused: &mut bool) -> String {
         let text = data.to_string();
         if !*refused && let Err(SinkError(why)) = self.sink.publish(&text, Some(ERROR_EVENT), None, None) {
             *refused = true;
             self.log.put(Level::Warning, &format!("further events are not published: {why}"));
         }
-        self.set_last(Some(ERROR_EVENT.to_owned()), Some(text));
+        text
     }
 
     fn set_last(&self, event: Option<String>, data: Option<String>) {

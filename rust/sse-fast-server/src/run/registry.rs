@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{MarkedLines, Markers};
-use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::handle::{Run, Stop};
 use super::launcher::Launcher;
-use super::pipe::{Pipe, receiver};
+use super::pipe::{Pipe, receiver, sender, write_all};
 use super::process::{self, Exit};
 use super::publisher::Publisher;
 use super::supervise::{Reading, Supervisor};
@@ -126,7 +126,7 @@ impl Runs {
             return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
-        let (stdout, stderr, pid) = match taken_over(&mut child) {
+        let (ends, pid) = match taken_over(&mut child) {
             Ok(taken) => taken,
             Err(source) => {
                 let _ = child.kill();
@@ -138,15 +138,20 @@ impl Runs {
         let run = Run::new(child, pid);
         let log = self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name));
         log.put(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
-        let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared)));
+        let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone()));
         let (stop_reading, stop) = watch::channel(false);
+        if let (Some(stdin), Some(bytes)) = (ends.stdin, spec.stdin.clone()) {
+            runtime.spawn(write_all(stdin, bytes, stop.clone(), log.clone()));
+        }
         let pipe = |name| Pipe {
             name,
             lines: MarkedLines::new(markers.clone(), MAX_EVENT_BYTES),
+            publishes_lines: spec.lines.is_some(),
             publisher: Arc::clone(&publisher),
             log: log.clone(),
         };
-        let (out, err) = (pipe("stdout").read_to_end(stdout, stop.clone()), pipe("stderr").read_to_end(stderr, stop));
+        let out = pipe("stdout").read_to_end(ends.stdout, stop.clone());
+        let err = pipe("stderr").read_to_end(ends.stderr, stop);
         let reading: Reading = Box::pin(async {
             tokio::join!(out, err);
         });
@@ -174,13 +179,22 @@ impl Runs {
     }
 }
 
-/// The child's pipes, to be read on the runtime that was entered, and its pid.
-fn taken_over(child: &mut Child) -> io::Result<(Receiver, Receiver, Pid)> {
+/// This side's ends of a child's pipes.
+struct Ends {
+    stdout: Receiver,
+    stderr: Receiver,
+    /// Where the child has an input.
+    stdin: Option<Sender>,
+}
+
+/// The child's pipes, to be used on the runtime that was entered, and its pid.
+fn taken_over(child: &mut Child) -> io::Result<(Ends, Pid)> {
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(io::Error::other("the process has no pipes"));
     };
     let pid = process::pid_of(child).ok_or_else(|| io::Error::other("the process has no pid"))?;
-    Ok((receiver(stdout)?, receiver(stderr)?, pid))
+    let stdin = child.stdin.take().map(sender).transpose()?;
+    Ok((Ends { stdout: receiver(stdout)?, stderr: receiver(stderr)?, stdin }, pid))
 }
 
 /// Whether the runtime had ended and dropped the run's task, which killed the child; it is reaped then.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use sse_fast_core::error::EventError;
+use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::lines::Markers;
 
 use super::RunError;
@@ -34,8 +36,12 @@ pub struct RunSpec {
     /// Its whole environment; the server's own where not given. `SSE_FAST_MARKER` is always set, and
     /// `PYTHONUNBUFFERED=1` unless the environment says something about it.
     pub env: Option<Vec<(OsString, OsString)>>,
+    /// What it reads from its standard input, which then ends; `None` gives it an empty one.
+    pub stdin: Option<Vec<u8>>,
     /// The fixed marker that every program may use; `None` accepts only the run's random one.
     pub marker: Option<String>,
+    /// The name of the event that every other line becomes; `None` hands these lines to the logger.
+    pub lines: Option<String>,
     /// How long it may take before it is ended.
     pub timeout: Option<Duration>,
     /// From SIGTERM to SIGKILL.
@@ -62,13 +68,15 @@ impl RunSpec {
         let (program, arguments) = self.checked_argv()?;
         let random = random_marker().map_err(|source| self.refused(source))?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         if let Some(cwd) = &self.cwd {
             check_cwd(cwd)?;
             command.current_dir(cwd);
         }
         self.set_environment(&mut command, &random)?;
         let fixed = self.checked_marker()?.map(|marker| marker.as_bytes().to_vec());
+        self.check_lines()?;
         Ok(PreparedCommand { command, markers: Markers { random: random.into_bytes(), fixed } })
     }
 
@@ -90,6 +98,16 @@ impl RunSpec {
             }
             marker => Ok(marker),
         }
+    }
+
+    fn check_lines(&self) -> Result<(), RunError> {
+        let Some(name) = &self.lines else { return Ok(()) };
+        if name.is_empty() {
+            return Err(RunError::BadLines { name: String::new(), why: "event must not be empty".to_owned() });
+        }
+        let event = NewEvent { data: b"", event: Some(name), id: None, retry: None, snapshot: None };
+        let refused = |error: EventError| RunError::BadLines { name: name.clone(), why: error.to_string() };
+        event::check(&event).map(drop).map_err(refused)
     }
 
     fn set_environment(&self, command: &mut Command, marker: &str) -> Result<(), RunError> {

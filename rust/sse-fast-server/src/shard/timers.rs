@@ -17,7 +17,7 @@ use super::subscriber::Progress;
 use super::table::{ConnectionKey, SubscriberKey};
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
-use crate::stream::{Inner, Stream};
+use crate::stream::Inner;
 
 /// How long a shut connection waits for the reader's end: two seconds, in ticks.
 const HALF_CLOSE: Tick = 100;
@@ -95,7 +95,7 @@ impl<N: Net> Shard<N> {
         if !local.stream.link(self.number).see_retuned() {
             return false;
         }
-        local.heartbeat = HeartbeatFrame::of(Stream::heartbeat(inner), self.last_heartbeat.as_ref());
+        local.heartbeat = HeartbeatFrame::of(local.stream.heartbeat(inner), self.last_heartbeat.as_ref());
         if local.heartbeat.is_some() {
             self.last_heartbeat.clone_from(&local.heartbeat);
         }

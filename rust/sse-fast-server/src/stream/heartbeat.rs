@@ -77,8 +77,13 @@ impl Stream {
         self.tell_shards();
     }
 
-    /// The heartbeat in force; `None` where it is switched off.
-    pub(crate) fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
+    /// The heartbeat in force, at the pace of the server; `None` where it is switched off. Under the stream's lock.
+    pub(crate) fn heartbeat(&self, inner: &Inner) -> Option<Heartbeat> {
+        let Heartbeat { every, form } = Self::heartbeat_in_force(inner)?;
+        Some(Heartbeat { every: every.checked_div(self.0.delivery.heartbeat_pace).unwrap_or(every), form })
+    }
+
+    fn heartbeat_in_force(inner: &Inner) -> Option<Heartbeat> {
         let options = inner.state.options();
         // A blank line would make an event of a `retry:` that waits for its first event.
         let is_safe = !options.ids && !inner.state.may_have_told_retry();
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn a_retry_that_was_told_and_taken_back_still_waits_for_its_first_event() {
         let delivery = Delivery::new(Box::new([]), Mailbox::new(&Latch::new(Quiet)), Patience::Lossless);
-        let blank_line_of = |stream: &Stream| match Stream::heartbeat(&stream.lock()).map(|heartbeat| heartbeat.form) {
+        let blank_line_of = |stream: &Stream| match stream.heartbeat(&stream.lock()).map(|heartbeat| heartbeat.form) {
             Some(HeartbeatForm::Comment { blank_line, .. }) => blank_line,
             other => panic!("{other:?}"),
         };

@@ -14,13 +14,18 @@ pub enum PublishError {
     #[error(transparent)]
     Event(#[from] EventError),
     /// The stream has its terminal event.
-    #[error("cannot publish into {stream}: the stream has ended")]
+    #[error(
+        "cannot publish into {stream}: the stream has ended; to begin anew, call its remove() and make it again, or use \
+         another name"
+    )]
     Ended {
         /// The stream's name, in quotes.
         stream: String,
     },
     /// The name was removed or expired; this life of it is over.
-    #[error("cannot publish into {stream}: the stream was removed")]
+    #[error(
+        "cannot publish into {stream}: this stream was removed; Server.stream({stream}) is the new one of that name"
+    )]
     Removed {
         /// The stream's name, in quotes.
         stream: String,

@@ -180,3 +180,40 @@ fn an_event_cut_inside_a_line_is_an_error_whatever_its_data_looks_like() {
         assert_eq!(run.status().as_deref(), Some("error"));
     }
 }
+
+#[test]
+fn plain_lines_are_events_where_the_spec_names_one_and_never_the_run_s_status() {
+    let script = r"
+        echo plain; echo 'SSE_EVENT:event: A'; echo 'SSE_EVENT:data: 1'; echo SSE_EVENT:; echo; echo last
+    ";
+    let (run, recorder) = start(&RunSpec { lines: Some("log".into()), ..sh(script) });
+    assert_eq!(recorder.events(), pairs(&[("log", "plain"), ("A", "1"), ("log", ""), ("log", "last")]));
+    assert_eq!((run.status().as_deref(), run.result().as_deref()), (Some("A"), Some("1")));
+    assert_eq!(recorder.child_logs(), Vec::<String>::new());
+}
+
+#[test]
+fn lines_that_a_stream_refuses_are_logged_and_the_refusal_is_an_event() {
+    let recorder = Recorder { refuses: Some("log"), ..Recorder::default() };
+    let spec = RunSpec { lines: Some("log".into()), ..sh("echo one; echo two") };
+    let (run, recorder) = start_with(&spec, recorder);
+    let names: Vec<_> = recorder.events().into_iter().map(|event| event.0).collect();
+    assert_eq!(names, ["error", "error"]);
+    assert_eq!((run.status(), run.result()), (None, None));
+    recorder.wait_for_log("runs/1: two");
+}
+
+#[test]
+fn a_child_reads_what_it_is_given_and_then_its_end() {
+    let bytes = vec![b'x'; 3_000_000];
+    let (_, recorder) =
+        start(&RunSpec { stdin: Some(bytes), lines: Some("log".into()), ..sh("wc -c | tr -d ' '; cat; echo end") });
+    assert_eq!(recorder.events(), pairs(&[("log", "3000000"), ("log", "end")]));
+}
+
+#[test]
+fn a_child_that_does_not_read_holds_nothing_back() {
+    let (_, recorder) = start(&RunSpec { stdin: Some(vec![b'x'; 3_000_000]), ..sh("exit 3") });
+    assert_eq!(recorder.end()["exit_code"], 3);
+    assert!(!recorder.state.lock().logs.iter().any(|(level, _)| *level >= Level::Warning));
+}

@@ -1,0 +1,201 @@
+"""How a server ends: waiting for that, in a thread or a coroutine, and closing.
+
+Owns: the order in which the parts of a server end, who waits for that, and which event loop takes its signals.
+Must not know: how signals are taken over (`_signals`), how each part ends.
+Invariants: the engine ends first, then what it called; each of these has until the drain is over. A closing that an
+exception has left, a signal handler's or a cancellation, goes on, and nobody waits for it again. A handler of the
+server never waits for its own answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from . import _exit, _threads
+from ._calling import serves
+from ._exceptions import WaitTimeout
+from ._settings import checked_seconds
+from ._signals import Waiting
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ._core import Server as Engine
+    from ._logs import LogThread
+
+_SIGNAL_CHECK = 0.1  # How late, in seconds, `wait` acts on a signal.
+
+
+class Ends(Protocol):
+    """A part of a server that ends with it."""
+
+    def finish(self, until: float) -> None:
+        """Waits until it has ended, at most until that time of `time.monotonic`; called once the engine has stopped."""
+
+
+class Lifetime:
+    """The end of one server.
+
+    Args:
+        engine: the server's.
+        drain: the setting, in seconds.
+        parts: what ends after the engine, in that order.
+        logs: ends last; it tells of the engine's end, too.
+    """
+
+    def __init__(self, engine: Engine, drain: float, parts: Sequence[Ends], logs: LogThread) -> None:
+        """The server is open."""
+        self.left = False  # Whether an exception has left the closing.
+        self._engine = engine
+        self._drain = drain
+        self._parts = parts
+        self._logs = logs
+        self._loop = _loop_of_the_main_thread()
+
+    def enter(self) -> None:
+        """A ``with`` block begins: a loop that runs it takes the server's signals."""
+        self._loop = _loop_of_the_main_thread() or self._loop
+
+    def wait(self, timeout: float | None) -> None:
+        """See `Server.wait`."""
+        seconds = None if timeout is None else checked_seconds("timeout", timeout)
+        until = None if seconds is None else time.monotonic() + seconds
+        told = threading.Event()
+
+        def tell() -> bool:
+            told.set()
+            return True
+
+        with self._told_by_signals(tell) as waiting, contextlib.suppress(KeyboardInterrupt):
+            over = False
+            while not over and (until is None or time.monotonic() < until):
+                left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
+                over = self._engine.wait_stopped(left) or told.is_set()
+            # Once more: a signal may have come in the last moment, and then this is no timeout.
+            if not over and not self._engine.wait_stopped(0.0) and not told.is_set():
+                raise WaitTimeout(f"the server was not closed within {seconds} s")
+            waiting.consumed = True
+        self.close(None)
+
+    async def wait_async(self) -> None:
+        """See `Server.wait_async`."""
+        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
+
+        loop = current()
+        told = loop.signal()
+
+        def tell() -> bool:
+            try:
+                loop.settle_soon(told)
+            except RuntimeError:  # The loop was closed: nobody waits.
+                return False
+            return True
+
+        with self._told_by_signals(tell) as waiting, self._logs.tells_of_the_end(tell):
+            if not self._engine.wait_stopped(0.0):
+                await loop.wait(told, None)
+            waiting.consumed = True
+        await self.aclose(None)
+
+    def close(self, drain: float | None) -> None:
+        """See `Server.close`."""
+        seconds = self._drain if drain is None else checked_seconds("drain", drain)
+        if serves(self._engine):
+            self._close_elsewhere(seconds, lambda _failed: None)
+        else:
+            self._close(seconds)
+
+    async def aclose(self, drain: float | None) -> None:
+        """See `Server.aclose`."""
+        from ._wakeups import current  # noqa: PLC0415 - as above
+
+        seconds = self._drain if drain is None else checked_seconds("drain", drain)
+        if serves(self._engine):
+            self._close_elsewhere(seconds, lambda _failed: None)
+            return
+        loop = current()
+        done = loop.signal()
+        failed: list[BaseException] = []
+
+        def tell(error: BaseException | None) -> None:
+            if error is not None:
+                failed.append(error)
+            with contextlib.suppress(RuntimeError):  # As above.
+                loop.settle_soon(done)
+
+        self._close_elsewhere(seconds, tell)
+        try:
+            await loop.wait(done, None)
+        except BaseException:
+            self.left = True
+            _exit.closed(self)
+            raise
+        if failed:
+            raise failed[0]
+
+    def _close(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        try:
+            self._engine.close(seconds)
+        except BaseException:
+            self.left = True
+            raise
+        finally:
+            if self._engine.closed:  # Not where the stack was too full to begin with it.
+                _exit.closed(self)
+        # The terminal events of runs were published: who is told of them hears so before the process may end.
+        for part in self._parts:
+            part.finish(until)
+        self._logs.finish()
+
+    def _close_elsewhere(self, seconds: float, tell: Callable[[BaseException | None], None]) -> None:
+        """Closes in a thread of its own, and tells of the end and what was raised."""
+
+        def close() -> None:
+            failed: BaseException | None = None
+            try:
+                self._close(seconds)
+            except BaseException as error:  # It is the caller's.
+                failed = error
+            tell(failed)
+
+        # Not a thread of an event loop's own: those are waited for at its end, and are few.
+        _threads.start(close, "sse_fast close")
+
+    @contextlib.contextmanager
+    def _told_by_signals(self, tell: Callable[[], bool]) -> Iterator[_Told]:
+        """Inside the block SIGINT and SIGTERM call `tell`, where the main thread can be had."""
+        waiting, outcome = Waiting(tell), _Told()
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        loop = self._loop() if elsewhere and self._loop is not None else None
+        with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
+            waiting.begin() if loop is None else loop.call_soon_threadsafe(waiting.begin)
+        try:
+            yield outcome
+        finally:
+            waiting.end(consumed=outcome.consumed)
+            with contextlib.suppress(RuntimeError):
+                if loop is not None:
+                    loop.call_soon_threadsafe(functools.partial(waiting.end, consumed=outcome.consumed))
+
+
+class _Told:
+    """Whether what ended the waiting, perhaps a signal, was acted upon."""
+
+    consumed = False
+
+
+def _loop_of_the_main_thread() -> weakref.ref[asyncio.AbstractEventLoop] | None:
+    """The event loop that runs in this thread, if this is the main one."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or threading.current_thread() is not threading.main_thread():
+        return None
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - unlike get_running_loop it does not raise; documented in asyncio
+    return None if loop is None else weakref.ref(loop)

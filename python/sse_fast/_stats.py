@@ -1,0 +1,107 @@
+"""What a server and its streams have counted, as `Server.stats` and `Stream.stats` give it.
+
+Owns: the fields, their units and meanings.
+Must not know: when the engine counts.
+Invariants: a counter only grows, from the start of the server or the making of the stream on, and nothing resets it; a
+number that can fall says "now". Durations are seconds, sizes bytes. The field names are the metrics' names.
+Changes together with: `rust/sse-fast-py/src/stats.rs`, which gives every field by its name, and the engine's `Stats`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedConnections:
+    """How many subscribers' connections were closed so far, by reason.
+
+    Attributes:
+        gone: the reader closed it, or its network did.
+        ended: the stream ended, and the reader had everything.
+        stalled: the reader took nothing for ``stall_timeout``.
+        lagged: the reader lagged by more than ``max_lag`` in a stream with ``on_lag="disconnect"``.
+        shutdown: the server was closed.
+    """
+
+    gone: int
+    ended: int
+    stalled: int
+    lagged: int
+    shutdown: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """A server's numbers at one moment; made by `Server.stats`.
+
+    Counters grow from the server's start and are never reset; the difference of two of these is what happened between.
+
+    Attributes:
+        streams: streams there are now, ended ones that linger included.
+        subscribers: subscribers now; readers in this process are none.
+        connections: open connections now, subscribers' included.
+        accepted: connections accepted.
+        requests: requests answered, subscriptions included.
+        refused: connections refused because there were ``max_connections``.
+        calls_refused: requests for handlers that were refused because ``handler_queue`` of them waited.
+        published: events published, terminal ones included; heartbeats, gaps and snapshots are none.
+        delivered: events handed to sockets, once for each subscriber.
+        bytes: bytes handed to subscribers' sockets, response heads included.
+        writes: system calls that wrote them.
+        heartbeats: heartbeats handed to sockets, once for each subscriber.
+        gaps: gaps announced, once for each subscriber.
+        skipped: events that those gaps stand for, where their number is known.
+        blocked: how often a subscriber's socket filled that had had everything until then.
+        publish_waits: publishes that waited, for the engine or for full sockets.
+        publish_wait_timeouts: publishes that went on because ``publish_wait`` was used up: the readers they waited for
+            then lack what was overwritten, and are told a gap.
+        publish_wait_s: seconds that publishes waited, all threads together.
+        publish_socket_wait_s: seconds that publishers waited for full sockets, once for each stream however many
+            threads wait: what ``publish_wait`` limits.
+        presence_missed: joins and leaves that callbacks were not told of, because 65,536 of them waited.
+        closed: subscribers' connections closed, by reason.
+    """
+
+    streams: int
+    subscribers: int
+    connections: int
+    accepted: int
+    requests: int
+    refused: int
+    calls_refused: int
+    published: int
+    delivered: int
+    bytes: int
+    writes: int
+    heartbeats: int
+    gaps: int
+    skipped: int
+    blocked: int
+    publish_waits: int
+    publish_wait_timeouts: int
+    publish_wait_s: float
+    publish_socket_wait_s: float
+    presence_missed: int
+    closed: ClosedConnections
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """A stream's numbers at one moment; made by `Stream.stats`.
+
+    Attributes:
+        subscribers: subscribers now; readers in this process are none.
+        published: events published since the stream was made, the terminal one included; never reset.
+        retained: events that its log retains now, at most ``history``.
+        retained_bytes: bytes that these take as frames, at most ``history_bytes`` but for a single larger event.
+        ended: whether it has had its terminal event.
+        silent_s: seconds since its last event, or since it was made; heartbeats are no events.
+    """
+
+    subscribers: int
+    published: int
+    retained: int
+    retained_bytes: int
+    ended: bool
+    silent_s: float
