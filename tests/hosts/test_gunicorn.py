@@ -90,7 +90,10 @@ def test_one_worker_publishes_and_runs(tmp_path: Path, options: list[str], appli
             assert [event.event for event in events] == ["COMPILING", "DONE", "end"]
             assert (events[-1].json()["exit_code"], events[-1].json()["result"]) == (0, {"runtime_ms": 4.2})
             assert host.terminate() == 0
-            assert reader.rest() == []
+            if "uvicorn" in options[1]:  # It ends its process by the signal itself: only a lifespan has an end.
+                reader.read_eof()
+            else:
+                assert reader.rest() == []
         host.assert_gone(port, engine)
 
 

@@ -83,7 +83,7 @@ def test_an_engine_in_flask_s_parent_as_well_is_refused_with_why(tmp_path: Path)
     file.write_text(file.read_text().replace('os.environ.get("WERKZEUG_RUN_MAIN") == "true"', "True"))
     with flask(tmp_path, port) as host:
         host.says("AddressInUse")
-        host.says("reloader")
+        host.says("reloader", deadline=10)
         host.terminate(signal.SIGINT)
         host.assert_gone(port, engine)
 
@@ -97,7 +97,7 @@ def test_django_s_runserver(tmp_path: Path, *, both: bool) -> None:
     with Host("manage.py", "runserver", f"127.0.0.1:{port}", cwd=tmp_path) as host:
         if both:
             host.says("AddressInUse")
-            host.says("reloader")
+            host.says("reloader", deadline=10)
         else:
             host.listens(engine, port)
             assert fetch(port, "/jobs/7")[0].status == 200

@@ -54,15 +54,15 @@ def test_one_worker_as_documented(tmp_path: Path, server: str) -> None:
 
 
 def test_an_engine_in_each_of_several_workers_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    """uvicorn starts a worker anew that failed to start; the one that has the engine serves on meanwhile."""
+    """uvicorn gives up when a worker cannot start."""
     port, engine = free_ports(2)
     application(tmp_path, engine)
     with Host("-m", "uvicorn", "--port", port, "--workers", 3, "app:app", cwd=tmp_path) as host:
         host.listens(port, engine)
         host.says("AddressInUse")
-        host.says("one engine serves them all")
+        host.says("one engine serves them all", deadline=10)
         host.says("Application startup failed")
-        host.terminate()
+        host.ends()
         host.assert_gone(port, engine)
 
 
