@@ -155,6 +155,19 @@ def test_readers_of_an_arbiter_s_engine_outlive_its_workers(tmp_path: Path) -> N
         host.assert_gone(port, engine)
 
 
+def test_a_run_in_the_arbiter_ends_its_stream_though_gunicorn_collects_every_child(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION + "\nserver.run([sys.executable, '-c', CHILD], stream='run')\n")
+    with gunicorn(tmp_path, "--preload", "--workers", 1) as (host, port, engine):
+        host.listens(port, engine)
+        with Reader(engine, "/streams/run") as run:
+            events = run.open().rest()
+        print(events[-1].json())
+        assert [event.event for event in events] == ["COMPILING", "DONE", "end"]
+        assert events[-1].json()["result"] == {"runtime_ms": 4.2}
+        assert host.terminate() == 0
+        host.assert_gone(port, engine)
+
+
 def test_the_port_of_a_killed_arbiter_s_engine_is_free_while_workers_live_on(tmp_path: Path) -> None:
     with gunicorn(tmp_path, "--preload", "--workers", 1, "--timeout", 60) as (host, port, engine):
         host.listens(port, engine)

@@ -28,10 +28,10 @@ class Kernel:
     def __init__(self, folder: Path) -> None:
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(cwd=str(folder))
-        self.client: BlockingKernelClient = self.manager.client()
         self.connect()
 
     def connect(self) -> None:
+        self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=SECONDS)
 
@@ -106,7 +106,7 @@ def test_a_cell_that_serves_twice_is_told_that_it_was_this_very_process(kernel: 
 def test_an_interrupt_ends_a_wait_and_the_kernel_goes_on(kernel: Kernel, port: int) -> None:
     kernel.run(f"import sse_fast; server = sse_fast.serve({port})")
     waiting = kernel.start("server.wait()")
-    until(lambda: catches_nothing_else(kernel), what="the cell being run")
+    until(lambda: runs_a_cell(kernel), what="the cell being run")
     kernel.manager.interrupt_kernel()
     kernel.result(waiting)
     frees(port)
@@ -114,8 +114,8 @@ def test_an_interrupt_ends_a_wait_and_the_kernel_goes_on(kernel: Kernel, port: i
     assert kernel.run("server.close(); server.closed") == "True"
 
 
-def catches_nothing_else(kernel: Kernel) -> bool:
-    """The kernel has said that it is busy."""
+def runs_a_cell(kernel: Kernel) -> bool:
+    """Whether the kernel's next word is that it has begun."""
     told = kernel.client.get_iopub_msg(timeout=SECONDS)
     return told["msg_type"] == "execute_input"
 
@@ -125,7 +125,7 @@ def test_an_interrupt_of_another_cell_leaves_the_server_alone(kernel: Kernel, po
     with Reader(port, "/streams/s") as reader:
         reader.open()
         sleeping = kernel.start("time.sleep(600)")
-        until(lambda: catches_nothing_else(kernel), what="the cell being run")
+        until(lambda: runs_a_cell(kernel), what="the cell being run")
         kernel.manager.interrupt_kernel()
         assert "KeyboardInterrupt" in kernel.result(sleeping)
         assert kernel.run("server.stream('s').publish('after')").strip("'").endswith("-1")
