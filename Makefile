@@ -137,13 +137,10 @@ docs: $(VENV)/.installed ## Writes the table of options in README.md anew from t
 
 wheel: $(VENV)/.wheel ## Builds the wheel of the tests, for this machine, into target/wheel (DIST=...)
 
-# zig links against an older C library than this machine's. It is a compilation of its own, as that is another target.
 dist: $(VENV)/.python ## Builds what is published into dist/: a wheel for every Linux since 2018, and the source
 	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' 'auditwheel>=6.4'
 	rm -rf dist
-	$(WITH_RUST) $(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) \
-	  --interpreter $(BIN)/python --out dist
-	$(BIN)/maturin sdist --quiet --out dist
+	$(WITH_RUST) scripts/build-published $(BIN) $(MANYLINUX) dist
 	$(BIN)/python scripts/check-wheel $(MANYLINUX) dist/sse_fast-*.whl
 
 browser: ## Installs Chromium and its driver where they are missing

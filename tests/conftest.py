@@ -20,7 +20,7 @@ from support.reader import Reader
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-#: Tests that take minutes by the wall clock, which `make test-slow` runs; those inside other programs: `make test-hosts`.
+#: Tests that take minutes by the wall clock, for `make test-slow`; those inside other programs, for `make test-hosts`.
 collect_ignore = [name for name in ("slow", "hosts") if not os.environ.get(f"RUN_{name.upper()}")]
 
 # A shell starts what it puts in the background with SIGINT ignored, and every program that a test starts would inherit

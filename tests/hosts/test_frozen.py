@@ -1,4 +1,4 @@
-"""Programs frozen by PyInstaller, as a folder and as one file: they need no option, because the package brings its hook.
+"""Programs frozen by PyInstaller, as a folder and as one file: they need no option, as the package brings its hook.
 
 Guards that such a program has the engine, its JSON encoder, the browser module and the demos' pages, can be the child
 of its own runs, and that one frozen without the hook says what it lacks.
@@ -51,7 +51,12 @@ def freeze(folder: Path, *options: str, program: str = PROGRAM) -> Path:
 def output(program: Path) -> subprocess.CompletedProcess[str]:
     """What it does with no Python in reach."""
     return subprocess.run(
-        [str(program)], check=False, capture_output=True, text=True, timeout=60, env={"PATH": "/nowhere", "LANG": "C.UTF-8"}
+        [str(program)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/nowhere", "LANG": "C.UTF-8"},
     )
 
 

@@ -1,7 +1,7 @@
-"""gunicorn: every kind of worker, one and several of them, with and without --preload; the arrangements of docs/hosts.md.
+"""gunicorn: every kind of worker, one and several, with and without --preload; the arrangements of docs/hosts.md.
 
 Guards that a reader at the engine's port gets what the application publishes, that the end of gunicorn is the end of
-the engine, and that whoever starts an engine in each worker is told what to do instead.
+the engine, and that who starts an engine in each worker is told what to do instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Flask's and Django's reloaders, which load an application in a parent that watches files and in a child that serves.
 
-Guards that the documented way has one engine, that its port passes on to the next edition, and that whoever starts one
+Guards that the documented way has one engine, that its port passes on to the next edition, and that who starts one
 in both is told so.
 """
 
@@ -60,7 +60,7 @@ def test_flask_s_reloader_as_documented(tmp_path: Path) -> None:
             with Reader(engine, "/streams/jobs/7") as reader:
                 assert reader.open().next().data == before
                 file.write_text(file.read_text().replace(f'"{before}"', f'"{after}"'))
-                reader.read_eof()  # The reloader's child ends by os.exec or sys.exit: no matter, its readers hear of it.
+                reader.read_eof()  # However the reloader ends its child, readers hear of it.
             until(lambda after=after: published(port, engine) == after)  # type: ignore[misc]
         assert "AddressInUse" not in host.output
         host.terminate(signal.SIGINT)

@@ -1,6 +1,6 @@
 """uvicorn: one worker, several, and --reload; the arrangement of docs/hosts.md.
 
-Guards that the lifespan's end is the engine's end, that a reloaded application has the same port again, and that whoever
+Guards that the lifespan's end is the engine's end, that a reloaded application has the same port again, and that who
 starts an engine in each worker is told what to do instead.
 """
 

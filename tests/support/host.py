@@ -1,7 +1,7 @@
-"""Programs of other packages that hold a server of ours: gunicorn, uvicorn, Celery and the like, as a user starts them.
+"""Programs of other packages that hold a server of ours: gunicorn, uvicorn, Celery and others, as a user starts them.
 
-A `Host` is a command in a process group of its own, with everything that its processes print in one file. It is ended as
-a service manager ends it; `assert_gone` then sees that nobody of it is left, and that its ports are free.
+A `Host` is a command in a session of its own, with everything that its processes print in one file. It is ended as a
+service manager ends it; `assert_gone` then sees that nobody of it is left, and that its ports are free.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def accepts(port: int) -> bool:
 
 def documented(title: str, folder: Path, ports: Mapping[str, int]) -> Path:
     """The file that `docs/hosts.md` shows under that title, in `folder`, with other ports than it has there."""
-    found = re.search(rf'^```python title="{re.escape(title)}"\n(.*?)^```', DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        rf'^```python title="{re.escape(title)}"\n(.*?)^```', DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
     assert found, f"docs/hosts.md shows no {title}"
     text = found[1]
     for written, port in ports.items():
@@ -115,7 +117,9 @@ class Host:
     def says(self, text: str, deadline: float = STARTING) -> None:
         """Waits until it has printed `text`."""
         until(lambda: text in self.output or self.process.poll() is not None, deadline, what=f"it says {text!r}")
-        assert text in self.output, f"it ended with {self.process.returncode} and never said {text!r}: {self.output[-3000:]}"
+        assert text in self.output, (
+            f"it ended with {self.process.returncode} and never said {text!r}: {self.output[-3000:]}"
+        )
 
     def listens(self, *ports: int, deadline: float = STARTING) -> None:
         """Waits until every port takes connections."""
