@@ -99,7 +99,7 @@ bench: $(VENV)/.python ## Times the engine's parts, for a comparison of two vers
 
 # In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
 # because tests that count and tests with deadlines want the machine to themselves.
-STEPS := check-format lints types architecture test-rust test-loom test-python test-checked
+STEPS := check-format lints types architecture test-rust test-loom test-python test-hosts test-checked
 
 check: ## Everything a change must pass, in order: formatting, lints, types, architecture, tests, examples
 	+@for step in $(STEPS); do \

@@ -102,7 +102,7 @@ def test_an_engine_in_each_process_of_the_pool_is_refused_with_what_to_do(tmp_pa
     with worker(tmp_path, "--pool", "prefork", "--concurrency", 2) as (host, _):
         host.says(" ready.")
         host.says("AddressInUse")
-        host.says("one engine serves them all", deadline=10)
+        host.says("one engine serves", deadline=10)
         assert host.terminate() == 0
         host.assert_gone(engine)
 
