@@ -66,6 +66,27 @@ def test_an_engine_in_each_of_several_workers_is_refused_with_what_to_do(tmp_pat
         host.assert_gone(port, engine)
 
 
+def test_several_workers_with_an_engine_of_their_own_as_documented(tmp_path: Path) -> None:
+    port, engine = free_ports(2)
+    documented("several/app.py", tmp_path, {"8080": engine}).rename(tmp_path / "publishing.py")
+    documented("own/engine.py", tmp_path, {"8080": engine})
+    documented("own/app.py", tmp_path, {})
+    env = {"PUBLISH_KEY": "of these two"}
+    command = ["-m", "uvicorn", "--port", port, "--workers", 3, "app:app"]
+    with Host("engine.py", cwd=tmp_path, env=env) as own, Host(*command, cwd=tmp_path, env=env) as host:
+        own.listens(engine)
+        host.listens(port)
+        for _ in range(10):
+            assert fetch(port, "/jobs/7", method="POST")[0].status == 200
+        with Reader(engine, "/streams/jobs/7") as reader:
+            assert all(event.json()["worker"] in host.processes() for event in reader.open().take(10))
+            host.terminate()
+            host.assert_gone(port)
+            assert own.terminate() == 0
+            assert reader.rest() == []
+        own.assert_gone(engine)
+
+
 def test_a_reload_gives_the_port_to_the_next_edition(tmp_path: Path) -> None:
     """The old edition's readers get their end, and its port is free before the new one wants it."""
     port, engine = free_ports(2)
