@@ -197,7 +197,9 @@ def test_several_workers_as_documented(tmp_path: Path, kind: str) -> None:
     port, engine = free_ports(2)
     documented("several/app.py", tmp_path, {"8080": engine})
     documented("several/gunicorn.conf.py", tmp_path, {"8080": engine})
-    with Host("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "-k", kind, "app:app", cwd=tmp_path) as host:
+    # Workers of gevent often do not end when gunicorn asks them to, whatever the application: it kills them after 30 s.
+    command = ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--graceful-timeout", 3, "-k", kind, "app:app"]
+    with Host(*command, cwd=tmp_path) as host:
         host.listens(engine, port)
         published: set[str] = set()
         for number in range(40):
