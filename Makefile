@@ -1,16 +1,21 @@
 # Every command of this project, in one list: `make help` shows it. Continuous integration runs the same commands.
 #
-# All tools live in .venv; nothing is installed anywhere else but the browser of the tests, by the system's own package
-# manager. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
+# All tools live in .venv, and a Rust toolchain in .rust where none is installed. Nothing is installed anywhere else but,
+# by the system's own package manager and where they are missing, a C compiler, the browser of the tests, and the tools
+# that count. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
 # `make test-checked` calls this file again with a VENV, a PROFILE and a DIST of its own.
 
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
-CARGO ?= cargo
-# The cargo profile that the wheel is built with, and the folder that it is put into.
+# Finds a Rust toolchain, or fetches one into .rust; `CARGO=` takes another cargo.
+WITH_RUST := scripts/with-rust
+CARGO ?= $(WITH_RUST) cargo
+# The cargo profile that the wheel of the tests is built with, and the folder that it is put into.
 PROFILE ?= release
-DIST ?= dist
+DIST ?= target/wheel
+# What `make dist` builds for: every Linux whose glibc is of 2018 or newer.
+MANYLINUX ?= manylinux_2_28
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
 PORT ?= 8080
@@ -34,8 +39,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-checked test-loom test-slow test-wheels load compare bars waiting versions bench \
-  check check-format lints types architecture lint format wheel docs browser counters clean
+.PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-wheels load compare bars waiting \
+  versions bench check check-format lints types architecture lint format wheel dist docs browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -50,7 +55,7 @@ test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again.
@@ -59,7 +64,7 @@ test-checked: ## Runs the Python tests against an engine whose assertions are on
 	  ARGS='--deselect tests/test_counts.py::test_the_core_s_work_takes_no_more_instructions_than_it_did $(ARGS)'
 
 # With a folder of its own, because the flag compiles every dependency anew.
-test-loom: ## Runs every interleaving of the models of what threads share
+test-loom: $(VENV)/.python ## Runs every interleaving of the models of what threads share
 	$(LOOM) -- --list | $(SOME_TEST)
 	$(LOOM)
 
@@ -68,8 +73,11 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes min
 	SEEDS=$(SEEDS) $(SIMULATION) -- --nocapture
 	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
 
-test-wheels: wheel ## Tries the wheel in an empty environment, without Rust, on every Python from 3.10 on that is found
-	scripts/test-wheels $(DIST)/sse_fast-*.whl
+test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
+	RUN_HOSTS=1 $(BIN)/python -m pytest tests/hosts $(ARGS)
+
+test-wheels: dist ## Tries what is published in an empty environment, without Rust, on every Python that is found
+	scripts/test-wheels dist/sse_fast-*.whl
 
 load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke, ARGS="--set clients.count=100"; report in loadtest/results
 	$(BIN)/python -m loadtest run $(SCENARIO) $(ARGS)
@@ -78,7 +86,7 @@ compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fas
 	$(BIN)/python -m loadtest compare $(ARGS)
 
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
-	$(BIN)/python -m loadtest bars $(ARGS)
+	$(WITH_RUST) $(BIN)/python -m loadtest bars $(ARGS)
 
 waiting: $(VENV)/.installed ## Measures what slow and dead readers cost publishers: ARGS="--only dead --seconds 60"
 	$(BIN)/python -m loadtest waiting $(ARGS)
@@ -86,12 +94,12 @@ waiting: $(VENV)/.installed ## Measures what slow and dead readers cost publishe
 versions: $(VENV)/.python ## Runs rows of bars with two wheels in turn: ARGS="--before A.whl --after B.whl --rows delivery,burst"
 	$(BIN)/python -m loadtest versions $(ARGS)
 
-bench: ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
+bench: $(VENV)/.python ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
 	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)
 
 # In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
 # because tests that count and tests with deadlines want the machine to themselves.
-STEPS := check-format lints types architecture test-rust test-loom test-python test-checked
+STEPS := check-format lints types architecture test-rust test-loom test-python test-hosts test-checked
 
 check: ## Everything a change must pass, in order: formatting, lints, types, architecture, tests, examples
 	+@for step in $(STEPS); do \
@@ -117,7 +125,7 @@ types: $(VENV)/.installed $(VENV)/.test-tools
 	$(BIN)/stubtest sse_fast._core --mypy-config-file pyproject.toml
 
 architecture: $(VENV)/.installed $(VENV)/.test-tools
-	$(BIN)/python scripts/check-architecture
+	$(WITH_RUST) $(BIN)/python scripts/check-architecture
 
 format: $(VENV)/.test-tools ## Formats everything and mends what the linters can mend
 	$(CARGO) fmt --all
@@ -127,7 +135,13 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
 	$(BIN)/python scripts/write-options README.md
 
-wheel: $(VENV)/.wheel ## Builds the wheel into dist/ (DIST=...)
+wheel: $(VENV)/.wheel ## Builds the wheel of the tests, for this machine, into target/wheel (DIST=...)
+
+dist: $(VENV)/.python ## Builds what is published into dist/: a wheel for every Linux since 2018, and the source
+	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' 'auditwheel>=6.4'
+	rm -rf dist
+	$(WITH_RUST) scripts/build-published $(BIN) $(MANYLINUX) dist
+	$(BIN)/python scripts/check-wheel $(MANYLINUX) dist/sse_fast-*.whl
 
 browser: ## Installs Chromium and its driver where they are missing
 	@scripts/install-browser
@@ -136,7 +150,7 @@ counters: ## Installs strace and valgrind where they are missing: tests count wi
 	@scripts/install-counters
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) .venv-checked dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-checked .rust dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- What the commands above stand on ----
@@ -146,10 +160,9 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.wheel: $(VENV)/.python $(SOURCES)
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install a Rust toolchain with rustup and try again" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
 	rm -rf $(DIST)
-	$(BIN)/maturin build --profile $(PROFILE) --locked --interpreter $(BIN)/python --out $(DIST)
+	$(WITH_RUST) $(BIN)/maturin build --profile $(PROFILE) --locked --interpreter $(BIN)/python --out $(DIST)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.wheel
@@ -159,6 +172,10 @@ $(VENV)/.installed: $(VENV)/.wheel
 
 $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --group dev -r tests/requirements.txt
+	touch $@
+
+$(VENV)/.host-tools: $(VENV)/.python tests/hosts/requirements.txt
+	$(BIN)/python -m pip install --quiet -r tests/hosts/requirements.txt
 	touch $@
 
 $(VENV)/.load-tools: $(VENV)/.python loadtest/requirements.txt

@@ -20,8 +20,8 @@ from support.reader import Reader
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-#: Tests that take minutes by the wall clock; `make test-slow` runs them.
-collect_ignore = [] if os.environ.get("RUN_SLOW") else ["slow"]
+#: Tests that take minutes by the wall clock, for `make test-slow`; those inside other programs, for `make test-hosts`.
+collect_ignore = [name for name in ("slow", "hosts") if not os.environ.get(f"RUN_{name.upper()}")]
 
 # A shell starts what it puts in the background with SIGINT ignored, and every program that a test starts would inherit
 # that: none of them could be interrupted.

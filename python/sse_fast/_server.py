@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -609,7 +610,7 @@ class Server:
             try:
                 body = file.read_bytes()
             except FileNotFoundError as error:
-                raise StartError(f"the package lacks its file {file}: install it again") from error
+                raise StartError(f"the package lacks its file {file}: {_how_to_mend()}") from error
             self._engine.asset(path, content_type, body)
 
 
@@ -617,6 +618,16 @@ def _stream_name(stream: object) -> str:
     if isinstance(stream, (str, Stream)):
         return stream if isinstance(stream, str) else stream.name
     raise _settings.wrong_type("stream", stream, "a stream or the name of one")
+
+
+def _how_to_mend() -> str:
+    """What to do about a package that is not whole; a frozen program is mended where it is built."""
+    if not getattr(sys, "frozen", False):
+        return "install it again"
+    return (
+        "this program was frozen without the package's data. PyInstaller from 4.0 on takes it along by the hook in the "
+        "package; else add --collect-data sse_fast --hidden-import orjson, or what your tool has for that"
+    )
 
 
 def _raise_open_files_limit() -> None:
