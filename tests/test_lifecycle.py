@@ -67,7 +67,8 @@ def test_a_privileged_port_is_permission_denied() -> None:
         # As root every port may be bound; the error is raised in a child without the right to.
         program = run_program(
             """
-            import orjson, os, sse_fast  # What `serve` imports may not be readable without rights.
+            import decimal, os, sse_fast, sse_fast._encode
+            import orjson  # What `serve` imports may not be readable without rights.
             try:
                 os.setgid(65534)
                 os.setuid(65534)

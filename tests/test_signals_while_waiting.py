@@ -13,7 +13,7 @@ import pytest
 
 from support.deadline import until
 from support.process import Program, run_program
-from support.stuck import STALLED
+from support.stuck import STALLED, TELLS
 
 
 def test_a_signal_that_comes_with_the_timeout_is_no_timeout() -> None:
@@ -63,9 +63,8 @@ LEAVING = {
 @pytest.mark.parametrize("source", LEAVING.values(), ids=LEAVING)
 def test_a_second_ctrl_c_ends_the_process_without_the_drain(source: str) -> None:
     beginning = 'import asyncio\nserver = stalled(drain=3600.0)\nprint("ready", flush=True)\n'
-    with Program(STALLED + beginning + source) as program:
-        assert program.line() == "ready"
-        until(lambda: program.catches(signal.SIGTERM), what="the waiting")
+    with Program(TELLS + STALLED + beginning + source) as program:
+        program.line_with("waiting")
         program.send_signal(signal.SIGINT)
         until(lambda: not program.catches(signal.SIGTERM), what="the first signal being taken")
         program.send_signal(signal.SIGINT)

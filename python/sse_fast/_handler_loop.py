@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._answers import answer_failed
+from ._calling import belongs_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -139,6 +140,7 @@ class HandlerLoop:
 
     def _run(self) -> None:
         """The thread of a loop of our own."""
+        belongs_to(self._engine)
         asyncio.set_event_loop(self.loop)
         while not self._stopping:
             try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import _exit, _threads
 from ._calling import serves
+from ._early_signal import EarlySignal
 from ._exceptions import WaitTimeout
 from ._settings import checked_seconds
 from ._signals import Waiting
@@ -58,10 +59,21 @@ class Lifetime:
         self._parts = parts
         self._logs = logs
         self._loop = _loop_of_the_main_thread()
+        self._early: EarlySignal | None = None
 
     def enter(self) -> None:
         """A ``with`` block begins: a loop that runs it takes the server's signals."""
-        self._loop = _loop_of_the_main_thread() or self._loop
+        found = _loop_of_the_main_thread()
+        loop = None if found is None else found()
+        if loop is not None:
+            self._loop = found
+            self._early = EarlySignal(loop)
+
+    def leave(self) -> None:
+        """The block has ended, and what it had to close is closed."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.end()
 
     def wait(self, timeout: float | None) -> None:
         """See `Server.wait`."""
@@ -175,11 +187,24 @@ class Lifetime:
         waiting, outcome = Waiting(tell), _Told()
         elsewhere = threading.current_thread() is not threading.main_thread()
         loop = self._loop() if elsewhere and self._loop is not None else None
+        early = self._early
+
+        def begin() -> None:
+            waiting.begin()
+            if early is not None:
+                early.tell(tell)
+
+        if early is not None:
+            early.awaited(by=1)
         with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
-            waiting.begin() if loop is None else loop.call_soon_threadsafe(waiting.begin)
+            begin() if loop is None else loop.call_soon_threadsafe(begin)
         try:
             yield outcome
         finally:
+            if early is not None:
+                early.awaited(by=-1)
+                if outcome.consumed:
+                    early.consume()
             waiting.end(consumed=outcome.consumed)
             with contextlib.suppress(RuntimeError):
                 if loop is not None:

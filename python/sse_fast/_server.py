@@ -532,8 +532,10 @@ class Server:
 
         The port is free at once. It returns as soon as everybody has everything, and leaves nothing behind. A second
         call waits for the first. A signal handler that raises leaves the wait; the closing itself goes on, and the
-        interpreter's exit does not wait for it again. Called by one of the server's own handlers it begins the closing
-        and returns: the handler's answer is one of those that are waited for.
+        interpreter's exit does not wait for it again. Called by one of the server's own handlers, or by a task on the
+        event loop that the server made for them, it begins the closing and returns: these are what is waited for.
+        Handlers that have begun when it is called may take the whole drain; none begins once half of it is over: who
+        waits for one is answered 503, and nothing of it was done.
 
         Args:
             drain: the most seconds that this may take; subscribers and requests that are too slow are cut off, and
@@ -568,8 +570,11 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Closes the server; a closing that an exception has left goes on, and is not waited for again."""
-        if not self._lifetime.left:
-            self.close()
+        try:
+            if not self._lifetime.left:
+                self.close()
+        finally:
+            self._lifetime.leave()
 
     async def __aenter__(self) -> Self:
         """The server, which the end of the block closes."""
@@ -579,8 +584,11 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Closes the server; as for `with`."""
-        if not self._lifetime.left:
-            await self.aclose()
+        try:
+            if not self._lifetime.left:
+                await self.aclose()
+        finally:
+            self._lifetime.leave()
 
     def __repr__(self) -> str:
         """Address and state."""

@@ -35,11 +35,15 @@ class Waiting:
 
     Args:
         tell: called then; returns whether somebody could be told. It must not raise.
+        numbers: which of the two it waits for.
+        is_last: whether it is told only where nobody else could be.
     """
 
-    def __init__(self, tell: Callable[[], bool]) -> None:
+    def __init__(self, tell: Callable[[], bool], numbers: tuple[int, ...] = _NUMBERS, *, is_last: bool = False) -> None:
         """Changes nothing yet."""
         self._tell = tell
+        self.numbers = numbers
+        self.is_last = is_last
         self._over = False
         self.told: int | None = None  # Which signal it was.
 
@@ -48,7 +52,7 @@ class Waiting:
         if self._over or threading.current_thread() is not threading.main_thread():
             return
         _waiting.append(self)
-        _install()
+        _install(self.numbers)
 
     def end(self, *, consumed: bool) -> None:
         """Puts back what was there, once nobody waits; a signal that was not `consumed` has its usual effect."""
@@ -56,22 +60,21 @@ class Waiting:
         with contextlib.suppress(ValueError):  # The signal has ended it.
             _waiting.remove(self)
         if threading.current_thread() is threading.main_thread():
-            if not _waiting:
-                _put_back()
+            _put_back()
             if self.told is not None and not consumed:
                 signal.raise_signal(self.told)
 
     def take(self, number: int) -> bool:
         """The signal ends this waiting; False where nobody could be told."""
-        if self._over or not self._tell():
+        if self._over or number not in self.numbers or not self._tell():
             return False
         self.told = number
         return True
 
 
-def _install() -> None:
+def _install(numbers: tuple[int, ...]) -> None:
     _owner[:] = [os.getpid()]
-    for number in _NUMBERS:
+    for number in numbers:
         there = signal.getsignal(number)
         # None is a handler that was not installed from Python: it could not be put back.
         if there is not None and there is not signal.SIG_IGN and there is not _handle:
@@ -81,7 +84,8 @@ def _install() -> None:
 
 
 def _put_back() -> None:
-    for number in _NUMBERS:
+    """What was there, for each signal that nobody waits for."""
+    for number in set(_NUMBERS).difference(*(each.numbers for each in _waiting)):
         if signal.getsignal(number) is _handle:  # Somebody who came later keeps theirs, and may call ours.
             signal.signal(number, _previous[number])
 
@@ -92,7 +96,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
             _pass_on(_origin[number], number, frame)
         return
     waiting = list(_waiting) if _owner == [os.getpid()] else []
-    told = any([each.take(number) for each in waiting])  # noqa: C419 - everybody is told
+    told = any([each.take(number) for each in waiting if not each.is_last])  # noqa: C419 - everybody is told
+    told = told or any([each.take(number) for each in waiting if each.is_last])  # noqa: C419 - as above
     _waiting.clear()
     _put_back()
     previous = _previous[number]

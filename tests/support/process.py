@@ -98,6 +98,12 @@ class Program:
             if line.startswith(start):
                 return line[len(start) :].strip()
 
+    def read_to_end(self) -> list[str]:
+        """Every line of a program that has ended, or is about to."""
+        while (line := self._queue.get(timeout=DEADLINE)) is not None:
+            self.lines.append(line)
+        return self.lines
+
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -121,11 +127,6 @@ def run_program(source: str | Path, *arguments: object, deadline: float = DEADLI
     """Run to the end and insist on exit code 0; the lines are in `.lines`."""
     with Program(source, *arguments, **options) as program:  # type: ignore[arg-type]
         code = program.wait(deadline)
-        program._thread.join(DEADLINE)
-        while True:
-            line = program._queue.get(timeout=DEADLINE)
-            if line is None:
-                break
-            program.lines.append(line)
+        program.read_to_end()
         assert code == 0, program._report()
         return program

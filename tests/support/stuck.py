@@ -1,10 +1,25 @@
-"""The beginnings of programs with a reader that takes nothing.
+"""The beginnings of programs that wait, or whose reader takes nothing.
+
+With `TELLS` a program prints "waiting" once `Server.wait` or `wait_async` has taken the signals over.
 
 With `PREAMBLE` a program publishes until it waits: it has `server`, `stream`, `reader`, a socket that has only asked,
 and `until_it_waits`, for another thread. With `STALLED` it has `stalled(**settings)`, a server that cannot drain.
 """
 
 from __future__ import annotations
+
+TELLS = """
+import signal, threading, time
+
+
+def tell_once_it_waits():
+    while getattr(signal.getsignal(signal.SIGINT), "__module__", None) != "sse_fast._signals":
+        time.sleep(0.001)
+    print("waiting", flush=True)
+
+
+threading.Thread(target=tell_once_it_waits, daemon=True).start()
+"""
 
 PREAMBLE = """
 import os, signal, socket, sys, sse_fast, threading, time

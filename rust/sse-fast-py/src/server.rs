@@ -7,12 +7,11 @@
 //!
 //! Changes together with `_server.py` and the engine's `Server`.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
@@ -77,7 +76,7 @@ struct Engine {
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
     /// What its streams ask for their callbacks; set once, before the first of them is made.
-    callbacks: PyOnceLock<Py<PyAny>>,
+    callbacks: OnceLock<Py<PyAny>>,
     /// What its streams encode values with.
     encoder: Encoder,
 }
@@ -91,7 +90,7 @@ impl PyServer {
 
     /// The stream as Python sees it.
     fn shown(&self, py: Python<'_>, stream: Stream) -> PyStream {
-        let callbacks = self.callbacks.get(py).map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
+        let callbacks = self.callbacks.get().map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
         PyStream::new(stream, callbacks, self.encoder.clone_ref(py))
     }
 }
@@ -117,7 +116,7 @@ impl PyServer {
         let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
-        Ok(Self { engine, callbacks: PyOnceLock::new(), encoder: Encoder::new(json) })
+        Ok(Self { engine, callbacks: OnceLock::new(), encoder: Encoder::new(json) })
     }
 
     /// The port it listens on.
@@ -134,8 +133,8 @@ impl PyServer {
     }
 
     /// What its streams ask for their callbacks; to be given once.
-    fn set_callbacks(&self, py: Python<'_>, callbacks: Py<PyAny>) -> PyResult<()> {
-        self.callbacks.set(py, callbacks).map_err(|_| internal("the callbacks were given twice"))
+    fn set_callbacks(&self, callbacks: Py<PyAny>) -> PyResult<()> {
+        self.callbacks.set(callbacks).map_err(|_| internal("the callbacks were given twice"))
     }
 
     /// The queue of who comes and goes.
@@ -191,6 +190,9 @@ impl PyServer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(callbacks) = self.callbacks.get() {
+            visit.call(callbacks)?;
+        }
         self.encoder.visit(&visit)
     }
 

@@ -1,0 +1,181 @@
+"""What becomes of requests that handlers work on, or would have worked on, when their server closes.
+
+Guards that each is answered, or refused before it began and never done without an answer; that from half of the drain
+on none is begun; that a handler may close its own server; and that no thread of a closed server is left.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+
+import pytest
+
+import sse_fast
+from conftest import Serve
+from support.deadline import until
+from support.process import Program
+from support.reader import Reader
+
+POSTS = 200
+
+PROGRAM = """
+import os, sse_fast, time
+server = sse_fast.serve(0, drain=4.0)
+@server.post("/jobs")
+def job(request):
+    os.write(1, b"begun\\n")  # One line whole, whatever other threads write.
+    time.sleep(0.5)
+    os.write(1, b"done %d\\n" % request.json())
+    return {"id": request.json()}
+print(server.port, flush=True)
+server.wait()
+"""
+
+
+def test_of_many_requests_in_flight_each_is_answered_or_was_never_begun() -> None:
+    with Program(PROGRAM) as program:
+        port = int(program.line())
+        readers = [Reader(port, "/jobs", method="POST", body=json.dumps(number).encode()) for number in range(POSTS)]
+        for _ in range(40):  # In the middle: some are done, some under way, most wait.
+            program.line_with("begun")
+        program.send_signal(signal.SIGTERM)
+        answers = []
+        for reader in readers:
+            body = reader.read_to_end()
+            answers.append((reader.read_head().status, json.loads(body)))
+            reader.close()
+        assert program.wait() == 0
+        said = program.read_to_end()
+    done = {int(line.split()[1]) for line in said if line.startswith("done")}
+    assert said.count("begun") == len(done)
+    answered = {body["id"] for status, body in answers if status == 200}
+    refused = [body for status, body in answers if status == 503]
+    assert answered == done
+    assert len(answered) + len(refused) == POSTS
+    assert {body["error"] for body in refused} == {"closing"}
+    assert 40 < len(answered) < POSTS
+
+
+def test_what_waits_is_refused_when_half_of_the_drain_is_over_and_what_was_begun_has_the_rest(serve: Serve) -> None:
+    server = serve(handler_threads=1)
+    begun, go = threading.Event(), threading.Event()
+
+    @server.post("/work")
+    def work(_request: sse_fast.Request) -> str:
+        begun.set()
+        assert go.wait(30)
+        return "done"
+
+    with Reader(server.port, "/work", method="POST") as first:
+        assert begun.wait(30)
+        with Reader(server.port, "/work", method="POST") as second:
+            until(lambda: server.stats().requests == 2)
+            closing = threading.Thread(target=server.close, kwargs={"drain": 2.0})
+            closing.start()
+            refused = second.read_to_end()
+            assert second.read_head().status == 503
+            assert second.read_head()["retry-after"]
+            assert json.loads(refused)["error"] == "closing"
+            assert closing.is_alive()
+        go.set()
+        assert first.read_to_end() == b'"done"'
+        closing.join(30)
+        assert not closing.is_alive()
+
+
+def plain(server: sse_fast.Server) -> str:
+    server.close(drain=3600.0)
+    return "bye"
+
+
+async def by_aclose(server: sse_fast.Server) -> str:
+    await server.aclose(drain=3600.0)
+    return "bye"
+
+
+async def by_a_thread(server: sse_fast.Server) -> str:
+    import asyncio
+
+    await asyncio.to_thread(server.close, 3600.0)
+    return "bye"
+
+
+@pytest.mark.parametrize("closes", [plain, by_aclose, by_a_thread], ids=lambda function: function.__name__)
+def test_a_handler_that_closes_its_own_server_is_answered(serve: Serve, closes: object) -> None:
+    server = serve()
+    if closes is plain:
+        server.post("/stop")(lambda _request: plain(server))
+    else:
+
+        async def stop(_request: sse_fast.Request) -> str:
+            return str(await closes(server))  # type: ignore[operator]
+
+        server.post("/stop")(stop)
+    with Reader(server.port, "/stop", method="POST") as reader:
+        assert reader.read_to_end() == b'"bye"'
+    server.wait(timeout=30.0)
+    assert server.closed
+
+
+def test_a_handler_of_another_server_waits_for_the_close(serve: Serve) -> None:
+    server, other = serve(), serve()
+    ended = []
+
+    @server.post("/stop")
+    def stop(_request: sse_fast.Request) -> str:
+        other.close()
+        ended.append(other.stats().connections)
+        return "bye"
+
+    with Reader(other.port, "/streams/s"), Reader(server.port, "/stop", method="POST") as reader:
+        assert reader.read_to_end() == b'"bye"'
+    assert ended == [0]
+
+
+def test_what_a_handler_began_closes_as_anybody_does_once_that_has_answered(serve: Serve) -> None:
+    import asyncio
+
+    server = serve()
+    closed = threading.Event()
+
+    async def later() -> None:
+        await asyncio.sleep(0.05)
+        await server.aclose()
+        closed.set()
+
+    tasks = []
+
+    @server.post("/stop")
+    async def stop(_request: sse_fast.Request) -> str:
+        tasks.append(asyncio.create_task(later()))
+        return "bye"
+
+    with Reader(server.port, "/stop", method="POST") as reader:
+        assert reader.read_to_end() == b'"bye"'
+    server.wait(timeout=30.0)
+    assert closed.wait(30)
+
+
+def test_no_thread_of_a_closed_server_is_left(serve: Serve) -> None:
+    server = serve()
+
+    @server.post("/plain")
+    def answer(_request: sse_fast.Request) -> str:
+        return "plain"
+
+    @server.post("/async")
+    async def answer_async(_request: sse_fast.Request) -> str:
+        return "async"
+
+    @server.get("/generated")
+    def generate(_request: sse_fast.Request) -> object:
+        yield "one"
+
+    for path in ("/plain", "/async"):
+        with Reader(server.port, path, method="POST") as reader:
+            assert json.loads(reader.read_to_end()) == path[1:]
+    server.on_join(lambda _stream, _reader: None)
+    server.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("sse_fast")] == []
