@@ -7,15 +7,17 @@ an engine in each of them is refused with what to do instead.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import celery
 import pytest
 
-from support.deadline import until
+from support.deadline import DEADLINE, until
 from support.host import Host, documented, free_ports
 from support.reader import Reader
 
@@ -86,13 +88,35 @@ def test_the_prefork_pool_as_documented(tmp_path: Path) -> None:
         with open_when_made(engine, "/streams/jobs/7") as reader:
             events = reader.open().take(10)
             assert {event.json()["process"] for event in events} <= processes
-            os.kill(next(iter(processes)), signal.SIGKILL)  # The pool starts another; readers do not notice.
-            until(lambda: len(pool(host) - processes) == 1, what="a new process of the pool")
-            sender.send_task("tasks.build", ["7"])
-            assert reader.next().event == "DONE"
             assert host.terminate() == 0
             assert reader.rest() == []
         host.assert_gone(engine)
+
+
+def test_processes_of_the_pool_neither_hold_nor_end_the_engine(tmp_path: Path) -> None:
+    """One is killed, then the main process. Celery itself may lose a task then, or not end: no task is sent."""
+    (engine,) = free_ports(1)
+    documented("celery/tasks.py", tmp_path, {"8080": engine})
+    with worker(tmp_path, "--pool", "prefork", "--concurrency", 2) as (host, _sender):
+        host.listens(engine)
+        host.says(" ready.")
+        processes = pool(host)
+
+        def publish() -> None:
+            body = json.dumps({"stream": "jobs/7", "data": {}, "event": "LATER"}).encode()
+            urllib.request.urlopen(f"http://127.0.0.1:{engine}/publish", body, timeout=DEADLINE).close()
+
+        publish()
+        with open_when_made(engine, "/streams/jobs/7") as reader:
+            assert reader.open().next().event == "LATER"
+            victim = next(iter(processes))
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: victim not in pool(host), what="the end of a process of the pool")
+            publish()
+            assert reader.next().event == "LATER"
+            os.kill(host.process.pid, signal.SIGKILL)
+            reader.read_eof()
+        host.frees(engine)
 
 
 def test_an_engine_in_each_process_of_the_pool_is_refused_with_what_to_do(tmp_path: Path) -> None:
