@@ -230,23 +230,63 @@ def subscribed(stack: contextlib.ExitStack, port: int) -> Reader | None:
     return reader if reader.read_head().status == 200 else None
 
 
-def test_a_handler_that_publishes_during_the_drain_is_told(closing: Closing) -> None:
-    server = closing.server
-    outcome: list[object] = []
-
-    @server.get("/late")
+def publishes_late(closing: Closing, outcome: list[object]) -> None:
+    @closing.server.get("/late")
     def late(_req: sse_fast.Request) -> str:
         closing.called.set()
         closing.gate.wait(DEADLINE)
         try:
-            outcome.append(server.stream("live").publish("late"))
+            outcome.append(closing.server.stream("live").publish("late").rpartition("-")[2])
         except sse_fast.SseFastError as error:
             outcome.append(type(error))
         return "late"
 
-    with Reader(server.port, "/late") as reader:
+
+def test_what_a_request_in_flight_publishes_is_published_and_read(closing: Closing) -> None:
+    outcome: list[object] = []
+    publishes_late(closing, outcome)
+    with Reader(closing.server.port, "/streams/live") as subscriber, Reader(closing.server.port, "/late") as reader:
+        subscriber.open()
         assert closing.called.wait(DEADLINE)
         with closing.held():
             closing.gate.set()
             assert reader.read_to_end() == b'"late"'
+            assert [event.data for event in subscriber.rest()] == ["late"]
+    assert outcome == ["1"]
+
+
+def test_a_handler_that_publishes_when_its_time_is_over_is_told(closing: Closing) -> None:
+    outcome: list[object] = []
+    publishes_late(closing, outcome)
+    with Reader(closing.server.port, "/late"):
+        assert closing.called.wait(DEADLINE)
+        closing.server.close(drain=0.0)
+        closing.gate.set()
+        until(lambda: outcome, what="the handler's outcome")
     assert outcome == [sse_fast.ServerClosed]
+
+
+def test_a_stream_that_a_handler_answers_during_the_drain_is_read_whole(closing: Closing) -> None:
+    """With an early head, before and after that went out, and without."""
+    server = closing.server
+
+    def chat(_req: sse_fast.Request) -> sse_fast.Stream:
+        stream = server.stream(None, start="all")
+        stream.publish("first")
+        assert closing.gate.wait(DEADLINE)
+        stream.publish("second")
+        stream.end()
+        return stream
+
+    server.get("/plain")(chat)
+    server.get("/early", early_head=True)(chat)
+    server.get("/early-sent", early_head=True, heartbeat=0.05)(chat)
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Reader(server.port, path)) for path in ("/plain", "/early", "/early-sent")]
+        readers[2].read_head()
+        until(lambda: server.stats().requests == 3, what="the requests")
+        with closing.held():
+            closing.gate.set()
+            for reader in readers:
+                events = [(event.event, event.data) for event in reader.rest()]
+                assert events == [("message", "first"), ("message", "second"), ("end", "null")]

@@ -85,7 +85,7 @@ impl PyServer {
     /// The engine while it is open: routes of a closed one would never be asked for.
     fn open(&self, py: Python<'_>) -> PyResult<&Server> {
         let server = &self.engine.get()?.server;
-        if py.detached(|| server.closed())? { Err(server_closed()) } else { Ok(server) }
+        if py.detached(|| server.streams_closed())? { Err(server_closed()) } else { Ok(server) }
     }
 
     /// The stream as Python sees it.

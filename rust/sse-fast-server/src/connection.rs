@@ -13,7 +13,7 @@ use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::calls::{Answer, Pending};
-use crate::directory::Directory;
+use crate::directory::{Directory, Totals};
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
@@ -57,20 +57,22 @@ enum Done {
     Closed(hyper::Result<()>),
 }
 
-/// A connection counts as parsing until this is dropped.
-struct Parsing(Arc<Directory>);
+/// Something that closing waits for, counted until this is dropped: a connection that is parsed, or a handler that is
+/// followed.
+struct Counted(Arc<Directory>, fn(&Totals) -> &AtomicUsize);
 
-impl Parsing {
-    fn new(directory: &Arc<Directory>) -> Self {
-        directory.totals.parsing.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(directory))
+impl Counted {
+    fn new(directory: &Arc<Directory>, count: fn(&Totals) -> &AtomicUsize) -> Self {
+        count(&directory.totals).fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(directory), count)
     }
 }
 
-impl Drop for Parsing {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if self.0.totals.parsing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.totals.answered.notify_waiters();
+        let Self(directory, count) = self;
+        if count(&directory.totals).fetch_sub(1, Ordering::AcqRel) == 1 {
+            directory.totals.answered.notify_waiters();
         }
     }
 }
@@ -79,7 +81,7 @@ impl Drop for Parsing {
 pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
     let signals = Arc::new(Signals::default());
     let mut socket = Socket::new(socket, Arc::clone(&signals));
-    let parsing = Parsing::new(&context.directory);
+    let parsing = Counted::new(&context.directory, |totals| &totals.parsing);
     if socket.read_ahead() {
         tokio::spawn(serve(context, socket, signals, peer, parsing));
     } else {
@@ -97,7 +99,7 @@ pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) 
 }
 
 /// Serves a connection until it closes or a shard has it.
-async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, peer: SocketAddr, parsing: Parsing) {
+async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, peer: SocketAddr, parsing: Counted) {
     let noted = Arc::new(Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
@@ -216,7 +218,12 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
                     tokio::spawn(async move { shard.ring() });
                 }
                 if let Some((answer, emptied, last_event_id)) = later {
-                    tokio::spawn(follow_up(Arc::clone(context), number, stream, last_event_id, (answer, emptied)));
+                    let counted = Counted::new(&context.directory, |totals| &totals.followed);
+                    let context = Arc::clone(context);
+                    tokio::spawn(async move {
+                        follow_up(context, number, stream, last_event_id, (answer, emptied)).await;
+                        drop(counted);
+                    });
                 }
                 return;
             }

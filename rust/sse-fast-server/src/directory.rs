@@ -108,7 +108,9 @@ pub(crate) struct Totals {
     pub(crate) calls_refused_log: OncePerSecond,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
-    /// Told when the last of them has gone.
+    /// Handlers that are still to answer requests whose heads went out early.
+    pub(crate) followed: AtomicUsize,
+    /// Told when the last of either has gone.
     pub(crate) answered: Notify,
     /// Connections handed to shards so far; they are dealt out in turn.
     pub(crate) handed_over: AtomicUsize,
@@ -226,7 +228,9 @@ impl Directory {
     pub(crate) async fn requests_answered(&self) {
         loop {
             let answered = self.totals.answered.notified();
-            if self.totals.parsing.load(Ordering::Acquire) == 0 {
+            // In this order: a request is followed before it stops being parsed.
+            let parsing = self.totals.parsing.load(Ordering::Acquire);
+            if parsing == 0 && self.totals.followed.load(Ordering::Acquire) == 0 {
                 return;
             }
             answered.await;

@@ -5,10 +5,12 @@
 //! [`Server::close`] joins them all. Ownership is a tree: once closed, dropping the last handle frees everything.
 //!
 //! # Closing, in order
-//! The port refuses connections; kept connections close once what they asked is answered; runs are ended, with their
-//! terminal events; publishing ends; shards give everybody what was published, end, and close their mailboxes; requests
-//! still in flight are answered until the drain is over; then the runtime stops, and with it what is left. From half of the
-//! drain on no handler is called any more: those under way have the other half, and who waited is told to come back.
+//! The port refuses connections; kept connections close once what they asked is answered. Runs are ended, with their
+//! terminal events, and requests in flight answered, until three quarters of the drain are over: what handlers publish on
+//! the way is published, and a stream that they answer is read. From half of the drain on no handler is called any more:
+//! who waited is told to come back. Then publishing ends; shards give everybody what was published, end, and close their
+//! mailboxes. Requests still in flight are answered until the drain is over; then the runtime stops, and with it what is
+//! left.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
@@ -193,8 +195,13 @@ impl Server {
         self.directory().presence.clone()
     }
 
-    /// Whether the server was closed.
+    /// Whether closing has begun.
     pub fn closed(&self) -> bool {
+        *self.0.closing.borrow()
+    }
+
+    /// Whether streams are closed, too; requests in flight have been answered then, or their time is over.
+    pub fn streams_closed(&self) -> bool {
         self.directory().closed()
     }
 
@@ -208,7 +215,13 @@ impl Server {
         listener::stop(&listener);
         drop(listener);
         runtime.spawn(refuse_calls(Arc::clone(&self.0.context), began + drain / 2));
-        runtime.block_on(self.0.runs.stop_all(drain.mul_f64(0.75)));
+        let directory = Arc::clone(self.directory());
+        runtime.block_on(async {
+            let first = drain.mul_f64(0.75);
+            let answered = tokio::time::timeout_at((began + first).into(), directory.requests_answered());
+            // Whoever was not ready is cut off later.
+            let _ = tokio::join!(self.0.runs.stop_all(first), answered);
+        });
         self.directory().close();
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
