@@ -21,6 +21,7 @@ from . import _threads
 from ._answers import INTERNAL_ERROR, LOG, error_body, log_failure, refuse, refuse_busy
 from ._calling import serving
 from ._exceptions import EventTypeError, HttpError, ServerClosed, StreamEnded
+from ._loops import TURN
 from ._stream import Event
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _END = "end"  # The name of an event that ends its stream.
 _READER_LEFT = b'{"error":"reader_left","detail":"nobody read this stream any more, so what filled it was closed"}'
-_IN_TURN = 64  # Events after which an asynchronous generator lets others run, where nothing else makes it wait.
 # Seconds until a reader is looked at again whose socket was full, at first and at most: long for an event loop, and
 # short for a reader that takes a buffer of many events at a time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
@@ -211,7 +211,7 @@ async def _take_all_async(feed: Feed, generator: AsyncGenerator[object, Any]) ->
         if step.last:
             return None
         in_turn += 1
-        if in_turn % _IN_TURN == 0:
+        if in_turn % TURN == 0:
             await asyncio.sleep(0)
         if not feed.is_lost:
             item = await generator.__anext__()

@@ -21,6 +21,7 @@ from . import _exit, _threads
 from ._calling import serves
 from ._early_signal import EarlySignal
 from ._exceptions import WaitTimeout
+from ._loops import current
 from ._settings import checked_seconds
 from ._signals import Waiting
 
@@ -98,8 +99,6 @@ class Lifetime:
 
     async def wait_async(self) -> None:
         """See `Server.wait_async`."""
-        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
-
         loop = current()
         told = loop.signal()
 
@@ -126,8 +125,6 @@ class Lifetime:
 
     async def aclose(self, drain: float | None) -> None:
         """See `Server.aclose`."""
-        from ._wakeups import current  # noqa: PLC0415 - as above
-
         seconds = self._drain if drain is None else checked_seconds("drain", drain)
         if serves(self._engine):
             self._close_elsewhere(seconds, lambda _failed: None)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _threads
 from ._exceptions import ServerClosed, WaitTimeout
+from ._loops import current
 from ._settings import checked_seconds, wrong_type
 
 if TYPE_CHECKING:
@@ -122,8 +123,6 @@ def wait_empty(stream: Stream, timeout: float | None, after: float | None) -> No
 
 async def await_empty(stream: Stream, timeout: float | None, after: float | None) -> None:
     """See `Stream.await_empty`, which calls this."""
-    from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
-
     limit = None if timeout is None else checked_seconds("timeout", timeout)
     deadline = None if limit is None else time.monotonic() + limit
     seconds = _after(stream, after)

@@ -1,7 +1,7 @@
 """Publishing from coroutines: `apublish`, `apublish_many`, `asnapshot`, `aend`.
 
 Owns: waiting between two steps of a publish, and letting others run. Must not know: when an event may be appended,
-which the engine decides (`stream/task.rs`); event loops (`_wakeups`).
+which the engine decides (`stream/task.rs`); event loops (`_loops`).
 Invariants: nothing here holds up the loop, and no event is published once its coroutine was cancelled. A task pays for
 waiting as a thread does: from an account of its own.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._wakeups import TURN, current, take_turn
+from ._loops import TURN, current, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from ._core import Reader
 from ._exceptions import WaitTimeout
+from ._loops import TURN, current
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
     from ._wakeups import LoopWakeups, Signal
-
-_TURN = 64  # Events that one task takes before others get their turn: a busy stream would keep the loop to itself.
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Events:
             RuntimeError: another task is waiting for it; give each task an iteration of its own. Or the task runs on
                 an event loop of another kind.
         """
-        if self._in_turn >= _TURN:
+        if self._in_turn >= TURN:
             await self._let_others()
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._over:
@@ -149,8 +148,6 @@ class Events:
         return WaitTimeout(f"stream {self._name!r} was silent for {self._timeout} s")
 
     async def _let_others(self) -> None:
-        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
-
         self._in_turn = 0
         await current().let_others()
 
@@ -159,8 +156,6 @@ class Events:
 
         One that came just before the waiting began is returned at once.
         """
-        from ._wakeups import current  # noqa: PLC0415 - only coroutines pay for it
-
         if self._awaited is not None:
             raise RuntimeError(f"two tasks iterate over the same events of stream {self._name!r}: give each its own")
         self._in_turn = 0

@@ -165,7 +165,7 @@ fn after_seconds(after: f64) -> Duration {
 
 /// Whether this is the thread of a running event loop, or of a hub of greenlets. Asked only before a wait.
 fn caller(py: Python<'_>) -> Caller {
-    let running = || calling_python(|| IS_RUNNING.import(py, "sse_fast._wakeups", "is_running")?.call0())?.is_truthy();
+    let running = || calling_python(|| IS_RUNNING.import(py, "sse_fast._loops", "is_running")?.call0())?.is_truthy();
     if running().unwrap_or(false) { Caller::EventLoop } else { Caller::Thread }
 }
 

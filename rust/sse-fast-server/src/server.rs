@@ -219,7 +219,7 @@ impl Server {
         runtime.block_on(async {
             let first = drain.mul_f64(0.75);
             let answered = tokio::time::timeout_at((began + first).into(), directory.requests_answered());
-            // Whoever was not ready is cut off later.
+            // Runs and requests that were not ready are cut off later.
             let _ = tokio::join!(self.0.runs.stop_all(first), answered);
         });
         self.directory().close();
