@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import socket
 import threading
 import time
 from typing import Any
@@ -241,6 +242,36 @@ def test_create_makes_nothing_for_a_refused_request_or_a_head(server: sse_fast.S
     head, _ = fetch(server.port, "/api/streams/c", method="HEAD", headers=[("Accept", "application/json")])
     assert (head.status, head["content-type"]) == (200, "application/json")
     assert server.streams() == []
+
+
+def test_strangers_who_make_streams_push_out_only_what_nobody_misses(server: sse_fast.Server) -> None:
+    server.route("/make/{id}", "made/{id}", create=True)
+    kept = {"made/read", "made/published", "made/held"}
+    for name in sorted(kept):
+        fetch(server.port, f"/make/{name[5:]}", headers=[("Accept", "application/json")])
+    server.stream("made/published").publish("one")
+    held = server.stream("made/held")
+    with Reader(server.port, "/make/read") as reader, Reader(server.port, "/make/0") as stranger:
+        reader.open()
+        stranger.open()
+        stranger.close()
+        most = 16_384
+        polls = most + 200
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.settimeout(DEADLINE)
+            for number in range(polls):
+                ask = f"GET /make/{number} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
+                connection.sendall(ask.encode())
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        names = {stream.name for stream in server.streams()}
+        assert kept <= names
+        # Those in use when their turn came are no longer counted.
+        assert most <= len(names) <= most + len(kept)
+        assert f"made/{polls - 1}" in names
+        assert "made/1" not in names
+        held.publish("still there")
+        server.stream("made/read").publish("news")
+        assert reader.next().data == "news"
 
 
 def test_a_created_stream_expires_without_subscribers(server: sse_fast.Server) -> None:

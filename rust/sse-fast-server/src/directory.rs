@@ -39,6 +39,10 @@ use crate::stats::{CloseReason, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
+mod made;
+
+use self::made::Made;
+
 /// The longest name a stream may have, in bytes: it travels in a request line.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
@@ -81,6 +85,8 @@ pub(crate) struct Directory {
     pub(crate) waiting: Waiting,
     /// Streams without a name, and those of them that are gone until there are twice as many.
     nameless: Mutex<Vec<WeakStream>>,
+    /// Streams that requests made.
+    made: Mutex<Made>,
     /// When to look whether a stream is to be forgotten.
     expiry: Mutex<Expiry<Stream>>,
     /// When to look whether somebody is to be told that nobody reads a stream any more.
@@ -162,6 +168,7 @@ impl Directory {
             resumable: Resumable::new(),
             waiting: Waiting::default(),
             nameless: Mutex::default(),
+            made: Mutex::default(),
             expiry: Mutex::default(),
             empty: Mutex::default(),
             presence,
@@ -246,9 +253,14 @@ impl Directory {
 
     /// Gets or creates a stream; options given are put in force either way.
     pub(crate) fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        self.get_or_make(name, patch).map(|(stream, _)| stream)
+    }
+
+    /// The stream, and whether it is new.
+    fn get_or_make(&self, name: &str, patch: &StreamPatch) -> Result<(Stream, bool), StreamError> {
         if let Some(stream) = self.find(name) {
             stream.configure(patch)?;
-            return Ok(stream);
+            return Ok((stream, false));
         }
         check_name(name)?;
         let options = self.options(patch)?;
@@ -260,7 +272,7 @@ impl Directory {
             // Made by another thread since the look above.
             drop(streams);
             stream.configure(patch)?;
-            return Ok(stream);
+            return Ok((stream, false));
         }
         let expires = options.expire.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
@@ -274,7 +286,7 @@ impl Directory {
             self.schedule(&stream);
         }
         self.waiting.appeared(name);
-        Ok(stream)
+        Ok((stream, true))
     }
 
     /// A stream that stands for one of this name that is not known yet, or is not to be made.
@@ -350,6 +362,7 @@ impl Directory {
         self.streams.write().clear();
         self.resumable.clear();
         self.nameless.lock().clear();
+        self.made.lock().clear();
         self.expiry.lock().clear();
         self.empty.lock().clear();
         self.presence.close();

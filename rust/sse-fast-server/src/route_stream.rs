@@ -64,7 +64,7 @@ impl Context {
             }
             Missing::Create(options) => {
                 let stream = if request.wants_stream_body() {
-                    self.directory.stream(&name, options)
+                    self.directory.stream_for_request(&name, options)
                 } else {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
                     self.directory.stand_in(&name, options)

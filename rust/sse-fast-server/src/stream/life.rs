@@ -120,6 +120,11 @@ impl Stream {
         Some(Claim { stream: self.clone(), redeemed: false })
     }
 
+    /// How many handles keep it.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// A handle that does not keep it.
     pub(crate) fn downgrade(&self) -> WeakStream {
         WeakStream(Arc::downgrade(&self.0))
