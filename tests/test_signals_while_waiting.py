@@ -105,11 +105,16 @@ def test_a_forked_child_of_a_program_that_waits_is_terminated_as_any() -> None:
     source = """
         import multiprocessing, signal, sse_fast, threading, time
         server = sse_fast.serve(0)
+        def stay(begun):
+            begun.set()
+            time.sleep(60)
         def fork():
             while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 time.sleep(0.001)
-            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            begun = multiprocessing.get_context("fork").Event()
+            child = multiprocessing.get_context("fork").Process(target=stay, args=(begun,))
             child.start()
+            begun.wait()  # Python itself loses a signal that comes before.
             child.terminate()
             child.join()
             print(child.exitcode, flush=True)
