@@ -71,6 +71,22 @@ def test_a_second_ctrl_c_ends_the_process_without_the_drain(source: str) -> None
         assert program.wait() == -signal.SIGINT
 
 
+@pytest.mark.parametrize("source", LEAVING.values(), ids=LEAVING)
+def test_two_signals_in_one_moment_end_the_process_without_the_drain(source: str) -> None:
+    beginning = """
+import asyncio
+def twice(_number, _frame):
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGUSR1, twice)
+server = stalled(drain=3600.0)
+"""
+    with Program(TELLS + STALLED + beginning + source) as program:
+        program.line_with("waiting")
+        program.send_signal(signal.SIGUSR1)
+        assert program.wait() == -signal.SIGINT
+
+
 def test_a_handler_over_ours_that_calls_it_leaves_later_signals_their_effect() -> None:
     source = """
         import signal, sse_fast, sys, threading, time

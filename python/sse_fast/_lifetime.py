@@ -80,40 +80,63 @@ class Lifetime:
         """See `Server.wait`."""
         seconds = None if timeout is None else checked_seconds("timeout", timeout)
         until = None if seconds is None else time.monotonic() + seconds
-        told = threading.Event()
+        told, outcome = threading.Event(), _Told()
 
         def tell() -> bool:
             told.set()
             return True
 
-        with self._told_by_signals(tell) as waiting, contextlib.suppress(KeyboardInterrupt):
-            over = False
-            while not over and (until is None or time.monotonic() < until):
-                left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
-                over = self._engine.wait_stopped(left) or told.is_set()
-            # Once more: a signal may have come in the last moment, and then this is no timeout.
-            if not over and not self._engine.wait_stopped(0.0) and not told.is_set():
-                raise WaitTimeout(f"the server was not closed within {seconds} s")
-            waiting.consumed = True
-        self.close(None)
+        try:
+            with self._told_by_signals(tell, outcome):
+                if not self._ends_before(until, told):
+                    raise WaitTimeout(f"the server was not closed within {seconds} s")
+                outcome.consumed = True
+        except KeyboardInterrupt:  # A handler of the program's own raised it, or Python's where ours could not be.
+            if told.is_set():  # A second signal: it does not wait for the drain.
+                self.left = True
+                raise
+        try:
+            self.close(None)
+        except KeyboardInterrupt:  # Perhaps before closing began.
+            self.left = True
+            raise
+
+    def _ends_before(self, until: float | None, told: threading.Event) -> bool:
+        """Whether a signal came, or the engine stopped, before that time of `time.monotonic`."""
+        while until is None or time.monotonic() < until:
+            left = _SIGNAL_CHECK if until is None else min(_SIGNAL_CHECK, max(0.0, until - time.monotonic()))
+            if self._engine.wait_stopped(left) or told.is_set():
+                return True
+        # Once more: a signal may have come in the last moment, and then this is no timeout.
+        return self._engine.wait_stopped(0.0) or told.is_set()
 
     async def wait_async(self) -> None:
         """See `Server.wait_async`."""
         loop = current()
-        told = loop.signal()
+        over = loop.signal()
+        told, outcome = threading.Event(), _Told()
 
-        def tell() -> bool:
+        def wake() -> bool:
             try:
-                loop.settle_soon(told)
+                loop.settle_soon(over)
             except RuntimeError:  # The loop was closed: nobody waits.
                 return False
             return True
 
-        with self._told_by_signals(tell) as waiting, self._logs.tells_of_the_end(tell):
-            if not self._engine.wait_stopped(0.0):
-                await loop.wait(told, None)
-            waiting.consumed = True
-        await self.aclose(None)
+        def tell() -> bool:
+            told.set()
+            return wake()
+
+        try:
+            with self._told_by_signals(tell, outcome), self._logs.tells_of_the_end(wake):
+                if not self._engine.wait_stopped(0.0):
+                    await loop.wait(over, None)
+                outcome.consumed = True
+            await self.aclose(None)
+        except BaseException:
+            if told.is_set():  # As above.
+                self.left = True
+            raise
 
     def close(self, drain: float | None) -> None:
         """See `Server.close`."""
@@ -179,9 +202,9 @@ class Lifetime:
         _threads.start(close, "sse_fast close")
 
     @contextlib.contextmanager
-    def _told_by_signals(self, tell: Callable[[], bool]) -> Iterator[_Told]:
+    def _told_by_signals(self, tell: Callable[[], bool], outcome: _Told) -> Iterator[None]:
         """Inside the block SIGINT and SIGTERM call `tell`, where the main thread can be had."""
-        waiting, outcome = Waiting(tell), _Told()
+        waiting = Waiting(tell)
         elsewhere = threading.current_thread() is not threading.main_thread()
         loop = self._loop() if elsewhere and self._loop is not None else None
         early = self._early
@@ -196,7 +219,7 @@ class Lifetime:
         with contextlib.suppress(RuntimeError):  # A loop that was closed takes no signals.
             begin() if loop is None else loop.call_soon_threadsafe(begin)
         try:
-            yield outcome
+            yield
         finally:
             if early is not None:
                 early.awaited(by=-1)
