@@ -27,6 +27,7 @@ impl World {
             last_event_id,
         });
         self.moving.push(Moving { client: at, from, to, id });
+        self.stage.on_the_way.borrow_mut().push(to);
     }
 
     /// What the oracle says of the moves that a shard obeys in this step: it takes its mail first. Nobody touches their
@@ -49,6 +50,7 @@ impl World {
         self.stage.frozen.borrow_mut().clear();
         let froms: Vec<_> = self.moving.iter().map(|moving| (moving.client, moving.from)).collect();
         self.moving.retain(|moving| self.clients[moving.client].shard != shard);
+        *self.stage.on_the_way.borrow_mut() = self.moving.iter().map(|moving| moving.to).collect();
         for (client, opened) in openings {
             let is_same = |early: usize| froms.contains(&(client, early));
             let now = self.now();
