@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 import sse_fast
 from conftest import Serve
 from sse_fast import runner
+from support.process import run_program
 from support.reader import fetch
 from support.values import VALUES, Colour, Point, shown
 
@@ -283,3 +284,45 @@ def test_the_day_of_a_value_that_is_not_known_twice() -> None:
         __hash__ = dt.datetime.__hash__
 
     assert runner.json_text([Never(2026, 1, 1), uuid.UUID(int=1)], "data").startswith("[null,")
+
+
+def test_a_dict_that_a_thread_changes_while_it_is_published_is_refused_at_worst() -> None:
+    """orjson reads on in a dict that has changed: with a hook in Python inside it the process ended."""
+    source = """
+        import sse_fast, sys, threading
+        from decimal import Decimal
+        sys.setswitchinterval(1e-6)
+        state, over, refused = {"n%d" % i: Decimal(i) for i in range(50)}, threading.Event(), 0
+        def change():
+            for i in range(300_000):
+                state["n%d" % (i % 5000)] = Decimal(i)
+                state.pop("n%d" % ((i - 30) % 5000), None)
+            over.set()
+        threading.Thread(target=change).start()
+        with sse_fast.serve(0) as server:
+            stream = server.stream("s")
+            while not over.is_set():
+                try:
+                    stream.publish({"state": state, "set": {1, 2}})
+                except sse_fast.EventError as error:
+                    refused += 1
+                    assert "was changed while it was encoded" in str(error), error
+        print("refused", refused > 0)
+    """
+    assert run_program(source).lines == ["refused True"]
+
+
+def test_a_slot_that_is_not_set_is_left_out_as_an_attribute_that_is_not() -> None:
+    @dataclasses.dataclass
+    class Attributes:
+        x: int = 1
+        later: int = dataclasses.field(init=False)
+
+    @dataclasses.dataclass(slots=True)
+    class Slots:
+        x: int = 1
+        later: int = dataclasses.field(init=False)
+
+    for value in (Attributes(), Slots()):
+        assert sse_fast.Response([value]).body == b'[{"x":1}]'
+        assert runner.json_text([value], "data") == '[{"x":1}]'

@@ -29,6 +29,7 @@ __all__ = [
     "Wakeups",
     "Watch",
     "__version__",
+    "go_on_above_rust",
     "interpreter_ends",
     "json_dumps",
     "use_hub_sleep",
@@ -42,6 +43,13 @@ _PresenceRow: TypeAlias = (
     tuple[Literal["join", "leave"], Stream, str | None] | tuple[Literal["empty", "last", "forgotten"], int, None]
 )
 _OnEmpty = TypeVar("_OnEmpty", bound=Callable[[], object])
+
+def go_on_above_rust() -> None:
+    """Asked by Python code that runs long above Rust frames: the interpreter's end waits a second for it.
+
+    Raises:
+        ServerClosed: the interpreter ends.
+    """
 
 def interpreter_ends() -> None:
     """Called once, in the thread that ends the interpreter, when every server is closed; see `gate`."""

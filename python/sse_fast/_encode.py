@@ -2,8 +2,8 @@
 
 Owns: the mapping of refusals, and the words for an encoder of the application's own.
 Must not know: how a value is encoded, which `runner.py` does for child processes as well; events.
-Invariants: the binding imports this file for the first value that orjson does not know, and calls `encode` only after
-orjson has failed, so other values pay nothing for it.
+Invariants: `encode` is called only after orjson has failed, so other values pay nothing for it. It runs no Python of
+the application's once the interpreter ends.
 Changes together with: `rust/sse-fast-py/src/json.rs`, which calls every function here.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import runner
-from ._exceptions import EventError, EventTypeError
+from ._core import go_on_above_rust
+from ._exceptions import EventError, EventTypeError, SseFastError
 
 if TYPE_CHECKING:
     from ._settings import Encoder
 
-simpler = runner.simpler  # For orjson's hook.
+runner.before_each = go_on_above_rust
 
 
 def encode(value: object, field: str) -> bytes:
@@ -25,7 +26,9 @@ def encode(value: object, field: str) -> bytes:
 
     Raises:
         EventTypeError: a type in it has no JSON, or it contains itself; the text names the place.
-        EventError: a text in it cannot be written as UTF-8, or a number is too long to be written.
+        EventError: a text in it cannot be written as UTF-8, a number is too long to be written, or another thread
+            changed it in the middle.
+        ServerClosed: the interpreter ends.
     """
     try:
         return runner.json_text(value, field).encode()
@@ -33,6 +36,12 @@ def encode(value: object, field: str) -> bytes:
         raise EventTypeError(str(error)) from error
     except ValueError as error:
         raise EventError(str(error)) from error
+    except RecursionError:
+        raise
+    except RuntimeError as error:  # A dict's, that had another size, or a set's.
+        if isinstance(error, SseFastError):
+            raise
+        raise EventError(f"{field}: was changed while it was encoded: {error}; publish a copy") from error
 
 
 def encode_by(encoder: Encoder, value: object, field: str) -> str | bytes:

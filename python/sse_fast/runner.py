@@ -26,6 +26,7 @@ import re
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["emit"]
@@ -33,6 +34,9 @@ __all__ = ["emit"]
 _FIXED_MARKER = "SSE_EVENT:"
 _LINE_ENDS = re.compile("\r\n|\r|\n")
 _FORBIDDEN = re.compile("[\r\n\0]")
+
+#: Called before Python of the application's; the engine's process is asked whether it ends.
+before_each: Callable[[], object] | None = None
 
 _MAX_DEPTH = 254  # As deep as orjson goes.
 _MAX_SHOWN = 100  # Characters of a value that a refusal shows.
@@ -196,12 +200,15 @@ def _fields(value: Any) -> Any:  # noqa: ANN401 - a dataclass, its names and val
     """What orjson takes for the fields of a dataclass: its attributes, or with ``__slots__`` what it declares."""
     attributes = getattr(value, "__dict__", None)
     if attributes is None or "__slots__" in type(value).__dict__:
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        names = [field.name for field in dataclasses.fields(value)]
+        return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
     return attributes.items()
 
 
 def _simpler(value: object, place: str) -> object:
     """`simpler`, its refusal with the place."""
+    if before_each is not None:
+        before_each()
     try:
         return simpler(value)
     except Exception as error:

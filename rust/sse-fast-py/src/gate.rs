@@ -63,6 +63,11 @@ pub(crate) fn has_shut() -> bool {
     STATE.load(Ordering::Relaxed) & SHUT != 0
 }
 
+/// Whether a thread that calls Python from Rust frames should come to an end of that.
+pub(crate) fn is_closing() -> bool {
+    STATE.load(Ordering::Relaxed) & CLOSING != 0 && !SHUT_IT.get()
+}
+
 /// Counts this thread as inside, to be detached; `None` where it has to keep out.
 pub(crate) fn enter() -> Option<Inside> {
     enter_unless(SHUT)

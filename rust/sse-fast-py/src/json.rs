@@ -1,23 +1,23 @@
 //! JSON for events and responses: orjson encodes, this file makes its bytes safe for every client.
 //!
-//! Owns: the call of orjson, the hook for types that orjson does not know, the escaping of U+0085, U+2028 and U+2029.
-//! These are legal in JSON strings, but clients built on `str.splitlines` break lines there. Also the encoder that an
-//! application gives instead, whose text goes out as it is.
+//! Owns: the call of orjson, the escaping of U+0085, U+2028 and U+2029. These are legal in JSON strings, but clients built
+//! on `str.splitlines` break lines there. Also the encoder that an application gives instead, whose text goes out as it is.
 //! Must not know: events, frames, `data:`; how a value that orjson refuses is encoded or named, which
-//! `python/sse_fast/_encode.py` does.
+//! `python/sse_fast/_encode.py` does, in Python and from the beginning.
 //! Invariants: orjson is imported when a server is made (`prepare`), not at `import sse_fast`: at the end of the
 //! interpreter nothing can be imported, and at its recursion limit the import of orjson itself crashes. Python code that an
-//! encoding calls has Rust frames below it, orjson's too, and counts as inside the gate (`gil::calling_python`). What
-//! orjson and the hook write is what `sse_fast.runner.emit`, which has no orjson, writes for the same value.
+//! encoding calls has Rust frames below it, and counts as inside the gate (`gil::calling_python`); none of it runs inside
+//! orjson, but what an enum's `value` or a time zone is made of. What orjson writes is what `sse_fast.runner.emit`, which has
+//! no orjson, writes for the same value.
 //! Changes together with: `python/sse_fast/_encode.py` and `python/sse_fast/runner.py`.
 
 use std::borrow::Cow;
 
 use memchr::{memchr_iter, memchr2_iter};
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyFloat, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::{event_type_error, is_event_type_error};
@@ -27,13 +27,9 @@ use crate::gil::calling_python;
 struct Encoders {
     /// orjson's function.
     dumps: Py<PyAny>,
-    /// The hook for what orjson does not know.
-    default: Py<PyAny>,
-    /// orjson's option for keys that are no str, and the one that has the hook write times.
-    non_str_keys: Py<PyAny>,
-    passthrough_datetime: Py<PyAny>,
-    /// What the hook asks for a value that is nearer to JSON.
-    simpler: Py<PyAny>,
+    /// Its options, and the same for keys that are no str.
+    options: Py<PyAny>,
+    options_for_keys: Py<PyAny>,
     /// What encodes, or refuses in words, what orjson refuses.
     slow: Py<PyAny>,
     /// What calls the application's own encoder.
@@ -50,12 +46,13 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
 fn encoders(py: Python<'_>) -> PyResult<&Encoders> {
     ENCODERS.get_or_try_init(py, || {
         let (orjson, ours) = (py.import("orjson")?, py.import("sse_fast._encode")?);
+        // orjson takes a dataclass with a slot that is not set for one that is: the process ends.
+        let options = orjson.getattr("OPT_PASSTHROUGH_DATACLASS")?;
+        let options_for_keys = options.bitor(orjson.getattr("OPT_NON_STR_KEYS")?)?;
         Ok(Encoders {
             dumps: orjson.getattr("dumps")?.unbind(),
-            default: wrap_pyfunction!(json_default, py)?.into_any().unbind(),
-            non_str_keys: orjson.getattr("OPT_NON_STR_KEYS")?.unbind(),
-            passthrough_datetime: orjson.getattr("OPT_PASSTHROUGH_DATETIME")?.unbind(),
-            simpler: ours.getattr("simpler")?.unbind(),
+            options: options.unbind(),
+            options_for_keys: options_for_keys.unbind(),
             slow: ours.getattr("encode")?.unbind(),
             encode_by: ours.getattr("encode_by")?.unbind(),
         })
@@ -97,21 +94,18 @@ pub(crate) enum Json<'py> {
 /// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
 pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
-    let Encoders { dumps, default, non_str_keys, passthrough_datetime, slow, .. } = encoders(py)?;
-    let dumps = dumps.bind(py);
-    let mut encoded = dumps.call1((value, default));
+    let Encoders { dumps, options, options_for_keys, slow, .. } = encoders(py)?;
+    let (dumps, none) = (dumps.bind(py), py.None());
+    // Without a hook: while one runs another thread may change what orjson is about to read, and the process ends.
+    let mut encoded = dumps.call1((value, &none, options));
     if encoded.as_ref().is_err_and(|error| is_about_keys(py, error)) {
-        encoded = dumps.call1((value, default, non_str_keys));
+        encoded = dumps.call1((value, &none, options_for_keys));
     }
-    if encoded.as_ref().is_ok_and(|encoded| may_hold_a_wrong_time(encoded)) {
-        encoded = dumps.call1((value, default, passthrough_datetime));
-    }
-    if let Err(error) = &encoded
-        && error.is_instance_of::<PyTypeError>(py)
-    {
-        if let Some(interruption) = interruption(py, error) {
-            return Err(interruption);
-        }
+    let is_to_be_done_slowly = match &encoded {
+        Ok(encoded) => may_hold_a_wrong_time(encoded),
+        Err(error) => error.is_instance_of::<PyTypeError>(py),
+    };
+    if is_to_be_done_slowly {
         encoded = calling_python(|| slow.bind(py).call1((value, field)));
     }
     let encoded = encoded.map_err(|error| refused(py, field, error))?.cast_into::<PyBytes>()?;
@@ -145,21 +139,6 @@ pub(crate) fn json_dumps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     })
 }
 
-/// orjson's `default` hook: subclasses of float (such as numpy's) and of tuple as float and list; for everything else
-/// Python knows whether there is a value that is nearer to JSON.
-#[pyfunction]
-fn json_default<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
-    if let Ok(number) = value.cast::<PyFloat>() {
-        return Ok(PyFloat::new(py, number.value()).into_any());
-    }
-    if let Ok(items) = value.cast::<PyTuple>() {
-        return Ok(items.to_list().into_any());
-    }
-    let simpler = encoders(py)?.simpler.bind(py);
-    calling_python(|| simpler.call1((value,)))
-}
-
 /// Whether orjson found a key that is not a str. An option makes it write numbers, dates and the like as `json.dumps`
 /// does, but slows every dict down, so only values that need it are encoded with it.
 fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
@@ -167,8 +146,8 @@ fn is_about_keys(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 /// Whether there may be a time that orjson wrote wrong: from 3.11.8 to 3.13.0 it leaves out the zero that the fraction of
-/// 10 to 99 milliseconds begins with, so that five digits are left. The hook then writes the times, and a text that only
-/// looks so stays as it is.
+/// 10 to 99 milliseconds begins with, so that five digits are left. Then Python's encoder does the whole, and a text that
+/// only looks so stays as it is.
 fn may_hold_a_wrong_time(encoded: &Bound<'_, PyAny>) -> bool {
     let Ok(json) = encoded.cast::<PyBytes>() else { return false };
     let json = json.as_bytes();
@@ -176,12 +155,6 @@ fn may_hold_a_wrong_time(encoded: &Bound<'_, PyAny>) -> bool {
         let quoted = point.checked_sub(9).and_then(|start| json.get(start..point + 7));
         matches!(quoted, Some([b'"', _, _, b':', _, _, b':', _, _, b'.', digits @ .., b'"']) if digits.iter().all(u8::is_ascii_digit))
     })
-}
-
-/// `KeyboardInterrupt`, `SystemExit` and the like from inside the hook: orjson turns every exception there into a
-/// `TypeError` whose cause is the exception itself.
-fn interruption(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
-    error.cause(py).filter(|cause| !cause.is_instance_of::<PyException>(py))
 }
 
 /// A refusal as an `EventTypeError`; other exceptions (`RecursionError`, `MemoryError`) unchanged.

@@ -48,6 +48,8 @@ mod _core {
     #[pymodule_export]
     use crate::calls::PyCall;
     #[pymodule_export]
+    use crate::go_on_above_rust;
+    #[pymodule_export]
     use crate::hub::use_hub_sleep;
     #[pymodule_export]
     use crate::interpreter_ends;
@@ -83,6 +85,15 @@ mod _core {
 fn after_fork() {
     fork::count();
     gate::begin_anew();
+}
+
+/// Asked by Python code that runs long above Rust frames: the interpreter's end waits a second for it.
+///
+/// Raises:
+///     ServerClosed: the interpreter ends.
+#[pyfunction]
+fn go_on_above_rust() -> PyResult<()> {
+    if gate::is_closing() { Err(errors::interpreter_ends()) } else { Ok(()) }
 }
 
 /// Called once, in the thread that ends the interpreter, when every server is closed; see `gate`.

@@ -11,6 +11,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
 use sse_fast_server::{Stats, StreamStats};
 
+use crate::gil::calling_python;
+
 static SERVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -20,7 +22,7 @@ macro_rules! instance {
     ($py:expr, $class:expr, $($field:ident),+ $(,)?) => {{
         let fields = PyDict::new($py);
         $(fields.set_item(stringify!($field), $field)?;)+
-        $class.call((), Some(&fields))
+        calling_python(|| $class.call((), Some(&fields)))
     }};
 }
 
@@ -49,8 +51,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         closed,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
-    let closed =
-        CLOSED.import(py, "sse_fast._stats", "ClosedConnections")?.call((), Some(&closed.into_py_dict(py)?))?;
+    let closed_class = CLOSED.import(py, "sse_fast._stats", "ClosedConnections")?;
+    let fields = closed.into_py_dict(py)?;
+    let closed = calling_python(|| closed_class.call((), Some(&fields)))?;
     let class = SERVER.import(py, "sse_fast._stats", "ServerStats")?;
     instance!(
         py,
