@@ -297,6 +297,15 @@ async def main():
         pass
 asyncio.run(main())
 """,
+    "daemon threads that ask for numbers": """
+for ask in (server.stats, stream.stats, lambda: stream.publish_many(["a", ("b", "B"), {"data": {"n": 1}}])):
+    def asks(ask=ask):
+        while True:
+            ask()
+    threading.Thread(target=asks, daemon=True).start()
+threading.excepthook = lambda *_: None
+time.sleep(0.05)
+""",
     "generator that never ends": """
 def endless():
     begun.set()

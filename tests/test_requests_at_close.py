@@ -6,9 +6,11 @@ on none is begun; that a handler may close its own server; and that no thread of
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -85,6 +87,67 @@ def test_what_waits_is_refused_when_half_of_the_drain_is_over_and_what_was_begun
         assert not closing.is_alive()
 
 
+def test_a_generator_in_flight_runs_to_its_end_and_its_reader_has_that(serve: Serve) -> None:
+    server = serve()
+    go = threading.Event()
+
+    @server.get("/plain")
+    def generate(_request: sse_fast.Request) -> Iterator[str]:
+        yield "first"
+        assert go.wait(30)
+        yield "second"
+
+    @server.get("/async")
+    async def generate_async(_request: sse_fast.Request) -> AsyncIterator[str]:
+        yield "first"
+        assert await asyncio.to_thread(go.wait, 30)
+        yield "second"
+
+    with Reader(server.port, "/plain") as one, Reader(server.port, "/async") as other:
+        assert (one.open().next().data, other.open().next().data) == ("first", "first")
+        closing = threading.Thread(target=server.close, kwargs={"drain": 60.0})
+        closing.start()
+        until(lambda: server.closed)
+        go.set()
+        for reader in (one, other):
+            assert [event.event for event in reader.rest()] == ["message", "end"]
+        closing.join(30)
+        assert not closing.is_alive()
+
+
+def test_a_generator_without_an_end_is_closed_with_the_drain(serve: Serve) -> None:
+    server = serve()
+    closed = threading.Event()
+
+    @server.get("/ticks")
+    def ticks(_request: sse_fast.Request) -> Iterator[str]:
+        try:
+            while True:
+                yield "tick"
+                closed.wait(0.01)
+        finally:
+            closed.set()
+
+    with Reader(server.port, "/ticks") as reader:
+        reader.open().next()
+        server.close(drain=0.4)
+        assert closed.wait(30)
+        assert reader.rest()[-1].event == "message"
+
+
+def test_a_body_that_does_not_come_is_refused_when_half_of_the_drain_is_over(serve: Serve) -> None:
+    server = serve()
+    server.post("/work")(lambda _request: "never")
+    raw = b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"
+    with Reader(server.port, raw=raw) as reader:
+        until(lambda: server.stats().requests == 1)
+        closing = threading.Thread(target=server.close, kwargs={"drain": 1.0})
+        closing.start()
+        assert json.loads(reader.read_to_end())["error"] == "closing"
+        assert reader.read_head().status == 503
+        closing.join(30)
+
+
 def plain(server: sse_fast.Server) -> str:
     server.close(drain=3600.0)
     return "bye"
@@ -96,8 +159,6 @@ async def by_aclose(server: sse_fast.Server) -> str:
 
 
 async def by_a_thread(server: sse_fast.Server) -> str:
-    import asyncio
-
     await asyncio.to_thread(server.close, 3600.0)
     return "bye"
 
@@ -135,8 +196,6 @@ def test_a_handler_of_another_server_waits_for_the_close(serve: Serve) -> None:
 
 
 def test_what_a_handler_began_closes_as_anybody_does_once_that_has_answered(serve: Serve) -> None:
-    import asyncio
-
     server = serve()
     closed = threading.Event()
 

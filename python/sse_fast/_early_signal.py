@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-_MOMENT = 1.0  # Seconds that a program has from the signal to its wait: one that never waits ends that much later.
+_MOMENT = 0.5  # Seconds that a program has from the signal to its wait: one that never waits ends that much later.
 
 
 class EarlySignal:

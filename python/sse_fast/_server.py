@@ -61,8 +61,9 @@ def serve(
             neither started nor closed, and at `Server.close` only the tasks of handlers are cancelled on it. None has
             the server make one, on a thread of its own, by the program's event loop policy, and end it at its close.
         json: an encoder of one's own: called with each value that is neither str nor bytes, wherever this server sends
-            JSON, and returns it as str or bytes. It runs in the thread that publishes. What it raises becomes the cause
-            of an `EventTypeError`. None: the encoder whose table is in the README.
+            JSON, and returns it as str or bytes. It runs in the thread that publishes; one that takes more than a
+            second for a value may abort a process that ends while a daemon thread is inside it. What it raises becomes
+            the cause of an `EventTypeError`. None: the encoder whose table is in the README.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 
@@ -489,7 +490,9 @@ class Server:
         process without draining to the end. Another thread than the main one sees only `close`; but where the server
         was made, or its ``with`` block entered, by an event loop of the main thread, that loop takes the signals:
         ``await asyncio.to_thread(server.wait)`` ends as `wait` does in the main thread (a second Ctrl-C waits for it
-        there, as `asyncio.run` waits for its threads). Programs of asyncio need no thread with `wait_async`.
+        there, as `asyncio.run` waits for its threads). Programs of asyncio need no thread with `wait_async`. SIGTERM
+        that comes inside such a block before anybody waits ends a wait that begins within half a second; where none
+        does it ends the process then, as it would have at once.
 
         Args:
             timeout: seconds after which to stop waiting; None waits without limit.

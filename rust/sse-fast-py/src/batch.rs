@@ -127,15 +127,19 @@ pub(crate) fn items<'py>(events: &Bound<'py, PyAny>, first: usize, encoder: &Enc
         BatchItem::of(&item?, encoder).map_err(|error| placed(events.py(), first + position, error))
     };
     if events.is_exact_instance_of::<PyList>() || events.is_exact_instance_of::<PyTuple>() {
-        for (position, item) in events.try_iter()?.enumerate() {
-            items.push(take(item, position)?);
-        }
-        return Ok(items);
+        // Whether an item is a mapping is asked in Python.
+        return calling_python(|| {
+            for (position, item) in events.try_iter()?.enumerate() {
+                items.push(take(item, position)?);
+            }
+            Ok(items)
+        });
     }
     // Each step by itself: an iterator without an end does not keep the interpreter from its own.
     let mut iterator = calling_python(|| events.try_iter())?;
     while let Some(item) = calling_python(|| iterator.next().transpose())? {
-        items.push(take(Ok(item), items.len())?);
+        let position = items.len();
+        items.push(calling_python(|| take(Ok(item), position))?);
     }
     Ok(items)
 }

@@ -257,6 +257,8 @@ struct Queues {
     limits: Limits,
     /// Permits to ask whether a stream exists; fair, and closed with the queues.
     checks: Arc<Semaphore>,
+    /// Has no permits; closed once no more calls begin.
+    refusing: Semaphore,
 }
 
 /// A call's entry in its queue; dropping it takes the call out, unless a thread has it already.
@@ -334,7 +336,7 @@ impl Calls {
         // A thread is busy with what it took; an event loop would take all there is.
         let [threads, event_loop, generators] = [None, Some(limits.calls), None].map(Queue::new);
         let checks = Arc::new(Semaphore::new(MAX_CHECKS));
-        Self(Arc::new(Queues { threads, event_loop, generators, limits, checks }))
+        Self(Arc::new(Queues { threads, event_loop, generators, limits, checks, refusing: Semaphore::new(0) }))
     }
 
     fn lane(&self, lane: Lane) -> &Queue<Call> {
@@ -348,6 +350,12 @@ impl Calls {
     /// Waits for the permit to ask whether a stream exists; once closed there is none, and none is needed.
     pub(crate) async fn may_check(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.checks).acquire_owned().await.ok()
+    }
+
+    /// Waits until no more calls begin.
+    pub(crate) async fn until_refused(&self) {
+        // There are no permits: it ends with an error.
+        let _ = self.0.refusing.acquire().await;
     }
 
     /// Whether no handler's call may wait in this lane now.
@@ -403,12 +411,14 @@ impl Calls {
     /// Begins no more calls, and answers those that wait; those under way go on. How many were answered so.
     pub(crate) fn refuse(&self) -> usize {
         self.0.checks.close();
+        self.0.refusing.close();
         LANES.into_iter().map(|lane| refused(self.lane(lane).refuse())).sum()
     }
 
     /// Says that no more calls will come; what waits is answered.
     pub fn close(&self) {
         self.0.checks.close();
+        self.0.refusing.close();
         for lane in LANES {
             refused(self.lane(lane).close());
         }

@@ -13,7 +13,7 @@ use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::calls::{Answer, Pending};
-use crate::directory::{Directory, Totals};
+use crate::directory::Counted;
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
@@ -55,26 +55,6 @@ enum Done {
     TooSlow,
     /// The client closed, the server closes, or hyper could not go on.
     Closed(hyper::Result<()>),
-}
-
-/// Something that closing waits for, counted until this is dropped: a connection that is parsed, or a handler that is
-/// followed.
-struct Counted(Arc<Directory>, fn(&Totals) -> &AtomicUsize);
-
-impl Counted {
-    fn new(directory: &Arc<Directory>, count: fn(&Totals) -> &AtomicUsize) -> Self {
-        count(&directory.totals).fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(directory), count)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let Self(directory, count) = self;
-        if count(&directory.totals).fetch_sub(1, Ordering::AcqRel) == 1 {
-            directory.totals.answered.notify_waiters();
-        }
-    }
 }
 
 /// Begins a connection that was just accepted.
@@ -251,7 +231,7 @@ async fn follow_up(
                 let text = format!("headers of the stream {:?} were left out: its head was sent early", stream.name());
                 context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
             }
-            hold_while_read(&stream, reading);
+            hold_while_read(&context.directory, &stream, reading);
             let order = Order::Move { from: waiting, to: stream, last_event_id };
             return context.directory.shards()[shard].order(order);
         }

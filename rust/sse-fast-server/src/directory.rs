@@ -39,8 +39,10 @@ use crate::stats::{CloseReason, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
+mod counted;
 mod made;
 
+pub(crate) use self::counted::Counted;
 use self::made::Made;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
@@ -114,7 +116,7 @@ pub(crate) struct Totals {
     pub(crate) calls_refused_log: OncePerSecond,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
-    /// Handlers that are still to answer requests whose heads went out early.
+    /// Handlers that are still to answer requests whose heads went out early, and generators whose readers are there.
     pub(crate) followed: AtomicUsize,
     /// Told when the last of either has gone.
     pub(crate) answered: Notify,

@@ -20,6 +20,7 @@ use sse_fast_core::options::{Start, StreamPatch};
 
 use crate::body::{self, BodyError};
 use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
+use crate::directory::{Counted, Directory};
 use crate::logs::Level;
 use crate::request::{ParsedRequest, Wanted};
 use crate::respond::{Action, Context, RETRY_AFTER, Subscription};
@@ -51,7 +52,11 @@ impl Context {
             return Ok(action);
         }
         let signals = Arc::clone(&body.signals);
-        let body = self.whole_body(request, body).await?;
+        let body = tokio::select! {
+            biased;
+            body = self.whole_body(request, body) => body?,
+            () = self.calls.until_refused() => return Ok(not_begun(request)),
+        };
         let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
         // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
         // the shard has opened its reader: it gets everything.
@@ -159,7 +164,7 @@ impl Context {
                 match &mut action {
                     Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);
-                        hold_while_read(subscription.claim.stream(), reading);
+                        hold_while_read(&self.directory, subscription.claim.stream(), reading);
                     }
                     Ok(Action::Respond(response)) => {
                         for (name, value) in headers {
@@ -175,7 +180,7 @@ impl Context {
             Some(Answer::Response { status, headers, body }) => {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
             }
-            Some(Answer::NotBegun) => Ok(busy(request, "closing", "the server closes; the request was not begun")),
+            Some(Answer::NotBegun) => Ok(not_begun(request)),
             Some(Answer::Stream { .. }) | None => Err(failed()),
         }
     }
@@ -199,14 +204,19 @@ fn busy(request: &ParsedRequest, error: &'static str, detail: &str) -> Action {
     Action::Respond(Refusal::new(503, error, detail).header(header::RETRY_AFTER, RETRY_AFTER).into_response())
 }
 
-/// Keeps who fills a stream interested until its last subscriber has left; one is on its way now.
-pub(crate) fn hold_while_read(stream: &Stream, reading: Option<Interest>) {
+fn not_begun(request: &ParsedRequest) -> Action {
+    busy(request, "closing", "the server closes; the request was not begun")
+}
+
+/// Keeps who fills a stream interested until its last subscriber has left; one is on its way now. That long the request is
+/// in flight.
+pub(crate) fn hold_while_read(directory: &Arc<Directory>, stream: &Stream, reading: Option<Interest>) {
     let Some(reading) = reading else { return };
-    let emptied = stream.emptied();
+    let (emptied, counted) = (stream.emptied(), Counted::new(directory, |totals| &totals.followed));
     tokio::spawn(async move {
         // An error means that the stream is gone: nobody reads it either.
         let _ = emptied.await;
-        drop(reading);
+        drop((reading, counted));
     });
 }
 
