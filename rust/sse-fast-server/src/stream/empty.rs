@@ -216,8 +216,9 @@ impl Timed for StreamShared {
         let mut due = Due::default();
         let Some(extra) = inner.extra.as_mut().filter(|_| !is_here) else { return due };
         let Some(elapsed) = emptiness.elapsed(now) else {
-            if is_removed {
-                // Nobody has asked for it, and nobody can any more.
+            // Where somebody had asked for it the last one has gone, and says so in a moment.
+            if is_removed && emptiness == Emptiness::NOBODY_ASKED {
+                // Nobody can any more.
                 due.forgotten = extra.when_empty.keys.drain(..).map(|key| key.number).collect();
             }
             return due;
@@ -269,6 +270,27 @@ mod tests {
     fn stream() -> Stream {
         let delivery = Delivery::new(Box::new([]), Mailbox::new(&Latch::new(Quiet)), Patience::Lossless);
         Stream::new("s", Epoch(1), &Arc::new(delivery), Arc::new(StreamOptions::default()))
+    }
+
+    #[test]
+    fn a_removed_stream_whose_last_reader_has_gone_and_not_said_so_yet_is_not_one_that_nobody_asked_for() {
+        let stream = stream();
+        stream.on_empty(7, Duration::ZERO);
+        stream.lock().somebody_came();
+        stream.remove();
+        let early = look(&stream, coarse_ms());
+        assert_eq!((early.keys, early.forgotten), (Vec::new(), Vec::new()));
+        stream.left();
+        assert_eq!(look(&stream, coarse_ms() + 1).keys, [(7, true)]);
+    }
+
+    #[test]
+    fn a_removed_stream_that_nobody_asked_for_forgets_who_waited() {
+        let stream = stream();
+        stream.on_empty(7, Duration::ZERO);
+        stream.remove();
+        let due = look(&stream, coarse_ms());
+        assert_eq!((due.keys, due.forgotten), (Vec::new(), vec![7]));
     }
 
     fn look(stream: &Stream, now: u64) -> Due {
