@@ -326,3 +326,11 @@ def test_a_slot_that_is_not_set_is_left_out_as_an_attribute_that_is_not() -> Non
     for value in (Attributes(), Slots()):
         assert sse_fast.Response([value]).body == b'[{"x":1}]'
         assert runner.json_text([value], "data") == '[{"x":1}]'
+
+
+def test_sets_in_sets_are_encoded_once_each() -> None:
+    value: frozenset[object] = frozenset({1})
+    for _ in range(200):  # Encoded twice on each level it would never end.
+        value = frozenset({value})
+    assert runner.json_text(value, "data") == "[" * 201 + "1" + "]" * 201
+    assert sse_fast.Response(value).body == ("[" * 201 + "1" + "]" * 201).encode()

@@ -131,7 +131,7 @@ def json_text(value: object, field: str) -> str:
     return _json(value, field, ())
 
 
-def simpler(value: Any) -> object:  # noqa: ANN401, C901, PLR0911 - a case for each type
+def simpler(value: Any) -> object:  # noqa: ANN401, PLR0911 - a case for each type
     """A value that JSON does not know, in types that are nearer to it.
 
     Raises:
@@ -151,8 +151,6 @@ def simpler(value: Any) -> object:  # noqa: ANN401, C901, PLR0911 - a case for e
         return value.total_seconds()
     if isinstance(value, pathlib.PurePath):
         return str(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=lambda item: json_text(item, "item"))  # Equal sets are equal bytes.
     if hasattr(value, "dtype") and hasattr(value, "tolist") and not isinstance(value, type):  # Of numpy, or like it.
         listed = value.tolist()
         # Dates of numpy count from 1970 in a unit of their own, which the number would not tell.
@@ -182,6 +180,8 @@ def _json(value: Any, place: str, outer: tuple[int, ...]) -> str:  # noqa: ANN40
         return _object(dict.items(value), place, inner)
     if isinstance(value, (list, tuple)):
         return f"[{','.join(_json(item, f'{place}[{number}]', inner) for number, item in enumerate(value))}]"
+    if isinstance(value, (set, frozenset)):  # In the order of their JSON: equal sets are equal bytes.
+        return f"[{','.join(sorted(_json(item, f'{place}[{_short_repr(item)}]', inner) for item in value))}]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((name, field) for name, field in _fields(value) if not name.startswith("_"))
         written = (f"{_quoted(name, place)}:{_json(field, f'{place}.{name}', inner)}" for name, field in fields)
