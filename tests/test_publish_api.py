@@ -347,6 +347,7 @@ def test_an_argument_of_a_wrong_type_is_a_typed_error_naming_it(
         ("event", lambda stream: stream.publish("x", event=5)),
         ("id", lambda stream: stream.publish("x", id=5)),
         ("retry", lambda stream: stream.publish("x", retry="soon")),
+        ("retry", lambda stream: stream.publish("x", retry=True)),
     ],
 )
 def test_a_wrong_type_of_what_events_have_is_an_event_type_error(

@@ -181,7 +181,7 @@ def _json(value: Any, place: str, outer: tuple[int, ...]) -> str:  # noqa: ANN40
     if isinstance(value, (list, tuple)):
         return f"[{','.join(_json(item, f'{place}[{number}]', inner) for number, item in enumerate(value))}]"
     if isinstance(value, (set, frozenset)):  # In the order of their JSON: equal sets are equal bytes.
-        return f"[{','.join(sorted(_json(item, f'{place}[{_short_repr(item)}]', inner) for item in value))}]"
+        return f"[{','.join(sorted(_json(item, place, inner) for item in value))}]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((name, field) for name, field in _fields(value) if not name.startswith("_"))
         written = (f"{_quoted(name, place)}:{_json(field, f'{place}.{name}', inner)}" for name, field in fields)

@@ -124,9 +124,15 @@ pub(crate) fn text<'a>(field: &str, value: Option<&'a Bound<'_, PyAny>>) -> PyRe
 /// `retry`: seconds from 0 to an hour.
 pub(crate) fn retry(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(value) = value else { return Ok(None) };
+    let wrong_type =
+        || event_type_error("retry", &format!("must be seconds as a number or None, not {}", type_name(value)));
+    // Not a bool, which Python would take for a number.
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong_type());
+    }
     let seconds = value.extract::<f64>().map_err(|error| {
         if error.is_instance_of::<PyTypeError>(value.py()) {
-            event_type_error("retry", &format!("must be seconds as a number or None, not {}", type_name(value)))
+            wrong_type()
         } else {
             event_value_error("retry", &format!("{} is too large", repr_or_type(value)))
         }
