@@ -5,10 +5,12 @@
 //! call in a queue, threads of the application take calls and answer them.
 //! Invariants: calls of a lane are taken in the order they came. A call is in a queue only as long as somebody
 //! wants its answer: dropping its [`Pending`] or [`QueuedCall`] takes it out, with its body, wherever
-//! it stands. A call that is dropped unanswered is an answer, too: the request gets a 500. No more handlers' calls wait
+//! it stands. A call that is dropped unanswered is an answer, too: the request gets a 500; one that a closing server did
+//! not begin is told so ([`Answer::NotBegun`]). No more handlers' calls wait
 //! than [`Limits`] allow, and no more bytes of bodies with them. Who took a call can tell that its answer is no
 //! longer wanted, nor the stream read that a generator fills; an event loop is told ([`Received::Lost`]).
 //! Changes together with `handler_call` and `route_stream`, which put calls in.
+//! This file is long because its tests are in it: they hold the ends of a call that nothing else may make.
 
 mod queue;
 

@@ -10,7 +10,9 @@
 //! An ended stream answers late readers for `linger`; an open one with `expire` is forgotten that long after its last
 //! event or subscriber. A stream tells of its end and of other options by a notice, and of the moment in which its last
 //! reader has left, where somebody wants to know; one task of the control thread ([`Directory::tend`]) reads them and
-//! sleeps until the next stream is due.
+//! sleeps until the next stream is due. Of those that requests made only so many are kept (`made`); what closing waits for
+//! is counted in `counted`.
+//! This file is long because all of that changes the one map under its one lock.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;

@@ -12,6 +12,7 @@
 //!
 //! The time that a key wants is waited for by the control thread, which looks at the stream ([`Timed`]): it is told to
 //! whenever something may be due sooner than it knows. Threads and event loops that wait are woken, and wait by themselves.
+//! This file is long because its tests are in it, which set the states by hand.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
