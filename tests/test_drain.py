@@ -230,6 +230,15 @@ def subscribed(stack: contextlib.ExitStack, port: int) -> Reader | None:
     return reader if reader.read_head().status == 200 else None
 
 
+@contextlib.contextmanager
+def beating(server: sse_fast.Server) -> Iterator[Callable[[], object]]:
+    """What is given waits for ten beats: readers are served that long, whatever the closing server did before."""
+    server.stream("beats", heartbeat=0.05, heartbeat_event="beat")
+    with Reader(server.port, "/streams/beats") as reader:
+        reader.open()
+        yield lambda: reader.take(10)
+
+
 def publishes_late(closing: Closing, outcome: list[object]) -> None:
     @closing.server.get("/late")
     def late(_req: sse_fast.Request) -> str:
@@ -248,7 +257,8 @@ def test_what_a_request_in_flight_publishes_is_published_and_read(closing: Closi
     with Reader(closing.server.port, "/streams/live") as subscriber, Reader(closing.server.port, "/late") as reader:
         subscriber.open()
         assert closing.called.wait(DEADLINE)
-        with closing.held():
+        with beating(closing.server) as beats, closing.held():
+            beats()
             closing.gate.set()
             assert reader.read_to_end() == b'"late"'
             assert [event.data for event in subscriber.rest()] == ["late"]
@@ -285,7 +295,8 @@ def test_a_stream_that_a_handler_answers_during_the_drain_is_read_whole(closing:
         readers = [stack.enter_context(Reader(server.port, path)) for path in ("/plain", "/early", "/early-sent")]
         readers[2].read_head()
         until(lambda: server.stats().requests == 3, what="the requests")
-        with closing.held():
+        with beating(server) as beats, closing.held():
+            beats()
             closing.gate.set()
             for reader in readers:
                 events = [(event.event, event.data) for event in reader.rest()]

@@ -103,11 +103,18 @@ def test_a_generator_in_flight_runs_to_its_end_and_its_reader_has_that(serve: Se
         assert await asyncio.to_thread(go.wait, 30)
         yield "second"
 
-    with Reader(server.port, "/plain") as one, Reader(server.port, "/async") as other:
+    server.stream("beats", heartbeat=0.05, heartbeat_event="beat")
+    with (
+        Reader(server.port, "/plain") as one,
+        Reader(server.port, "/async") as other,
+        Reader(server.port, "/streams/beats") as beats,
+    ):
         assert (one.open().next().data, other.open().next().data) == ("first", "first")
+        beats.open()
         closing = threading.Thread(target=server.close, kwargs={"drain": 60.0})
         closing.start()
         until(lambda: server.closed)
+        beats.take(10)  # Readers are served that long.
         go.set()
         for reader in (one, other):
             assert [event.event for event in reader.rest()] == ["message", "end"]
