@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 use crate::connection;
+use crate::listener;
 use crate::logs::Level;
 use crate::respond::Context;
 
@@ -29,32 +30,52 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 const BATCH: usize = 32;
 
 /// Accepts until the listener or the task ends.
-pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<Arc<TcpListener>>) {
+pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListener>) {
     let mut failures = Failures::default();
     loop {
         let Ok(mut ready) = listener.readable().await else { return };
-        for _ in 0..BATCH {
-            match take(listener.get_ref()) {
-                Ok((socket, peer)) => welcome(context, socket, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready();
-                    break;
+        match take_batch(context, listener.get_ref()) {
+            Ok(Backlog::Empty) => ready.clear_ready(),
+            Ok(Backlog::More) => {}
+            Err(error) => {
+                if let Some(text) = failures.text(Instant::now(), &error) {
+                    context.directory.logs.put(Level::Error, "sse_fast", text);
                 }
-                // The peer was gone before it was accepted: nothing is wrong here.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // The port was shut: closing has begun.
-                Err(_) if context.is_closing() => return,
-                Err(error) => {
-                    if let Some(text) = failures.text(Instant::now(), &error) {
-                        context.directory.logs.put(Level::Error, "sse_fast", text);
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                    break;
-                }
+                tokio::time::sleep(PAUSE).await;
             }
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// Accepts what the kernel has of a server that closes: clients that have connected before are answered. Those that connect
+/// later are not waited for.
+pub(crate) async fn accept_rest(context: &Arc<Context>, listener: &TcpListener) {
+    for _ in 0..=listener::BACKLOG.unsigned_abs() as usize / BATCH {
+        // Without files for more, the rest is refused by shutting the port.
+        let Ok(Backlog::More) = take_batch(context, listener) else { return };
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What is left to accept.
+enum Backlog {
+    Empty,
+    More,
+}
+
+/// Accepts up to [`BATCH`] connections.
+fn take_batch(context: &Arc<Context>, listener: &TcpListener) -> io::Result<Backlog> {
+    for _ in 0..BATCH {
+        match take(listener) {
+            Ok((socket, peer)) => welcome(context, socket, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Backlog::Empty),
+            // The peer was gone before it was accepted: nothing is wrong here.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Backlog::More)
 }
 
 /// Failures of accepting, said at once and then at most once in [`SAY_EVERY`]: they come twenty times a second for as

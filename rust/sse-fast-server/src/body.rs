@@ -103,6 +103,15 @@ where
     Ok(buffer.freeze())
 }
 
+/// Reads and drops the body of a request that is refused, to its end or to a bound that few that are in flight reach.
+pub(crate) async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let mut left = MAPPED_FROM;
+    while left > 0 && !body.is_end_stream() {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::Full;

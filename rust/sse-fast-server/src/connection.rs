@@ -6,7 +6,8 @@
 //! Invariants: bytes that a client sends beyond a subscription's request are dropped with hyper's
 //! buffer: a pipelined request on such a connection is ignored. A response cannot be lost in hyper's
 //! buffer: hyper flushes it before it reads the next head. When the server closes, a request under way
-//! gets its answer and every other connection is closed at once.
+//! gets its answer; every other connection is looked at once more, for a request that nobody has been told
+//! of yet, and closed.
 //! Changes together with `socket`, which hides from hyper what would end a request too early.
 
 use std::future::{pending, poll_fn};
@@ -49,12 +50,23 @@ const MAX_UNREAD_BYTES: usize = 256 * 1024;
 enum Done {
     /// A subscription: a shard's from here on.
     Subscribed(Subscription),
-    /// The request is not answered: see [`Action::Drop`].
-    Dropped,
     /// The reader takes its answer too slowly.
     TooSlow,
-    /// The client closed, the server closes, or hyper could not go on.
+    /// The server closes, and nothing is under way.
+    Idle,
+    /// The client closed, the answer was the last, or hyper could not go on.
     Closed(hyper::Result<()>),
+}
+
+/// How far a connection is with the end of its server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// The server serves, as far as this connection knows.
+    NotYet,
+    /// It closes: what came until now is still read.
+    LastLook,
+    /// The answer under way is the last.
+    LastAnswer,
 }
 
 /// Begins a connection that was just accepted.
@@ -68,7 +80,7 @@ pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) 
         tokio::spawn(async move {
             let readable = tokio::select! {
                 readable = timeout(context.directory.config.header_timeout, socket.readable()) => matches!(readable, Ok(Ok(()))),
-                () = context.until_closing() => false,
+                () = context.until_closing() => socket.read_at_last(),
             };
             if readable {
                 // Boxed, so that a connection that says nothing costs little.
@@ -85,13 +97,12 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
         Box::pin(async move {
-            let request = request.map(|body| RequestBody { body, signals: Arc::clone(&signals) });
+            let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
             let done = match context.respond(request, peer).await {
                 Action::Respond(response) => {
                     return Ok::<_, std::convert::Infallible>(response.map(|body| ResponseBody { body, signals }));
                 }
                 Action::Subscribe(subscription) => Done::Subscribed(subscription),
-                Action::Drop => Done::Dropped,
             };
             *noted.lock() = Some(done);
             pending().await
@@ -103,7 +114,7 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service);
     let mut pace = Pace::new(context.directory.config.stall_timeout);
-    let (mut closing, mut told) = (pin!(context.until_closing()), false);
+    let (mut until_closing, mut closing) = (pin!(context.until_closing()), Closing::NotYet);
     let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
@@ -119,15 +130,21 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
             if pace.poll_too_slow(cx, &signals).is_ready() {
                 return Poll::Ready(Done::TooSlow);
             }
-            if told || closing.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            told = true;
-            if !signals.is_open() {
+            match closing {
+                Closing::NotYet if until_closing.as_mut().poll(cx).is_ready() => {
+                    signals.look_once_more();
+                    closing = Closing::LastLook;
+                }
                 // Idle, or in the middle of a head: hyper would wait for the rest of that.
-                return Poll::Ready(Done::Closed(Ok(())));
+                Closing::LastLook if !signals.is_open() => return Poll::Ready(Done::Idle),
+                // hyper would take this for an end, with an answer in its buffer.
+                Closing::LastLook if signals.is_answered() => return Poll::Pending,
+                Closing::LastLook => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    closing = Closing::LastAnswer;
+                }
+                Closing::NotYet | Closing::LastAnswer => return Poll::Pending,
             }
-            Pin::new(&mut connection).graceful_shutdown();
         }
     })
     .await;
@@ -140,11 +157,11 @@ async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, d
     signals.take_over();
     match done {
         Done::Subscribed(subscription) => hand_over(context, socket, subscription),
-        Done::Dropped => {}
         Done::TooSlow => socket.reset(),
         Done::Closed(Err(error)) if signals.held_back() => drop(timeout(LINGERING_CLOSE, refuse(socket, &error)).await),
-        // Nothing is owed to it, and the server does not wait.
-        Done::Closed(_) if context.is_closing() => drop(socket),
+        Done::Idle => {}
+        // It has everything, and the server does not wait.
+        Done::Closed(_) if context.is_closing() && !signals.body_cut() => drop(socket),
         Done::Closed(_) => drop(timeout(LINGERING_CLOSE, close(socket)).await),
     }
 }

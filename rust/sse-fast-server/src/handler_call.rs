@@ -23,7 +23,7 @@ use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
 use crate::directory::{Counted, Directory};
 use crate::logs::Level;
 use crate::request::{ParsedRequest, Wanted};
-use crate::respond::{Action, Context, RETRY_AFTER, Subscription};
+use crate::respond::{Action, Context, RETRY_AFTER, Subscription, retry_later, while_closing};
 use crate::response::{self, Refusal};
 use crate::resumable::Left;
 use crate::route::HandlerSpec;
@@ -55,7 +55,7 @@ impl Context {
         let body = tokio::select! {
             biased;
             body = self.whole_body(request, body) => body?,
-            () = self.calls.until_refused() => return Ok(not_begun(request)),
+            () = self.calls.until_refused() => return Ok(while_closing(request)),
         };
         let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
         // The stream that an early head's heartbeats belong to, and the handler's error. That may be published before
@@ -121,7 +121,7 @@ impl Context {
             );
             self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
         }
-        busy(request, "busy", "as many requests wait for a handler as may; try again")
+        Action::Respond(retry_later(request, "busy", "as many requests wait for a handler as may; try again"))
     }
 
     async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
@@ -171,7 +171,7 @@ impl Context {
                             response.headers_mut().append(name, value);
                         }
                     }
-                    Ok(Action::Drop) | Err(_) => {}
+                    Err(_) => {}
                 }
                 // A client that leaves before this has left before it read.
                 stream.answered();
@@ -180,7 +180,7 @@ impl Context {
             Some(Answer::Response { status, headers, body }) => {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
             }
-            Some(Answer::NotBegun) => Ok(not_begun(request)),
+            Some(Answer::NotBegun) => Ok(while_closing(request)),
             Some(Answer::Stream { .. }) | None => Err(failed()),
         }
     }
@@ -194,18 +194,6 @@ impl Context {
         }
         owns
     }
-}
-
-/// What a request gets whose handler was not called: what will pass must not end a page's `EventSource` for good.
-fn busy(request: &ParsedRequest, error: &'static str, detail: &str) -> Action {
-    if request.is_event_source() {
-        return Action::Respond(response::come_back());
-    }
-    Action::Respond(Refusal::new(503, error, detail).header(header::RETRY_AFTER, RETRY_AFTER).into_response())
-}
-
-fn not_begun(request: &ParsedRequest) -> Action {
-    busy(request, "closing", "the server closes; the request was not begun")
 }
 
 /// Keeps who fills a stream interested until its last subscriber has left; one is on its way now. That long the request is

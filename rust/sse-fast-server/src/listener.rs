@@ -30,7 +30,7 @@ const NOTSENT_LOWAT: u32 = 16 * 1024;
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// Connections the kernel completes before they are accepted: a storm of 15,000 comes in bursts.
-const BACKLOG: i32 = 8192;
+pub(crate) const BACKLOG: i32 = 8192;
 
 /// Refuses connections from now on, also where another process holds the socket: a forked child may.
 pub(crate) fn stop(listener: &TcpListener) {

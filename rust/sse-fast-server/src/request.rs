@@ -92,7 +92,8 @@ impl ParsedRequest {
         is_read(&self.method)
     }
 
-    /// Whether it can only be a browser's `EventSource`, or a client that behaves like one: a GET that names the type.
+    /// Whether it can only be a browser's `EventSource`, or a client that behaves like one: a GET that names the type. One that
+    /// gets an error status never comes back.
     pub(crate) fn is_event_source(&self) -> bool {
         let names_events = |value: &header::HeaderValue| {
             value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("text/event-stream"))
@@ -100,11 +101,6 @@ impl ParsedRequest {
         self.method == Method::GET
             && self.wanted == Wanted::Events
             && self.headers.get_all(header::ACCEPT).iter().any(names_events)
-    }
-
-    /// Whether a browser's `EventSource` may have sent it: one that gets an error status never comes back.
-    pub(crate) fn may_be_event_source(&self) -> bool {
-        self.wanted == Wanted::Events && self.is_read()
     }
 }
 

@@ -16,8 +16,10 @@ use hyper::{Method, Request, header};
 use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::access::Access;
+use crate::body;
 use crate::calls::{Calls, Pending};
 use crate::directory::Directory;
 use crate::json_form::JsonForms;
@@ -29,6 +31,10 @@ use crate::stream::{Claim, Stream};
 
 /// How soon a client that met a passing limit may try again, in seconds.
 pub(crate) const RETRY_AFTER: &str = "2";
+
+/// How long the body of a request that is refused unread may take: a connection that is closed with unread bytes is
+/// reset, and the answer may be lost with it. Bodies that came with their heads take nothing.
+const UNWANTED_BODY: Duration = Duration::from_millis(500);
 
 /// What requests are answered with.
 pub(crate) struct Context {
@@ -49,9 +55,6 @@ pub(crate) enum Action {
     Respond(HttpResponse),
     /// A subscription: the socket goes to a shard.
     Subscribe(Subscription),
-    /// The connection is closed without an answer: what is in the way will pass, and a browser's
-    /// `EventSource` that got a status would never come back.
-    Drop,
 }
 
 /// A stream for one connection.
@@ -109,7 +112,10 @@ impl Context {
         };
         let origin = self.access.allow_origin(&request.headers);
         let answered = match self.unavailable(&request) {
-            Some(action) => Ok(action),
+            Some(action) => {
+                let _ = timeout(UNWANTED_BODY, body::discard(body)).await;
+                Ok(action)
+            }
             None => self.dispatch(&request, body).await,
         };
         match answered {
@@ -122,12 +128,13 @@ impl Context {
     /// What answers every request for now, if anything does.
     fn unavailable(&self, request: &ParsedRequest) -> Option<Action> {
         if self.is_closing() {
-            return Some(closing(request));
+            return Some(while_closing(request));
         }
         if self.directory.connections() > self.max_connections {
             self.directory.totals.refused.fetch_add(1, Ordering::Relaxed);
             let detail = "the server holds as many connections as it may";
-            return Some(retry_later(request, "too_many_connections", detail));
+            // Kept, it would be one of those that are too many.
+            return Some(Action::Respond(response::last(retry_later(request, "too_many_connections", detail))));
         }
         None
     }
@@ -164,17 +171,16 @@ impl Context {
 }
 
 /// What a request gets while the server closes.
-pub(crate) fn closing(request: &ParsedRequest) -> Action {
-    retry_later(request, "closing", "the server is closing")
+pub(crate) fn while_closing(request: &ParsedRequest) -> Action {
+    Action::Respond(retry_later(request, "closing", "the server closes; the request was not begun"))
 }
 
-/// What a request gets that something passing is in the way of.
-fn retry_later(request: &ParsedRequest, error: &'static str, detail: &str) -> Action {
-    if request.may_be_event_source() {
-        return Action::Drop;
+/// What a request gets that something passing is in the way of: that must not end a page's `EventSource` for good.
+pub(crate) fn retry_later(request: &ParsedRequest, error: &'static str, detail: &str) -> HttpResponse {
+    if request.is_event_source() {
+        return response::come_back();
     }
-    let refusal = Refusal::new(503, error, detail).header(header::RETRY_AFTER, RETRY_AFTER);
-    Action::Respond(refusal.into_response())
+    Refusal::new(503, error, detail).header(header::RETRY_AFTER, RETRY_AFTER).into_response()
 }
 
 fn finished(stream: &Stream, last_event_id: Option<&str>) -> bool {

@@ -101,7 +101,7 @@ impl Context {
                 self.read(request, &stream).await
             }
             Waited::TimeOver => Err(self.never_appeared(name, waited, attempts)),
-            Waited::Closing => Ok(respond::closing(request)),
+            Waited::Closing => Ok(respond::while_closing(request)),
         }
     }
 

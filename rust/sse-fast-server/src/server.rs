@@ -5,7 +5,8 @@
 //! [`Server::close`] joins them all. Ownership is a tree: once closed, dropping the last handle frees everything.
 //!
 //! # Closing, in order
-//! The port refuses connections; kept connections close once what they asked is answered. Runs are ended, with their
+//! What has connected is accepted, and the port shut. Every connection is looked at once more: what was asked is
+//! answered, or refused, and it closes. Runs are ended, with their
 //! terminal events, and requests in flight answered, until three quarters of the drain are over: what handlers publish on
 //! the way is published, and a stream that they answer is read. From half of the drain on no handler is called any more:
 //! who waited is told to come back. Then publishing ends; shards give everybody what was published, end, and close their
@@ -24,9 +25,9 @@ use sse_fast_core::options::StreamPatch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::accept::{RESERVED_FILES, accept};
+use crate::accept::{RESERVED_FILES, accept, accept_rest};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
@@ -62,8 +63,8 @@ struct Core {
 }
 
 struct Threads {
-    /// Shut when closing begins: dropping it would not do where a forked child holds it, too.
-    listener: Arc<TcpListener>,
+    /// Over when the control thread has shut the port.
+    port_shut: oneshot::Receiver<()>,
     runtime: Handle,
     control: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
@@ -83,7 +84,6 @@ impl Server {
     /// Binds and starts every thread. Requests for handlers are put into `calls`.
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
         let Bound { listener, lacking } = listener::bind(&config)?;
-        let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
         let max_connections = most_connections(config.max_connections);
@@ -94,15 +94,15 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
-        let started = start_control(&context, Arc::clone(&listener), watch);
-        let (runtime, runs, control) = match started {
+        let (shuts, port_shut) = oneshot::channel();
+        let (runtime, runs, control) = match start_control(&context, listener, watch, shuts) {
             Ok(started) => started,
             Err(error) => {
                 stop_shards(&context.directory, shards, clock::now());
                 return Err(error);
             }
         };
-        let threads = Mutex::new(Some(Threads { listener, runtime, control, shards }));
+        let threads = Mutex::new(Some(Threads { port_shut, runtime, control, shards }));
         Ok(Self(Arc::new(Core { context, address, polls, runs, stage, closing, threads })))
     }
 
@@ -208,12 +208,12 @@ impl Server {
     /// Closes; see the module. Blocks for at most about `drain`; a second call waits for the first.
     pub fn close(&self, drain: Duration) {
         let mut threads = self.0.threads.lock();
-        let Some(Threads { listener, runtime, control, shards }) = threads.take() else { return };
+        let Some(Threads { port_shut, runtime, control, shards }) = threads.take() else { return };
         let (now, began) = (clock::now(), Instant::now());
         self.0.stage.send_replace(Stage::Draining);
         self.0.closing.send_replace(true);
-        listener::stop(&listener);
-        drop(listener);
+        // Before requests in flight are counted: those of the last connections are among them.
+        let _ = runtime.block_on(port_shut);
         runtime.spawn(refuse_calls(Arc::clone(&self.0.context), began + drain / 2));
         let directory = Arc::clone(self.directory());
         runtime.block_on(async {
@@ -283,8 +283,9 @@ fn stop_shards(directory: &Directory, threads: Vec<JoinHandle<()>>, until: Micro
 
 fn start_control(
     context: &Arc<Context>,
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     stage: watch::Receiver<Stage>,
+    port_shut: oneshot::Sender<()>,
 ) -> Result<(Handle, Runs, JoinHandle<()>), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -303,23 +304,30 @@ fn start_control(
     };
     let context = Arc::clone(context);
     let thread = std::thread::Builder::new().name("sse-fast-control".to_owned()).spawn(move || {
-        runtime.block_on(control(context, listener, stage));
+        runtime.block_on(control(context, listener, stage, port_shut));
         // Requests that still wait for a handler are cut off; a publish under way ends by itself.
         runtime.shutdown_background();
     });
     Ok((handle, runs, thread.map_err(io_error("starting the control thread"))?))
 }
 
-/// Accepts until told not to, then keeps the runtime alive until everything else has ended.
-async fn control(context: Arc<Context>, listener: AsyncFd<Arc<TcpListener>>, mut stage: watch::Receiver<Stage>) {
+/// Accepts until told not to, then keeps the runtime alive until everything else has ended. Dropping `port_shut` tells
+/// that nothing is accepted any more.
+async fn control(
+    context: Arc<Context>,
+    listener: AsyncFd<TcpListener>,
+    mut stage: watch::Receiver<Stage>,
+    port_shut: oneshot::Sender<()>,
+) {
     let tending = tokio::spawn(Arc::clone(&context.directory).tend());
     tokio::select! {
-        // First: the port that is shut wakes the other, too.
-        biased;
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
         () = accept(&context, &listener) => {}
     }
-    drop(listener);
+    accept_rest(&context, listener.get_ref()).await;
+    // Dropping it would not do where a forked child holds it, too.
+    listener::stop(listener.get_ref());
+    drop((listener, port_shut));
     // An error means that the server's handle is gone: nothing more will be asked for.
     let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping(_))).await.map(|stage| *stage);
     if let Ok(Stage::Stopping(until)) = stopping {
@@ -350,47 +358,4 @@ fn io_error(attempt: &'static str) -> impl FnOnce(std::io::Error) -> StartError 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpStream;
-
-    use sse_fast_core::event::NewEvent;
-
-    use super::*;
-
-    fn subscribe(server: &Server) -> BufReader<TcpStream> {
-        let mut socket = TcpStream::connect(server.local_addr()).expect("a connection");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a deadline");
-        socket.write_all(b"GET /streams/s HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
-        BufReader::new(socket)
-    }
-
-    /// Reads until a line ends with `wanted`; false where the connection ended before.
-    fn reads(reader: &mut BufReader<TcpStream>, wanted: &str) -> bool {
-        reader.lines().map_while(Result::ok).any(|line| line.trim_end() == wanted)
-    }
-
-    #[test]
-    fn a_shard_that_failed_takes_its_connections_with_it_and_holds_nobody_up() {
-        let config = Config { port: 0, shards: 2, ..Config::default() };
-        let server = Server::start(config, Calls::default()).expect("a server");
-        let stream = server.stream("s", &StreamPatch::default()).expect("a stream");
-        let mut readers: Vec<_> = (0..2).map(|_| subscribe(&server)).collect();
-        assert!(readers.iter_mut().all(|reader| reads(reader, "")), "both have their heads");
-        server.directory().shards()[0].order(Order::Fail);
-        while server.directory().shards()[0].is_open() {
-            std::thread::yield_now();
-        }
-        // More than the history holds and more than publishers may run ahead.
-        for _ in 0..1000 {
-            stream.publish(&NewEvent { data: &[b'x'; 100], ..NewEvent::default() }).expect("published");
-        }
-        assert_eq!(server.stats().publish_wait_timeouts, 0);
-        let mut later: Vec<_> = (0..4).map(|_| subscribe(&server)).collect();
-        assert!(later.iter_mut().all(|reader| reads(reader, "")), "the other shard takes them all");
-        stream.end(b"over", "end").expect("ended");
-        assert!(later.iter_mut().all(|reader| reads(reader, "data: over")));
-        assert_eq!(readers.iter_mut().filter_map(|reader| reads(reader, "data: over").then_some(())).count(), 1);
-        server.close(Duration::from_secs(5));
-    }
-}
+mod tests;

@@ -66,6 +66,30 @@ impl Socket {
         }
     }
 
+    /// Asks the kernel itself, for a runtime may not have been told yet; says whether there was anything, the end or an
+    /// error included.
+    pub(crate) fn read_at_last(&mut self) -> bool {
+        let mut buffer = [0; AHEAD_BYTES];
+        match self.recv_now(&mut buffer) {
+            Ok(read) => {
+                self.ahead = buffer[..read].to_vec();
+                true
+            }
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    fn recv_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        use std::os::fd::AsFd;
+        let socket = match &self.state {
+            State::Direct(socket) => socket.as_fd(),
+            State::Registered(socket) => socket.as_fd(),
+            State::Broken => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        let (read, _) = rustix::net::recv(socket, buffer, rustix::net::RecvFlags::DONTWAIT)?;
+        Ok(read)
+    }
+
     /// Waits until there is something to read.
     pub(crate) async fn readable(&mut self) -> io::Result<()> {
         self.registered()?.readable().await
@@ -119,6 +143,16 @@ impl Socket {
                     buf.advance(read);
                     // The end is read again and again; a read that left room took everything else.
                     self.emptied = read > 0 && read < room;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.signals.is_last_look() {
+            match self.recv_now(buf.initialize_unfilled()) {
+                Ok(read) => {
+                    buf.advance(read);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -19,8 +19,16 @@ use super::Signals;
 
 /// A request's body.
 pub(crate) struct RequestBody {
-    pub(crate) body: Incoming,
+    body: Incoming,
+    /// Whether all of it was read.
+    whole: bool,
     pub(crate) signals: Arc<Signals>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Incoming, signals: Arc<Signals>) -> Self {
+        Self { whole: body.is_end_stream(), body, signals }
+    }
 }
 
 /// Why a request's body is not whole.
@@ -44,7 +52,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending if self.signals.half_closed() => Poll::Ready(Some(Err(CutBody::Cut))),
-            polled => polled.map_err(CutBody::from),
+            polled => {
+                self.whole |= matches!(polled, Poll::Ready(None));
+                polled.map_err(CutBody::from)
+            }
         }
     }
 
@@ -54,6 +65,14 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.whole && !self.body.is_end_stream() {
+            self.signals.cut_body();
+        }
     }
 }
 

@@ -35,10 +35,10 @@ struct State {
     /// The client shut its writing side, and hyper has not been told.
     end_hidden: bool,
     read: ReadWait,
-    /// A write waits for room in the socket.
-    write_blocked: bool,
-    /// Bytes the socket took so far.
-    written: u64,
+    /// The next read asks the kernel, whatever the runtime believes.
+    last_look: bool,
+    body: LastBody,
+    write: WriteProgress,
 }
 
 /// How far one request and its response are.
@@ -55,6 +55,16 @@ enum Exchange {
     Ours,
 }
 
+/// What was read of the last request's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LastBody {
+    /// All, so far as we wanted it.
+    #[default]
+    Read,
+    /// It was given up before its end.
+    Cut,
+}
+
 /// Whether a socket that gave all it had is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ReadWait {
@@ -68,7 +78,7 @@ enum ReadWait {
 }
 
 /// What became of the writes so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WriteProgress {
     /// A write waits for room.
     pub(crate) blocked: bool,
@@ -79,12 +89,19 @@ pub(crate) struct WriteProgress {
 impl Signals {
     /// A request is given to us.
     pub(crate) fn open(&self) {
-        self.0.lock().exchange = Exchange::Open;
+        let mut state = self.0.lock();
+        state.exchange = Exchange::Open;
+        state.body = LastBody::Read;
     }
 
     /// Whether a request is under way.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.0.lock().exchange, Exchange::Open | Exchange::Answered)
+    }
+
+    /// Whether a whole response is still being written.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.0.lock().exchange == Exchange::Answered
     }
 
     /// hyper has taken the whole response.
@@ -140,6 +157,26 @@ impl Signals {
         sleep(HALF_CLOSED_GRACE).await;
     }
 
+    /// The request's body was given up before its end: where this was the last request, some of it may still be on its way.
+    pub(crate) fn cut_body(&self) {
+        self.0.lock().body = LastBody::Cut;
+    }
+
+    /// Whether the last request's body was given up before its end.
+    pub(crate) fn body_cut(&self) -> bool {
+        self.0.lock().body == LastBody::Cut
+    }
+
+    /// The next read is the last of an idle connection, and must not miss what the runtime has not been told of.
+    pub(crate) fn look_once_more(&self) {
+        self.0.lock().last_look = true;
+    }
+
+    /// Whether this read is that one.
+    pub(crate) fn is_last_look(&self) -> bool {
+        std::mem::take(&mut self.0.lock().last_look)
+    }
+
     /// Whether a read that finds nothing is to be put off.
     pub(crate) fn put_off_reading(&self) -> bool {
         let mut state = self.0.lock();
@@ -171,13 +208,12 @@ impl Signals {
     /// A write of `taken` bytes was made, or waits for room.
     pub(crate) fn wrote(&self, taken: Option<usize>) {
         let mut state = self.0.lock();
-        state.write_blocked = taken.is_none();
-        state.written += taken.unwrap_or(0) as u64;
+        state.write.blocked = taken.is_none();
+        state.write.written += taken.unwrap_or(0) as u64;
     }
 
     pub(crate) fn write_progress(&self) -> WriteProgress {
-        let state = self.0.lock();
-        WriteProgress { blocked: state.write_blocked, written: state.written }
+        self.0.lock().write
     }
 }
 
