@@ -30,6 +30,8 @@ struct Encoders {
     /// Its options, and the same for keys that are no str.
     options: Py<PyAny>,
     options_for_keys: Py<PyAny>,
+    /// Whether a time may be written wrong.
+    mistakes_times: bool,
     /// What encodes, or refuses in words, what orjson refuses.
     slow: Py<PyAny>,
     /// What calls the application's own encoder.
@@ -49,8 +51,12 @@ fn encoders(py: Python<'_>) -> PyResult<&Encoders> {
         // orjson takes a dataclass with a slot that is not set for one that is: the process ends.
         let options = orjson.getattr("OPT_PASSTHROUGH_DATACLASS")?;
         let options_for_keys = options.bitor(orjson.getattr("OPT_NON_STR_KEYS")?)?;
+        let dumps = orjson.getattr("dumps")?;
+        let ten_milliseconds = py.import("datetime")?.getattr("time")?.call1((0, 0, 0, 10_000))?;
+        let written = dumps.call1((ten_milliseconds,))?.cast_into::<PyBytes>()?;
         Ok(Encoders {
-            dumps: orjson.getattr("dumps")?.unbind(),
+            mistakes_times: written.as_bytes() != br#""00:00:00.010000""#,
+            dumps: dumps.unbind(),
             options: options.unbind(),
             options_for_keys: options_for_keys.unbind(),
             slow: ours.getattr("encode")?.unbind(),
@@ -94,7 +100,7 @@ pub(crate) enum Json<'py> {
 /// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
 pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
     let py = value.py();
-    let Encoders { dumps, options, options_for_keys, slow, .. } = encoders(py)?;
+    let Encoders { dumps, options, options_for_keys, mistakes_times, slow, .. } = encoders(py)?;
     let (dumps, none) = (dumps.bind(py), py.None());
     // Without a hook: while one runs another thread may change what orjson is about to read, and the process ends.
     let mut encoded = dumps.call1((value, &none, options));
@@ -102,7 +108,7 @@ pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Js
         encoded = dumps.call1((value, &none, options_for_keys));
     }
     let is_to_be_done_slowly = match &encoded {
-        Ok(encoded) => may_hold_a_wrong_time(encoded),
+        Ok(encoded) => *mistakes_times && may_hold_a_wrong_time(encoded),
         Err(error) => error.is_instance_of::<PyTypeError>(py),
     };
     if is_to_be_done_slowly {

@@ -30,16 +30,24 @@ impl<'a> Wakes<'a> {
     pub(super) fn shard(&mut self, number: usize, key: LocalKey) {
         self.list.push(Wake::Shard { number, key });
     }
-}
 
-impl Drop for Wakes<'_> {
-    fn drop(&mut self) {
+    #[cold]
+    fn wake(&mut self) {
         for wake in self.list.drain(..) {
             match wake {
                 Wake::Publisher(sleeper) => sleeper.wake(),
                 // It may be gone by now.
                 Wake::Shard { number, key } => drop(self.delivery.doorbells[number].push(Ring::Waiting(key))),
             }
+        }
+    }
+}
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        // Most publishes wake nobody, and a drain that finds nothing costs them forty instructions.
+        if !self.list.is_empty() {
+            self.wake();
         }
     }
 }
