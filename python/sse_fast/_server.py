@@ -384,10 +384,11 @@ class Server:
         closed as soon as that reader has gone: a synchronous one, which runs on a thread of its own
         (``generator_threads``), at its next ``yield``; of an asynchronous one the pending step is cancelled. One that
         is faster than its reader waits for it, and nothing is skipped. Its end is an ``end`` event with ``null``,
-        unless an event named ``end`` was the last that it yielded; what it raises is its answer before the first event,
-        and an ``error`` event after that. A browser that comes back within ``linger`` gets what it lacks, or 204, and
-        nothing is generated again. The stream's id is all that it takes, and cannot be guessed. Where the reader had
-        left before the end, the last event is an ``error``. Up to 1,024 such streams, with 64 MiB, are kept.
+        unless it yields an event named ``end`` itself, which is the last: it is closed there. What it raises is its
+        answer before the first event, and an ``error`` event after that. A browser that comes back within ``linger``
+        gets what it lacks, or 204, and nothing is generated again. The stream's id is all that it takes, and cannot be
+        guessed. Where the reader had left before the end, the last event is an ``error``. Up to 1,024 such streams,
+        with 64 MiB, are kept.
 
         Under load: while every thread is busy requests wait, and streams do not. ``handler_queue`` may wait, with
         64 MiB of bodies; beyond that the answer is 503 with ``Retry-After``, and for a GET that names

@@ -299,8 +299,8 @@ def _datetime_text(value: dt.datetime) -> str | None:
     day = (value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
     text = dt.datetime(*day).isoformat()  # noqa: DTZ001 - the offset follows
     offset = value.utcoffset()
-    if offset is None:
-        return text
+    if offset is None:  # Of a zone that does not know its offset orjson makes UTC.
+        return text if value.tzinfo is None else f"{text}+00:00"
     minutes, seconds = divmod(int(abs(offset.total_seconds())), 60)
     hours, minutes = divmod(minutes, 60)
     sign = "-" if offset < dt.timedelta(0) else "+"

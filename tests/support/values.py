@@ -105,6 +105,21 @@ def nested(levels: int) -> Any:
 
 OFFSET = dt.timezone(dt.timedelta(hours=-3, minutes=-30))
 AMSTERDAM_1937 = dt.timezone(dt.timedelta(minutes=19, seconds=32))
+
+
+class Unsure(dt.tzinfo):
+    """A zone that does not know its offset."""
+
+    def utcoffset(self, _when: dt.datetime | None, /) -> None:
+        return None
+
+    def dst(self, _when: dt.datetime | None, /) -> None:
+        return None
+
+    def tzname(self, _when: dt.datetime | None, /) -> None:
+        return None
+
+
 BEHIND = dt.timezone(-dt.timedelta(hours=1, minutes=2, seconds=29))
 
 #: Value and text.
@@ -159,6 +174,7 @@ VALUES: list[tuple[Any, str | None]] = [
     ([fractions.Fraction(1, 2)], None),
     # Times.
     (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), '"2026-01-02T03:04:05+00:00"'),
+    (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=Unsure()), '"2026-01-02T03:04:05+00:00"'),
     (dt.datetime(2026, 1, 2, 3, 4, 5, 6), '"2026-01-02T03:04:05.000006"'),
     (dt.datetime(1, 1, 2, tzinfo=OFFSET), '"0001-01-02T00:00:00-03:30"'),
     (dt.datetime(1937, 1, 2, tzinfo=AMSTERDAM_1937), '"1937-01-02T00:00:00+00:20"'),
