@@ -70,6 +70,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "ids": ([1, "yes", None], ["maybe"]),
     "linger": ([-1, "x"], ["-1", "x"]),
     "expire": ([0, -1, "x"], ["0", "x"]),
+    "stall_after": ([0, 0.09, -1, "x"], ["0", "x"]),
 }
 
 

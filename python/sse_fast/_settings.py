@@ -253,6 +253,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Idle time after which an open stream is forgotten; 300 for streams that a route creates.",
         stream=True,
     ),
+    Setting(
+        "stall_after",
+        _seconds(0.1).or_none(),
+        None,
+        "s",
+        "Silence of a stream that is read after which it counts as stalled: one warning, and a mark in its `stats`.",
+        stream=True,
+    ),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
@@ -363,6 +371,7 @@ class StreamOptions(TypedDict, total=False):
     ids: bool
     linger: float
     expire: float | None
+    stall_after: float | None
 
 
 class ServeSettings(StreamOptions, total=False):

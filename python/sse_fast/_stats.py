@@ -60,6 +60,7 @@ class ServerStats:
         publish_socket_wait_s: seconds that publishers waited for full sockets, once for each stream however many
             threads wait: what ``publish_wait`` limits.
         presence_missed: joins and leaves that callbacks were not told of, because 65,536 of them waited.
+        stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
     """
 
@@ -83,6 +84,7 @@ class ServerStats:
     publish_wait_s: float
     publish_socket_wait_s: float
     presence_missed: int
+    stalls: int
     closed: ClosedConnections
 
 
@@ -96,7 +98,8 @@ class StreamStats:
         retained: events that its log retains now, at most ``history``.
         retained_bytes: bytes that these take as frames, at most ``history_bytes`` but for a single larger event.
         ended: whether it has had its terminal event.
-        silent_s: seconds since its last event, or since it was made; heartbeats are no events.
+        silent_s: seconds since its last event, or since it was made, to 0.01 s; heartbeats are no events.
+        stalled: whether it is stalled now: open, read by somebody over HTTP, and silent for ``stall_after`` or longer.
     """
 
     subscribers: int
@@ -105,3 +108,4 @@ class StreamStats:
     retained_bytes: int
     ended: bool
     silent_s: float
+    stalled: bool

@@ -62,6 +62,8 @@ pub struct StreamOptions {
     pub linger: Duration,
     /// How long an open stream may be without subscribers and events before it is forgotten.
     pub expire: Option<Duration>,
+    /// How long an open stream that is read may be without an event before it counts as stalled.
+    pub stall_after: Option<Duration>,
     /// Whether publishers wait for its readers as long as it takes, whatever the server's `publish_wait` is. No setting:
     /// the engine gives it to streams that have one reader alone, for whom nobody else waits.
     pub lossless: bool,
@@ -81,6 +83,7 @@ impl Default for StreamOptions {
             ids: true,
             linger: Duration::from_secs(900),
             expire: None,
+            stall_after: None,
             lossless: false,
         }
     }
@@ -101,6 +104,7 @@ pub struct StreamPatch {
     pub ids: Option<bool>,
     pub linger: Option<Duration>,
     pub expire: Option<Option<Duration>>,
+    pub stall_after: Option<Option<Duration>>,
     pub lossless: Option<bool>,
 }
 
@@ -109,6 +113,9 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The shortest heartbeat an option may name. One shorter than the wheel's tick of 20 ms comes once in each tick.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
+
+/// The shortest silence that an option may call a stall: the clock behind it ticks every few milliseconds.
+pub const MIN_STALL: Duration = Duration::from_millis(100);
 
 impl StreamOptions {
     /// These options with those of `patch` in their place, checked. A smaller history given without a lag lowers the
@@ -127,6 +134,7 @@ impl StreamOptions {
             ids: patch.ids.unwrap_or(self.ids),
             linger: patch.linger.unwrap_or(self.linger),
             expire: patch.expire.unwrap_or(self.expire),
+            stall_after: patch.stall_after.unwrap_or(self.stall_after),
             lossless: patch.lossless.unwrap_or(self.lossless),
         };
         options.check()?;
@@ -149,6 +157,9 @@ impl StreamOptions {
         }
         if self.heartbeat.is_some_and(|every| every < MIN_HEARTBEAT || every > MAX_INTERVAL) {
             return out_of_range("heartbeat", "0 (off) or 0.001 s to a year", seconds(self.heartbeat));
+        }
+        if self.stall_after.is_some_and(|after| after < MIN_STALL || after > MAX_INTERVAL) {
+            return out_of_range("stall_after", "None or 0.1 s to a year", seconds(self.stall_after));
         }
         for (option, value) in [("retry", self.retry), ("linger", Some(self.linger)), ("expire", self.expire)] {
             if value.is_some_and(|value| value > MAX_INTERVAL) {

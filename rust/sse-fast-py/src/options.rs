@@ -61,6 +61,7 @@ pub(crate) fn patch(options: Option<&Bound<'_, PyDict>>) -> PyResult<StreamPatch
             "retry" => patch.retry = Some(optional_seconds(&value)?),
             "ids" => patch.ids = Some(value.extract()?),
             "linger" => patch.linger = Some(seconds(&value)?),
+            "stall_after" => patch.stall_after = Some(optional_seconds(&value)?),
             "expire" => patch.expire = Some(optional_seconds(&value)?),
             other => return Err(unknown(other)),
         }

@@ -48,6 +48,7 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         publish_wait_us,
         publish_socket_wait_us,
         presence_missed,
+        stalls,
         closed,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
@@ -78,14 +79,15 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         publish_wait_s,
         publish_socket_wait_s,
         presence_missed,
+        stalls,
         closed,
     )
 }
 
 pub(crate) fn of_stream<'py>(py: Python<'py>, stats: &StreamStats) -> PyResult<Bound<'py, PyAny>> {
-    let &StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s } = stats;
+    let &StreamStats { subscribers, published, retained, retained_bytes, ended, silent_s, stalled } = stats;
     let class = STREAM.import(py, "sse_fast._stats", "StreamStats")?;
-    instance!(py, class, subscribers, published, retained, retained_bytes, ended, silent_s)
+    instance!(py, class, subscribers, published, retained, retained_bytes, ended, silent_s, stalled)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact up to 285 years")]

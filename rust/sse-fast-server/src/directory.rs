@@ -43,6 +43,7 @@ use crate::waiting::Waiting;
 
 mod counted;
 mod made;
+mod stalls;
 
 pub(crate) use self::counted::Counted;
 use self::made::Made;
@@ -93,6 +94,8 @@ pub(crate) struct Directory {
     made: Mutex<Made>,
     /// When to look whether a stream is to be forgotten.
     expiry: Mutex<Expiry<Stream>>,
+    /// When to look whether a stream is stalled.
+    silences: Mutex<Expiry<WeakStream>>,
     /// When to look whether somebody is to be told that nobody reads a stream any more.
     empty: Mutex<Expiry<Arc<dyn Timed>>>,
     /// What callbacks are told.
@@ -116,6 +119,8 @@ pub(crate) struct Totals {
     /// Requests for a handler that found its queue full, and when that was logged.
     pub(crate) calls_refused: AtomicU64,
     pub(crate) calls_refused_log: OncePerSecond,
+    /// How often a stream was found stalled.
+    pub(crate) stalls: AtomicU64,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
     /// Handlers that are still to answer requests whose heads went out early, and generators whose readers are there.
@@ -174,6 +179,7 @@ impl Directory {
             nameless: Mutex::default(),
             made: Mutex::default(),
             expiry: Mutex::default(),
+            silences: Mutex::default(),
             empty: Mutex::default(),
             presence,
             tending,
@@ -209,6 +215,7 @@ impl Directory {
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             presence_missed: self.presence.lost(),
+            stalls: self.totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()
@@ -278,7 +285,7 @@ impl Directory {
             stream.configure(patch)?;
             return Ok((stream, false));
         }
-        let expires = options.expire.is_some();
+        let is_timed = options.expire.is_some() || options.stall_after.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
         let former = streams.replace(Named(stream.clone()));
         drop(streams);
@@ -286,7 +293,7 @@ impl Directory {
             self.count_forgotten(&former.0);
             self.expiry.lock().schedule(&former.0, former.0.epoch(), None);
         }
-        if expires {
+        if is_timed {
             self.schedule(&stream);
         }
         self.waiting.appeared(name);
@@ -316,6 +323,8 @@ impl Directory {
             nameless.reserve_exact(room);
         }
         nameless.push(stream.downgrade());
+        drop(nameless);
+        self.listen_for_silence(&stream);
         Ok(stream)
     }
 
@@ -331,6 +340,7 @@ impl Directory {
         if epoch.is_some() && !self.closed() {
             self.resumable.add(&stream, handler);
         }
+        self.listen_for_silence(&stream);
         Ok(stream)
     }
 
@@ -368,6 +378,7 @@ impl Directory {
         self.nameless.lock().clear();
         self.made.lock().clear();
         self.expiry.lock().clear();
+        self.silences.lock().clear();
         self.empty.lock().clear();
         self.presence.close();
     }
@@ -383,7 +394,8 @@ impl Directory {
             }
             self.forget_due(coarse_ms());
             self.tell_empty(coarse_ms());
-            let due = [self.expiry.lock().next(), self.empty.lock().next()];
+            self.tell_stalled(coarse_ms());
+            let due = [self.expiry.lock().next(), self.empty.lock().next(), self.silences.lock().next()];
             let next = due.into_iter().flatten().min().map(|at| at.saturating_sub(coarse_ms()));
             // The coarse clock is some milliseconds behind.
             let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
@@ -440,6 +452,7 @@ impl Directory {
     fn schedule(&self, stream: &Stream) {
         let at = stream.lifetime().map(|wait| stream.touched().saturating_add(in_millis(wait)));
         self.expiry.lock().schedule(stream, stream.epoch(), at);
+        self.listen_for_silence(stream);
         self.tending.notify_one();
     }
 

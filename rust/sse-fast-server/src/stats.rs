@@ -113,6 +113,8 @@ pub struct Stats {
     pub publish_socket_wait_us: u64,
     /// Joins and leaves that callbacks were not told of so far, because too many waited.
     pub presence_missed: u64,
+    /// How often a stream was found stalled so far.
+    pub stalls: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
 }
@@ -132,4 +134,6 @@ pub struct StreamStats {
     pub ended: bool,
     /// Seconds since the last event (heartbeats are none), or since it was made.
     pub silent_s: f64,
+    /// Whether it is read and has been silent for `stall_after`.
+    pub stalled: bool,
 }

@@ -34,6 +34,7 @@ pub(crate) struct Claim {
 }
 
 /// A stream that may be gone.
+#[derive(Clone)]
 pub(crate) struct WeakStream(Weak<StreamShared>);
 
 /// A stream that a handler has handed out: its client is on the way until this is dropped. Where nobody came by then, the

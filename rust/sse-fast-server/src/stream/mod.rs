@@ -14,6 +14,7 @@
 //! | `life` | claimed, handed out, left, removed, expired |
 //! | `empty` | whether anybody reads it, and who is told that nobody does |
 //! | `link` | what publishers and a shard tell each other |
+//! | `silence` | its last signs of life, and whether it is stalled |
 //! | `watch` | readers in this process that wait for news, and how all that wait sleep |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
 //!
@@ -33,12 +34,13 @@ mod obstacle;
 mod outcome;
 mod publish;
 mod room;
+mod silence;
 mod task;
 mod wakes;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
@@ -63,6 +65,8 @@ pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
 use self::room::Room;
+use self::silence::Signs;
+pub(crate) use self::silence::Silence;
 pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
@@ -88,9 +92,7 @@ struct StreamShared {
     /// What `StreamState` says, for those who look a name up: they must not wait for the lock. Release and acquire: who
     /// sees it sees the stream complete.
     removed: AtomicBool,
-    /// When the last event was published or the last subscriber left, in coarse milliseconds. Relaxed: expiry that
-    /// comes a little early or late for it is as good.
-    touched: AtomicU64,
+    signs: Signs,
 }
 
 /// What leads to a stream.
@@ -132,6 +134,8 @@ struct Extra {
     emptied: Vec<oneshot::Sender<()>>,
     /// Told when nobody has read it for a while.
     when_empty: WhenEmpty,
+    /// The newest event when it was last found stalled.
+    stall_told: Option<Position>,
 }
 
 /// What a publisher waits for.
@@ -177,7 +181,7 @@ impl Stream {
             inner: Mutex::new(Inner { state, want, arriving: 0, emptiness, extra: None }),
             links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
             removed: AtomicBool::new(false),
-            touched: AtomicU64::new(coarse_ms()),
+            signs: Signs::new(coarse_ms()),
         }))
     }
 
@@ -245,15 +249,15 @@ impl Stream {
     pub fn stats(&self) -> StreamStats {
         let inner = self.lock();
         let log = inner.state.log();
-        #[allow(clippy::cast_precision_loss, reason = "milliseconds of uptime are far below 2^52")]
-        let silent_s = coarse_ms().saturating_sub(self.touched()) as f64 / 1000.0;
+        let now = coarse_ms();
         StreamStats {
             subscribers: self.subscribers() as u64,
             published: log.newest(),
             retained: log.newest() + 1 - log.first(),
             retained_bytes: log.bytes() as u64,
             ended: inner.state.ended(),
-            silent_s,
+            silent_s: self.silent(now).as_secs_f64(),
+            stalled: self.is_stalled(&inner, now),
         }
     }
 
@@ -293,15 +297,6 @@ impl Stream {
     /// Whether the server was closed.
     pub fn is_closed(&self) -> bool {
         self.0.delivery.is_closed()
-    }
-
-    /// Coarse milliseconds of the last sign of life.
-    pub(crate) fn touched(&self) -> u64 {
-        self.0.touched.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn touch(&self, now_ms: u64) {
-        self.0.touched.store(now_ms, Ordering::Relaxed);
     }
 
     /// Wakes everything that waits for this stream: the server is closing.

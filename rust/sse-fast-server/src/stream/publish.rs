@@ -131,7 +131,7 @@ impl Stream {
 
     /// Lets the stream go and tells everybody who waits for news.
     pub(crate) fn finish_publish(&self, mut inner: Locked<'_>) {
-        self.touch(clock::coarse_ms());
+        self.spoke(clock::coarse_ms());
         if self.is_nameless() {
             self.0.delivery.nameless.fetch_add(1, Ordering::Relaxed);
         }
