@@ -9,7 +9,11 @@ Changes together with: `rust/sse-fast-py/src/json.rs`, which calls every functio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import datetime as dt
+import enum
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from . import runner
 from ._core import go_on_above_rust
@@ -18,7 +22,31 @@ from ._exceptions import EventError, EventTypeError, SseFastError
 if TYPE_CHECKING:
     from ._settings import Encoder
 
+#: What `runner.json_text` looks for first.
+_KNOWN = (str, int, float, enum.Enum, dt.date, dt.time, uuid.UUID, dict, list, tuple, set, frozenset)
+
 runner.before_each = go_on_above_rust
+
+
+def nearer(value: Any, field: str) -> object:  # noqa: ANN401 - of any type
+    """A dataclass as the dict of its fields, a model of pydantic as what it dumps; None for every other value.
+
+    orjson may take that after all, and is ten times as fast as `encode`.
+
+    Raises:
+        EventTypeError: the model's own code failed.
+        ServerClosed: the interpreter ends.
+    """
+    if isinstance(value, _KNOWN) or isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {name: of_it for name, of_it in runner.fields_of(value) if not name.startswith("_")}
+    if not hasattr(value, "model_dump"):
+        return None
+    try:
+        return runner.simpler_at(value, field)
+    except TypeError as error:
+        raise EventTypeError(str(error)) from error
 
 
 def encode(value: object, field: str) -> bytes:

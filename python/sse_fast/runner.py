@@ -174,7 +174,7 @@ def _json(value: Any, place: str, outer: tuple[int, ...]) -> str:  # noqa: ANN40
     if isinstance(value, float):
         return _float_text(value)
     if isinstance(value, (dt.date, dt.time, uuid.UUID)):
-        return _json(_simpler(value, place), place, outer)
+        return _json(simpler_at(value, place), place, outer)
     inner = _inside(value, place, outer)
     if isinstance(value, dict):
         return _object(dict.items(value), place, inner)
@@ -183,10 +183,10 @@ def _json(value: Any, place: str, outer: tuple[int, ...]) -> str:  # noqa: ANN40
     if isinstance(value, (set, frozenset)):  # In the order of their JSON: equal sets are equal bytes.
         return f"[{','.join(sorted(_json(item, place, inner) for item in value))}]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ((name, field) for name, field in _fields(value) if not name.startswith("_"))
+        fields = ((name, field) for name, field in fields_of(value) if not name.startswith("_"))
         written = (f"{_quoted(name, place)}:{_json(field, f'{place}.{name}', inner)}" for name, field in fields)
         return "{" + ",".join(written) + "}"
-    return _json(_simpler(value, place), place, inner)
+    return _json(simpler_at(value, place), place, inner)
 
 
 def _object(items: Any, place: str, inner: tuple[int, ...]) -> str:  # noqa: ANN401 - the items of any dict
@@ -196,7 +196,7 @@ def _object(items: Any, place: str, inner: tuple[int, ...]) -> str:  # noqa: ANN
     return "{" + ",".join(written) + "}"
 
 
-def _fields(value: Any) -> Any:  # noqa: ANN401 - a dataclass, its names and values
+def fields_of(value: Any) -> Any:  # noqa: ANN401 - a dataclass, its names and values
     """What orjson takes for the fields of a dataclass: its attributes, or with ``__slots__`` what it declares."""
     attributes = getattr(value, "__dict__", None)
     if attributes is None or "__slots__" in type(value).__dict__:
@@ -205,7 +205,7 @@ def _fields(value: Any) -> Any:  # noqa: ANN401 - a dataclass, its names and val
     return attributes.items()
 
 
-def _simpler(value: object, place: str) -> object:
+def simpler_at(value: object, place: str) -> object:
     """`simpler`, its refusal with the place."""
     if before_each is not None:
         before_each()

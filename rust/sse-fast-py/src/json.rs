@@ -17,10 +17,9 @@ use memchr::{memchr_iter, memchr2_iter};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::errors::{event_type_error, is_event_type_error};
 use crate::gil::calling_python;
 
 /// What encodes.
@@ -32,6 +31,8 @@ struct Encoders {
     options_for_keys: Py<PyAny>,
     /// Whether a time may be written wrong.
     mistakes_times: bool,
+    /// What makes of a dataclass or a model what orjson may take.
+    nearer: Py<PyAny>,
     /// What encodes, or refuses in words, what orjson refuses.
     slow: Py<PyAny>,
     /// What calls the application's own encoder.
@@ -59,6 +60,7 @@ fn encoders(py: Python<'_>) -> PyResult<&Encoders> {
             dumps: dumps.unbind(),
             options: options.unbind(),
             options_for_keys: options_for_keys.unbind(),
+            nearer: ours.getattr("nearer")?.unbind(),
             slow: ours.getattr("encode")?.unbind(),
             encode_by: ours.getattr("encode_by")?.unbind(),
         })
@@ -99,25 +101,42 @@ pub(crate) enum Json<'py> {
 
 /// Encodes `value`, the argument `field`; `EventTypeError` names the place and the type of what cannot be encoded.
 pub(crate) fn encode<'py>(field: &str, value: &Bound<'py, PyAny>) -> PyResult<Json<'py>> {
+    let encoders = encoders(value.py())?;
+    let encoded = match quickly(encoders, &nearer(encoders, field, value)?)? {
+        Some(encoded) => encoded,
+        None => calling_python(|| encoders.slow.bind(value.py()).call1((value, field)))?,
+    };
+    let encoded = encoded.cast_into::<PyBytes>()?;
+    match escape(encoded.as_bytes()) {
+        Cow::Borrowed(_) => Ok(Json::Plain(encoded)),
+        Cow::Owned(escaped) => Ok(Json::Escaped(escaped)),
+    }
+}
+
+/// `value`, or in the place of a dataclass its fields, of a model what it dumps: orjson refuses both, and takes those.
+fn nearer<'py>(encoders: &Encoders, field: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // What is neither in nearly every call; others only cost a call more.
+    if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
+        return Ok(value.clone());
+    }
+    let nearer = calling_python(|| encoders.nearer.bind(value.py()).call1((value, field)))?;
+    Ok(if nearer.is_none() { value.clone() } else { nearer })
+}
+
+/// What orjson makes of `value`; `None` where it does not take it, or may have written a time wrong.
+fn quickly<'py>(encoders: &Encoders, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = value.py();
-    let Encoders { dumps, options, options_for_keys, mistakes_times, slow, .. } = encoders(py)?;
+    let Encoders { dumps, options, options_for_keys, mistakes_times, .. } = encoders;
     let (dumps, none) = (dumps.bind(py), py.None());
     // Without a hook: while one runs another thread may change what orjson is about to read, and the process ends.
     let mut encoded = dumps.call1((value, &none, options));
     if encoded.as_ref().is_err_and(|error| is_about_keys(py, error)) {
         encoded = dumps.call1((value, &none, options_for_keys));
     }
-    let is_to_be_done_slowly = match &encoded {
-        Ok(encoded) => *mistakes_times && may_hold_a_wrong_time(encoded),
-        Err(error) => error.is_instance_of::<PyTypeError>(py),
-    };
-    if is_to_be_done_slowly {
-        encoded = calling_python(|| slow.bind(py).call1((value, field)));
-    }
-    let encoded = encoded.map_err(|error| refused(py, field, error))?.cast_into::<PyBytes>()?;
-    match escape(encoded.as_bytes()) {
-        Cow::Borrowed(_) => Ok(Json::Plain(encoded)),
-        Cow::Owned(escaped) => Ok(Json::Escaped(escaped)),
+    match encoded {
+        Ok(encoded) => Ok((!*mistakes_times || !may_hold_a_wrong_time(&encoded)).then_some(encoded)),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -161,16 +180,6 @@ fn may_hold_a_wrong_time(encoded: &Bound<'_, PyAny>) -> bool {
         let quoted = point.checked_sub(9).and_then(|start| json.get(start..point + 7));
         matches!(quoted, Some([b'"', _, _, b':', _, _, b':', _, _, b'.', digits @ .., b'"']) if digits.iter().all(u8::is_ascii_digit))
     })
-}
-
-/// A refusal as an `EventTypeError`; other exceptions (`RecursionError`, `MemoryError`) unchanged.
-fn refused(py: Python<'_>, field: &str, error: PyErr) -> PyErr {
-    if error.is_instance_of::<PyTypeError>(py) && !is_event_type_error(py, &error) {
-        let refusal = event_type_error(field, &error.value(py).to_string());
-        refusal.set_cause(py, Some(error));
-        return refusal;
-    }
-    error
 }
 
 /// Escapes the three characters; copies only where there is one.
