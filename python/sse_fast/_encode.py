@@ -1,9 +1,9 @@
-"""JSON of what orjson refuses: the slower encoder of `runner.py`, its refusals as the package's exceptions.
+"""JSON of what orjson refuses: what it takes instead, or the slower encoder of `runner.py`, its refusals as the package's exceptions.
 
 Owns: the mapping of refusals, and the words for an encoder of the application's own.
 Must not know: how a value is encoded, which `runner.py` does for child processes as well; events.
-Invariants: `encode` is called only after orjson has failed, so other values pay nothing for it. It runs no Python of
-the application's once the interpreter ends.
+Invariants: `encode` is called only after orjson has failed, `nearer` never for a dict or a list, so most values pay
+nothing for either. Neither runs Python of the application's once the interpreter ends.
 Changes together with: `rust/sse-fast-py/src/json.rs`, which calls every function here.
 """
 
@@ -22,8 +22,8 @@ from ._exceptions import EventError, EventTypeError, SseFastError
 if TYPE_CHECKING:
     from ._settings import Encoder
 
-#: What `runner.json_text` looks for first.
-_KNOWN = (str, int, float, enum.Enum, dt.date, dt.time, uuid.UUID, dict, list, tuple, set, frozenset)
+#: What `runner.json_text` looks for first, and classes, which are no values.
+_KNOWN = (str, int, float, enum.Enum, dt.date, dt.time, uuid.UUID, dict, list, tuple, set, frozenset, type)
 
 runner.before_each = go_on_above_rust
 
@@ -37,7 +37,7 @@ def nearer(value: Any, field: str) -> object:  # noqa: ANN401 - of any type
         EventTypeError: the model's own code failed.
         ServerClosed: the interpreter ends.
     """
-    if isinstance(value, _KNOWN) or isinstance(value, type):
+    if isinstance(value, _KNOWN):
         return None
     if dataclasses.is_dataclass(value):
         return {name: of_it for name, of_it in runner.fields_of(value) if not name.startswith("_")}
