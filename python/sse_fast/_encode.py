@@ -1,4 +1,4 @@
-"""JSON of what orjson refuses: what it takes instead, or the slower encoder of `runner.py`, its refusals as the package's exceptions.
+"""JSON of what orjson refuses: in a form that it takes, or by the slower encoder of `runner.py`; refusals as exceptions.
 
 Owns: the mapping of refusals, and the words for an encoder of the application's own.
 Must not know: how a value is encoded, which `runner.py` does for child processes as well; events.
