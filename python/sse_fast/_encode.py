@@ -1,4 +1,4 @@
-"""JSON of what orjson refuses: in a form that it takes, or by the slower encoder of `runner.py`; refusals as exceptions.
+"""JSON of what orjson refuses: in a form that it takes, or by the slower encoder of `runner.py`; refusals as errors.
 
 Owns: the mapping of refusals, and the words for an encoder of the application's own.
 Must not know: how a value is encoded, which `runner.py` does for child processes as well; events.
