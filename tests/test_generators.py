@@ -154,7 +154,7 @@ def test_head_runs_no_generator_and_json_gets_none(server: sse_fast.Server, make
 
     server.get("/chat")(make(steps))
     head, _ = fetch(server.port, "/chat", method="HEAD")
-    assert (head.status, head["content-type"].partition(";")[0]) == (200, "text/event-stream")
+    assert (head.status, head["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert fetch(server.port, "/chat", headers=[("Accept", "application/json")])[0].status == 406
     assert not asked
 

@@ -53,7 +53,7 @@ def test_the_head_comes_at_once_and_says_what_it_must(server: sse_fast.Server, r
     head = read().open().head
     assert head is not None
     assert (head.version, head.status, head.reason) == ("HTTP/1.1", 200, "OK")
-    assert head["content-type"].lower() == "text/event-stream"
+    assert head["content-type"] == "text/event-stream; charset=utf-8"
     assert head["cache-control"] == "no-cache, no-transform"
     assert head["x-accel-buffering"] == "no"
     assert head["connection"].lower() == "close", "the connection ends with the stream"
@@ -148,7 +148,7 @@ def test_head_answers_with_the_head_only(server: sse_fast.Server) -> None:
     with Reader(server.port, method="HEAD") as reader:
         head = reader.read_head()
         assert head.status == 200
-        assert head["content-type"] == "text/event-stream"
+        assert head["content-type"] == "text/event-stream; charset=utf-8"
         reader.send(request("/streams/none", server.port, headers=[("Connection", "close")]))
         reader.read_eof()
         # The next response on the connection follows the head directly: HEAD had no body.

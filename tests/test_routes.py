@@ -238,7 +238,7 @@ def test_create_makes_nothing_for_a_refused_request_or_a_head(server: sse_fast.S
     head, _ = fetch(server.port, "/api/streams/a", headers=[("Accept", "image/png")])
     assert head.status == 406
     head, body = fetch(server.port, "/api/streams/b", method="HEAD")
-    assert (head.status, head["content-type"], body) == (200, "text/event-stream", b"")
+    assert (head.status, head["content-type"], body) == (200, "text/event-stream; charset=utf-8", b"")
     head, _ = fetch(server.port, "/api/streams/c", method="HEAD", headers=[("Accept", "application/json")])
     assert (head.status, head["content-type"]) == (200, "application/json")
     assert server.streams() == []

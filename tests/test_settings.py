@@ -51,6 +51,8 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
         ["0", "-1", "soon", "10 s s", "nan", "inf", "1d"],
     ),
     "stall_timeout": ([0, -1, "x"], ["0", "-1", "never"]),
+    "wait": ([-1, "x"], ["-1", "x"]),
+    "settle": ([-1, "x"], ["-1", "x"]),
     "publish_wait": ([-1, float("inf"), "x"], ["-1", "x"]),
     "drain": ([-1, float("nan"), float("inf"), "5s", None, True], ["-1", "x"]),
     "shards": ([0, -1, 1.5, 100_000], ["0", "x"]),

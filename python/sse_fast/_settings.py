@@ -193,6 +193,14 @@ SETTINGS: tuple[Setting, ...] = (
         "s",
         "How long a request's head may take to arrive; a body has that and a second for each 64 KiB that it may have.",
     ),
+    Setting("wait", _seconds(0.0), 0.0, "s", "How long a request for an unknown stream at `/streams/` waits for it."),
+    Setting(
+        "settle",
+        _seconds(0.0),
+        60.0,
+        "s",
+        "How long after its start an EventSource that asks for what is unknown is told to come back, not 404.",
+    ),
     Setting("stall_timeout", _seconds(0.001), 30.0, "s", "How long a reader may take nothing."),
     Setting(
         "publish_wait",
@@ -382,6 +390,8 @@ class ServeSettings(StreamOptions, total=False):
     max_connections: int | None
     max_body_bytes: int
     header_timeout: float
+    wait: float
+    settle: float
     stall_timeout: float
     publish_wait: float | None
     drain: float

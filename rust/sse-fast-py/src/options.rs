@@ -30,6 +30,8 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "handler_queue" => config.handler_queue = value.extract()?,
             "max_body_bytes" => config.max_body_bytes = value.extract()?,
             "header_timeout" => config.header_timeout = seconds(&value)?,
+            "wait" => config.wait = seconds(&value)?,
+            "settle" => config.settle = seconds(&value)?,
             "stall_timeout" => config.stall_timeout = seconds(&value)?,
             "publish_wait" => config.publish_wait = optional_seconds(&value)?,
             "heartbeat_pace" => config.heartbeat_pace = value.extract()?,

@@ -29,6 +29,11 @@ pub struct Config {
     pub handler_queue: usize,
     /// How long a request's head may take.
     pub header_timeout: Duration,
+    /// How long a request for an unknown stream at `/streams/` waits for it.
+    pub wait: Duration,
+    /// How long after its start a server takes what it does not know for something that is still to come: who reads as
+    /// an `EventSource` is told to come back, not 404, after which it never would.
+    pub settle: Duration,
     /// How long a reader may take nothing, or not acknowledge, before its connection is closed.
     pub stall_timeout: Duration,
     /// W of the delivery promise: how long publishers of a stream wait, in a minute, for subscribers whose sockets are
@@ -58,6 +63,8 @@ impl Default for Config {
             max_body_bytes: 1 << 20,
             handler_queue: 1024,
             header_timeout: Duration::from_secs(10),
+            wait: Duration::ZERO,
+            settle: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
             publish_wait: Some(Duration::from_secs(2)),
             heartbeat_pace: 1,

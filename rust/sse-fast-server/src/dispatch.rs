@@ -6,7 +6,6 @@
 //! Changes together with `route`, the table that is asked here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response};
@@ -34,7 +33,7 @@ impl Context {
             return self.matched(request, found, body).await;
         }
         let Some(name) = request.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
-            return Err(Refusal::new(404, "not_found", "there is nothing at this path"));
+            return self.settled(request, Refusal::new(404, "not_found", "there is nothing at this path"));
         };
         if request.method == Method::OPTIONS {
             return Ok(Action::Respond(response::options(STREAM_METHODS)));
@@ -45,7 +44,7 @@ impl Context {
         check_name(name).map_err(|error| bad_name(&error))?;
         match self.directory.find(name) {
             Some(stream) => self.read(request, &stream).await,
-            None => Err(response::unknown_stream(name, Duration::ZERO)),
+            None => self.appears_or_settles(request, name, &body.signals).await,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct ParsedRequest {
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The same in a query; the second is what the `event-source-polyfill` sends.
+const IN_QUERY: [&str; 2] = ["last_event_id", "lastEventId"];
 
 impl ParsedRequest {
     /// Parses and checks a request's head.
@@ -61,14 +63,12 @@ impl ParsedRequest {
         }
         let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
-        let from_query = || query.iter().find(|(name, _)| name == "last_event_id").map(|(_, value)| value.as_str());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let last_event_id = match &from_header {
-            Some(id) => Some(id.as_ref()),
-            None => from_query(),
-        };
+        let from_query = query.iter().filter(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, id)| id.as_str());
+        let last_event_id =
+            from_header.as_deref().into_iter().chain(from_query).find(|id| !id.is_empty()).map(Box::from);
         Ok(Self {
-            last_event_id: last_event_id.filter(|id| !id.is_empty()).map(Box::from),
+            last_event_id,
             uri: head.uri,
             path,
             query,

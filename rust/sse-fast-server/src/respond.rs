@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::{Method, Request, header};
 use sse_fast_core::cursor::{self, Opening};
@@ -45,6 +45,8 @@ pub(crate) struct Context {
     /// The most connections at a time.
     pub(crate) max_connections: usize,
     pub(crate) json_forms: JsonForms,
+    /// When the server started.
+    pub(crate) started: Instant,
     /// Whether the server is closing; set once.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -77,7 +79,8 @@ impl Context {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
-        Self { directory, routes, calls, access, max_connections, json_forms, closing }
+        let started = Instant::now();
+        Self { directory, routes, calls, access, max_connections, json_forms, started, closing }
     }
 
     /// Whether the server is closing.

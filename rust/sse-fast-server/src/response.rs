@@ -18,8 +18,11 @@ use sse_fast_core::frame::Framing;
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
 /// What every event stream's head says, be it written by a shard or by hyper.
-const STREAM_HEADERS: [(&str, &str); 3] =
-    [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
+const STREAM_HEADERS: [(&str, &str); 3] = [
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+];
 
 /// When such an `EventSource` is told to come back: long enough for what is in the way to pass, short enough for a page.
 const RETRY_FROM_MS: u64 = 2000;

@@ -74,6 +74,38 @@ impl Context {
         }
     }
 
+    /// Waits for a stream at `/streams/` that is not known, as long as the setting says.
+    pub(crate) async fn appears_or_settles(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        name: &str,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
+        let limit = self.directory.config.wait;
+        let answered = if limit.is_zero() {
+            Err(response::unknown_stream(name, limit))
+        } else {
+            self.await_stream(request, name, limit, None, signals).await
+        };
+        answered.or_else(|refusal| self.settled(request, refusal))
+    }
+
+    /// The refusal of what is not known; within `settle` of the server's start an `EventSource` is told to come back: what
+    /// the program has made before a restart it may be about to make again.
+    pub(crate) fn settled(&self, request: &ParsedRequest, refusal: Refusal) -> Result<Action, Refusal> {
+        let age = self.started.elapsed();
+        if age >= self.directory.config.settle || !request.is_event_source() {
+            return Err(refusal);
+        }
+        let text = format!(
+            "{:?} is not known {:.1} s after the start: its reader was told to come back (settle)",
+            request.path,
+            age.as_secs_f64()
+        );
+        self.directory.logs.put(Level::Info, "sse_fast.route", text);
+        Ok(Action::Respond(response::last(response::come_back())))
+    }
+
     /// Waits for a stream; `checked` is the route whose [`Check`] is to be asked while it does.
     async fn await_stream(
         self: &Arc<Self>,
