@@ -50,7 +50,7 @@ def test_after_settle_it_is_404(serve: Serve) -> None:
     until(lambda: answer(server, "/streams/run")[0] == 404, what="settling")
 
 
-@pytest.mark.parametrize("options", [{"wait": 0.05}, {"wait": 0.05, "exists": lambda name: False}, {}])
+@pytest.mark.parametrize("options", [{"wait": 0.05}, {"wait": 0.05, "exists": lambda _: False}, {}])
 def test_a_route_s_404_is_the_application_s_word(serve: Serve, options: dict[str, float]) -> None:
     server = serve()
     server.route("/api/{id}", "runs/{id}", **options)  # type: ignore[arg-type]
