@@ -51,6 +51,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
         ["0", "-1", "soon", "10 s s", "nan", "inf", "1d"],
     ),
     "stall_timeout": ([0, -1, "x"], ["0", "-1", "never"]),
+    "cors_headers": (["X-Trace", [5], ["X Trace"], [""]], ["X-Trace, X Trace"]),
     "wait": ([-1, "x"], ["-1", "x"]),
     "settle": ([-1, "x"], ["-1", "x"]),
     "publish_wait": ([-1, float("inf"), "x"], ["-1", "x"]),

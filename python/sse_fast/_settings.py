@@ -5,6 +5,7 @@ the tables in the documentation. All come from `SETTINGS`; nothing else in the p
 Must not know: the engine.
 Invariants: a keyword overrides the environment, and the environment the default. Values that leave this file are
 complete, typed and in range; the engine checks only what one option requires of another (``max_lag`` and ``history``).
+This file is long because the table has a row for every setting.
 Changes together with: `rust/sse-fast-py/src/options.rs` (the same names as the engine's fields) and the two TypedDicts
 at the end, which tell type checkers the same.
 """
@@ -138,24 +139,31 @@ def _parse_list(text: str) -> list[str]:
 # The forms in which browsers and clients send hosts and origins; a value in another form would never match a request.
 # Kept as text: most programs set neither, and compiling the patterns would double the time of importing this file.
 _HOST = r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\])"
-_HOSTS = rf"\*|{_HOST}"
+#: The subdomains of a name, which is none of the Internet's own such as "com".
+_ANY_OF = r"\*\.(?=[\w-]+\.[\w-])"
+_HOSTS = rf"\*|(?:{_ANY_OF})?{_HOST}"
 _ORIGINS = (
     rf"\*|null|(?!https://{_HOST}:443/?$)(?!http://{_HOST}:80/?$)"
-    rf"[a-z][a-z0-9+.-]*://{_HOST}(?::\d{{1,5}})?/?"
+    rf"[a-z][a-z0-9+.-]*://(?:{_ANY_OF})?{_HOST}(?::\d{{1,5}})?/?"
 )
 
 NAME = Kind("a str that is not empty", str.strip, _name)
 HOSTS = Kind(
-    'a sequence of host names such as "app.example", "10.0.0.5", "[2001:db8::1]" or "*": no scheme, port or path '
-    "(in the environment separated by commas)",
+    'a sequence of host names such as "app.example", "*.app.example", "10.0.0.5", "[2001:db8::1]" or "*": no scheme, '
+    "port or path (in the environment separated by commas)",
     _parse_list,
     _each(_HOSTS),
 )
 ORIGINS = Kind(
-    'a sequence of origins such as "https://app.example", "http://localhost:3000", "null" or "*": a scheme, no path, '
+    'a sequence of origins such as "https://app.example", "https://*.app.example", "null" or "*": a scheme, no path, '
     "and a port only where it is not the scheme's own (in the environment separated by commas)",
     _parse_list,
     _each(_ORIGINS),
+)
+HEADERS = Kind(
+    'a sequence of names of headers such as "X-Trace" (in the environment separated by commas)',
+    _parse_list,
+    _each(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
 )
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
 
@@ -183,7 +191,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "allowed_hosts", HOSTS, (), "", "Names accepted in `Host` besides loopback's; on other addresses none is any."
     ),
-    Setting("cors", ORIGINS, (), "", "Origins that may read from browsers; none means no CORS header at all."),
+    Setting(
+        "cors",
+        ORIGINS,
+        (),
+        "",
+        "Origins whose pages may read and change, with credentials; `https://*.app.example` is every subdomain, `*` is "
+        "every origin, without credentials. None means no CORS header at all.",
+    ),
+    Setting("cors_headers", HEADERS, (), "", "Headers that these pages may send besides the usual ones."),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
     Setting("max_body_bytes", _size(0), 1 << 20, "bytes", "The largest request body a handler is given."),
     Setting(
@@ -387,6 +403,7 @@ class ServeSettings(StreamOptions, total=False):
 
     allowed_hosts: Iterable[str]
     cors: Iterable[str]
+    cors_headers: Iterable[str]
     max_connections: int | None
     max_body_bytes: int
     header_timeout: float

@@ -60,6 +60,9 @@ class ServerStats:
         publish_socket_wait_s: seconds that publishers waited for full sockets, once for each stream however many
             threads wait: what ``publish_wait`` limits.
         presence_missed: joins and leaves that callbacks were not told of, because 65,536 of them waited.
+        hosts_refused: requests refused because their ``Host`` is not one of ``allowed_hosts``.
+        origins_refused: requests refused because they would change something and came from a page of an origin that is
+            not in ``cors``.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
     """
@@ -84,6 +87,8 @@ class ServerStats:
     publish_wait_s: float
     publish_socket_wait_s: float
     presence_missed: int
+    hosts_refused: int
+    origins_refused: int
     stalls: int
     closed: ClosedConnections
 

@@ -24,6 +24,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "host" => convert::name("host", &value, setting_error)?.clone_into(&mut config.host),
             "port" => config.port = value.extract()?,
             "allowed_hosts" => config.allowed_hosts = value.extract()?,
+            "cors_headers" => config.cors_headers = value.extract()?,
             "cors" => config.cors = value.extract()?,
             // 0 lets the engine choose by the limit on open files.
             "max_connections" => config.max_connections = value.extract::<Option<usize>>()?.unwrap_or(0),

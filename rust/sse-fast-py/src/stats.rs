@@ -48,6 +48,8 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         publish_wait_us,
         publish_socket_wait_us,
         presence_missed,
+        hosts_refused,
+        origins_refused,
         stalls,
         closed,
     } = stats;
@@ -79,6 +81,8 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         publish_wait_s,
         publish_socket_wait_s,
         presence_missed,
+        hosts_refused,
+        origins_refused,
         stalls,
         closed,
     )

@@ -18,7 +18,7 @@ use crate::logs::Level;
 use crate::respond::Context;
 
 /// Files a server needs besides its connections: listener, wake-ups, epolls, a child's pipes.
-pub(crate) const RESERVED_FILES: usize = 64;
+const RESERVED_FILES: usize = 64;
 
 /// How long accepting rests when the system has no more files to give.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,8 +26,32 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often failures of accepting are said again, in a system that stays short of files.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// Connections over the limit that are told so at a time: each costs a file, and 10 KB while its request is parsed.
+const TOLD: usize = 1024;
+
 /// Connections accepted before those are looked at: what is being parsed costs 10 KB each.
 const BATCH: usize = 32;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Those that are served.
+    pub(crate) connections: usize,
+    /// Those, and the ones beyond that are told so.
+    told: usize,
+}
+
+impl Limits {
+    /// `asked` of them are served, 0 being as many as the limit of open files leaves.
+    pub(crate) fn of(asked: usize) -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let files = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let possible = files.saturating_sub(RESERVED_FILES).max(1);
+        let connections = if asked == 0 { possible } else { asked.min(possible) };
+        let told = connections.saturating_add(TOLD).min(possible.saturating_add(RESERVED_FILES / 2));
+        Self { connections, told }
+    }
+}
 
 /// Accepts until the listener or the task ends.
 pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListener>) {
@@ -103,8 +127,8 @@ impl Failures {
 
 fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
     context.directory.totals.accepted.fetch_add(1, Ordering::Relaxed);
-    // Some over the limit are let in to be told so; a flood beyond that is dropped.
-    if context.directory.connections() < context.max_connections + RESERVED_FILES / 2 {
+    // Those over the limit are let in to be told so; a flood beyond that is dropped.
+    if context.directory.connections() < context.limits.told {
         connection::begin(Arc::clone(context), socket, peer);
     } else {
         context.directory.totals.refused.fetch_add(1, Ordering::Relaxed);

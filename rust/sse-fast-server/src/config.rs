@@ -21,6 +21,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Origins (`https://example.org`, or `*`) that may read from another site's page.
     pub cors: Vec<String>,
+    /// Headers that such pages may send besides the usual ones.
+    pub cors_headers: Vec<String>,
     /// The most connections at a time; 0 takes what the limit of open files leaves.
     pub max_connections: usize,
     /// The most bytes of a request's body.
@@ -59,6 +61,7 @@ impl Default for Config {
             port: 8080,
             allowed_hosts: Vec::new(),
             cors: Vec::new(),
+            cors_headers: Vec::new(),
             max_connections: 0,
             max_body_bytes: 1 << 20,
             handler_queue: 1024,

@@ -35,6 +35,7 @@ use crate::expiry::Expiry;
 use crate::logs::{Logs, OncePerSecond};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
+use crate::refusals::Refusals;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, Stats};
@@ -119,6 +120,10 @@ pub(crate) struct Totals {
     /// Requests for a handler that found its queue full, and when that was logged.
     pub(crate) calls_refused: AtomicU64,
     pub(crate) calls_refused_log: OncePerSecond,
+    /// Requests refused by a rule.
+    pub(crate) refusals: Refusals,
+    /// When it was logged that there are too many connections.
+    pub(crate) connections_log: OncePerSecond,
     /// How often a stream was found stalled.
     pub(crate) stalls: AtomicU64,
     /// Connections that HTTP still has.
@@ -215,6 +220,8 @@ impl Directory {
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             presence_missed: self.presence.lost(),
+            hosts_refused: self.totals.refusals.host.count(),
+            origins_refused: self.totals.refusals.origin.count(),
             stalls: self.totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),

@@ -11,6 +11,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response};
 
 use crate::directory::{StreamError, check_name};
+use crate::refusals::Reason;
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context};
 use crate::response::{self, HttpResponse, Refusal};
@@ -27,7 +28,7 @@ impl Context {
         body: RequestBody,
     ) -> Result<Action, Refusal> {
         if request.method == Method::OPTIONS && request.uri.path() == "*" {
-            return Ok(Action::Respond(response::options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+            return Ok(Action::Respond(self.options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
         if let Some(found) = self.routes.find(&request.path) {
             return self.matched(request, found, body).await;
@@ -36,7 +37,7 @@ impl Context {
             return self.settled(request, Refusal::new(404, "not_found", "there is nothing at this path"));
         };
         if request.method == Method::OPTIONS {
-            return Ok(Action::Respond(response::options(STREAM_METHODS)));
+            return Ok(Action::Respond(self.options(STREAM_METHODS)));
         }
         if !request.is_read() {
             return Err(not_allowed(STREAM_METHODS));
@@ -48,6 +49,10 @@ impl Context {
         }
     }
 
+    fn options(&self, allow: &str) -> HttpResponse {
+        response::options(allow, self.cors.may_send())
+    }
+
     async fn matched(
         self: &Arc<Self>,
         request: &ParsedRequest,
@@ -55,12 +60,11 @@ impl Context {
         body: RequestBody,
     ) -> Result<Action, Refusal> {
         if request.method == Method::OPTIONS {
-            return Ok(Action::Respond(response::options(&endpoint.allow())));
+            return Ok(Action::Respond(self.options(&endpoint.allow())));
         }
         if let Some(handler) = endpoint.change(request.method.as_str()) {
-            if !self.access.may_change(&request.headers) {
-                let detail = "this request comes from another site; see the setting cors";
-                return Err(Refusal::new(403, "origin_not_allowed", detail));
+            if !self.cors.may_change(&request.headers) {
+                return Err(self.refused(Reason::Origin, request.headers.get(header::ORIGIN)));
             }
             return self.call_handler(request, handler, params, body).await;
         }

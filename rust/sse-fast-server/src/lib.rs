@@ -37,6 +37,7 @@ mod clock;
 pub mod config;
 #[cfg(not(loom))]
 mod connection;
+mod cors;
 mod delivery;
 mod directory;
 #[cfg(not(loom))]
@@ -53,6 +54,7 @@ mod mailbox;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
+mod refusals;
 mod request;
 #[cfg(not(loom))]
 mod respond;

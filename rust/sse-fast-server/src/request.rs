@@ -12,7 +12,6 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
-use crate::access::{Access, Denied};
 use crate::response::Refusal;
 
 /// The form of a stream a reader wants.
@@ -50,17 +49,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IN_QUERY: [&str; 2] = ["last_event_id", "lastEventId"];
 
 impl ParsedRequest {
-    /// Parses and checks a request's head.
-    pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr, access: &Access) -> Result<Self, Refusal> {
-        let target = head.uri.authority().map_or(Ok(()), |authority| access.name(authority.as_str()));
-        match access.host(&head.headers, head.version).and(target) {
-            Ok(()) => {}
-            Err(Denied::NoHost) => return Err(Refusal::new(400, "bad_request", "one Host header is required")),
-            Err(Denied::Host) => {
-                let detail = "this server does not answer to that Host; see the setting allowed_hosts";
-                return Err(Refusal::new(403, "host_not_allowed", detail));
-            }
-        }
+    /// Parses a request's head.
+    pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr) -> Result<Self, Refusal> {
         let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -18,9 +18,11 @@ use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::accept::Limits;
 use crate::access::Access;
 use crate::body;
 use crate::calls::{Calls, Pending};
+use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::json_form::JsonForms;
 use crate::request::{ParsedRequest, Wanted};
@@ -42,8 +44,8 @@ pub(crate) struct Context {
     pub(crate) routes: Routes,
     pub(crate) calls: Calls,
     pub(crate) access: Access,
-    /// The most connections at a time.
-    pub(crate) max_connections: usize,
+    pub(crate) cors: Cors,
+    pub(crate) limits: Limits,
     pub(crate) json_forms: JsonForms,
     /// When the server started.
     pub(crate) started: Instant,
@@ -75,12 +77,13 @@ impl Context {
         directory: Arc<Directory>,
         calls: Calls,
         access: Access,
-        max_connections: usize,
+        cors: Cors,
+        limits: Limits,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let started = Instant::now();
-        Self { directory, routes, calls, access, max_connections, json_forms, started, closing }
+        Self { directory, routes, calls, access, cors, limits, json_forms, started, closing }
     }
 
     /// Whether the server is closing.
@@ -109,11 +112,11 @@ impl Context {
 
     async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
         let (head, body) = request.into_parts();
-        let request = match ParsedRequest::parse(head, peer, &self.access) {
+        let cors = self.cors.headers(&head.headers);
+        let request = match self.parse(head, peer) {
             Ok(request) => request,
-            Err(refusal) => return Action::Respond(refusal.into_response()),
+            Err(refusal) => return Action::Respond(response::with_cors(refusal.into_response(), &cors)),
         };
-        let origin = self.access.allow_origin(&request.headers);
         let answered = match self.unavailable(&request) {
             Some(action) => {
                 let _ = timeout(UNWANTED_BODY, body::discard(body)).await;
@@ -122,9 +125,9 @@ impl Context {
             None => self.dispatch(&request, body).await,
         };
         match answered {
-            Ok(Action::Respond(response)) => Action::Respond(response::with_origin(response, origin)),
+            Ok(Action::Respond(response)) => Action::Respond(response::with_cors(response, &cors)),
             Ok(action) => action,
-            Err(refusal) => Action::Respond(response::with_origin(refusal.into_response(), origin)),
+            Err(refusal) => Action::Respond(response::with_cors(refusal.into_response(), &cors)),
         }
     }
 
@@ -133,8 +136,11 @@ impl Context {
         if self.is_closing() {
             return Some(while_closing(request));
         }
-        if self.directory.connections() > self.max_connections {
+        if self.directory.connections() > self.limits.connections {
             self.directory.totals.refused.fetch_add(1, Ordering::Relaxed);
+            self.log_refusal(&self.directory.totals.connections_log, || {
+                format!("max_connections={} connections are open", self.limits.connections)
+            });
             let detail = "the server holds as many connections as it may";
             // Kept, it would be one of those that are too many.
             return Some(Action::Respond(response::last(retry_later(request, "too_many_connections", detail))));
@@ -167,7 +173,7 @@ impl Context {
             claim,
             last_event_id: request.last_event_id.clone(),
             framing,
-            head: response::stream_head(framing, self.access.allow_origin(&request.headers).as_ref()),
+            head: response::stream_head(framing, &self.cors.headers(&request.headers)),
             later: None,
         }
     }

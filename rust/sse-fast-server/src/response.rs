@@ -14,6 +14,8 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use sse_fast_core::frame::Framing;
 
+use crate::cors::CorsHeaders;
+
 /// A response for hyper to write.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
@@ -164,26 +166,29 @@ pub(crate) fn empty(status: u16) -> HttpResponse {
     response
 }
 
-/// What may be done at a path, as a preflight asks.
-pub(crate) fn options(allow: &str) -> HttpResponse {
+/// What may be done at a path, as a preflight asks; `may_send` are the headers that a page of an allowed origin may send.
+pub(crate) fn options(allow: &str, may_send: &HeaderValue) -> HttpResponse {
     let mut response = empty(204);
     for name in [header::ALLOW, header::ACCESS_CONTROL_ALLOW_METHODS] {
         response.headers_mut().extend(HeaderValue::from_str(allow).map(|value| (name, value)));
     }
-    let names = HeaderValue::from_static("Accept, Cache-Control, Content-Type, Last-Event-ID");
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, may_send.clone());
     response.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
 }
 
-/// Adds the CORS header where the origin is allowed; takes away what says the same to a preflight
-/// where it is not.
-pub(crate) fn with_origin(mut response: HttpResponse, origin: Option<HeaderValue>) -> HttpResponse {
+/// Adds what is said of origins; takes away what says to a preflight of one that is not allowed what it may.
+pub(crate) fn with_cors(mut response: HttpResponse, cors: &CorsHeaders) -> HttpResponse {
     let headers = response.headers_mut();
-    if let Some(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    } else {
+    for (name, value) in cors.iter() {
+        if *name == header::VARY {
+            // A handler's answer may vary by more.
+            headers.append(name, value.clone());
+        } else {
+            headers.insert(name, value.clone());
+        }
+    }
+    if !cors.allows() {
         headers.remove(header::ACCESS_CONTROL_ALLOW_METHODS);
         headers.remove(header::ACCESS_CONTROL_ALLOW_HEADERS);
         headers.remove(header::ACCESS_CONTROL_MAX_AGE);
@@ -216,7 +221,7 @@ fn stream_headers(headers: &mut HeaderMap) {
 
 /// The head of an event stream as it goes out. `Connection: close` is true: when the stream ends
 /// the connection does.
-pub(crate) fn stream_head(framing: Framing, allow_origin: Option<&HeaderValue>) -> Vec<u8> {
+pub(crate) fn stream_head(framing: Framing, cors: &CorsHeaders) -> Vec<u8> {
     let mut head = Vec::with_capacity(288);
     head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     for (name, value) in STREAM_HEADERS {
@@ -227,10 +232,8 @@ pub(crate) fn stream_head(framing: Framing, allow_origin: Option<&HeaderValue>) 
     if framing == Framing::Chunked {
         head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if let Some(origin) = allow_origin {
-        head.extend_from_slice(b"Access-Control-Allow-Origin: ");
-        head.extend_from_slice(origin.as_bytes());
-        head.extend_from_slice(b"\r\nVary: Origin\r\n");
+    for (name, value) in cors.iter() {
+        head.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
     head.extend_from_slice(b"Date: ");
     head.extend_from_slice(httpdate::fmt_http_date(SystemTime::now()).as_bytes());
@@ -270,7 +273,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         stream_headers(&mut headers);
         assert_eq!(headers.len(), STREAM_HEADERS.len());
-        let written = String::from_utf8(stream_head(Framing::Plain, None)).expect("text").to_lowercase();
+        let written =
+            String::from_utf8(stream_head(Framing::Plain, &CorsHeaders::default())).expect("text").to_lowercase();
         for (name, value) in &headers {
             let line = format!("\r\n{name}: {}\r\n", value.to_str().expect("text"));
             assert!(written.contains(&line), "{line:?} in {written:?}");
@@ -281,7 +285,7 @@ mod tests {
     fn a_handler_s_headers_stand_in_the_head_of_its_stream() {
         let given =
             [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut head = stream_head(Framing::Chunked, None);
+        let mut head = stream_head(Framing::Chunked, &CorsHeaders::default());
         let before = String::from_utf8(head.clone()).expect("text");
         extend_head(&mut head, &handler_headers(&given).expect("can be written"));
         let after = String::from_utf8(head).expect("text");

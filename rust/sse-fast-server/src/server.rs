@@ -27,11 +27,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::{RESERVED_FILES, accept, accept_rest};
+use crate::accept::{Limits, accept, accept_rest};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
+use crate::cors::Cors;
 use crate::directory::{Directory, StreamError};
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
@@ -85,14 +86,15 @@ impl Server {
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
         let Bound { listener, lacking } = listener::bind(&config)?;
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
-        let access = Access::new(&config.host, address.ip(), &config.allowed_hosts, &config.cors);
-        let max_connections = most_connections(config.max_connections);
+        let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
+        let cors = Cors::new(&config.cors, &config.cors_headers);
+        let limits = Limits::of(config.max_connections);
         let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
         let (closing, closed) = watch::channel(false);
-        let context = Arc::new(Context::new(directory, calls, access, max_connections, closed));
+        let context = Arc::new(Context::new(directory, calls, access, cors, limits, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
         let (shuts, port_shut) = oneshot::channel();
         let (runtime, runs, control) = match start_control(&context, listener, watch, shuts) {
@@ -344,13 +346,6 @@ async fn refuse_calls(context: Arc<Context>, from: Instant) {
         let text = format!("{count} requests had not been begun when half of the drain was over, and were refused");
         context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
     }
-}
-
-fn most_connections(asked: usize) -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let files = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let possible = files.saturating_sub(RESERVED_FILES).max(1);
-    if asked == 0 { possible } else { asked.min(possible) }
 }
 
 fn io_error(attempt: &'static str) -> impl FnOnce(std::io::Error) -> StartError {

@@ -113,6 +113,10 @@ pub struct Stats {
     pub publish_socket_wait_us: u64,
     /// Joins and leaves that callbacks were not told of so far, because too many waited.
     pub presence_missed: u64,
+    /// Requests refused so far for the name that they were addressed to.
+    pub hosts_refused: u64,
+    /// Requests refused so far for the origin of the page that they came from.
+    pub origins_refused: u64,
     /// How often a stream was found stalled so far.
     pub stalls: u64,
     /// Subscribers' connections closed so far, by reason.
