@@ -111,7 +111,7 @@ def test_refused_hosts_and_origins_are_counted_and_logged_once(
     open_to_one: sse_fast.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        head = exchange(open_to_one.port, b"GET /streams/s HTTP/1.1\r\nHost: evil.example\x85[31m\r\n\r\n")
+        head = exchange(open_to_one.port, b'GET /streams/s HTTP/1.1\r\nHost: evil.example"[31m\r\n\r\n')
         assert head is not None
         assert head.status == 403
         assert ask(open_to_one, "/jobs", "https://evil.example", "POST").status == 403

@@ -26,6 +26,7 @@ macro_rules! instance {
     }};
 }
 
+/// A server's. Long because it names every field twice.
 pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAny>> {
     let Stats {
         streams,
