@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sse_fast.demos._site import Demo, Place
 
+from . import slow_reader
 from .app import Workflow
-from .slow_reader import SlowReaders
 
 if TYPE_CHECKING:
     import sse_fast
@@ -21,7 +21,7 @@ def _install(server: sse_fast.Server, place: Place) -> None:
     """The workflow, at the pace of ``SSE_FAST_DEMO_PACE``; whoever breaks it can do so from this computer only."""
     Workflow(server, place.data / "workflow.sqlite", pace=float(os.environ.get("SSE_FAST_DEMO_PACE", "1")))
     if place.local:
-        SlowReaders(server)
+        slow_reader.install(server)
 
 
 DEMO = Demo(

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     Plan = dict[str, Any]
 
 #: What is searched for an answer: this package's own documentation, by name.
-DOCUMENTS = {f"Stream.{name}": str(getattr(sse_fast.Stream, name).__doc__) for name in vars(sse_fast.Stream)}
+_METHODS = [name for name in vars(sse_fast.Stream) if not name.startswith("_")]
+DOCUMENTS = {f"Stream.{name}": str(getattr(sse_fast.Stream, name).__doc__) for name in _METHODS}
 
 #: The graph: a node's title, the nodes it waits for, the seconds its model would take, what it makes of their outputs.
 GRAPH: dict[str, tuple[str, tuple[str, ...], float, Callable[[dict[str, str]], str]]] = {
@@ -101,7 +102,7 @@ class Workflow:
             **self._options,
         )
         for job in jobs:
-            self._start(job)
+            threading.Thread(target=self._work, args=(job,), daemon=True).start()
 
     def enqueue(self, request: sse_fast.Request) -> dict[str, str]:
         """Takes a message; its row comes ``row_delay`` seconds later. ``fail`` names a node that is to fail."""
@@ -121,7 +122,7 @@ class Workflow:
             rows.execute("INSERT INTO jobs VALUES (:id, :message, :fail, :row_at, :worker)", values)
         if body.get("subscribe") is True:  # Made here, the stream is there for the first request: nothing has to wait.
             self._server.stream(f"workflow/{decision_set}", **self._options)
-        self._start(job)
+        threading.Thread(target=self._work, args=(job,), daemon=True).start()
         return {"decision_set_id": decision_set}
 
     def exists(self, name: str) -> bool:
@@ -145,9 +146,6 @@ class Workflow:
             return [json.loads(row["plan"]) for row in found]
 
     # ---- the worker: a thread for each job, which alone changes its plan, and one for each node that runs ----
-
-    def _start(self, job: dict[str, Any]) -> None:
-        threading.Thread(target=self._work, args=(job,), daemon=True).start()
 
     def _work(self, job: dict[str, Any]) -> None:
         """Writes the row once its time has come, runs the graph, ends the stream."""
@@ -246,4 +244,5 @@ def _new_plan(job: dict[str, Any]) -> Plan:
 
 
 def _best_document(words: list[str]) -> str:
-    return max(DOCUMENTS, key=lambda name: sum(word in DOCUMENTS[name].lower() for word in words))
+    hits = {name: sum(word in text.lower() for word in words) for name, text in DOCUMENTS.items()}
+    return max(hits, key=lambda name: hits[name] / len(DOCUMENTS[name]) ** 0.5)  # Long texts have every word.

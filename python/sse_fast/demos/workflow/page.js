@@ -73,7 +73,8 @@ function follow(id, lastEventId = null) {
   shown.reading = connect(streamUrl(id), {
     on: { ...Object.fromEntries(handlers), flood: (data, about) => received(null, data, about) },
     onState: (state) => {
-      showConnection(state.state === "connecting" ? { ...state, message: "Waiting for the row …" } : state);
+      const waits = state.state === "connecting" && lastEventId === null;
+      showConnection(waits ? { ...state, message: "Waiting for the row …" } : state);
       shown.onState?.(state);
     },
     onGap: showGap,
