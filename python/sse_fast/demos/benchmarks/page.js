@@ -7,6 +7,7 @@
  */
 
 import { connect } from "/sse-fast.js";
+import "/demos/site.js";
 import { comparison, samplesChart } from "./chart.js";
 import { followLog, followMachines } from "./operator.js";
 import { Timeline, kindOf } from "./timeline.js";

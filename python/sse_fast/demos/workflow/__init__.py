@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _install(server: sse_fast.Server, place: Place) -> None:
-    """The workflow, at the pace of ``SSE_FAST_DEMO_PACE``; whoever breaks it can do so from this computer only."""
+    """The workflow, at the pace of ``SSE_FAST_DEMO_PACE``; what breaks it is only for this computer."""
     Workflow(server, place.data / "workflow.sqlite", pace=float(os.environ.get("SSE_FAST_DEMO_PACE", "1")))
     if place.local:
         slow_reader.install(server)
