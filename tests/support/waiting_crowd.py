@@ -4,7 +4,7 @@
 
 opens COUNT connections and prints `ready`. The first event of the stream `go` says which path all of them ask for; each
 is read to its end. Prints how many readers were given what, as one JSON list of `[[first event, nodes that it knows to
-have started, and to have ended, gaps, last event], readers]`; the plan that comes first may say that a node has started.
+have started, and to have ended, gaps, last event], readers]`: by the plan that came first, or by events after it.
 """
 
 from __future__ import annotations
