@@ -52,7 +52,7 @@ function show() {
   const id = decodeURIComponent(location.hash.slice(1));
   Object.assign(shown, { id, reading: null, order: new Order(), running: false, askedAt: performance.now() });
   graph.clear();
-  element("drawing").hidden = true;
+  element("drawing").hidden = element("answer").hidden = true;
   element("events").replaceChildren();
   element("no-events").hidden = false;
   element("notices").replaceChildren();
@@ -99,6 +99,7 @@ function showPlan(plan) {
   shown.running = plan.status === "running";
   graph.show(plan);
   showStatus(plan.status);
+  showAnswer(plan);
   const seconds = ((performance.now() - shown.askedAt) / 1000).toFixed(2);
   const news = graph.done ? `${graph.done} of ${graph.size} nodes done` : `${graph.size} nodes`;
   log("plan", element("events").childElementCount ? news : `${news}, ${seconds} s after this page asked`);
@@ -120,6 +121,7 @@ function end(plan) {
   shown.running = false;
   graph.show(plan);
   showStatus(plan.status);
+  showAnswer(plan);
   const took = `${(plan.ended_at - plan.created_at).toFixed(1)} s after the row`;
   log("end", `${plan.status}, ${took}`, KINDS[plan.status], plan.ended_at);
   announce(plan.status === "done" ? `Answered. ${plan.nodes.reply?.output ?? ""}` : `Failed, ${took}.`);
@@ -144,6 +146,11 @@ function showStatus(status) {
   element("status").textContent = status;
   element("status").dataset.kind = KINDS[status] ?? "";
   shown.onEvent?.("status");
+}
+
+function showAnswer({ status, nodes }) {
+  element("answer").hidden = status !== "done";
+  element("answer").textContent = nodes.reply?.output ?? "";
 }
 
 function log(event, words, kind = "", at = Date.now() / 1000) {
