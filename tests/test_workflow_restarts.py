@@ -111,6 +111,7 @@ def test_a_reader_that_never_reads_takes_no_event_from_another(serve: Serve, row
     head, body = answer[0]
     assert head.status == 200, body
     assert json.loads(body)["events"] == slow_reader.EVENTS
+    assert json.loads(body)["subscribers"] == 2, "the other reader was not there to the end"
     assert server.stats().blocked >= 1, "the other reader's socket did not fill, so nothing was proven"
 
 

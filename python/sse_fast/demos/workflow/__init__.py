@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from sse_fast.demos._site import Demo, Place
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def _install(server: sse_fast.Server, place: Place) -> None:
     """The workflow, at the pace of ``SSE_FAST_DEMO_PACE``; what breaks it is only for this computer."""
-    Workflow(server, place.data / "workflow.sqlite", pace=float(os.environ.get("SSE_FAST_DEMO_PACE", "1")))
+    given = os.environ.get("SSE_FAST_DEMO_PACE", "1")
+    if not re.fullmatch(r"\d+(\.\d+)?", given):
+        raise ValueError(f"SSE_FAST_DEMO_PACE={given!r} is not allowed: a number, from 0 up")
+    Workflow(server, place.data / "workflow.sqlite", pace=float(given))
     if place.local:
         slow_reader.install(server)
 

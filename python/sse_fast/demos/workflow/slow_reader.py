@@ -44,4 +44,5 @@ def _publish_all(stream: sse_fast.Stream) -> dict[str, Any]:
             worst = max(worst, time.monotonic() - before)
     except sse_fast.StreamEnded as error:
         raise sse_fast.HttpError(409, "The workflow ended during the flood.", error="ended") from error
-    return {"events": EVENTS, "seconds": time.monotonic() - began, "worst_seconds": worst}
+    seconds = time.monotonic() - began
+    return {"events": EVENTS, "seconds": seconds, "worst_seconds": worst, "subscribers": stream.subscribers}
