@@ -32,6 +32,7 @@ KNOWN = {
     "Watch.done",  # asyncio's and concurrent.futures' word for "it is over".
     "runner.emit",  # A child process does not publish; it writes lines.
     "chunked",  # The transfer coding's own name.
+    "send",  # ASGI's own name.
     "handler_queue",  # Of calls, which no subscriber reads.
 }
 
