@@ -43,16 +43,16 @@ def test_each_user_reads_a_stream_of_their_own(tmp_path: Path, name: str, server
         running.listens(port)
         assert fetch(port, "/notifications")[0].status == 401
         with (
-            Reader(port, "/notifications", headers=[ANN]) as of_ann,
+            Reader(port, "/notifications", headers=[ANN]) as ann,
             Reader(port, "/notifications", headers=[BOB]) as bob,
         ):
-            of_ann.open()
+            ann.open()
             bob.open()
             assert fetch(port, "/notify/bob", method="POST", headers=[ANN])[0].status == 200
             event = bob.next()
             assert (event.event, event.json()) == ("notification", {"from": "ann"})
             assert fetch(port, "/notify/ann", method="POST", headers=[BOB])[0].status == 200
-            assert of_ann.next().json() == {"from": "bob"}
+            assert ann.next().json() == {"from": "bob"}
             running.terminate()
         running.assert_gone(port)
 
