@@ -132,8 +132,8 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
-	$(BIN)/python scripts/write-options README.md
+docs: $(VENV)/.installed ## Writes the tables of options in README.md and docs/ anew from the table of settings
+	$(BIN)/python scripts/write-options README.md docs/reference/settings.md
 
 wheel: $(VENV)/.wheel ## Builds the wheel of the tests, for this machine, into target/wheel (DIST=...)
 
