@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(sse_fast.__file__).parent
 README = ROOT / "README.md"
 #: Where a file may be that a document names; what is built or installed is no place for it.
-SOURCES = ("rust", "python", "tests", "scripts", "loadtest", "docs", ".ci")
+SOURCES = ("rust", "python", "tests", "scripts", "loadtest", "docs", "examples", ".ci")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -277,10 +277,31 @@ def test_continuous_integration_runs_what_a_change_must_pass_and_so_the_readme_s
     assert set(tests[1].split()) <= set(steps[1].split())
 
 
-def test_the_readme_s_tables_are_those_of_the_settings() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "write-options"), str(README), "--check"]
+@pytest.mark.parametrize("document", [README, ROOT / "docs" / "reference" / "settings.md"], ids=lambda path: path.name)
+def test_the_tables_of_options_are_those_of_the_settings(document: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "write-options"), str(document), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, "run `make docs`; " + done.stderr
+
+
+def test_the_errors_that_it_lists_are_those_of_the_engine() -> None:
+    engine = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rust/sse-fast-server/src").rglob("*.rs"))
+    code = re.sub(r"#\[cfg\(test\)\]\nmod tests \{.*?\n\}\n", "", engine, flags=re.DOTALL)
+    raised = set(re.findall(r'Refusal::new\((\d+), "(\w+)"', code))
+    raised |= {("503", error) for error in re.findall(r'retry_later\(request, "(\w+)"', code)}
+    raised |= {("400", "bad_json")}  # `Request.json`, in Python.
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == raised
+
+
+def test_every_example_that_a_page_includes_exists() -> None:
+    included = [
+        name for path in DOCUMENTS for name in re.findall(r"^--8<--\n(.*)\n--8<--$", path.read_text(), re.MULTILINE)
+    ]
+    assert len(included) > 10
+    assert [name for name in included if not (ROOT / name).is_file()] == []
+    shown = {Path(name).name for name in included}
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == shown
 
 
 def anchors(document: Path) -> set[str]:

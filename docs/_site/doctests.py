@@ -31,7 +31,7 @@ def fenced(text: str) -> str:
 class Doctests(griffe.Extension):
     """Griffe calls it for every object that it finds."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401 - whatever griffe adds
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401 - whatever griffe adds
         """Changes the docstring, where there is one."""
         if obj.docstring is not None:
             obj.docstring.value = fenced(obj.docstring.value)

@@ -57,6 +57,18 @@ def test_each_user_reads_a_stream_of_their_own(tmp_path: Path, name: str, server
         running.assert_gone(port)
 
 
+def test_a_response_is_tested_by_the_framework_s_client(tmp_path: Path) -> None:
+    """As docs/testing.md shows it."""
+    page = (EXAMPLES.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    (tmp_path / "test_events.py").write_text(
+        page.partition('```python title="test_events.py"\n')[2].partition("```")[0]
+    )
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGE}"}
+    with Host("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_events.py", cwd=tmp_path, env=env) as running:
+        assert running.ends() == 0
+        assert "1 passed" in running.output
+
+
 def test_a_job_of_starlette_is_read_at_the_application_s_port(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with host(tmp_path, "starlette_events.py", "uvicorn", port) as running:
