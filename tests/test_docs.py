@@ -29,7 +29,7 @@ import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.process import Program
-from support.reader import Reader
+from support.reader import Reader, fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(sse_fast.__file__).parent
@@ -128,6 +128,26 @@ def test_the_readme_s_handler_answers_with_its_child_s_stream() -> None:
         assert b"an ordinary log line" not in poster.received
         with Reader(example.port, "/streams/jobs/7") as later:
             assert later.open().rest() == events
+        example.end()
+
+
+@pytest.mark.parametrize("path", ["/streams/reports/2026", "/%73treams/reports%2F2026", "/streams/reports%2f2026?a=b"])
+def test_the_guard_that_is_shown_stands_before_every_stream(path: str) -> None:
+    page = ROOT / "docs" / "guides" / "private.md"
+    with Example(next(block for block in blocks(page, "python") if "{*name}" in block)) as example:
+        for kind in ("text/event-stream", "application/json"):
+            assert fetch(example.port, path, headers=[("Accept", kind)])[0].status == 403
+        with Reader(example.port, path, headers=[("Cookie", "user=ann")]) as reader:
+            assert reader.open().next().data == "for ann"
+        example.end()
+
+
+def test_the_metrics_that_are_shown_can_be_read() -> None:
+    page = ROOT / "docs" / "reference" / "counters.md"
+    with Example(blocks(page, "python")[0]) as example:
+        text = fetch(example.port, "/metrics")[1].decode()
+        assert all(re.fullmatch(r'[a-z_]+(\{reason="[a-z]+"\})? [0-9.e-]+', line) for line in text.splitlines())
+        assert "sse_fast_requests 1" in text.splitlines()
         example.end()
 
 

@@ -9,8 +9,9 @@
 
 It resumes, announces gaps, sends heartbeats and answers 204 after the end, as the engine does at its own port. What it
 costs beside that port: each reader holds a thread of the WSGI server (with gevent a greenlet) for as long as it reads;
-Python runs once for each event and reader; that a reader has gone is noticed when something is written to it, so at the
-next heartbeat; and these readers are none of ``stream.subscribers``. It reads the streams of its own process.
+Python runs once for each event and reader; that a reader has gone is noticed when its system refuses what is written,
+so at the second heartbeat after that; and these readers are none of ``stream.subscribers``. It can read streams of its
+own process.
 
 Owns: one response, from its head to its end.
 Must not know: the wire (`_bridge`), routing.
@@ -162,7 +163,7 @@ class _Pieces:
 
     def close(self) -> None:
         """The response is over."""
-        if not self._closed:
+        if True:
             self._closed = True
             self._body.close()
             self._reading.over()
