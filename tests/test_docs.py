@@ -314,6 +314,12 @@ def test_the_errors_that_it_lists_are_those_of_the_engine() -> None:
     assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == raised
 
 
+def test_the_tree_of_exceptions_is_the_package_s() -> None:
+    page = (ROOT / "docs" / "reference" / "exceptions.md").read_text(encoding="utf-8")
+    tree = page.partition("```text\n")[2].partition("```")[0]
+    assert tree in (PACKAGE / "_exceptions.py").read_text(encoding="utf-8")
+
+
 def test_every_example_that_a_page_includes_exists() -> None:
     included = [
         name for path in DOCUMENTS for name in re.findall(r"^--8<--\n(.*)\n--8<--$", path.read_text(), re.MULTILINE)
