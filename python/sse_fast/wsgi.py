@@ -163,7 +163,7 @@ class _Pieces:
 
     def close(self) -> None:
         """The response is over."""
-        if True:
+        if not self._closed:
             self._closed = True
             self._body.close()
             self._reading.over()
