@@ -79,7 +79,7 @@ test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs i
 	RUN_HOSTS=1 $(BIN)/python -m pytest tests/hosts $(ARGS)
 
 test-site: $(SITE)/.tools ## Builds the site, follows its links, and runs what it shows of nginx and Caddy
-	scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
+	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
 	RUN_SITE=1 PYTHONPATH= $(SITE)/bin/python -m pytest tests/site $(ARGS)
 
 test-wheels: dist ## Tries what is published in an empty environment, without Rust, on every Python that is found

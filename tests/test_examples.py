@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.deadline import until
 from support.process import Program
 from support.reader import Reader, fetch
 
@@ -33,9 +34,15 @@ def started(name: str, **env: str) -> Iterator[tuple[Program, int, list[str]]]:
         port = urlsplit(next(word for word in command if word.startswith("http://"))).port
         assert port is not None
         yield program, port, command
-        program.send_signal(signal.SIGTERM)
-        assert program.wait() == 0, program.stderr
-        assert "Traceback" not in program.stderr
+        end(program)
+
+
+def end(program: Program) -> None:
+    """As a service manager does, once the program has come to its wait."""
+    until(lambda: program.catches(signal.SIGTERM), what="server.wait()")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait() == 0, program.stderr
+    assert "Traceback" not in program.stderr
 
 
 def body_of(command: list[str]) -> bytes:
@@ -185,10 +192,9 @@ def test_a_page_outlives_a_deploy() -> None:
         with Reader(int(port), "/events/status") as reader, Reader(int(port), "/events/not/yet") as early:
             first = reader.open().next()
             early.open()
-            old.send_signal(signal.SIGTERM)
+            end(old)
             assert reader.rest() == []
             assert early.rest() == []
-        assert old.wait() == 0
     with Program(EXAMPLES / "deploy.py", env={"SSE_FAST_PORT": port, "VERSION": "2"}) as new:
         new.line()
         with Reader(int(port), "/events/status", last_event_id=first.own_id) as reader:
@@ -197,5 +203,4 @@ def test_a_page_outlives_a_deploy() -> None:
         assert state.json() == {"version": "2"}
         with Reader(int(port), "/events/not/yet") as early:
             assert early.open().head is not None
-        new.send_signal(signal.SIGTERM)
-        assert new.wait() == 0
+        end(new)
