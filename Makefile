@@ -18,6 +18,8 @@ DIST ?= target/wheel
 MANYLINUX ?= manylinux_2_28
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
+# What builds the site has an environment of its own: none of it is needed to run or test the package.
+SITE ?= .venv-site
 PORT ?= 8080
 # Which of loadtest/scenarios `make load` runs.
 SCENARIO ?= smoke
@@ -39,8 +41,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-wheels load compare bars waiting \
-  versions bench check check-format lints types architecture lint format wheel dist docs screens browser counters clean
+.PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
+  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -76,6 +78,10 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes min
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
 	RUN_HOSTS=1 $(BIN)/python -m pytest tests/hosts $(ARGS)
 
+test-site: $(SITE)/.tools ## Builds the site, follows its links, and runs what it shows of nginx and Caddy
+	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
+	RUN_SITE=1 PYTHONPATH= $(SITE)/bin/python -m pytest tests/site $(ARGS)
+
 test-wheels: dist ## Tries what is published in an empty environment, without Rust, on every Python that is found
 	scripts/test-wheels dist/sse_fast-*.whl
 
@@ -99,7 +105,7 @@ bench: $(VENV)/.python ## Times the engine's parts, for a comparison of two vers
 
 # In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
 # because tests that count and tests with deadlines want the machine to themselves.
-STEPS := check-format lints types architecture test-rust test-loom test-python test-hosts test-checked
+STEPS := check-format lints types architecture test-rust test-loom test-python test-hosts test-site test-checked
 
 check: ## Everything a change must pass, in order: formatting, lints, types, architecture, tests, examples
 	+@for step in $(STEPS); do \
@@ -132,8 +138,8 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
-	$(BIN)/python scripts/write-options README.md
+docs: $(VENV)/.installed ## Writes the tables of options in README.md and docs/ anew from the table of settings
+	$(BIN)/python scripts/write-options README.md docs/reference/settings.md
 
 screens: $(VENV)/.installed $(VENV)/.test-tools browser ## Writes screenshots of every demo's page into build/screens: ARGS=workflow for one
 	$(BIN)/python scripts/write-screens build/screens $(ARGS)
@@ -146,6 +152,9 @@ dist: $(VENV)/.python ## Builds what is published into dist/: a wheel for every 
 	$(WITH_RUST) scripts/build-published $(BIN) $(MANYLINUX) dist
 	$(BIN)/python scripts/check-wheel $(MANYLINUX) dist/sse_fast-*.whl
 
+site: $(SITE)/.tools ## Builds the documentation into build/site, without the network once its tools are there
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --strict --quiet
+
 browser: ## Installs Chromium and its driver where they are missing
 	@scripts/install-browser
 
@@ -153,7 +162,7 @@ counters: ## Installs strace and valgrind where they are missing: tests count wi
 	@scripts/install-counters
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) .venv-checked .rust build dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-checked $(SITE) .rust build dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- What the commands above stand on ----
@@ -179,6 +188,11 @@ $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
 
 $(VENV)/.host-tools: $(VENV)/.python tests/hosts/requirements.txt
 	$(BIN)/python -m pip install --quiet -r tests/hosts/requirements.txt
+	touch $@
+
+$(SITE)/.tools: $(VENV)/.wheel docs/requirements.txt
+	scripts/make-venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet -r docs/requirements.txt $(DIST)/sse_fast-*.whl
 	touch $@
 
 $(VENV)/.load-tools: $(VENV)/.python loadtest/requirements.txt

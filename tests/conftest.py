@@ -20,8 +20,9 @@ from support.reader import Reader
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-#: Tests that take minutes by the wall clock, for `make test-slow`; those inside other programs, for `make test-hosts`.
-collect_ignore = [name for name in ("slow", "hosts") if not os.environ.get(f"RUN_{name.upper()}")]
+#: Tests that take minutes by the wall clock, for `make test-slow`; those inside other programs, for `make test-hosts`;
+#: those of the documentation site and of the proxies that it shows, for `make test-site`.
+collect_ignore = [name for name in ("slow", "hosts", "site") if not os.environ.get(f"RUN_{name.upper()}")]
 
 # A shell starts what it puts in the background with SIGINT ignored, and every program that a test starts would inherit
 # that: none of them could be interrupted.

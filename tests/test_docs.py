@@ -29,13 +29,13 @@ import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.process import Program
-from support.reader import Reader
+from support.reader import Reader, fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(sse_fast.__file__).parent
 README = ROOT / "README.md"
 #: Where a file may be that a document names; what is built or installed is no place for it.
-SOURCES = ("rust", "python", "tests", "scripts", "loadtest", "docs", ".ci")
+SOURCES = ("rust", "python", "tests", "scripts", "loadtest", "docs", "examples", ".ci")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -128,6 +128,26 @@ def test_the_readme_s_handler_answers_with_its_child_s_stream() -> None:
         assert b"an ordinary log line" not in poster.received
         with Reader(example.port, "/streams/jobs/7") as later:
             assert later.open().rest() == events
+        example.end()
+
+
+@pytest.mark.parametrize("path", ["/streams/reports/2026", "/%73treams/reports%2F2026", "/streams/reports%2f2026?a=b"])
+def test_the_guard_that_is_shown_stands_before_every_stream(path: str) -> None:
+    page = ROOT / "docs" / "guides" / "private.md"
+    with Example(next(block for block in blocks(page, "python") if "{*name}" in block)) as example:
+        for kind in ("text/event-stream", "application/json"):
+            assert fetch(example.port, path, headers=[("Accept", kind)])[0].status == 403
+        with Reader(example.port, path, headers=[("Cookie", "user=ann")]) as reader:
+            assert reader.open().next().data == "for ann"
+        example.end()
+
+
+def test_the_metrics_that_are_shown_can_be_read() -> None:
+    page = ROOT / "docs" / "reference" / "counters.md"
+    with Example(blocks(page, "python")[0]) as example:
+        text = fetch(example.port, "/metrics")[1].decode()
+        assert all(re.fullmatch(r'[a-z_]+(\{reason="[a-z]+"\})? [0-9.e-]+', line) for line in text.splitlines())
+        assert "sse_fast_requests 1" in text.splitlines()
         example.end()
 
 
@@ -277,10 +297,37 @@ def test_continuous_integration_runs_what_a_change_must_pass_and_so_the_readme_s
     assert set(tests[1].split()) <= set(steps[1].split())
 
 
-def test_the_readme_s_tables_are_those_of_the_settings() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "write-options"), str(README), "--check"]
+@pytest.mark.parametrize("document", [README, ROOT / "docs" / "reference" / "settings.md"], ids=lambda path: path.name)
+def test_the_tables_of_options_are_those_of_the_settings(document: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "write-options"), str(document), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, "run `make docs`; " + done.stderr
+
+
+def test_the_errors_that_it_lists_are_those_of_the_engine() -> None:
+    engine = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rust/sse-fast-server/src").rglob("*.rs"))
+    code = re.sub(r"#\[cfg\(test\)\]\nmod tests \{.*?\n\}\n", "", engine, flags=re.DOTALL)
+    raised = set(re.findall(r'Refusal::new\((\d+), "(\w+)"', code))
+    raised |= {("503", error) for error in re.findall(r'retry_later\(request, "(\w+)"', code)}
+    raised |= {("400", "bad_json")}  # `Request.json`, in Python.
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)) == raised
+
+
+def test_the_tree_of_exceptions_is_the_package_s() -> None:
+    page = (ROOT / "docs" / "reference" / "exceptions.md").read_text(encoding="utf-8")
+    tree = page.partition("```text\n")[2].partition("```")[0]
+    assert tree in (PACKAGE / "_exceptions.py").read_text(encoding="utf-8")
+
+
+def test_every_example_that_a_page_includes_exists() -> None:
+    included = [
+        name for path in DOCUMENTS for name in re.findall(r"^--8<--\n(.*)\n--8<--$", path.read_text(), re.MULTILINE)
+    ]
+    assert len(included) > 10
+    assert [name for name in included if not (ROOT / name).is_file()] == []
+    shown = {Path(name).name for name in included}
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == shown
 
 
 def anchors(document: Path) -> set[str]:

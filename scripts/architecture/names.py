@@ -32,6 +32,7 @@ KNOWN = {
     "Watch.done",  # asyncio's and concurrent.futures' word for "it is over".
     "runner.emit",  # A child process does not publish; it writes lines.
     "chunked",  # The transfer coding's own name.
+    "send",  # ASGI's own name.
     "handler_queue",  # Of calls, which no subscriber reads.
 }
 
@@ -58,10 +59,10 @@ def wrong_words(names: Iterable[str]) -> Iterator[str]:
 def public_names() -> list[str]:
     """Exports, their members and the names of their arguments, settings, and counters."""
     import sse_fast  # noqa: PLC0415 - the other rules need no installed package
-    from sse_fast import _settings, runner, testing  # noqa: PLC0415 - as above
+    from sse_fast import _settings, asgi, runner, testing, wsgi  # noqa: PLC0415 - as above
 
     names = [setting.name for setting in _settings.SETTINGS]
-    for module in (sse_fast, runner, testing):
+    for module in (sse_fast, asgi, runner, testing, wsgi):
         for name in module.__all__:
             value = getattr(module, name)
             names.append(name if module is sse_fast else f"{module.__name__.rpartition('.')[2]}.{name}")
