@@ -57,6 +57,10 @@ CREATE TABLE IF NOT EXISTS questions (
 CREATE INDEX IF NOT EXISTS waiting ON questions (session_id, kind, id) WHERE answer IS NULL;
 """
 
+_INSERT = """
+INSERT INTO questions (session_id, kind, text, detail, choices, submitted_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
 Row = dict[str, Any]
 
 
@@ -86,12 +90,9 @@ class Queues:
 
     def submit(self, kind: str, session_id: str, text: str, detail: str, choices: list[str]) -> Row:
         """Puts a question at the end of a queue; returns its row."""
-        columns = "(session_id, kind, text, detail, choices, submitted_at)"
         with self._change(kind, session_id):
-            added = self._database.execute(
-                f"INSERT INTO questions {columns} VALUES (?, ?, ?, ?, ?, ?)",
-                (session_id, kind, text, detail, json.dumps(choices), time.time()),
-            )
+            values = (session_id, kind, text, detail, json.dumps(choices), time.time())
+            added = self._database.execute(_INSERT, values)
             return self._rows("WHERE id = ?", added.lastrowid)[0]
 
     def resolve(self, kind: str, session_id: str, number: int, answer: str) -> Row:
