@@ -9,6 +9,7 @@ Invariants: nothing in the package imports this file.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -49,19 +50,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    settings = Settings.from_environment(options.data, options.speed)
-    port = options.port if options.port is not None else 0 if options.once else 8080
-    with demos.serve(settings, host=options.host, port=port) as server:
-        if not options.once:
-            print(f"sse_fast demos: {server.url}/  (data in {settings.data}; Ctrl-C ends)", flush=True)
-        if options.once or options.push:
-            row = submit_and_print(server.url)
-            _print_row(row)
-            if options.once:
-                return 0 if row["status"] == "ACCEPTED" else 1
-            print(f"See it at {server.url}/benchmarks#{row['id']}", flush=True)
-        server.wait()
+    data = Settings.from_environment(options.data).data
+    place = demos.Place(data, local=demos.is_loopback(options.host), speed=options.speed)
+    if options.once:
+        with demos.serve(place, host=options.host, port=options.port or 0) as server:
+            return 0 if _submit(server.url)["status"] == "ACCEPTED" else 1
+    lives = demos.lives(place, host=options.host, port=8080 if options.port is None else options.port)
+    with contextlib.closing(lives):
+        for number, server in enumerate(lives):
+            again = " again" if number else ""
+            print(f"sse_fast demos{again}: {server.url}/  (data in {data}; Ctrl-C ends)", flush=True)
+            if options.push and not number:
+                print(f"See it at {server.url}/benchmarks#{_submit(server.url)['id']}", flush=True)
+            server.wait()
     return 0
+
+
+def _submit(url: str) -> dict[str, object]:
+    """Submits a benchmark, prints its events and its row."""
+    row = submit_and_print(url)
+    _print_row(row)
+    return row
 
 
 def _print_row(row: dict[str, object]) -> None:

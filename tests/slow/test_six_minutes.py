@@ -34,7 +34,6 @@ SERVER = """
 import ctypes, os, sys, threading, time
 from pathlib import Path
 from sse_fast import demos
-from sse_fast.demos.benchmarks.settings import Settings
 
 def watch_the_clock():
     before = time.monotonic()
@@ -49,7 +48,7 @@ def hold():
     time.sleep(100.0)  # Provisioning is well under way.
     ctypes.PyDLL(None).sleep(20)  # What the test is about: longer than a heartbeat's interval.
 
-with demos.serve(Settings.from_environment(Path(sys.argv[1])), port=0) as server:
+with demos.serve(demos.Place(Path(sys.argv[1]), local=True, speed=1.0), port=0) as server:
     print("sse_fast demos:", server.url, flush=True)
     for work in (watch_the_clock, hold):
         threading.Thread(target=work, daemon=True).start()

@@ -8,17 +8,32 @@ arrive: past idle limits, dropped connections, reloads, restarts and a child pro
 
 from __future__ import annotations
 
-from sse_fast.demos._site import Demo
+from typing import TYPE_CHECKING
+
+from sse_fast.demos._site import Demo, Place
 
 from .app import install
+from .settings import Settings
+
+if TYPE_CHECKING:
+    import sse_fast
+
+
+def _install(server: sse_fast.Server, place: Place) -> None:
+    install(server, Settings.from_environment(place.data, place.speed), own_code=place.local)
+
 
 DEMO = Demo(
     path="/benchmarks",
+    name="Benchmarks",
     title="Benchmark runner",
     summary=(
         "A child process waits minutes for a machine, then compiles and times a kernel. Every status reaches the page: "
         "through silence, dropped connections, reloads and restarts."
     ),
+    failed="Six silent minutes; an idle limit closed the connection, and the one result went to a closed socket.",
+    package=__name__,
+    install=_install,
 )
 
 __all__ = ["DEMO", "install"]

@@ -18,7 +18,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import sse_fast
-from sse_fast.demos._site import install_files, page_of
 
 from . import kernels
 from .operator_log import OperatorLog
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 STATUSES = ("IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED", "FAILED", "ERROR", "TIMEOUT")
-_FILES = ("page.css", "page.js", "timeline.js", "chart.js", "operator.js")
 LISTED = 50  # Rows in the list: as many as a page shows without much scrolling.
 
 
@@ -71,8 +69,6 @@ class Benchmarks:
 
     def _add_routes(self) -> None:
         server = self._server
-        server.get("/benchmarks")(page_of(__package__, "page.html"))
-        install_files(server, "/benchmarks", __package__, _FILES)
         server.get("/api/kernels")(self.catalogue)
         server.post("/api/submissions/benchmark")(self.submit)
         server.get("/api/submissions")(self.newest)
