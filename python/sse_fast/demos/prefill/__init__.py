@@ -10,29 +10,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sse_fast.demos._site import Demo, install_files, page_of
+from sse_fast.demos._site import Demo, Place
 
-from . import app
+from .app import install
 from .model import Pace
 
 if TYPE_CHECKING:
     import sse_fast
 
+
+def _install(server: sse_fast.Server, place: Place) -> None:
+    install(server, may_hold=place.local)
+
+
 DEMO = Demo(
     path="/prefill",
+    name="Prefill",
     title="Prefill",
     summary=(
-        "A model reads a long prompt inside one call that holds the interpreter. Heartbeats by the clock keep the "
-        "client there until the first token."
+        "A language model reads a long prompt inside one call that lets no Python run. Heartbeats by the clock keep "
+        "the client there until the first token; a client that hangs up stops the work."
     ),
+    failed="One chunk took 962 s. The keepalive waited for a callback, and the first token met a dead socket.",
+    package=__name__,
+    install=_install,
 )
-_FILES = ("page.css", "page.js", "completion.js")
 
 __all__ = ["DEMO", "Pace", "install"]
-
-
-def install(server: sse_fast.Server, pace: Pace | None = None, *, may_hold: bool = True) -> None:
-    """Adds the application and its page to `server`; see `app.install`."""
-    app.install(server, pace, may_hold=may_hold)
-    server.get("/prefill")(page_of(__package__, "page.html"))
-    install_files(server, "/prefill", __package__, _FILES)

@@ -47,7 +47,6 @@ class Asked:
     words: list[str]
     chat: bool
     tools: bool
-    streamed: bool
     progress: bool
     max_tokens: int
     model: str
@@ -62,6 +61,8 @@ class Asked:
             raise refusal(error.detail) from None
         if not isinstance(body, dict):
             raise refusal("the body must be a JSON object")
+        if body.get("stream") is not True:
+            raise refusal("it must be true: the answer is a stream", "stream")
         where, text = ("messages", chat_text(body.get("messages"))) if chat else ("prompt", body.get("prompt"))
         if not isinstance(text, str) or not text.strip():
             raise refusal("there must be text in it", where)
@@ -74,8 +75,8 @@ class Asked:
             faults = Faults.parse(body.get("faults") or {}, may_hold=may_hold)
         except ValueError as error:
             raise refusal(str(error), "faults") from None
-        tools, streamed, progress = (bool(body.get(name)) for name in ("tools", "stream", "return_progress"))
-        return cls(words, chat, tools, streamed, progress, max_tokens, str(body.get("model", "demo")), faults)
+        tools, progress = bool(body.get("tools")), bool(body.get("return_progress"))
+        return cls(words, chat, tools, progress, max_tokens, str(body.get("model", "demo")), faults)
 
 
 class Completions:
@@ -88,11 +89,13 @@ class Completions:
         self._free = threading.BoundedSemaphore(SLOTS)
         self._lock = threading.Lock()  # Protects the counts.
         self._counts = Counter(begun=0, done=0, failed=0, hung_up=0)
-        server.post("/v1/completions")(lambda request: self.complete(request, chat=False))
-        server.post("/v1/chat/completions")(lambda request: self.complete(request, chat=True))
+        # While a completion holds the interpreter no handler runs: the engine sends new clients head and heartbeats.
+        early: dict[str, Any] = {"early_head": True, "heartbeat": pace.heartbeat, "ids": False}
+        server.post("/v1/completions", **early)(lambda request: self.complete(request, chat=False))
+        server.post("/v1/chat/completions", **early)(lambda request: self.complete(request, chat=True))
         server.get("/v1/slots")(self.slots)
 
-    def complete(self, request: sse_fast.Request, *, chat: bool) -> sse_fast.Stream | dict[str, Any]:
+    def complete(self, request: sse_fast.Request, *, chat: bool) -> sse_fast.Stream:
         """Starts the work; the response is its stream, whose head goes out at once."""
         asked = Asked.parse(request, chat=chat, may_hold=self._may_hold)
         if not self._free.acquire(blocking=False):
@@ -100,7 +103,7 @@ class Completions:
         stream = self._server.stream(None, start="all", ids=False, **_RETAINED)
         work = Work(asked, stream, self._pace, self._prefixes)
         threading.Thread(target=self._run, args=[work], name="completion", daemon=True).start()
-        return stream if asked.streamed else work.whole()
+        return stream
 
     def slots(self, _request: sse_fast.Request) -> dict[str, int | bool]:
         """What has become of every completion."""
@@ -137,10 +140,9 @@ class Work:
     def __init__(self, asked: Asked, stream: sse_fast.Stream, pace: Pace, prefixes: Prefixes) -> None:
         """The work is stopped as soon as the client has hung up."""
         self._asked, self.stream, self._beat, self._prefixes = asked, stream, pace.heartbeat, prefixes
-        hung_up = threading.Event()
-        if asked.streamed:
-            stream.on_empty(hung_up.set, after=0.0)
-        self._model = Model(pace, asked.faults, hung_up)
+        self._hung_up = threading.Event()
+        stream.on_empty(self._hung_up.set, after=0.0)
+        self._model = Model(pace, asked.faults, self._hung_up)
         kind = "chat.completion.chunk" if asked.chat else "text_completion"
         self._base = {
             "id": f"cmpl-{uuid.uuid4().hex}",
@@ -156,6 +158,7 @@ class Work:
         Raises:
             Stopped: the client hung up.
         """
+        self._wait_for_the_client()
         words = self._asked.words
         prefix, rest = words[: len(words) // 2], words[len(words) // 2 :]
         with self._phase("prefill"):
@@ -173,6 +176,12 @@ class Work:
             self.tokens += 1
         self._publish("", finish_reason="length")
         self.stream.end("[DONE]", event="")
+
+    def _wait_for_the_client(self) -> None:
+        """A chunk that holds the interpreter before the handler has answered would keep its answer from the client."""
+        while not self.stream.subscribers:
+            if self._hung_up.wait(0.001):  # Far less than a chunk takes.
+                raise Stopped
 
     def _rebuild_tool_checkpoint(self) -> None:
         try:
@@ -209,19 +218,6 @@ class Work:
         """An error after the head: a chunk from which clients of this API raise."""
         self.stream.publish(error_body(f"the model failed: {error}", "server_error"))
         self.stream.end("[DONE]", event="")
-
-    def whole(self) -> dict[str, Any]:
-        """The answer for a client that does not stream: the same chunks, put together here."""
-        chunks = [event.json() for event in self.stream.events(start="all") if event.data != "[DONE]"]
-        if not chunks or "error" in chunks[-1]:
-            raise sse_fast.HttpError(
-                500, body=chunks[-1] if chunks else error_body("the server closes", "server_error")
-            )
-        choices = [choice for chunk in chunks for choice in chunk["choices"]]
-        text = "".join(choice.get("text") or choice.get("delta", {}).get("content", "") for choice in choices)
-        said = {"message": {"role": "assistant", "content": text}} if self._asked.chat else {"text": text}
-        kind = str(self._base["object"]).removesuffix(".chunk")
-        return {**self._base, "object": kind, "choices": [{"index": 0, "finish_reason": "length", **said}]}
 
 
 def chat_text(messages: object) -> str | None:
