@@ -15,11 +15,13 @@ _SERVER = """
 import logging, sys
 import sse_fast
 from sse_fast.demos import prefill
+from sse_fast.demos._site import install_site
 
 chunk, token, beat, idle = map(float, sys.argv[1:])
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 with sse_fast.serve(0, heartbeat=idle) as server:
     prefill.install(server, prefill.Pace(chunk=chunk, token=token, heartbeat=beat))
+    install_site(server, [prefill.DEMO])
     print("port", server.port, flush=True)
     server.wait()
 """

@@ -72,9 +72,13 @@ class Proxy:
             while data := source.recv(1 << 16):
                 if streaming:
                     self.flowing.wait(DEADLINE)
-                if not (streaming and self.swallowing):
+                head, blank, _ = data.partition(b"\r\n\r\n")
+                begins = not streaming and b"content-type: text/event-stream" in head.lower()
+                if begins and self.swallowing:
+                    sink.sendall(head + blank)
+                elif not (streaming and self.swallowing):
                     sink.sendall(data)
-                streaming = streaming or b"text/event-stream\r\n" in data.partition(b"\r\n\r\n")[0].lower()
+                streaming = streaming or begins
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

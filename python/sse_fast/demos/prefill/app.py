@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import sse_fast
 
-from .model import TOOLS, Faults, Model, Pace, Prefixes, Stopped
+from .model import TOOLS, Faults, Model, Pace, Prefixes, Stopped, words_of, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +64,9 @@ class Asked:
         if body.get("stream") is not True:
             raise refusal("it must be true: the answer is a stream", "stream")
         where, text = ("messages", chat_text(body.get("messages"))) if chat else ("prompt", body.get("prompt"))
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not words_of(text):
             raise refusal("there must be text in it", where)
-        if len(words := text.split()) > CONTEXT:
+        if len(words := words_of(text)) > CONTEXT:
             raise refusal(f"it has {len(words)} words, and the model reads {CONTEXT}", where, "context_length_exceeded")
         max_tokens = body.get("max_tokens", body.get("max_completion_tokens", 40))
         if not isinstance(max_tokens, int) or not 1 <= max_tokens <= MAX_TOKENS:
@@ -105,11 +105,12 @@ class Completions:
         threading.Thread(target=self._run, args=[work], name="completion", daemon=True).start()
         return stream
 
-    def slots(self, _request: sse_fast.Request) -> dict[str, int | bool]:
-        """What has become of every completion."""
+    def slots(self, _request: sse_fast.Request) -> dict[str, float]:
+        """What has become of every completion, and what a client may expect."""
         with self._lock:
             busy = 2 * self._counts["begun"] - self._counts.total()
-            return {"slots": SLOTS, "busy": busy, "may_hold": self._may_hold, **self._counts}
+            pace = {"heartbeat": self._pace.heartbeat, "may_hold": self._may_hold}
+            return {"slots": SLOTS, "busy": busy, **self._counts, **pace}
 
     def _run(self, work: Work) -> None:
         self._count("begun")
@@ -172,7 +173,7 @@ class Work:
         if self._asked.tools:
             self._rebuild_tool_checkpoint()
         for token in self._model.tokens(words[-1], self._asked.max_tokens):
-            self._publish(f" {token}")
+            self._publish(written(token))
             self.tokens += 1
         self._publish("", finish_reason="length")
         self.stream.end("[DONE]", event="")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,12 +21,28 @@ PHASES = ("prefill", "cold_prefix", "tool_checkpoint", "generation")
 MAX_STALL = 60.0  # Seconds that a visitor may stall the work, and with `hold` this whole process.
 _CHUNK = 64  # Words.
 _PREFIXES = 8  # How many prefixes are remembered.
-_STORY = (  # noqa: SIM905 - it is prose
-    "the prompt is long and the model reads it a chunk at a time . one chunk may take minutes . no callback comes from "
-    "inside a chunk , so a keepalive that a callback writes stays silent . the client waits ten seconds and hangs up . "
-    "a heartbeat by the clock needs no callback . the client waits on and the first token finds it there ."
-).split()
-TOOLS = _STORY  # What stands for the description of tools.
+_STORY = (
+    "the prompt is long and the model reads it a chunk at a time. one chunk may take minutes. no callback comes from "
+    "inside a chunk, so a keepalive that a callback writes stays silent. the client waits ten seconds and hangs up. "
+    "a heartbeat by the clock needs no callback. the client waits on and the first token finds it there."
+)
+
+
+def words_of(text: str) -> list[str]:
+    """What the model reads: words, and marks of their own.
+
+    >>> words_of("Why, then?")
+    ['Why', ',', 'then', '?']
+    """
+    return re.findall(r"\w+(?:['\u2019-]\w+)*|[^\w\s]", text)
+
+
+def written(word: str) -> str:
+    """A word as it continues a text: after a space, a mark without."""
+    return f" {word}" if word[0].isalnum() else word
+
+
+TOOLS = words_of(_STORY)  # What stands for the description of tools.
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it was asked to
@@ -104,7 +121,7 @@ class Model:
         """Once `stopped` is set, the work raises `Stopped` where a chunk or a token ends."""
         self._pace, self._faults, self._stopped = pace, faults, stopped
         self._follows: dict[str, collections.deque[str]] = collections.defaultdict(collections.deque)
-        self.learn(_STORY)
+        self.learn(TOOLS)
 
     def read(self, phase: str, words: list[str]) -> Iterator[int]:
         """Reads `words` and yields how many it has read after each chunk.
@@ -126,7 +143,7 @@ class Model:
         self._stall("generation")
         for _ in range(count):
             self._take(self._pace.token)
-            followers = self._follows.get(word) or self._follows[_STORY[0]]
+            followers = self._follows.get(word) or self._follows[TOOLS[0]]
             followers.rotate(-1)
             word = followers[-1]
             yield word
