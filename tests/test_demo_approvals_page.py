@@ -184,23 +184,24 @@ def test_the_agent_s_form_asks_and_shows_what_is_refused(page: Page) -> None:
 
 def test_s3_6_without_a_stream_the_page_polls_every_3_s_and_returns_to_the_stream_by_itself(page: Page) -> None:
     with Proxy(page.server.port) as proxy:
-        page.open("?idleTimeout=0.3#research", proxy.port)
-        proxy.swallowing = True
-        for waiting in (1, 2):  # A stream that is open and twice held something back is swallowed on the way.
-            page.caller.submit("unseen?", "research")
-            until(lambda waiting=waiting: page.shown("clarify") == ("unseen?", f"{waiting} waiting"), what="a check")
-        until(lambda: page.state("clarify") == "polling", what="polling")
-        page.caller.submit("one more?", "research")
-        until(lambda: page.shown("clarify") == ("unseen?", "3 waiting"), what="the change, by polling")
+        page.open("#research", proxy.port)
+        proxy.refusing_streams = True
+        proxy.cut()
+        page.caller.submit("first?", "research")
+        until(lambda: page.state("clarify") == "polling", 40, what="polling")
+        until(lambda: page.shown("clarify") == ("first?", "1 waiting"), what="the question, by polling")
         before = len(page.polls())
         until(lambda: len(page.polls()) >= before + 3, what="three polls")
         moments = page.polls()[before:]
         for earlier, later in itertools.pairwise(moments):
             assert later - earlier == pytest.approx(3000, abs=800), moments
-        proxy.swallowing = False
-        until(lambda: page.state("clarify") == "live", 40, what="the stream again")
-        page.caller.submit("the last?", "research")
-        until(lambda: page.shown("clarify") == ("unseen?", "4 waiting"))
+        proxy.refusing_streams = False
+        until(lambda: page.state("clarify") == "live", 60, what="the stream again")
+        polls = len(page.polls())
+        with Caller(page.server.port) as late:  # The other's connection was idle for too long.
+            late.submit("second?", "research")
+        until(lambda: page.shown("clarify") == ("first?", "2 waiting"))
+        assert len(page.polls()) == polls
 
 
 def test_s3_6_after_an_error_the_page_comes_back_with_what_is_true_by_then(page: Page) -> None:
