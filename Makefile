@@ -40,7 +40,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-wheels load compare bars waiting \
-  versions bench check check-format lints types architecture lint format wheel dist docs browser counters clean
+  versions bench check check-format lints types architecture lint format wheel dist docs screens browser counters clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -135,6 +135,9 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 docs: $(VENV)/.installed ## Writes the table of options in README.md anew from the table of settings
 	$(BIN)/python scripts/write-options README.md
 
+screens: $(VENV)/.installed $(VENV)/.test-tools browser ## Writes screenshots of every demo's page into build/screens: ARGS=workflow for one
+	$(BIN)/python scripts/write-screens build/screens $(ARGS)
+
 wheel: $(VENV)/.wheel ## Builds the wheel of the tests, for this machine, into target/wheel (DIST=...)
 
 dist: $(VENV)/.python ## Builds what is published into dist/: a wheel for every Linux since 2018, and the source
@@ -150,7 +153,7 @@ counters: ## Installs strace and valgrind where they are missing: tests count wi
 	@scripts/install-counters
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) .venv-checked .rust dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-checked .rust build dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find python tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- What the commands above stand on ----

@@ -310,6 +310,21 @@ def test_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> N
         assert_no_heartbeat(browser, console(browser))
 
 
+def test_the_page_s_own_buttons_break_it_and_it_survives(browser: Chrome, tmp_path: Path) -> None:
+    with running_demo(tmp_path, {"SSE_FAST_DEMO_QUEUE": "2", "SSE_FAST_DEMO_PROVISIONING": "4"}) as demo:
+        browser.get(f"{demo.url}/benchmarks")
+        submit(browser)
+        until(lambda: shown(browser) == STATUSES[:1])
+        browser.find_element(By.ID, "drop").click()
+        until(lambda: "the next status was PROVISIONING" in text(browser))
+        assert shown(browser) == STATUSES[:2]
+        browser.find_element(By.ID, "restart").click()
+        until(lambda: "A new server answers" in text(browser))
+        until(lambda: "INTERRUPTED" in shown(browser), what="the page telling that the run was interrupted")
+        assert shown(browser).count("PROVISIONING") == 1
+        assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
+
+
 def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle(
     browser: Chrome, tmp_path: Path
 ) -> None:

@@ -336,6 +336,8 @@ def test_push_submits_and_goes_on_serving(tmp_path: Path) -> None:
         (["demo", "--port", "70000"], {}, 1),
         (["demo", "--once"], {"SSE_FAST_DEMO_QUEUE": "soon"}, 1),
         (["demo", "--once"], {"SSE_FAST_HISTORY": "none"}, 1),
+        (["demo", "--once"], {"SSE_FAST_DEMO_PACE": "-1"}, 1),
+        (["demo", "--once"], {"STREAM_DECISION_SET_MAX_WAIT": "soon"}, 1),
     ],
     ids=repr,
 )

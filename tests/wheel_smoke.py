@@ -49,7 +49,8 @@ def nothing_is_borrowed() -> None:
     package = Path(sse_fast.__file__).resolve().parent
     assert Path(sys.prefix).resolve() in package.parents, package
     assert sse_fast.__version__
-    for name in ("py.typed", "_core.pyi", "static/sse-fast.js", "static/sse-fast.d.ts", "demos/benchmarks/page.html"):
+    demos = ("demos/base.css", "demos/site.js", "demos/benchmarks/page.html", "demos/workflow/page.html")
+    for name in ("py.typed", "_core.pyi", "static/sse-fast.js", "static/sse-fast.d.ts", *demos):
         assert (package / name).is_file(), name
     assert shutil.which("cargo") is None
     assert shutil.which("rustc") is None

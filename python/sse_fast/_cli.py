@@ -31,7 +31,9 @@ examples:
   sse-fast demo --speed 1       real life: six minutes of provisioning, with a heartbeat every 15 s
 
 Each wait of the demos can also be set by itself, in seconds: SSE_FAST_DEMO_QUEUE, _PROVISIONING, _POLL, _WARM,
-_HEARTBEAT, _KERNEL_TIMEOUT, _RUN_TIMEOUT. Settings of the server itself: SSE_FAST_<NAME>.
+_HEARTBEAT, _KERNEL_TIMEOUT, _RUN_TIMEOUT; and _PACE, how long the workflow's nodes take, as a multiple of what they
+do. How long a request waits for a workflow's row, and how often it is looked for: STREAM_DECISION_SET_MAX_WAIT and
+STREAM_DECISION_SET_RETRY_DELAY. Settings of the server itself: SSE_FAST_<NAME>.
 """
 
 

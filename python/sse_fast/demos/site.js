@@ -1,9 +1,17 @@
 /**
- * What the demos' pages do alike: showing a connection's state, telling what came of breaking something, restarting
- * the server.
+ * What the demos' pages do alike: the link past the bar, showing a connection's state, telling what came of breaking
+ * something, restarting the server.
  *
  * Must not know: any demo. Text that is announced changes only when it says something new.
  */
+
+// The location's hash is a page's own, so the link past the bar moves the focus and leaves the hash alone.
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  const main = document.getElementById("main");
+  main.tabIndex = -1;
+  main.focus();
+});
 
 /** An `onState` for `connect` that shows each state in a `.connection`: its dot, and its text. */
 export function connectionIn(element) {

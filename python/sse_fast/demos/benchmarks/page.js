@@ -7,6 +7,7 @@
  */
 
 import { connect } from "/sse-fast.js";
+import { installBreaks } from "./breaks.js";
 import { comparison, samplesChart } from "./chart.js";
 import { followLog, followMachines } from "./operator.js";
 import { Timeline, kindOf } from "./timeline.js";
@@ -124,9 +125,10 @@ async function showRun() {
   follow(id);
 }
 
-function follow(id) {
+function follow(id, lastEventId = null) {
   const show = (data, { event }) => {
     timeline.add({ status: event, ...data });
+    breaks.onStatus(event);
     refreshHistory();
   };
   reading = connect(`${url(id)}/stream`, {
@@ -138,6 +140,7 @@ function follow(id) {
       notice(`${message} The run may still be going on; reload to look again.`, "bad");
     },
     onGap: ({ skipped }) => showGap(skipped),
+    lastEventId,
   });
   reading.closed.then(({ state, reason }) => {
     if (state === "ended" || reason === "nothing-more") finish(id);
@@ -203,6 +206,7 @@ function figures(row) {
 
 function showConnection(state, message) {
   element("connection").dataset.state = state;
+  breaks.onState(state);
   if (element("connection-text").textContent !== message) element("connection-text").textContent = message;
 }
 
@@ -277,6 +281,11 @@ function textElement(name, text, className = "") {
   return made;
 }
 
+const breaks = installBreaks({
+  reading: () => reading,
+  resume: (lastEventId) => follow(decodeURIComponent(location.hash.slice(1)), lastEventId),
+  showConnection,
+});
 element("form").addEventListener("submit", submit);
 element("code").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("form").requestSubmit();
