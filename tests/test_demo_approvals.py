@@ -1,7 +1,8 @@
 """The approvals demo, point by point of its system (S3), through the real routes and over real sockets.
 
 Guards what its write-up lost: a handler that took its own lock twice, events in another order than the changes, a full
-queue that nobody had thought of, and what is left behind by readers that come and go.
+queue that nobody had thought of, and what is left behind by readers that come and go. It is long because each point of
+the system has its tests here, in the order of the points.
 """
 
 from __future__ import annotations
