@@ -65,7 +65,8 @@ function follow(name) {
       pollEvery: seconds("pollEvery", 3),
     });
   });
-  for (const input of element("sessions").querySelectorAll("input")) input.checked = input.value === name;
+  const known = [...element("sessions").querySelectorAll("input")].map(({ value }) => value);
+  showChoices([...new Set([...known, name])]);
   refreshHistory();
 }
 
