@@ -12,6 +12,7 @@ import itertools
 import json
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +44,15 @@ def app(server: sse_fast.Server, tmp_path: Path) -> sse_fast.Server:
 def caller(app: sse_fast.Server) -> Iterator[Caller]:
     with Caller(app.port) as one:
         yield one
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns after microseconds, so that what is not done in one step comes apart."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
@@ -104,7 +114,9 @@ def test_s3_1_the_first_event_is_initial_with_head_and_count(app: sse_fast.Serve
     assert (head["text"], head["detail"], head["kind"], head["answer"]) == ("first", "why", kind, None)
 
 
-def test_s3_1_no_question_between_snapshot_and_tail_is_lost_or_doubled(app: sse_fast.Server) -> None:
+def test_s3_1_no_question_between_snapshot_and_tail_is_lost_or_doubled(
+    app: sse_fast.Server, hasty_threads: None
+) -> None:
     """Two thousand readers come while the queue changes; what each sees is held against every change there was."""
     stop = threading.Event()
     visits: list[list[Event]] = []
@@ -175,7 +187,9 @@ def test_s3_2_queues_of_other_sessions_and_of_the_other_kind_hear_nothing(app: s
 
 
 @pytest.mark.timeout(240)
-def test_s3_2_ten_thousand_changes_of_eight_threads_have_one_order_for_every_reader(app: sse_fast.Server) -> None:
+def test_s3_2_ten_thousand_changes_of_eight_threads_have_one_order_for_every_reader(
+    app: sse_fast.Server, hasty_threads: None
+) -> None:
     """Readers come, resume and go all the time. Their events are of one order, and each step in it is one change."""
     stop = threading.Event()
     visits: list[list[Event]] = []

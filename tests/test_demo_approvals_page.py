@@ -136,7 +136,8 @@ def test_s3_6_the_card_shows_head_and_count_and_keys_answer_it(page: Page) -> No
     rows = page.caller.call("/api/questions?session_id=research")[1]
     assert {row["id"]: row["answer"] for row in rows} == dict(zip(numbers, ("approve", "deny", "approve"), strict=True))
     until(lambda: text_of(page.browser, "#history").count("approve") == 2, what="the history")
-    assert page.browser.find_element(By.CSS_SELECTOR, "#approval .empty").is_displayed(), "the card disappears"
+    assert page.browser.find_element(By.CSS_SELECTOR, "#approval .empty").is_displayed()
+    assert not page.browser.find_element(By.CSS_SELECTOR, "#approval .question").is_displayed(), "the card disappears"
     assert "Nothing more waits here." in page.browser.page_source
 
 
