@@ -21,6 +21,8 @@ PACKAGE = "python/sse_fast"
 
 #: Python modules, besides `_core`, through which an engine or C code could be reached.
 NATIVE = {"ctypes", "cffi", "_ctypes"}
+#: The simulated model holds the interpreter in C, as real ones do: that is what its demo is about.
+HOLDS_THE_INTERPRETER = "demos/prefill/model.py"
 
 
 def imports(root: Path) -> Iterator[str]:
@@ -32,7 +34,7 @@ def imports(root: Path) -> Iterator[str]:
         for module in sorted(imported(path)):
             first, last = module.partition(".")[0], module.rpartition(".")[2]
             private = re.fullmatch(r"sse_fast\._\w+|\.+_\w+(\..*)?", module) is not None and last != "_site"
-            if first in NATIVE:
+            if first in NATIVE and inside.as_posix() != HOLDS_THE_INTERPRETER:
                 yield f"{shown(root, path)}: the engine is reached through _core, not through {module}"
             elif inside.parts[0] == "demos" and private:
                 yield f"{shown(root, path)}: a demo uses the public API, not {module}"

@@ -12,14 +12,16 @@ from .deadline import DEADLINE
 class Proxy:
     """Forwards a port of its own to another; `cut` resets what is open.
 
-    `refusing` also closes what would come; `swallowing` keeps event streams open but lets no byte of their bodies
-    through, as a proxy does that waits for the end of a response; while `flowing` is cleared they are kept back.
+    `refusing` also closes what would come, `refusing_streams` only what asks for an event stream; `swallowing` keeps
+    event streams open but lets no byte of their bodies through, as a proxy does that waits for the end of a response;
+    while `flowing` is cleared they are kept back.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.connections = 0
         self.refusing = False
+        self.refusing_streams = False
         self.swallowing = False
         self.flowing = threading.Event()
         self.flowing.set()
@@ -72,9 +74,15 @@ class Proxy:
             while data := source.recv(1 << 16):
                 if streaming:
                     self.flowing.wait(DEADLINE)
-                if not (streaming and self.swallowing):
+                head, blank, _ = data.partition(b"\r\n\r\n")
+                if self.refusing_streams and b"\r\naccept: text/event-stream" in head.lower():
+                    break
+                begins = not streaming and b"content-type: text/event-stream" in head.lower()
+                if begins and self.swallowing:
+                    sink.sendall(head + blank)
+                elif not (streaming and self.swallowing):
                     sink.sendall(data)
-                streaming = streaming or b"text/event-stream\r\n" in data.partition(b"\r\n\r\n")[0].lower()
+                streaming = streaming or begins
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sse_fast
 
-from . import benchmarks, workflow
+from . import approvals, benchmarks, prefill, workflow
 from ._site import Demo, Place, install_site
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEMOS", "Demo", "Place", "is_loopback", "lives", "serve"]
 
-DEMOS: tuple[Demo, ...] = (benchmarks.DEMO, workflow.DEMO)
+DEMOS: tuple[Demo, ...] = (benchmarks.DEMO, workflow.DEMO, prefill.DEMO, approvals.DEMO)
 _DRAIN = 1.0  # Seconds a restart gives readers: who asks for it waits for it, and a slow reader may be why they ask.
 
 
