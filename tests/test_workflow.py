@@ -306,3 +306,25 @@ def test_6_a_stream_with_heartbeats_and_no_event_shows_its_silence_in_the_stats(
         reader.read_until(lambda: len(reader.parser.comments) >= 4, what="four heartbeats")
         assert stream.stats().silent_s - before >= 0.1
         assert stream.stats().silent_s - before <= time.monotonic() - began + 0.05
+
+
+def test_6_a_stream_that_stays_silent_is_told_of_once_and_marked(
+    serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "STALL_AFTER", 0.3)
+    server = serve(heartbeat=0.05)
+    Workflow(server, rows, row_delay=0.0, pace=60.0)  # Each node takes much longer than that.
+    decision_set = enqueue(server, subscribe=True)
+
+    def listed() -> dict[str, Any]:
+        plans = json.loads(fetch(server.port, "/api/chat")[1])
+        return next((plan for plan in plans if plan["decision_set_id"] == decision_set), {})
+
+    with Reader(server.port, f"/api/streams/{decision_set}") as reader:
+        assert reader.open().next().event == "plan"
+        until(lambda: listed().get("stalled"), what="the mark")
+        reader.read_until(lambda: len(reader.parser.comments) >= 10, what="heartbeats for longer than that")
+        told = [record.getMessage() for record in caplog.records if "is stalled" in record.getMessage()]
+        assert len(told) == 1
+        assert decision_set in told[0]
+    until(lambda: listed()["stalled"] is False, what="nobody reading it any more")

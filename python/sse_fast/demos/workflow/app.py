@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS decision_sets (  -- what pages may ask for; the plan 
     id TEXT PRIMARY KEY, created_at REAL NOT NULL, plan TEXT NOT NULL
 );
 """
+STALL_AFTER = 30.0  # Seconds without an event after which a stream that is read counts as stalled.
 _MAX_MESSAGE = 2000
 _MAX_ROW_DELAY = 60.0
 
@@ -83,7 +84,7 @@ class Workflow:
         self._server, self._database, self._row_delay, self._pace = server, database, row_delay, pace
         self._worker = secrets.token_hex(4)
         # Who reads before the plan is published gets it as an event; who comes later gets it as the snapshot.
-        self._options: dict[str, Any] = {"start": "all", "retry": 1.0}
+        self._options: dict[str, Any] = {"start": "all", "retry": 1.0, "stall_after": STALL_AFTER}
         database.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as rows:
             rows.execute("PRAGMA journal_mode=WAL")
@@ -118,8 +119,7 @@ class Workflow:
         decision_set = secrets.token_hex(6)
         job = {"id": decision_set, "message": message.strip(), "fail": fail, "row_at": time.time() + delay}
         with self._transaction() as rows:
-            values = {**job, "worker": self._worker}
-            rows.execute("INSERT INTO jobs VALUES (:id, :message, :fail, :row_at, :worker)", values)
+            rows.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?)", (*job.values(), self._worker))
         if body.get("subscribe") is True:  # Made here, the stream is there for the first request: nothing has to wait.
             self._server.stream(f"workflow/{decision_set}", **self._options)
         threading.Thread(target=self._work, args=(job,), daemon=True).start()
@@ -140,10 +140,11 @@ class Workflow:
         return plan
 
     def newest(self, _request: sse_fast.Request) -> list[Plan]:
-        """The plans of the newest decision sets."""
+        """The plans of the newest decision sets; one whose readers hear nothing but heartbeats is marked as stalled."""
+        stalled = {stream.name for stream in self._server.streams() if stream.stats().stalled}
         with self._transaction() as rows:
-            found = rows.execute("SELECT plan FROM decision_sets ORDER BY created_at DESC LIMIT 20")
-            return [json.loads(row["plan"]) for row in found]
+            found = rows.execute("SELECT id, plan FROM decision_sets ORDER BY created_at DESC LIMIT 20")
+            return [json.loads(row["plan"]) | {"stalled": f"workflow/{row['id']}" in stalled} for row in found]
 
     # ---- the worker: a thread for each job, which alone changes its plan, and one for each node that runs ----
 

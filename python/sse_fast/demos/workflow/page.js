@@ -188,8 +188,8 @@ function pastRow(plan) {
   link.href = `#${plan.decision_set_id}`;
   const cells = Array.from({ length: 4 }, () => document.createElement("td"));
   cells[0].append(link);
-  cells[1].append(textElement("span", plan.status, "badge"));
-  cells[1].firstChild.dataset.kind = KINDS[plan.status] ?? "";
+  cells[1].append(textElement("span", plan.stalled ? "stalled" : plan.status, "badge"));
+  cells[1].firstChild.dataset.kind = plan.stalled ? "warn" : (KINDS[plan.status] ?? "");
   cells[2].textContent = plan.ended_at ? `${(plan.ended_at - plan.created_at).toFixed(1)} s` : "–";
   cells[2].className = "number";
   cells[3].textContent = new Date(plan.created_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
