@@ -123,3 +123,24 @@ def test_a_watch_may_have_one(server: sse_fast.Server) -> None:
     watch = server.watch(lambda: "DONE", stream=server.stream(None), until={"DONE"}, every=0.01)
     watch.wait(DEADLINE)
     assert watch.stream.ended
+
+
+def test_handles_on_one_stream_are_equal(server: sse_fast.Server) -> None:
+    joined: list[sse_fast.Stream] = []
+    server.on_join(lambda stream, _reader: joined.append(stream))
+    nameless, named = server.stream(None), server.stream("s")
+
+    @server.get("/chat")
+    def chat(_: sse_fast.Request) -> sse_fast.Stream:
+        return nameless
+
+    with Reader(server.port, "/chat") as reader:
+        reader.open()
+        until(lambda: joined, what="the reader")
+        assert joined[0] is not nameless
+        assert joined[0] == nameless
+        assert joined[0] in {nameless}
+    assert named == server.stream("s") != nameless
+    assert named != "s"
+    named.remove()
+    assert named != server.stream("s"), "the next life of the name"

@@ -70,8 +70,8 @@ class Stream:
     """A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 
     Every method may be called from any thread; publishing waits for subscribers as `publish` says, and no other does.
-    Handles are cheap; two handles on one name are the same stream. In a child of the process that started the server
-    every use raises `ForkError`.
+    Handles are cheap; two handles on one name are the same stream, and equal, as long as it is not removed: the name's
+    next life is another stream. In a child of the process that started the server every use raises `ForkError`.
 
     >>> import sse_fast
     >>> server = sse_fast.serve(0)

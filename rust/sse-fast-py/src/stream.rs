@@ -44,8 +44,8 @@ static AWAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// A named, ordered, bounded log of events with its subscribers; made by `Server.stream`.
 ///
 /// Every method may be called from any thread; publishing waits for subscribers as `publish` says, and no other does.
-/// Handles are cheap; two handles on one name are the same stream. In a child of the process that started the server
-/// every use raises `ForkError`.
+/// Handles are cheap; two handles on one name are the same stream, and equal, as long as it is not removed: the name's
+/// next life is another stream. In a child of the process that started the server every use raises `ForkError`.
 ///
 /// >>> import sse_fast
 /// >>> server = sse_fast.serve(0)
@@ -57,6 +57,8 @@ static AWAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 #[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
+    /// What tells it from other streams while it is held; also in a forked child, which must not look at the stream.
+    number: u64,
     /// Where callbacks of its server are kept and called.
     callbacks: Py<PyAny>,
     /// That of the server.
@@ -65,7 +67,7 @@ pub(crate) struct PyStream {
 
 impl PyStream {
     pub(crate) fn new(stream: Stream, callbacks: Py<PyAny>, encoder: Encoder) -> Self {
-        Self { engine: Guarded::new(stream), callbacks, encoder }
+        Self { number: stream.number(), engine: Guarded::new(stream), callbacks, encoder }
     }
 
     /// A terminal event always carries data: clients ignore an event without any.
@@ -819,6 +821,14 @@ impl PyStream {
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         let stream = self.engine.get()?;
         py.detached(|| stream.remove())
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| other.get().number == self.number)
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.number
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
