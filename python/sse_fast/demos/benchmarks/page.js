@@ -138,9 +138,10 @@ function follow(id) {
       notice(`${message} The run may still be going on; reload to look again.`, "bad");
     },
     onGap: ({ skipped }) => showGap(skipped),
+    deadline: 900,
   });
-  reading.closed.then(({ state, reason }) => {
-    if (state === "ended" || reason === "nothing-more") finish(id);
+  reading.closed.then(({ state }) => {
+    if (state === "ended") finish(id);
   });
 }
 
