@@ -56,8 +56,8 @@ const MAX_SEEN = 4096;
 const RETRY = 3;
 // Over HTTP/1.1 a browser has six connections to a server. Streams take five: one is left for the page's own requests.
 const MAX_STREAMS = 5;
-// How long a page waits for the worker of all tabs before it looks for another way.
-const HUB_TIMEOUT = 2;
+// How long a page waits for an answer of the hub before it looks for another way.
+const HUB_TIMEOUT = 3;
 // What a tab keeps back while it asks for what it lacks. Beyond it the tab takes a connection of its own.
 const MAX_HELD = 4096;
 // The longest delay setTimeout takes, in seconds.
@@ -189,9 +189,9 @@ class Subscriber {
   }
 
   #set(state) {
-    if (isOver(this.state)) return;
     const { since, ...before } = this.state;
     const changed = state.state !== before.state || state.reason !== before.reason;
+    if (isOver(this.state) || (!changed && state.state === "connecting")) return;
     this.state = { ...state, since: changed ? now() : since };
     if (isOver(state)) {
       this.#feed?.close();
@@ -469,7 +469,8 @@ class Reading {
       this.#timers.after("retry", retryAt - now(), () => this.#subscribe());
     }
     const lost = () => this.#openedAt === null && this.#reconnecting("dropped", retryAt);
-    if (wasOpen && now() - this.#eventAt < MAYBE_ENDED) this.#askWhetherEnded(lost);
+    // EventSource is silent about events whose names it was not told, so there every end may be one.
+    if (wasOpen && (this.#names || now() - this.#eventAt < MAYBE_ENDED)) this.#askWhetherEnded(lost);
     else lost();
   }
 
@@ -480,7 +481,7 @@ class Reading {
     if (!reply) return;
     this.#timers.cancel("tell");
     if (this.#settled(reply)) return;
-    if (reply.body) this.#take(reply.body, reply.asked);
+    if (reply.body) this.#takeMissed(reply.body);
     if (!isOver(this.state) && this.#mode === "streaming") lost();
   }
 
@@ -648,7 +649,7 @@ class Reading {
     if (missed) await new Promise((resolve) => this.#timers.after("grace", CHECK_GRACE, resolve));
     if (!isLive()) return;
     const dead = missed && this.#missed(reply.body);
-    this.#take(reply.body, reply.asked);
+    this.#takeMissed(reply.body);
     if (isOver(this.state) || !dead) return;
     this.#failures += 1;
     if (this.#failures >= MAX_SILENT) return this.#failed("silent");
@@ -662,14 +663,20 @@ class Reading {
     return ended || gap !== null || listened.some((event) => event.id !== null && this.#place.isNew(event));
   }
 
+  /** What a poll brought. */
   #take({ last_id: lastId, ended, more = false, gap, snapshot, events }, asked) {
     if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to: lastId });
     for (const event of snapshot ? [snapshot, ...events] : events) this.#receive(event, false);
-    // A stream that starts at "new" gives a first poll no event, only the place to go on from; so does one without ids
-    // that has more to give.
-    if ((events.length === 0 || more) && this.#place.lastEventId === asked && lastId !== null) {
-      this.#place.lastEventId = lastId;
-    }
+    // Where the events do not tell the place to go on from, the answer does: none of them, or none with an id.
+    if (this.#place.lastEventId === asked && lastId !== null) this.#place.lastEventId = lastId;
+    if (ended && !more) this.#ended();
+  }
+
+  /** What a check found, beside a stream. Events without ids may have come over it: they cannot be told apart. */
+  #takeMissed({ last_id: to, ended, more = false, gap, snapshot, events }) {
+    if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to });
+    const all = snapshot ? [snapshot, ...events] : events;
+    for (const event of all) if (event.id !== null) this.#receive(event, false);
     if (ended && !more) this.#ended();
   }
 
@@ -818,14 +825,21 @@ const Connections = {
 
 // ---- one connection for all tabs ----
 
-/** This page's side: it finds the hub, or becomes it, and hands what the hub says to those who listen here. */
+/**
+ * This page's side: it finds the hub, or is the hub, and hands what the hub says to those who listen here.
+ *
+ * The hub is the tab that holds a lock; the others queue for it. A worker would do as well, and does where there are no
+ * locks (pages without TLS). It comes second, since a browser freezes it, connections and all, in the moment in which it
+ * keeps its last page for the back button. A hidden tab may be slowed down or put to sleep: while it is not live, or does
+ * not answer, a tab that is looked at takes its place.
+ */
 class Share {
   static #one = null;
 
   /** Whether tabs can speak to each other here, and one place can be found that reads for all. */
   static possible() {
     const isPage = typeof document === "object" && typeof BroadcastChannel === "function";
-    return isPage && (workerUrl() !== null || Boolean(navigator.locks));
+    return isPage && (Boolean(navigator.locks) || workerUrl() !== null);
   }
 
   static join(url, settings, callbacks, place) {
@@ -835,15 +849,12 @@ class Share {
 
   #channel = null; // null while the page is away
   #tab = null;
-  #hub = null; // its id; null until one was heard
+  #hub = null; // { id, since } of the newest hub that was heard
   #ownHub = null; // where this page is the hub
-  #worker = null; // held, so that the worker is not collected
-  #queued = false; // for the lock of the hub
+  #worker = null; // held, so that it is not collected
   #joints = new Map();
-  #timers = new Timers();
   #letGo = new AbortController(); // gives back the locks
 
-  /** Only the joint itself is told; where there is a hub, it answers with `joined`. */
   add(joint) {
     this.#joints.set(joint.id, joint);
     if (this.#channel === null) this.#start();
@@ -858,6 +869,13 @@ class Share {
     this.#channel?.postMessage({ ...message, tab: this.#tab });
   }
 
+  /** The hub is of no use to a page that is looked at: it takes the place, or takes care of itself. */
+  takeOver() {
+    if (!navigator.locks) return this.#refuse();
+    if (document.visibilityState === "hidden" || this.#ownHub || this.#channel === null) return;
+    this.#lead({ steal: true });
+  }
+
   async #start() {
     this.#tab = randomId();
     this.#letGo = new AbortController();
@@ -869,36 +887,32 @@ class Share {
       await holdLock(`${HUB}/tab/${this.#tab}`, this.#letGo.signal);
       if (this.#channel !== channel) return;
       this.post({ who: true });
-      this.#startWorker();
+      if (navigator.locks) this.#lead();
+      else this.#startWorker();
     } catch {
       this.#refuse();
     }
   }
 
-  #startWorker() {
-    const url = workerUrl();
-    if (url === null) return this.#succeed();
-    try {
-      this.#worker = new SharedWorker(url, { type: "module", name: HUB });
-      this.#worker.onerror = () => this.#succeed();
-      this.#timers.after("hub", HUB_TIMEOUT, () => this.#succeed());
-    } catch {
-      this.#succeed();
-    }
-  }
-
-  /** Queues for the place of the hub: now, if there is none, or when the one there is has gone. */
-  #succeed() {
-    if (this.#queued || this.#channel === null) return;
-    if (!navigator.locks) return this.#hub ?? this.#refuse();
-    this.#queued = true;
+  /** Becomes the hub as soon as there is none. */
+  #lead(options = {}) {
     const { signal } = this.#letGo;
-    holdLock(HUB, signal).then(
+    const lost = () => {
+      this.#ownHub?.close();
+      this.#ownHub = null;
+      if (!options.steal && !signal.aborted) this.#lead();
+    };
+    holdLock(HUB, signal, options, lost).then(
       () => {
         if (!signal.aborted) this.#ownHub = new Hub();
       },
       () => signal.aborted || this.#refuse(),
     );
+  }
+
+  #startWorker() {
+    this.#worker = new SharedWorker(workerUrl(), { type: "module", name: HUB });
+    this.#worker.onerror = () => this.#refuse();
   }
 
   #refuse() {
@@ -907,25 +921,27 @@ class Share {
 
   #hear(message) {
     if (message.hub) {
-      if (message.hub === this.#hub) return;
+      // One that slept while another took its place may still speak.
+      if (this.#hub !== null && (message.hub.id === this.#hub.id || message.hub.since < this.#hub.since)) return;
       this.#hub = message.hub;
-      this.#timers.cancel("hub");
       for (const joint of this.#joints.values()) this.post(joint.request());
-      this.#succeed();
-    } else if (message.from !== undefined && message.from === this.#hub) {
+    } else if (message.from !== undefined && message.from === this.#hub?.id) {
       if (message.to) this.#joints.get(message.to)?.answered(message);
-      else for (const joint of [...this.#joints.values()]) joint.key === message.key && joint.news(message);
+      else for (const joint of [...this.#joints.values()]) if (joint.key === message.key) joint.news(message);
+      if (message.isHidden && !message.isLive && this.#concerns(message)) this.takeOver();
     }
+  }
+
+  #concerns({ to, key }) {
+    return this.#joints.has(to) || [...this.#joints.values()].some((joint) => joint.key === key);
   }
 
   #stop() {
     for (const joint of this.#joints.values()) this.post({ leave: joint.id });
-    this.#timers.cancelAll();
     this.#ownHub?.close();
     this.#channel?.close();
     this.#letGo.abort();
     this.#channel = this.#hub = this.#ownHub = this.#worker = null;
-    this.#queued = false;
   }
 }
 
@@ -957,7 +973,7 @@ class Joint {
 
   open() {
     this.#share.add(this);
-    this.#timers.after("hub", HUB_TIMEOUT * 3, () => this.refused());
+    this.#timers.after("hub", HUB_TIMEOUT, () => this.refused());
   }
 
   close() {
@@ -967,11 +983,14 @@ class Joint {
     this.#share.remove(this);
   }
 
-  /** Asks the hub to look at once. A browser may have put it to sleep with its tab: then this page is on its own. */
+  /** Asks the hub to look at once. A browser may have put it to sleep with its tab. */
   wake() {
     if (this.#phase === "away") return;
     this.#share.post({ wake: this.id, key: this.key });
-    this.#timers.after("hub", HUB_TIMEOUT, () => this.refused());
+    this.#timers.after("hub", HUB_TIMEOUT, () => {
+      this.#share.takeOver();
+      this.#isHeard();
+    });
   }
 
   request() {
@@ -979,6 +998,7 @@ class Joint {
     this.#held = [];
     this.#asking?.abort();
     this.#asking = null;
+    this.#timers.after("hub", HUB_TIMEOUT, () => this.refused());
     const { lastEventId } = this.#place;
     return { join: this.id, key: this.key, url: this.#url, settings: this.#settings, lastEventId };
   }
@@ -1012,8 +1032,10 @@ class Joint {
     for (const item of items) {
       if (this.#phase === "closed") return;
       if (this.#phase === "live") this.#take(item);
-      else if (item.state) this.#state(item.state), this.#held.push(item);
-      else this.#held.push(item);
+      else {
+        if (item.state) this.#state(item.state);
+        this.#held.push(item);
+      }
     }
   }
 
@@ -1078,9 +1100,9 @@ class Joint {
   }
 }
 
-/** Reads for all tabs: in their shared worker, or in the one of them that holds the lock. */
+/** Reads for all tabs: in the one of them that holds the lock, or in their shared worker. */
 class Hub {
-  #id = randomId();
+  #hub = { id: randomId(), since: now() };
   #channel = new BroadcastChannel(HUB);
   #entries = new Map(); // key to { key, reading, place, members, items, toldAt, hasIds }
   #members = new Map(); // id to { tab, entry }
@@ -1089,7 +1111,7 @@ class Hub {
 
   constructor() {
     this.#channel.onmessage = ({ data }) => this.#hear(data);
-    this.#channel.postMessage({ hub: this.#id });
+    this.#announce();
   }
 
   close() {
@@ -1100,13 +1122,18 @@ class Hub {
   }
 
   #hear(message) {
-    if (message.who) this.#channel.postMessage({ hub: this.#id });
+    if (message.who) this.#announce();
     else if (message.join) this.#join(message);
     else if (message.leave) this.#leave(message.leave);
     else if (message.wake) {
-      this.#post({ to: message.wake });
-      this.#entries.get(message.key)?.reading.wake();
+      const entry = this.#entries.get(message.key);
+      this.#post({ to: message.wake }, entry);
+      entry?.reading.wake();
     }
+  }
+
+  #announce() {
+    this.#channel.postMessage({ hub: this.#hub });
   }
 
   #join({ join: member, tab, key, url, settings, lastEventId }) {
@@ -1119,7 +1146,7 @@ class Hub {
     this.#watch(tab);
     this.#flush(entry);
     const { state } = entry.reading;
-    this.#post({ to: member, joined: true, fresh: !before, at: entry.place.lastEventId, state });
+    this.#post({ to: member, joined: true, fresh: !before, at: entry.place.lastEventId, state }, entry);
     if (!before) entry.reading.open();
   }
 
@@ -1154,11 +1181,13 @@ class Hub {
     const { key, items, place } = entry;
     entry.items = [];
     entry.toldAt = now();
-    this.#post({ key, items, aliveAt: place.aliveAt });
+    this.#post({ key, items, aliveAt: place.aliveAt }, entry);
   }
 
-  #post(message) {
-    this.#channel.postMessage({ from: this.#id, ...message });
+  #post(message, entry = null) {
+    const isLive = ["connecting", "live"].includes(entry?.reading.state.state ?? "live") || isOver(entry.reading.state);
+    const isHidden = globalThis.document?.visibilityState === "hidden";
+    this.#channel.postMessage({ from: this.#hub.id, isLive, isHidden, ...message });
   }
 
   #leave(member) {
@@ -1184,15 +1213,19 @@ class Hub {
   }
 }
 
-/** Resolves once the lock is held; it is given back when `signal` says so, or with the page. */
-function holdLock(name, signal) {
+/** Resolves once the lock is held; it is given back when `signal` says so, or with the page. `lost`: it was taken away. */
+function holdLock(name, signal, options = {}, lost = () => {}) {
   if (!navigator.locks) return Promise.resolve();
   return new Promise((resolve, reject) => {
+    let isHeld = false;
     const hold = () => {
+      isHeld = true;
       resolve();
       return new Promise((release) => (signal.aborted ? release() : signal.addEventListener("abort", release)));
     };
-    navigator.locks.request(name, { signal }, hold).catch(reject);
+    navigator.locks
+      .request(name, options.steal ? options : { signal }, hold)
+      .catch((error) => (isHeld ? lost() : reject(error)));
   });
 }
 
