@@ -280,7 +280,9 @@ class Group {
 
   /** One state for all: the worst of those that go on; once none does, that of the first that did not end well. */
   #tell() {
-    if (this.#parts[0][0] !== null && this.#parts.length < this.#names.length) return;
+    // A subscriber tells its first state before it is here.
+    const isWhole = this.#parts[0]?.[0] === null || this.#parts.length === this.#names.length;
+    if (!isWhole) return;
     const states = this.#parts.map(([, part]) => part.state);
     const worst = (...kinds) => kinds.map((kind) => states.find(({ state }) => state === kind)).find(Boolean);
     const state = worst("waiting", "polling", "connecting", "live") ?? worst("gave-up", "closed", "ended");
