@@ -42,11 +42,11 @@ def tool(name: str) -> Path:
 def test_every_case_passes_under_node(file: Path) -> None:
     told = run(node(), "--test", "--test-reporter=tap", file)
     passed = int(told.split("# pass ")[1].split()[0])
-    assert passed >= 15, told
+    assert passed >= 10, told
 
 
 def test_there_are_cases() -> None:
-    assert {file.name for file in JS.glob("*.test.mjs")} >= {"parser.test.mjs", "reading.test.mjs"}
+    assert {file.name for file in JS.glob("*.test.mjs")} >= {"parser.test.mjs", "reading.test.mjs", "tabs.test.mjs"}
 
 
 def test_the_types_say_what_programs_may_write_and_what_not() -> None:

@@ -161,7 +161,7 @@ class Subscriber {
     globalThis.addEventListener?.("pageshow", (event) => event.persisted && this.#wake(), { signal });
   }
 
-  /** The page is shown again: what came meanwhile is asked for at once. */
+  /** The page is shown again: what came in between is asked for at once. */
   #wake() {
     const { deadline } = this.#options;
     // Timers stand still while a computer sleeps; the clock does not.
