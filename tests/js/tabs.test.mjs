@@ -121,6 +121,16 @@ test("a server that is ahead of the hub has its events told once, also those tha
   assert.deepEqual(seen, [["snapshot", 5], 6, 7]);
 });
 
+test("with ids of the application's own, of which none tells which came first, the place in what was told counts", async (t) => {
+  const { joined, news, answer, seen } = await tab(t);
+  const own = (id) => ({ event: { event: "message", id, data: JSON.stringify(id) } });
+  joined({ at: "z" });
+  news(own("c"), own("x"), own("a"));
+  await answer({ last_id: "x", snapshot: { event: "snapshot", id: "x", data: "0" } });
+  await until(() => seen.length === 2);
+  assert.deepEqual(seen, [["snapshot", 0], "a"]);
+});
+
 test("a gap that the answer covers is told once, a later one too", async (t) => {
   const { joined, news, answer, seen, gaps } = await tab(t, { lastEventId: "epoch-1" });
   joined({ at: "epoch-3" });
@@ -185,6 +195,16 @@ test("a new hub is told where the tab is, and an old one that wakes up is not he
   await until(() => seen.length === 3);
   assert.deepEqual(seen, [1, 2, 3]);
   assert.equal(next.joins().length, 1);
+});
+
+test("a new hub that does not answer leaves the tab to itself, where it is", async (t) => {
+  const { joined, news, seen, server } = await tab(t);
+  joined({ fresh: true, at: null });
+  news(event(1));
+  await until(() => seen.length === 1);
+  hub(t).announce();
+  await until(() => seen.length === 2);
+  assert.deepEqual([seen, server.requests[0].url], [[1, "alone"], "/streams/s?last_event_id=epoch-1"]);
 });
 
 test("a tab that is looked at takes the place of a hidden hub that is not live, and of no other", async (t) => {
