@@ -265,6 +265,9 @@ def test_a_tab_that_is_looked_at_takes_the_place_of_a_hidden_one_that_is_not_liv
         hidden, shown = open_tab(proxy.port), open_tab(proxy.port)
         for tab in (hidden, shown):
             until(lambda tab=tab: is_live(browser, tab))
+        stream.publish("before")
+        for tab in (hidden, shown):
+            until(lambda tab=tab: of(browser, tab, "seen") == ["before"])
         browser.switch_to.window(hidden)
         # It says that it is hidden; its clock stands still from now on, and its requests get nowhere.
         browser.execute_script(
@@ -274,9 +277,9 @@ def test_a_tab_that_is_looked_at_takes_the_place_of_a_hidden_one_that_is_not_liv
         until(lambda: stream.subscribers == 1)
         proxy.cut()
         until(lambda: is_live(browser, shown) and stream.subscribers == 1, what="the tab in front reading")
-        stream.publish("x")
-        until(lambda: of(browser, shown, "seen") == ["x"])
-        until(lambda: of(browser, hidden, "seen") == ["x"])
+        stream.publish("after")
+        for tab in (shown, hidden):
+            until(lambda tab=tab: of(browser, tab, "seen") == ["before", "after"])
         assert stream.subscribers == 1
 
 

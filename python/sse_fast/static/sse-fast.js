@@ -364,6 +364,10 @@ class Reading {
     this.#names = byEventSource ? new Set(["message", "gap", "auth", heartbeat, ...names]) : null;
   }
 
+  get isOpen() {
+    return this.#openedAt !== null;
+  }
+
   /** Begins. Apart from the constructor, so that callbacks meet an owner that knows this. */
   open() {
     const { signal } = this.#wakeUps;
@@ -1129,7 +1133,8 @@ class Hub {
     else if (message.leave) this.#leave(message.leave);
     else if (message.wake) {
       const entry = this.#entries.get(message.key);
-      this.#post({ to: message.wake }, entry);
+      // What it said last may be old where its timers stand still.
+      this.#post({ to: message.wake, isLive: entry?.reading.isOpen ?? true }, entry);
       entry?.reading.wake();
     }
   }
