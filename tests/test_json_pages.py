@@ -93,6 +93,7 @@ window.seen = [];
 window.reading = connect("/streams/s", {
   on: { message: (data) => seen.push(data), end: (data) => seen.push(data) },
   pollEvery: 3600,
+  share: false, // In a worker this page could not stand in the way.
 });
 </script>"""
 

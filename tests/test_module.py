@@ -49,14 +49,17 @@ def server(server: sse_fast.Server) -> sse_fast.Server:
     return server
 
 
-@pytest.fixture
-def follow(server: sse_fast.Server, browser: Chrome) -> Iterator[Follow]:
-    """Opens the page and makes it call `connect`; no page outlives its test."""
+@pytest.fixture(params=[False, True], ids=["alone", "shared"])
+def follow(server: sse_fast.Server, browser: Chrome, request: pytest.FixtureRequest) -> Iterator[Follow]:
+    """Opens the page and makes it call `connect`, by a connection of its own or by that of all tabs.
+
+    No page outlives its test.
+    """
 
     def start(path: str, *names: str, port: int | None = None, **options: Any) -> None:
         browser.get(f"http://127.0.0.1:{port or server.port}/page")
         until(lambda: browser.execute_script("return window.ready"))
-        browser.execute_script("follow(...arguments)", path, list(names), options)
+        browser.execute_script("follow(...arguments)", path, list(names), {"share": request.param, **options})
 
     yield start
     browser.get("about:blank")
@@ -112,16 +115,22 @@ def test_after_its_deadline_it_gives_up_with_words_and_lets_go(
     assert value(browser, "seen") == []
 
 
-def test_the_deadline_is_fifteen_minutes_unless_told(server: sse_fast.Server, browser: Chrome, follow: Follow) -> None:
+@pytest.mark.parametrize(("options", "longest"), [({}, 60_000), ({"deadline": 900}, 900_000)])
+def test_there_is_no_deadline_unless_told(
+    server: sse_fast.Server, browser: Chrome, options: dict[str, Any], longest: int
+) -> None:
+    """A page of a chat or a ticker is never stopped by a clock: the longest wait is that of the health timer."""
     server.stream("s")
     browser.get(f"{server.url}/page")
     until(lambda: value(browser, "window.ready"))
     browser.execute_script(
         "window.delays = []; const set = setTimeout; "
         "window.setTimeout = (act, delay) => { delays.push(delay); return set(act, delay); }; "
-        "follow('/streams/s', ['message'], {})"
+        "follow('/streams/s', ['message'], arguments[0])",
+        options,
     )
-    assert 900_000 in value(browser, "delays")
+    until(lambda: state(browser)[0] == "live")
+    until(lambda: max(value(browser, "delays")) == longest)
 
 
 @pytest.mark.parametrize("names", [("message", "end"), ("*",)], ids=["EventSource", "fetch"])
@@ -193,6 +202,7 @@ def test_what_a_proxy_swallows_is_asked_for_after_a_silence(
     assert [data for _, data, _ in value(browser, "seen")] == ["before", "swallowed", "after", "over"]
 
 
+@pytest.mark.parametrize("follow", [False], indirect=True, ids=["alone"])  # The page sees no replies of a worker.
 def test_what_comes_over_the_stream_and_by_a_check_is_handled_once(
     server: sse_fast.Server, browser: Chrome, follow: Follow
 ) -> None:

@@ -38,12 +38,12 @@ def find(*names: str) -> str:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
-    """A browser with an empty profile, closed and its profile removed at the end."""
+def chromium(*more: str) -> Iterator[webdriver.Chrome]:
+    """A browser with an empty profile and `more` arguments, closed and its profile removed at the end."""
     options = Options()
     options.binary_location = find("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        for argument in (*ARGUMENTS, *more, f"--user-data-dir={profile}"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(find("chromedriver")))

@@ -141,9 +141,10 @@ function follow(id, lastEventId = null) {
     },
     onGap: ({ skipped }) => showGap(skipped),
     lastEventId,
+    deadline: 900,
   });
-  reading.closed.then(({ state, reason }) => {
-    if (state === "ended" || reason === "nothing-more") finish(id);
+  reading.closed.then(({ state }) => {
+    if (state === "ended") finish(id);
   });
 }
 
