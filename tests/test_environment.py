@@ -13,7 +13,9 @@ from conftest import Serve
 from support.documented import SETTINGS
 
 #: The settings that None switches off.
-NONE_IS_A_VALUE = ["expire", "heartbeat", "heartbeat_event", "max_connections", "publish_wait", "retry", "shards"]
+NONE_IS_A_VALUE = [
+    *("expire", "heartbeat", "heartbeat_event", "max_connections", "publish_wait", "retry", "shards", "stall_after"),
+]
 OPTIONAL = [f"SSE_FAST_{name.upper()}" for name in NONE_IS_A_VALUE]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import sse_fast
+from conftest import Serve
 from sse_fast.testing import aevents_of, events_of, heartbeats_of, serve
 
 
@@ -125,7 +126,8 @@ def test_an_early_head_beats_at_the_same_pace() -> None:
             assert reader.rest()[-1].data == "over"
 
 
-def test_heartbeats_that_do_not_come_are_a_failure(server: sse_fast.Server) -> None:
+def test_heartbeats_that_do_not_come_are_a_failure(serve: Serve) -> None:
+    server = serve(settle=0)
     stream = server.stream("s", heartbeat=None)
     with pytest.raises(
         AssertionError, match=r"1 heartbeats of stream 's' did not come within 0.1 s; those that came: \[\]"

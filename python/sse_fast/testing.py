@@ -49,7 +49,7 @@ def serve(*, heartbeat_pace: int = 1, **settings: Unpack[ServeSettings]) -> Serv
         heartbeat_pace: how many times as fast the time between heartbeats passes: with 100 a heartbeat of 15 seconds,
             from whatever setting, option or ``with stream.heartbeat(...)`` block, comes after 0.15. At most one comes
             in 20 ms. All other times are those of the clock: give them as short settings, such as ``linger=0.05``.
-        **settings: as for `sse_fast.serve`.
+        **settings: as for `sse_fast.serve`; without ``settle`` what is not known is 404 from the first moment on.
 
     Raises:
         SettingError: a setting is not allowed, or `heartbeat_pace` is not a whole number from 1 up.
@@ -59,7 +59,7 @@ def serve(*, heartbeat_pace: int = 1, **settings: Unpack[ServeSettings]) -> Serv
     True
     """
     pace = _settings.checked_whole("heartbeat_pace", heartbeat_pace, low=1)
-    resolved = _settings.serve_settings({"port": 0, **settings})
+    resolved = _settings.serve_settings({"port": 0, "settle": 0.0, **settings})
     return _server.Server({**resolved, "heartbeat_pace": pace})
 
 
