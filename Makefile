@@ -60,10 +60,15 @@ test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser 
 	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
-# and never sees the wheel, so it is not run again.
+# and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine
+# that other tests do not.
+UNCHECKED := --ignore-glob='tests/test_module*.py' --ignore-glob='tests/test_*_page.py' --ignore=tests/test_demo_pages.py \
+  --ignore=tests/test_browser.py --ignore=tests/test_loadtest.py --ignore=tests/test_types.py --ignore=tests/test_docs.py \
+  --ignore=tests/test_architecture.py
+
 test-checked: ## Runs the Python tests against an engine whose assertions are on
 	+$(MAKE) --no-print-directory test-python VENV=.venv-checked PROFILE=checked DIST=target/checked-wheel \
-	  ARGS='--deselect tests/test_counts.py::test_the_core_s_work_takes_no_more_instructions_than_it_did $(ARGS)'
+	  ARGS="--deselect tests/test_counts.py::test_the_core_s_work_takes_no_more_instructions_than_it_did $(UNCHECKED) $(ARGS)"
 
 # With a folder of its own, because the flag compiles every dependency anew.
 test-loom: $(VENV)/.python ## Runs every interleaving of the models of what threads share
