@@ -143,8 +143,8 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.installed ## Writes the tables of options in README.md and docs/ anew from the table of settings
-	$(BIN)/python scripts/write-options README.md docs/reference/settings.md
+docs: $(VENV)/.installed ## Writes the tables of options in docs/ anew from the table of settings
+	$(BIN)/python scripts/write-options docs/reference/settings.md
 
 screens: $(VENV)/.installed $(VENV)/.test-tools browser ## Writes screenshots of every demo's page into build/screens: ARGS=workflow for one
 	$(BIN)/python scripts/write-screens build/screens $(ARGS)

@@ -114,8 +114,9 @@ def test_curl_shows_what_the_readme_shows(line: str) -> None:
     assert numbered.sub("id: ", output).strip() == numbered.sub("id: ", shown).strip()
 
 
-def test_the_readme_s_handler_answers_with_its_child_s_stream() -> None:
-    block = next(block for block in blocks(README, "python") if "@server.post" in block)
+def test_the_handler_that_is_shown_answers_with_its_child_s_stream() -> None:
+    page = ROOT / "docs" / "reference" / "runs.md"
+    block = next(block for block in blocks(page, "python") if "@server.post" in block)
     with Example(block) as example:
         with Reader(example.port, "/jobs", method="POST", body=b'{"id": 7}') as poster:
             events = poster.open().rest()
@@ -177,8 +178,9 @@ def test_a_javascript_block_runs_in_a_page(serve: Serve, browser: Chrome, block:
     browser.get("about:blank")
 
 
-def test_what_the_readme_shows_of_a_gap_is_what_a_reader_sees(serve: Serve) -> None:
-    shown = next(block for block in blocks(README, "text") if block.startswith("event: gap"))
+def test_what_is_shown_of_a_gap_is_what_a_reader_sees(serve: Serve) -> None:
+    page = ROOT / "docs" / "reference" / "http.md"
+    shown = next(block for block in blocks(page, "text") if block.startswith("event: gap"))
     server = serve()
     stream = server.stream("s", history=10)
     first = [stream.publish(number) for number in range(300)][79]
@@ -297,8 +299,8 @@ def test_continuous_integration_runs_what_a_change_must_pass_and_so_the_readme_s
     assert set(tests[1].split()) <= set(steps[1].split())
 
 
-@pytest.mark.parametrize("document", [README, ROOT / "docs" / "reference" / "settings.md"], ids=lambda path: path.name)
-def test_the_tables_of_options_are_those_of_the_settings(document: Path) -> None:
+def test_the_tables_of_options_are_those_of_the_settings() -> None:
+    document = ROOT / "docs" / "reference" / "settings.md"
     command = [sys.executable, str(ROOT / "scripts" / "write-options"), str(document), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, "run `make docs`; " + done.stderr

@@ -91,7 +91,7 @@ def test_both_refuse_in_the_same_words(server: sse_fast.Server, value: Any) -> N
     assert isinstance(by_publish.value, type(by_emit.value))
 
 
-# ---- The table in the README ---------------------------------------------------------------
+# ---- The table in the docs ---------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -115,21 +115,20 @@ NAMES = {
     "numpy": np,
     "timedelta": dt.timedelta,
 }
-README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-ROWS = re.findall(
-    r"^\| (`.*`) \| `(.*)` \| .*\|$", README.partition("<!-- values")[2].partition("<!-- end")[0], re.MULTILINE
-)
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "reference" / "values.md"
+TABLE = PAGE.read_text(encoding="utf-8").partition("<!-- values")[2].partition("<!-- end")[0]
+ROWS = re.findall(r"^\| (`.*`) \| `(.*)` \| .*\|$", TABLE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("values", "text"), ROWS)
-def test_the_readme_s_table_is_what_goes_out(server: sse_fast.Server, values: str, text: str) -> None:
+def test_the_documented_table_is_what_goes_out(server: sse_fast.Server, values: str, text: str) -> None:
     for code in re.findall("`([^`]*)`", values):
         ast.parse(code, mode="eval")
         value = eval(code, dict(NAMES))
         assert published(server.stream("s"), value) == emitted(value) == text
 
 
-def test_the_readme_s_table_was_found() -> None:
+def test_the_documented_table_was_found() -> None:
     assert len(ROWS) >= 15
 
 

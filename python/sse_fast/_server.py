@@ -63,7 +63,7 @@ def serve(
         json: an encoder of one's own: called with each value that is neither str nor bytes, wherever this server sends
             JSON, and returns it as str or bytes. It runs in the thread that publishes; one that takes more than a
             second for a value may abort a process that ends while a daemon thread is inside it. What it raises becomes
-            the cause of an `EventTypeError`. None: the encoder whose table is in the README.
+            the cause of an `EventTypeError`. None: the encoder whose table is in ``docs/reference/values.md``.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 

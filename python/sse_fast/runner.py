@@ -8,7 +8,7 @@ Invariants: an event is one write, after everything that was printed before it i
 before anything is written. A value is encoded to the same bytes here and by orjson, wherever orjson knows its type;
 nothing is guessed: a type without JSON of its own is refused, with its place in the data.
 Changes together with: `rust/sse-fast-core/src/lines/marked.rs`, which reads these lines;
-`rust/sse-fast-py/src/json.rs` and `_encode.py`, which call `simpler` and `json_text`; the table of values in README.md.
+`rust/sse-fast-py/src/json.rs` and `_encode.py`, which call what is here; the table in docs/reference/values.md.
 """
 
 from __future__ import annotations

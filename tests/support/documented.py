@@ -1,4 +1,4 @@
-"""The settings as a user knows them: the tables of options in the README.
+"""The settings as a user knows them: the tables of options in `docs/reference/settings.md`.
 
 `make docs` writes them and a test compares them with the engine's own table, so
 a test that needs every setting's name reads them here and imports nothing private.
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Documented:
 
 
 def _rows() -> list[Documented]:
-    tables = re.split(r"^\| name \| default \| environment \| meaning \|$", README.read_text(), flags=re.MULTILINE)[1:]
-    assert len(tables) == 2, "the README has a table of serve's settings and one of stream options"
+    tables = re.split(r"^\| name \| default \| environment \| meaning \|$", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    assert len(tables) == 2, "the page has a table of serve's settings and one of stream options"
     found = []
     for number, table in enumerate(tables):
         own = table.split("\n\n")[0]
