@@ -1,8 +1,8 @@
 # Every command of this project, in one list: `make help` shows it. Continuous integration runs the same commands.
 #
 # All tools live in .venv, and a Rust toolchain in .rust where none is installed. Nothing is installed anywhere else but,
-# by the system's own package manager and where they are missing, a C compiler, the browser of the tests, and the tools
-# that count. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
+# by the system's own package manager and where they are missing, a C compiler, the browser and the node of the tests,
+# and the tools that count. A file in .venv whose name begins with a dot says what has been done, so that nothing is done twice.
 # `make test-checked` calls this file again with a VENV, a PROFILE and a DIST of its own.
 
 SHELL := /bin/bash
@@ -42,7 +42,8 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
-  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser counters clean
+  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser npm-clients counters \
+  clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -56,7 +57,7 @@ test: test-rust test-python ## Runs every test but the slow ones, installing wha
 test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
-test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters
+test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser npm-clients counters
 	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
@@ -157,6 +158,9 @@ site: $(SITE)/.tools ## Builds the documentation into build/site, without the ne
 
 browser: ## Installs Chromium and its driver where they are missing
 	@scripts/install-browser
+
+npm-clients: ## Puts the SSE clients from npm that the tests read with into build/npm, and node where it is missing
+	@scripts/install-npm-clients
 
 counters: ## Installs strace and valgrind where they are missing: tests count with them
 	@scripts/install-counters

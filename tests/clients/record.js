@@ -1,15 +1,19 @@
 // What an EventSource reports, as [name, data, id] of each event: for the browser's own, and for those from npm.
 
-// Ends at the event whose data has `last` in it, or, where that is null, once the source has closed by itself.
+// Ends at the event whose data has `last` in it, or, where that is null, once the source has closed by itself. Some go on
+// to report what came in the same piece after they were closed; that is for programs to know, and not recorded.
 globalThis.record = (source, names, last) =>
   new Promise((resolve) => {
     const seen = [];
+    let over = false;
     const finish = () => {
+      over = true;
       source.close();
       resolve(seen);
     };
     for (const name of names) {
       source.addEventListener(name, ({ type, data, lastEventId }) => {
+        if (over) return;
         seen.push([type, data, lastEventId]);
         if (last !== null && data.includes(last)) finish();
       });
@@ -28,6 +32,7 @@ globalThis.recordFetched = async (fetchEventSource, url, body, last) => {
     signal: controller.signal,
     openWhenHidden: true,
     onmessage: ({ event, data, id }) => {
+      if (controller.signal.aborted) return;
       seen.push([event || "message", data, id]);
       if (last !== null && data.includes(last)) controller.abort();
     },

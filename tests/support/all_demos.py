@@ -62,6 +62,11 @@ class Demos:
     def __init__(self, server: sse_fast.Server, prefill: Prefill) -> None:
         self._server, self.prefill = server, prefill
 
+    def reading(self, stream: str) -> Reading:
+        """One of those below, by name."""
+        reading: Reading = getattr(self, stream)()
+        return reading
+
     def benchmarks(self) -> Reading:
         """A kernel that fails with a text, after a machine was waited for."""
         name = self._submit()
@@ -85,7 +90,7 @@ class Demos:
         session = f"s{next(_NUMBERS)}"
         path = f"/api/clarify/stream?session_id={session}"
         with Caller(self._server.port) as caller:
-            details = {"detail": 'two\nlines: "quoted"', "choices": ["größe", "✓"]}
+            details: dict[str, Any] = {"detail": 'two\nlines: "quoted"', "choices": ["größe", "✓"]}
             first = caller.submit(f"Which? {TEXT}", session, **details)
 
         def drive(tap: Tap) -> None:

@@ -37,7 +37,7 @@ def by_eventsource_npm(url: str, names: list[str], last: str | None) -> list[See
     node = shutil.which("node")
     assert node, f"node is not there; {INSTALL}"
     module = packaged("eventsource/dist/index.js")
-    command = [node, SCRIPTS / "eventsource.mjs", module, url, json.dumps(names), json.dumps(last)]
+    command: list[str | Path] = [node, SCRIPTS / "eventsource.mjs", module, url, json.dumps(names), json.dumps(last)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     return [(name, data, identity) for name, data, identity in json.loads(done.stdout)]

@@ -27,6 +27,7 @@ class Tap:
     def __init__(self, target: int, post: dict[str, Any] | None = None, altering: Alteration | None = None) -> None:
         self._target, self._post, self._altering = target, post, altering
         self.streams: list[Reader] = []  # One for each response that was an event stream.
+        self.altered = False  # Whether the client was given anything else than the server wrote.
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -96,7 +97,8 @@ class Tap:
         while True:
             for data in server.chunks[sent:]:
                 altered = self._altering(data) if self._altering else data
-                client.sendall(b"%x\r\n%s\r\n" % (len(altered), altered) if altered else b"")
+                self.altered |= altered != data
+                client.sendall(b"%x\r\n%s\r\n" % (len(altered), altered))
             sent = len(server.chunks)
             if server.finished:
                 client.sendall(b"0\r\n\r\n")
