@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from typing import Any
 
@@ -20,7 +21,16 @@ import pytest
 
 import sse_fast
 from conftest import Serve
-from support.clients import CLIENTS, TIMEOUT, Client, Seen, name_of
+from support.clients import (
+    CLIENTS,
+    TIMEOUT,
+    Client,
+    Seen,
+    by_aiosseclient,
+    by_requests_lines,
+    by_requests_sse,
+    name_of,
+)
 from support.deadline import until, until_async
 
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
@@ -67,6 +77,27 @@ def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Clien
     assert [data for _, data, _ in seen[: len(texts)]] == texts
     assert seen[len(texts)][1] == '{"separators":"a\\u0085b\\u2028c\\u2029d"}'
     assert seen[-1][:2] == ("end", "over")
+
+
+#: Text that a caller gave goes out as it is. These clients change it; JSON, as the engine writes it, nobody changes.
+CHANGED = {
+    "  indented": {by_requests_sse: "indented"},
+    "line\u2028separator": {by_requests_lines: "line", by_aiosseclient: "line"},
+}
+
+
+@every_client
+@pytest.mark.parametrize("text", CHANGED)
+def test_text_is_changed_by_those_clients_alone_that_are_known_for_it(
+    server: sse_fast.Server, client: Client, text: str
+) -> None:
+    stream = server.stream("s", start="all")
+    stream.publish(text, event="text")
+    stream.publish([text], event="json")
+    stream.end("over")
+    seen = [data for _, data, _ in client(f"{server.url}/streams/s")]
+    assert seen[0] == CHANGED[text].get(client, text)
+    assert json.loads(seen[1]) == [text]
 
 
 @every_client

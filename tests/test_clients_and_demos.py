@@ -12,6 +12,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,12 +38,13 @@ from support.clients import (
     by_openai_decoder,
     name_of,
 )
-from support.script_clients import Pages, by_eventsource_npm
+from support.script_clients import SCRIPTS, Pages, by_eventsource_npm, version_of
 from support.sse import Event
 from support.tap import Alteration, Tap
 
 STREAMS = ["benchmarks", "benchmarks_log", "workflow", "approvals", "completion"]
 every_stream = pytest.mark.parametrize("stream", STREAMS)
+CLIENTS_PAGE = Path(__file__).parents[1] / "docs" / "reference" / "clients.md"
 #: What clients at fault make of a block without data.
 EMPTY = ("message", "", "")
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
@@ -191,6 +194,31 @@ def test_the_openai_client_reports_every_chunk_of_a_completion(
     assert done.data == "[DONE]"
     assert chunks == [event.json() for event in told]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk" if chat else "text_completion"}
+
+
+# ---- The table in the documentation ----
+
+
+def test_the_documentation_tells_of_every_client_and_of_a_version_that_was_tried() -> None:
+    """A newer one may be installed, because these tests pass with it; with an older one they prove too little."""
+    documented: dict[str, str] = {}
+    for line in CLIENTS_PAGE.read_text(encoding="utf-8").partition("## ")[0].splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if "`" in cells[1 % len(cells)]:
+            documented.update(zip(re.findall(r"`([^`]+)`", cells[1]), cells[2].split(", "), strict=True))
+    assert documented.pop("EventSource").startswith("Chromium ")
+    from_npm = json.loads((SCRIPTS / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    from_pypi = {
+        name_of(client).removesuffix("_async").removesuffix("_decoder").removesuffix("_lines") for client in CLIENTS
+    }
+    assert documented.keys() == {*from_npm, *(name.replace("_", "-") for name in from_pypi)}
+    for name, told in documented.items():
+        installed = version_of(name) if name in from_npm else version(name)
+        assert parts(installed) >= parts(told), name
+
+
+def parts(text: str) -> list[int]:
+    return [int(part) for part in text.split(".")]
 
 
 # ---- What the engine's wire avoids: each client is given something else than was written ----

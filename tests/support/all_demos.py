@@ -1,4 +1,4 @@
-"""One stream of each demo, as a client reads it: from where, with what, until when, and what happens meanwhile.
+"""One stream of each demo, as a client reads it: from where, with what, until when, and what makes its events come.
 
 Each is quick and has heartbeats between its events, and text that is not ASCII in its data. (What the benchmark's
 runner reports is escaped by its own `json.dumps`; the log of its runs has the text as it is.)
