@@ -136,29 +136,36 @@ def test_clients_of_python_report_what_the_standard_does(demos: Demos, stream: s
 # ---- The clients of pages and of node ----
 
 
+def read_in_a_script(
+    client: str, pages: Pages, reading: Reading, altering: Alteration | None = None
+) -> tuple[list[Seen], Tap]:
+    def read(url: str) -> list[Seen]:
+        if client == "fetch_event_source":
+            return pages.by_fetch_event_source(url, reading.post, reading.last)
+        clients = {"eventsource": pages.by_eventsource, "npm": by_eventsource_npm, "yaffle": pages.by_yaffle}
+        return clients[client](url, reading.names, reading.last)
+
+    return through_a_tap(reading, read, posts=client == "fetch_event_source", altering=altering)
+
+
 @pytest.mark.browser
 @every_stream
-def test_eventsource_of_a_browser_reports_what_the_standard_does(demos: Demos, pages: Pages, stream: str) -> None:
+@pytest.mark.parametrize("client", ["eventsource", "yaffle"])
+def test_eventsource_and_its_polyfill_report_what_the_standard_does(
+    demos: Demos, pages: Pages, stream: str, client: str
+) -> None:
     reading = demos.reading(stream)
-    seen, tap = through_a_tap(reading, lambda url: pages.by_eventsource(url, reading.names, reading.last), posts=False)
+    seen, tap = read_in_a_script(client, pages, reading)
     assert seen == wanted(reading, tap)
 
 
 @every_stream
 def test_eventsource_from_npm_reports_what_the_standard_does_but_for_ids_of_earlier_events(
-    demos: Demos, stream: str
+    demos: Demos, pages: Pages, stream: str
 ) -> None:
     reading = demos.reading(stream)
-    seen, tap = through_a_tap(reading, lambda url: by_eventsource_npm(url, reading.names, reading.last), posts=False)
+    seen, tap = read_in_a_script("npm", pages, reading)
     assert seen == wanted(reading, tap, own_id=True)
-
-
-@pytest.mark.browser
-@every_stream
-def test_the_yaffle_polyfill_reports_what_the_standard_does(demos: Demos, pages: Pages, stream: str) -> None:
-    reading = demos.reading(stream)
-    seen, tap = through_a_tap(reading, lambda url: pages.by_yaffle(url, reading.names, reading.last), posts=False)
-    assert seen == wanted(reading, tap)
 
 
 @pytest.mark.browser
@@ -168,7 +175,7 @@ def test_fetch_event_source_reports_what_the_standard_does_and_an_empty_event_fo
 ) -> None:
     """Such comments are in streams without ids alone. Programs that read them with it must skip what has no data."""
     reading = demos.reading(stream)
-    seen, tap = through_a_tap(reading, lambda url: pages.by_fetch_event_source(url, reading.post, reading.last))
+    seen, tap = read_in_a_script("fetch_event_source", pages, reading)
     assert [event for event in seen if event != EMPTY] == wanted(reading, tap, own_id=True)
     assert seen.count(EMPTY) == len(re.findall(rb"^:.*\n\n", tap.body, re.MULTILINE))
     assert (EMPTY in seen) == (stream == "completion")
@@ -258,7 +265,23 @@ def test_blank_lines_that_the_engine_does_not_write_are_what_clients_make_empty_
 ) -> None:
     reading = demos.approvals()
     seen, tap = read_in_python(client, reading, altering)
-    assert tap.altered, "the stream had nothing to alter"
-    right = wanted(reading, tap)
+    assert_alike_but_for_empty_events(seen, wanted(reading, tap), invents=client in INVENTS[altering])
+    assert tap.altered
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("client", ["eventsource", "npm", "yaffle", "fetch_event_source"])
+@pytest.mark.parametrize("altering", INVENTS, ids=lambda altering: altering.__name__)
+def test_of_the_clients_of_scripts_fetch_event_source_alone_makes_empty_events_of_them(
+    demos: Demos, pages: Pages, client: str, altering: Alteration
+) -> None:
+    reading = demos.approvals()
+    seen, tap = read_in_a_script(client, pages, reading, altering)
+    invents = client == "fetch_event_source" and altering is not id_after_data
+    assert_alike_but_for_empty_events(seen, wanted(reading, tap), invents=invents)
+    assert tap.altered
+
+
+def assert_alike_but_for_empty_events(seen: list[Seen], right: list[Seen], *, invents: bool) -> None:
     assert [event[:2] for event in seen if event[1]] == [event[:2] for event in right]
-    assert {event[:2] for event in seen if not event[1]} == ({EMPTY[:2]} if client in INVENTS[altering] else set())
+    assert {event[:2] for event in seen if not event[1]} == ({EMPTY[:2]} if invents else set())
