@@ -98,7 +98,8 @@ class Tap:
             for data in server.chunks[sent:]:
                 altered = self._altering(data) if self._altering else data
                 self.altered |= altered != data
-                client.sendall(b"%x\r\n%s\r\n" % (len(altered), altered))
+                if altered:  # An empty chunk would be the end.
+                    client.sendall(b"%x\r\n%s\r\n" % (len(altered), altered))
             sent = len(server.chunks)
             if server.finished:
                 client.sendall(b"0\r\n\r\n")
