@@ -42,7 +42,8 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
-  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser counters node clean
+  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser npm-clients counters \
+  node clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -56,7 +57,7 @@ test: test-rust test-python ## Runs every test but the slow ones, installing wha
 test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
-test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node
+test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
 	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
@@ -64,7 +65,7 @@ test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser 
 # that other tests do not.
 UNCHECKED := --ignore-glob='tests/test_module*.py' --ignore-glob='tests/test_*_page.py' --ignore=tests/test_demo_pages.py \
   --ignore=tests/test_browser.py --ignore=tests/test_loadtest.py --ignore=tests/test_types.py --ignore=tests/test_docs.py \
-  --ignore=tests/test_architecture.py
+  --ignore=tests/test_architecture.py --ignore=tests/test_clients_and_demos.py
 
 test-checked: ## Runs the Python tests against an engine whose assertions are on
 	+$(MAKE) --no-print-directory test-python VENV=.venv-checked PROFILE=checked DIST=target/checked-wheel \
@@ -165,6 +166,9 @@ browser: ## Installs Chromium and its driver where they are missing
 
 node: ## Installs node, and what the tests of sse-fast.js take from npm, where they are missing
 	@scripts/install-node
+
+npm-clients: ## Puts the SSE clients from npm that the tests read with into build/npm, and node where it is missing
+	@scripts/install-npm-clients
 
 counters: ## Installs strace and valgrind where they are missing: tests count with them
 	@scripts/install-counters

@@ -10,112 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import anthropic
-import httpx
 import httpx2
-import httpx_sse
 import openai
 import pytest
-import requests
-import requests_sse
-import sseclient
-import urllib3
-from anthropic._streaming import SSEDecoder as AnthropicDecoder
-from openai._streaming import SSEDecoder as OpenAIDecoder
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until, until_async
-from support.sse import Parser
-
-#: An event as a client reports it: name, data, id.
-Seen = tuple[str, str, str]
-TIMEOUT = 20.0
-
-
-def by_httpx2(url: str) -> Iterator[Seen]:
-    with httpx2.Client(timeout=TIMEOUT) as client, client.sse(url) as source:
-        for event in source:
-            yield event.event, event.data, event.id
-
-
-def by_httpx_sse(url: str) -> Iterator[Seen]:
-    with httpx.Client(timeout=TIMEOUT) as client, httpx_sse.connect_sse(client, "GET", url) as source:
-        for event in source.iter_sse():
-            yield event.event, event.data, event.id
-
-
-def by_sseclient_py(url: str) -> Iterator[Seen]:
-    with requests.get(url, stream=True, headers={"Accept": "text/event-stream"}, timeout=TIMEOUT) as response:
-        for event in sseclient.SSEClient(response).events():
-            yield event.event, event.data, event.id or ""
-
-
-def by_requests_sse(url: str) -> Iterator[Seen]:
-    with requests_sse.EventSource(url, timeout=TIMEOUT, reconnection_time=timedelta(milliseconds=10)) as source:
-        for event in source:
-            yield event.type or "message", event.data or "", event.last_event_id or ""
-            if event.type == "end":
-                return
-
-
-def by_urllib3(url: str) -> Iterator[Seen]:
-    with urllib3.PoolManager(timeout=TIMEOUT) as pool:
-        response = pool.request("GET", url, preload_content=False)
-        yield from parsed(response.stream(1024))
-        response.release_conn()
-
-
-def by_aiohttp(url: str) -> Iterator[Seen]:
-    async def chunks() -> list[bytes]:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            return [chunk async for chunk, _ in response.content.iter_chunks()]
-
-    yield from parsed(asyncio.run(chunks()))
-
-
-def parsed(chunks: Iterable[bytes]) -> Iterator[Seen]:
-    parser = Parser()
-    for chunk in chunks:
-        parser.feed(chunk)
-        while parser.events:
-            event = parser.events.pop(0)
-            yield event.event, event.data, event.last_event_id
-
-
-def by_openai_decoder(url: str) -> Iterator[Seen]:
-    with httpx.Client(timeout=TIMEOUT) as client, client.stream("GET", url) as response:
-        for event in OpenAIDecoder().iter_bytes(response.iter_bytes()):
-            yield event.event or "message", event.data, event.id or ""
-
-
-def by_anthropic_decoder(url: str) -> Iterator[Seen]:
-    with httpx.Client(timeout=TIMEOUT) as client, client.stream("GET", url) as response:
-        for event in AnthropicDecoder().iter_bytes(response.iter_bytes()):
-            yield event.event or "message", event.data, event.id or ""
-
-
-CLIENTS: list[Callable[[str], Iterator[Seen]]] = [
-    by_httpx2,
-    by_httpx_sse,
-    by_sseclient_py,
+from support.clients import (
+    CLIENTS,
+    TIMEOUT,
+    Client,
+    Seen,
+    by_aiosseclient,
+    by_requests_lines,
     by_requests_sse,
-    by_urllib3,
-    by_aiohttp,
-    by_openai_decoder,
-    by_anthropic_decoder,
-]
-every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__[3:])
+    name_of,
+)
+from support.deadline import until, until_async
+
+every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
 
 
-def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[Seen], threading.Thread]:
+def read_with(client: Client, url: str) -> tuple[list[Seen], threading.Thread]:
     """Reads in a thread, because the test publishes at the same time."""
     seen: list[Seen] = []
     thread = threading.Thread(target=lambda: seen.extend(client(url)))
@@ -125,9 +46,7 @@ def read_with(client: Callable[[str], Iterator[Seen]], url: str) -> tuple[list[S
 
 @every_client
 @pytest.mark.parametrize("ids", [True, False])
-def test_heartbeats_and_retry_make_no_phantom_events(
-    server: sse_fast.Server, client: Callable[[str], Iterator[Seen]], ids: bool
-) -> None:
+def test_heartbeats_and_retry_make_no_phantom_events(server: sse_fast.Server, client: Client, ids: bool) -> None:
     stream = server.stream("s", heartbeat=0.05, retry=0.01, ids=ids)
     seen, thread = read_with(client, f"{server.url}/streams/s")
     until(lambda: stream.subscribers == 1)
@@ -147,7 +66,7 @@ def test_heartbeats_and_retry_make_no_phantom_events(
 
 
 @every_client
-def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]) -> None:
+def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Client) -> None:
     stream = server.stream("s", start="all")
     texts = ["plain", "two\nlines", "größe ✓ 🚀", "tab\tand : colon", '{"json": [1, null]}', "x" * 70_000]
     for text in texts:
@@ -160,10 +79,29 @@ def test_text_arrives_as_it_was_published(server: sse_fast.Server, client: Calla
     assert seen[-1][:2] == ("end", "over")
 
 
+#: Text that a caller gave goes out as it is. These clients change it; JSON, as the engine writes it, nobody changes.
+CHANGED = {
+    "  indented": {by_requests_sse: "indented"},
+    "line\u2028separator": {by_requests_lines: "line", by_aiosseclient: "line"},
+}
+
+
 @every_client
-def test_gaps_and_snapshots_are_ordinary_events(
-    server: sse_fast.Server, client: Callable[[str], Iterator[Seen]]
+@pytest.mark.parametrize("text", CHANGED)
+def test_text_is_changed_by_those_clients_alone_that_are_known_for_it(
+    server: sse_fast.Server, client: Client, text: str
 ) -> None:
+    stream = server.stream("s", start="all")
+    stream.publish(text, event="text")
+    stream.publish([text], event="json")
+    stream.end("over")
+    seen = [data for _, data, _ in client(f"{server.url}/streams/s")]
+    assert seen[0] == CHANGED[text].get(client, text)
+    assert json.loads(seen[1]) == [text]
+
+
+@every_client
+def test_gaps_and_snapshots_are_ordinary_events(server: sse_fast.Server, client: Client) -> None:
     stream = server.stream("s", history=2, max_lag=2, start="all")
     ids = [stream.publish(number) for number in range(4)]
     stream.snapshot("state")
