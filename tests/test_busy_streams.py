@@ -72,9 +72,9 @@ def test_a_reader_that_recovered_gets_a_flood_whole(serve: Serve) -> None:
         reader.open()
         published = stream.publish(0)
         for number in itertools.count(1):  # Until both are full, and publishers wait for neither.
-            before = server.stats().publish_waits
+            before = server.stats().publish_socket_wait_s
             published = stream.publish_many([{"data": PADDING}] * 300)[-1]
-            if server.stats().blocked == 2 and server.stats().publish_waits == before:
+            if server.stats().blocked == 2 and server.stats().publish_socket_wait_s == before:
                 break
             assert number < 1000
         reader.read_until(lambda: reader.parser.last_event_id == published, what="what it had missed")
