@@ -35,7 +35,6 @@ use crate::expiry::Expiry;
 use crate::logs::{Logs, OncePerSecond};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
-use crate::refusals::Refusals;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, Stats};
@@ -44,10 +43,12 @@ use crate::waiting::Waiting;
 
 mod counted;
 mod made;
+mod refused;
 mod stalls;
 
 pub(crate) use self::counted::Counted;
 use self::made::Made;
+use self::refused::Refusals;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;

@@ -37,6 +37,7 @@ mod clock;
 pub mod config;
 #[cfg(not(loom))]
 mod connection;
+#[cfg(not(loom))]
 mod cors;
 mod delivery;
 mod directory;
@@ -55,6 +56,7 @@ pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
 mod refusals;
+#[cfg(not(loom))]
 mod request;
 #[cfg(not(loom))]
 mod respond;

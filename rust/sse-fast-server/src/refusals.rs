@@ -1,11 +1,10 @@
 //! Requests that are refused by a rule of the server: counted by reason, and said in the log.
 //!
-//! Owns: the counters, and how a refusal reads. Must not know: the rules. Invariant: a reason is logged at most once a second,
+//! Owns: how a refusal reads. Must not know: the rules. Invariant: a reason is logged at most once a second,
 //! with how many there were since, and with the value that was refused as a quoted text: strangers choose it.
-//! Changes together with `stats`, which gives the counters.
+//! Changes together with `directory::refused`, where the counters are.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::header::{self, HeaderValue};
 
@@ -22,25 +21,6 @@ pub(crate) enum Reason {
     Host,
     /// It would change something, and comes from a page of another origin.
     Origin,
-}
-
-/// How often, of each reason; and when it was logged. Relaxed: numbers for people.
-#[derive(Default)]
-pub(crate) struct Refusals {
-    pub(crate) host: Refused,
-    pub(crate) origin: Refused,
-}
-
-#[derive(Default)]
-pub(crate) struct Refused {
-    count: AtomicU64,
-    log: OncePerSecond,
-}
-
-impl Refused {
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
 }
 
 /// The most of a refused value that is shown.
@@ -68,7 +48,7 @@ impl Context {
             Reason::Host => (&refusals.host, "Host", "allowed_hosts"),
             Reason::Origin => (&refusals.origin, "Origin", "cors"),
         };
-        refused.count.fetch_add(1, Ordering::Relaxed);
+        refused.add();
         let value = String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes));
         let shown: String = value.chars().take(SHOWN).collect();
         self.log_refusal(&refused.log, || format!("{what} {shown:?} is not allowed: see the setting {setting}"));
