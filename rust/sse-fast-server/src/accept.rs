@@ -1,5 +1,6 @@
 //! Accepting: connections are taken as they come, many at a time in a storm.
 //!
+//! Owns: how many there may be, and what is still taken of a server that closes. Must not know: requests.
 //! Each becomes a task that usually ends the first time it runs: its request is there, it is a
 //! subscription, a shard has it. Shards are woken once for all of a batch, by a task that runs
 //! behind those of the batch; a lone connection's shard is woken as soon.
@@ -34,14 +35,14 @@ const BATCH: usize = 32;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// Those that are served.
     pub(crate) connections: usize,
     /// Those, and the ones beyond that are told so.
     told: usize,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// `asked` of them are served, 0 being as many as the limit of open files leaves.
     pub(crate) fn of(asked: usize) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -131,7 +132,7 @@ fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
     if context.directory.connections() < context.limits.told {
         connection::begin(Arc::clone(context), socket, peer);
     } else {
-        context.directory.totals.refused.fetch_add(1, Ordering::Relaxed);
+        context.too_many();
     }
 }
 

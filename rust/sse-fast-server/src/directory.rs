@@ -32,7 +32,7 @@ use crate::clock::{coarse_ms, in_millis, unix_us};
 use crate::config::Config;
 use crate::delivery::{Delivery, Notice, Patience, Timed};
 use crate::expiry::Expiry;
-use crate::logs::{Logs, OncePerSecond};
+use crate::logs::Logs;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
 use crate::resumable::{Resumable, random_epoch};
@@ -117,14 +117,8 @@ pub(crate) struct Totals {
     pub(crate) forgotten: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    /// Requests for a handler that found its queue full, and when that was logged.
-    pub(crate) calls_refused: AtomicU64,
-    pub(crate) calls_refused_log: OncePerSecond,
-    /// Requests refused by a rule.
+    /// What was refused.
     pub(crate) refusals: Refusals,
-    /// When it was logged that there are too many connections.
-    pub(crate) connections_log: OncePerSecond,
     /// How often a stream was found stalled.
     pub(crate) stalls: AtomicU64,
     /// Connections that HTTP still has.
@@ -214,16 +208,16 @@ impl Directory {
             connections: self.connections() as u64,
             accepted: totals.accepted.load(Ordering::Relaxed),
             requests: totals.requests.load(Ordering::Relaxed),
-            refused: totals.refused.load(Ordering::Relaxed),
-            calls_refused: totals.calls_refused.load(Ordering::Relaxed),
+            refused: totals.refusals.connections.count(),
+            calls_refused: totals.refusals.calls.count(),
             publish_waits: waits.count.load(Ordering::Relaxed),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waits.micros.load(Ordering::Relaxed),
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             presence_missed: self.presence.lost(),
-            hosts_refused: self.totals.refusals.host.count(),
-            origins_refused: self.totals.refusals.origin.count(),
-            stalls: self.totals.stalls.load(Ordering::Relaxed),
+            hosts_refused: totals.refusals.host.count(),
+            origins_refused: totals.refusals.origin.count(),
+            stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             ..Stats::default()

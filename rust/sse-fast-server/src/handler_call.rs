@@ -11,7 +11,6 @@
 //! is followed up.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,17 +109,10 @@ impl Context {
 
     /// As many requests wait for a handler as may.
     fn too_busy(&self, request: &ParsedRequest) -> Action {
-        let totals = &self.directory.totals;
-        totals.calls_refused.fetch_add(1, Ordering::Relaxed);
-        if let Some(others) = totals.calls_refused_log.may_log() {
-            let (method, path) = (&request.method, &request.path);
-            let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
-            let text = format!(
-                "{method} {path:?} was refused: handler_queue={} requests wait{more}",
-                self.directory.config.handler_queue
-            );
-            self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
-        }
+        self.directory.totals.refusals.calls.add(&self.directory.logs, "sse_fast.handler", || {
+            let (method, path, queue) = (&request.method, &request.path, self.directory.config.handler_queue);
+            format!("{method} {path:?} was refused: handler_queue={queue} requests wait")
+        });
         Action::Respond(retry_later(request, "busy", "as many requests wait for a handler as may; try again"))
     }
 

@@ -1,15 +1,13 @@
 //! Requests that are refused by a rule of the server: counted by reason, and said in the log.
 //!
-//! Owns: how a refusal reads. Must not know: the rules. Invariant: a reason is logged at most once a second,
-//! with how many there were since, and with the value that was refused as a quoted text: strangers choose it.
-//! Changes together with `directory::refused`, where the counters are.
+//! Owns: how a refusal reads. Must not know: the rules. Invariant: a value that was refused is logged as a quoted text:
+//! strangers choose it. Changes together with `directory::refused`, which counts.
 
 use std::net::SocketAddr;
 
 use hyper::header::{self, HeaderValue};
 
 use crate::access::Denied;
-use crate::logs::{Level, OncePerSecond};
 use crate::request::ParsedRequest;
 use crate::respond::Context;
 use crate::response::Refusal;
@@ -22,6 +20,8 @@ pub(crate) enum Reason {
     /// It would change something, and comes from a page of another origin.
     Origin,
 }
+
+const LOGGER: &str = "sse_fast.access";
 
 /// The most of a refused value that is shown.
 const SHOWN: usize = 200;
@@ -48,10 +48,11 @@ impl Context {
             Reason::Host => (&refusals.host, "Host", "allowed_hosts"),
             Reason::Origin => (&refusals.origin, "Origin", "cors"),
         };
-        refused.add();
         let value = String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes));
         let shown: String = value.chars().take(SHOWN).collect();
-        self.log_refusal(&refused.log, || format!("{what} {shown:?} is not allowed: see the setting {setting}"));
+        refused.add(&self.directory.logs, LOGGER, || {
+            format!("a request was refused: {what} {shown:?} is not allowed: see the setting {setting}")
+        });
         match reason {
             Reason::Host => {
                 let detail = "this server does not answer to that Host; see the setting allowed_hosts";
@@ -64,15 +65,10 @@ impl Context {
         }
     }
 
-    /// Logs why a request was refused, unless that was logged within the second.
-    pub(crate) fn log_refusal(&self, log: &OncePerSecond, why: impl FnOnce() -> String) {
-        if let Some(others) = log.may_log() {
-            let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
-            self.directory.logs.put(
-                Level::Warning,
-                "sse_fast.access",
-                format!("a request was refused: {}{more}", why()),
-            );
-        }
+    /// There are as many connections as may be: one more is refused, or dropped.
+    pub(crate) fn too_many(&self) {
+        let text =
+            || format!("a request was refused: max_connections={} connections are open", self.limits.connections);
+        self.directory.totals.refusals.connections.add(&self.directory.logs, LOGGER, text);
     }
 }

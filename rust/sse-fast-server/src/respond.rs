@@ -18,7 +18,7 @@ use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::accept::Limits;
+use crate::accept::ConnectionLimits;
 use crate::access::Access;
 use crate::body;
 use crate::calls::{Calls, Pending};
@@ -45,7 +45,7 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) access: Access,
     pub(crate) cors: Cors,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
     /// When the server started.
     pub(crate) started: Instant,
@@ -78,7 +78,7 @@ impl Context {
         calls: Calls,
         access: Access,
         cors: Cors,
-        limits: Limits,
+        limits: ConnectionLimits,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
@@ -137,10 +137,7 @@ impl Context {
             return Some(while_closing(request));
         }
         if self.directory.connections() > self.limits.connections {
-            self.directory.totals.refused.fetch_add(1, Ordering::Relaxed);
-            self.log_refusal(&self.directory.totals.connections_log, || {
-                format!("max_connections={} connections are open", self.limits.connections)
-            });
+            self.too_many();
             let detail = "the server holds as many connections as it may";
             // Kept, it would be one of those that are too many.
             return Some(Action::Respond(response::last(retry_later(request, "too_many_connections", detail))));

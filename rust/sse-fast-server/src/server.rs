@@ -5,13 +5,12 @@
 //! [`Server::close`] joins them all. Ownership is a tree: once closed, dropping the last handle frees everything.
 //!
 //! # Closing, in order
-//! What has connected is accepted, and the port shut. Every connection is looked at once more: what was asked is
-//! answered, or refused, and it closes. Runs are ended, with their
-//! terminal events, and requests in flight answered, until three quarters of the drain are over: what handlers publish on
-//! the way is published, and a stream that they answer is read. From half of the drain on no handler is called any more:
-//! who waited is told to come back. Then publishing ends; shards give everybody what was published, end, and close their
-//! mailboxes. Requests still in flight are answered until the drain is over; then the runtime stops, and with it what is
-//! left.
+//! What has connected is accepted, and the port shut. Every connection is looked at once more: what was asked is answered,
+//! or refused, and it closes. Runs are ended, with their terminal events, and requests in flight answered, until three
+//! quarters of the drain are over: what handlers publish on the way is published, and a stream that they answer is read.
+//! From half of the drain on no handler is called any more: who waited is told to come back. Then publishing ends; shards
+//! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
+//! is over; then the runtime stops, and with it what is left.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
@@ -27,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::{Limits, accept, accept_rest};
+use crate::accept::{ConnectionLimits, accept, accept_rest};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
@@ -88,7 +87,7 @@ impl Server {
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
         let cors = Cors::new(&config.cors, &config.cors_headers);
-        let limits = Limits::of(config.max_connections);
+        let limits = ConnectionLimits::of(config.max_connections);
         let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);

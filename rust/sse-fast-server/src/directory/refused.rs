@@ -1,27 +1,39 @@
-//! Counters of requests that a rule of the server refused.
+//! Requests and connections that were refused: how often, of each reason, and that the log says so.
 //!
-//! Owns: the counting. Must not know: the rules (`refusals`).
+//! Owns: the counting, and that a reason is logged at most once a second, with how many there were since. Must not know: the
+//! rules (`refusals`), or what is said. Relaxed: numbers for people.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::logs::OncePerSecond;
+use crate::logs::{Level, Logs, OncePerSecond};
 
-/// How often, of each reason; and when it was logged. Relaxed: numbers for people.
+/// Of each reason.
 #[derive(Default)]
 pub(crate) struct Refusals {
+    /// Addressed to a name that the server does not answer to.
     pub(crate) host: Refused,
+    /// From a page of another origin.
     pub(crate) origin: Refused,
+    /// There were as many connections as may be.
+    pub(crate) connections: Refused,
+    /// As many requests waited for a handler as may.
+    pub(crate) calls: Refused,
 }
 
 #[derive(Default)]
 pub(crate) struct Refused {
     count: AtomicU64,
-    pub(crate) log: OncePerSecond,
+    log: OncePerSecond,
 }
 
 impl Refused {
-    pub(crate) fn add(&self) {
+    /// Counts one, and logs it unless one was logged within the second.
+    pub(crate) fn add(&self, logs: &Logs, logger: &'static str, text: impl FnOnce() -> String) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(others) = self.log.may_log() {
+            let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
+            logs.put(Level::Warning, logger, format!("{}{more}", text()));
+        }
     }
 
     pub(crate) fn count(&self) -> u64 {

@@ -84,15 +84,13 @@ impl Stream {
 
     /// Whether it is stalled; under the lock.
     pub(super) fn is_stalled(&self, inner: &Inner, now: u64) -> bool {
-        let after = inner.state.options().stall_after.filter(|_| !inner.state.is_complete());
-        after.is_some_and(|after| self.silent(now) >= after) && self.subscribers() > 0
+        inner.stalls_after().is_some_and(|after| self.silent(now) >= after) && self.subscribers() > 0
     }
 
     /// Looks whether it is stalled, and remembers that this was found.
     pub(crate) fn look_at_silence(&self, now: u64) -> Silence {
         let mut inner = self.lock();
-        let after = inner.state.options().stall_after.filter(|_| !inner.state.is_complete());
-        let Some(after) = after else { return Silence::Over };
+        let Some(after) = inner.stalls_after() else { return Silence::Over };
         let silent = self.silent(now);
         if silent < after {
             return Silence::Later(now + in_millis(after.saturating_sub(silent)).max(1));
@@ -107,6 +105,13 @@ impl Stream {
         let told = &mut inner.extra.get_or_insert_default().stall_told;
         let is_news = told.replace(newest) != Some(newest);
         Silence::Stalled { later, silent, readers, is_news }
+    }
+}
+
+impl Inner {
+    /// After how much silence it is stalled, if it can be: one that is over cannot.
+    fn stalls_after(&self) -> Option<Duration> {
+        self.state.options().stall_after.filter(|_| !self.state.is_complete())
     }
 }
 
