@@ -30,8 +30,11 @@ def changed(session):
 
 @server.get("/api/clarify/stream")
 def read(request):
+    session = request.query.get("session_id")
+    if not session:
+        raise sse_fast.HttpError(400, "session_id: say whose questions")
     with lock:
-        return stream_of(request.query["session_id"])
+        return stream_of(session)
 
 
 @server.post("/api/clarify/{session}")

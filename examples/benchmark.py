@@ -12,7 +12,12 @@ server = sse_fast.serve(heartbeat_event="heartbeat")  # An event {"timestamp": .
 
 @server.post("/api/submissions/benchmark")
 def submit(request):
-    name = request.json()["submission_id"]
+    body = request.json()
+    name = body.get("submission_id") if isinstance(body, dict) else None
+    if not isinstance(name, str) or not name:
+        raise sse_fast.HttpError(400, "submission_id: must be a text")
+    if any(stream.name == f"submissions/{name}" for stream in server.streams()):
+        raise sse_fast.HttpError(409, "submission_id: there is such a run; read it, or choose another")
     run = server.run(
         [sys.executable, RUNNER, name],
         stream=f"submissions/{name}",

@@ -24,8 +24,10 @@ server.route(
 
 @server.post("/api/chat/async")
 def enqueue(request):
-    name = str(uuid.uuid4())
-    threading.Thread(target=work, args=(name, request.json()["message"])).start()
+    body, name = request.json(), str(uuid.uuid4())
+    if not isinstance(body, dict) or not isinstance(body.get("message"), str):
+        raise sse_fast.HttpError(400, "message: must be a text")
+    threading.Thread(target=work, args=(name, body["message"])).start()
     return {"decision_set_id": name}
 
 

@@ -105,6 +105,22 @@ def test_a_benchmark_is_heard_of_through_its_silence() -> None:
         assert events[-1].json()["result"] == {"status": "BENCHMARKED", "runtime_ms": 4.2}
         for status in statuses:
             assert program.line().startswith(f"42 {status} ")
+        # The same once more would be a second run in one stream.
+        assert fetch(port, "/api/submissions/benchmark", method="POST", body=body_of(command))[0].status == 409
+
+
+@pytest.mark.parametrize(
+    ("program", "method", "path", "field"),
+    [
+        ("benchmark.py", "POST", "/api/submissions/benchmark", "submission_id"),
+        ("workflow.py", "POST", "/api/chat/async", "message"),
+        ("approvals.py", "GET", "/api/clarify/stream", "session_id"),
+    ],
+)
+def test_what_is_missing_is_a_400_that_names_it(program: str, method: str, path: str, field: str) -> None:
+    with started(program) as (_, port, _command):
+        head, body = fetch(port, path, method=method, body=b"{}" if method == "POST" else b"")
+        assert (head.status, json.loads(body)["detail"].partition(":")[0]) == (400, field)
 
 
 def test_a_workflow_is_waited_for_and_its_plan_comes_first() -> None:
