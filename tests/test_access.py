@@ -145,3 +145,23 @@ def test_a_flood_beyond_the_limit_is_told_so(serve: Serve, caplog: pytest.LogCap
     assert server.stats().refused == 201
     for reader in readers:
         reader.close()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/streams/nothing"])
+def test_a_preflight_passes_where_its_request_is_told_to_come_back(serve: Serve, path: str) -> None:
+    server = serve(cors=[OK], max_connections=1)
+    assert ask(server, path, OK, "OPTIONS")["access-control-allow-origin"] == OK
+    server.stream("s")
+    with Reader(server.port, "/streams/s") as reader:
+        reader.open()
+        head = ask(server, "/streams/s", OK, "OPTIONS")
+        assert (head.status, head["access-control-allow-origin"]) == (204, OK)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:abc", "localhost:80@evil.test", "127.0.0.1:80.evil.test", "localhost:99999"]
+)
+def test_a_host_is_read_exactly(server: sse_fast.Server, host: str) -> None:
+    head = exchange(server.port, f"GET /streams/s HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert head is not None
+    assert head.status == 403

@@ -130,6 +130,45 @@ def test_a_reader_that_takes_nothing_is_given_up(serve: Serve) -> None:
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("leaves", [True, False], ids=["it leaves", "it stays"])
+def test_a_reader_that_does_not_even_take_the_head_is_given_up(serve: Serve, method: str, leaves: bool) -> None:
+    stream, over = serve().stream("s"), []
+
+    async def test() -> None:
+        response = asgi.EventSourceResponse(
+            stream, stall_timeout=3600.0 if leaves else 0.1, on_close=lambda: over.append(True)
+        )
+        asked = Asgi(response, method=method)
+        asked.full.set()
+        running = asyncio.create_task(asked.run())
+        await asked.until(lambda: len(asked.sent) == 1)
+        if leaves:
+            asked.gone.set()
+        await running
+        assert [event["type"] for event in asked.sent] == ["http.response.start"]
+
+    asyncio.run(test())
+    assert over == [True]
+
+
+@pytest.mark.parametrize("ending", ["remove", "end"])
+def test_204_is_for_a_stream_that_has_ended_alone(serve: Serve, ending: str) -> None:
+    stream = serve().stream("s")
+    last = stream.publish("x")
+    if ending == "end":
+        last = stream.end()
+    else:
+        stream.remove()
+
+    async def test() -> Asgi:
+        return await Asgi(asgi.EventSourceResponse(stream, last_event_id=last)).run()
+
+    asked = asyncio.run(test())
+    assert asked.status == (204 if ending == "end" else 200)
+    assert asked.body.startswith(b"" if ending == "end" else b"retry: ")
+
+
 def test_a_silent_stream_is_no_reader_that_takes_nothing(serve: Serve) -> None:
     stream = serve().stream("s")
 

@@ -133,7 +133,7 @@ class Body:
         self._events = Events(self._reader, stream.name, reading.heartbeat)
         self.first = self._ready()
         if not self.first and self._over:
-            self.finished = not stream._closed  # noqa: SLF001 - as above
+            self.finished = stream.ended  # One that was removed or closed may begin anew.
             self.first = b"" if self.finished else _come_back()
         self.first = self.first or OPENING
 

@@ -131,13 +131,12 @@ class EventSourceResponse(_Response):
         headers = list(self.raw_headers)
         if body.finished:
             headers = [(name, value) for name, value in headers if name != b"content-type"]
-        await send({"type": "http.response.start", "status": 204 if body.finished else 200, "headers": headers})
-        if body.finished or scope["method"] == "HEAD":
+        head = {"type": "http.response.start", "status": 204 if body.finished else 200, "headers": headers}
+        is_empty = body.finished or scope["method"] == "HEAD"
+        if is_empty:
             body.close()
-            await send({"type": "http.response.body", "body": b""})
-            return
         with _ends_with_its_server(body):
-            await _Delivery(body, receive, send).run(self._stall_timeout)
+            await _Delivery(head, None if is_empty else body, receive, send).run(self._stall_timeout)
 
 
 def django_response(request: Any, stream: Stream, **options: Any) -> Any:  # noqa: ANN401 - Django's own, and ours
@@ -190,9 +189,10 @@ def _last_event_id(scope: Scope) -> str | None:
 
 
 class _Delivery:
-    """A body on its way to a client, and the watch for the client's leaving."""
+    """A response on its way to a client, and the watch for the client's leaving; without a body it is empty."""
 
-    def __init__(self, body: Body, receive: Receive, send: Send) -> None:
+    def __init__(self, head: MutableMapping[str, Any], body: Body | None, receive: Receive, send: Send) -> None:
+        self._head = head
         self._body = body
         self._receive = receive
         self._send = send
@@ -211,7 +211,8 @@ class _Delivery:
                     _log.info("a reader took nothing for %s s: its response is over", stall_timeout)
                     break
         finally:
-            self._body.close()
+            if self._body is not None:
+                self._body.close()
             for task in (writing, leaving):
                 task.cancel()
             await asyncio.wait({writing, leaving})
@@ -221,14 +222,19 @@ class _Delivery:
 
     async def _write(self) -> None:
         with contextlib.suppress(OSError):  # How a server says that the client has gone.
-            await self._piece(self._body.first)
-            async for piece in self._body:
-                await self._piece(piece)
-            await self._send({"type": "http.response.body", "body": b""})
+            await self._message(self._head)
+            if self._body is not None:
+                await self._piece(self._body.first)
+                async for piece in self._body:
+                    await self._piece(piece)
+            await self._message({"type": "http.response.body", "body": b""})
 
     async def _piece(self, piece: bytes) -> None:
+        await self._message({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _message(self, message: MutableMapping[str, Any]) -> None:
         self._sending = True
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send(message)
         self._sending = False
         self._pieces += 1
 

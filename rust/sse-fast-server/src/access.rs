@@ -5,7 +5,7 @@
 //! otherwise a web page could rebind a name of its own to 127.0.0.1 and read everything (DNS
 //! rebinding). Changes together with `request`, which asks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::Version;
 use hyper::header::{self, HeaderMap};
@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderMap};
 pub(crate) enum Denied {
     /// HTTP/1.1 asks for exactly one (RFC 9112, 3.2).
     NoHost,
-    /// Not a name of this server.
+    /// Not a name of this server, or no name at all.
     Host,
 }
 
@@ -51,26 +51,45 @@ impl Access {
     /// Checks the name a request is addressed to: from Host, or from a target in absolute form,
     /// which counts instead (RFC 9112, 3.2.2).
     pub(crate) fn name(&self, host: &str) -> Result<(), Denied> {
-        let name = without_port(host).to_ascii_lowercase();
-        if name.is_empty() {
+        if host.is_empty() {
             return Err(Denied::NoHost);
         }
+        let name = name_of(host).ok_or(Denied::Host)?.to_ascii_lowercase();
         let open = !self.loopback && self.names.is_empty();
         let local = self.loopback && is_loopback_name(&name);
         let named = self.names.iter().any(|allowed| match allowed.strip_prefix('*') {
             Some("") => true,
-            Some(rest) => name.strip_suffix(rest).is_some_and(|label| !label.is_empty()),
+            Some(rest) => name.strip_suffix(rest).is_some_and(is_name),
             None => *allowed == name,
         });
         if open || local || named { Ok(()) } else { Err(Denied::Host) }
     }
 }
 
-fn without_port(host: &str) -> &str {
-    if let Some(end) = host.strip_prefix('[').and_then(|rest| rest.find(']')) {
-        return &host[..end + 2];
-    }
-    host.split_once(':').map_or(host, |(name, _)| name)
+/// The name in a `Host`, in front of its port; `None` where it is not exactly that (RFC 9110, 7.2): who reads it more kindly
+/// than the next server on the way answers for another host.
+fn name_of(host: &str) -> Option<&str> {
+    let end = match host.strip_prefix('[') {
+        Some(literal) => {
+            let end = literal.find(']')?;
+            literal[..end].parse::<Ipv6Addr>().ok()?;
+            end + 2
+        }
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, port) = host.split_at(end);
+    let is_port = port.strip_prefix(':').is_none_or(|digits| {
+        digits.bytes().all(|digit| digit.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok())
+    });
+    let is_whole = port.is_empty() || port.starts_with(':');
+    let is_name = name.starts_with('[') || is_name(name.strip_suffix('.').unwrap_or(name));
+    (is_port && is_whole && is_name).then_some(name)
+}
+
+/// Whether it is labels with dots in between.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_of_a_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_a_label))
 }
 
 fn is_loopback_name(name: &str) -> bool {
@@ -99,6 +118,32 @@ mod tests {
         }
         assert_eq!(access.host(&HeaderMap::new(), Version::HTTP_11), Err(Denied::NoHost));
         assert_eq!(access.host(&HeaderMap::new(), Version::HTTP_10), Ok(()));
+    }
+
+    #[test]
+    fn a_host_is_a_name_and_a_port_and_nothing_else() {
+        for (host, name) in [
+            ("a.test", Some("a.test")),
+            ("a.test.:80", Some("a.test.")),
+            ("a_b-c:", Some("a_b-c")),
+            ("[::1]:65535", Some("[::1]")),
+            ("10.0.0.1:1", Some("10.0.0.1")),
+            ("localhost:abc", None),
+            ("localhost:99999", None),
+            ("localhost:80:80", None),
+            ("localhost:80@evil.test", None),
+            ("127.0.0.1:80.evil.test", None),
+            ("[::1]evil.test", None),
+            ("[evil]", None),
+            ("a..test", None),
+            (".a.test", None),
+            ("a b.test", None),
+            ("*.a.test", None),
+            ("evil.test#.a.test", None),
+            ("u@a.test", None),
+        ] {
+            assert_eq!(name_of(host), name, "{host}");
+        }
     }
 
     #[test]

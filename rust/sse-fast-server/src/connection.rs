@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -158,22 +159,31 @@ async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, d
     match done {
         Done::Subscribed(subscription) => hand_over(context, socket, subscription),
         Done::TooSlow => socket.reset(),
-        Done::Closed(Err(error)) if signals.held_back() => drop(timeout(LINGERING_CLOSE, refuse(socket, &error)).await),
+        Done::Closed(Err(error)) if signals.held_back() => {
+            let _ = timeout(LINGERING_CLOSE, refuse(context, socket, &error)).await;
+        }
         Done::Idle => {}
-        // It has everything, and the server does not wait.
-        Done::Closed(_) if context.is_closing() && !signals.body_cut() => drop(socket),
-        Done::Closed(_) => drop(timeout(LINGERING_CLOSE, close(socket)).await),
+        Done::Closed(_) => tokio::select! {
+            biased;
+            // It has everything, and the server does not wait.
+            () = context.until_closing(), if !signals.body_cut() => {}
+            _ = timeout(LINGERING_CLOSE, close(socket)) => {}
+        },
     }
 }
 
 /// Says why a request could not be parsed, and closes.
-async fn refuse(mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
+async fn refuse(context: &Context, mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
     let refusal = if error.is_parse_too_large() {
         let detail = format!("the head of a request may have at most {MAX_HEAD_BYTES} bytes and 100 headers");
         Refusal::new(431, "head_too_large", detail).with("limit", MAX_HEAD_BYTES)
     } else {
         Refusal::new(400, "bad_request", format!("this cannot be read as a request: {error}"))
     };
+    // What it asked for cannot be read, its origin neither.
+    let cors = context.cors.headers(&HeaderMap::new());
+    let told = cors.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
+    let refusal = told.fold(refusal, |refusal, (name, value)| refusal.header(name, value));
     socket.write_all(&refusal.into_last_bytes()).await?;
     close(socket).await
 }

@@ -9,6 +9,8 @@
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::access::is_name;
+
 /// What a page of another origin may send; the setting `cors_headers` adds to them.
 const MAY_SEND: &str = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With";
 
@@ -55,14 +57,10 @@ impl Allowed {
             Self::Subdomains { scheme, rest } => {
                 let between = origin.strip_prefix(scheme.as_str()).and_then(|host| host.strip_suffix(rest.as_str()));
                 // A port, a path or a name before an @ would make another host of it.
-                between.is_some_and(|name| !name.is_empty() && name.bytes().all(is_of_a_name))
+                between.is_some_and(is_name)
             }
         }
     }
-}
-
-fn is_of_a_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 impl Cors {
@@ -182,6 +180,8 @@ mod tests {
             ("https://a.b.OK.test", true),
             ("https://ok.test", false),
             ("https://.ok.test", false),
+            ("https://..ok.test", false),
+            ("https://a..ok.test", false),
             ("http://a.ok.test", false),
             ("https://a.ok.test:8443", false),
             ("https://evil.test/.ok.test", false),

@@ -34,6 +34,9 @@ impl Context {
             return self.matched(request, found, body).await;
         }
         let Some(name) = request.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
+            if request.method == Method::OPTIONS && self.is_settling() {
+                return Ok(Action::Respond(self.options(STREAM_METHODS)));
+            }
             return self.settled(request, Refusal::new(404, "not_found", "there is nothing at this path"));
         };
         if request.method == Method::OPTIONS {

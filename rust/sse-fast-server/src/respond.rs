@@ -131,8 +131,12 @@ impl Context {
         }
     }
 
-    /// What answers every request for now, if anything does.
+    /// What answers every request for now, if anything does; preflights are let through, for one that fails ends what a page
+    /// would have been told to try again.
     fn unavailable(&self, request: &ParsedRequest) -> Option<Action> {
+        if request.method == Method::OPTIONS {
+            return None;
+        }
         if self.is_closing() {
             return Some(while_closing(request));
         }

@@ -90,17 +90,21 @@ impl Context {
         answered.or_else(|refusal| self.settled(request, refusal))
     }
 
+    /// Whether the server started so lately that what it does not know may be about to be made.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.started.elapsed() < self.directory.config.settle
+    }
+
     /// The refusal of what is not known; within `settle` of the server's start an `EventSource` is told to come back: what
     /// the program has made before a restart it may be about to make again.
     pub(crate) fn settled(&self, request: &ParsedRequest, refusal: Refusal) -> Result<Action, Refusal> {
-        let age = self.started.elapsed();
-        if age >= self.directory.config.settle || !request.is_event_source() {
+        if !self.is_settling() || !request.is_event_source() {
             return Err(refusal);
         }
         let text = format!(
             "{:?} is not known {:.1} s after the start: its reader was told to come back (settle)",
             request.path,
-            age.as_secs_f64()
+            self.started.elapsed().as_secs_f64()
         );
         self.directory.logs.put(Level::Info, "sse_fast.route", text);
         Ok(Action::Respond(response::last(response::come_back())))
