@@ -15,10 +15,11 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from . import _fork
 from ._core import interpreter_ends
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._fork import Held
 
 _MOST_DRAIN = 1.0  # The most seconds for subscribers at interpreter exit; a script that has finished should not hang.
@@ -31,9 +32,12 @@ class _Closable(Protocol):
 _open: dict[_Closable, tuple[float, Held]] = {}
 
 
-def opened(server: _Closable, drain: float, held: Held) -> None:
-    """The server listens; `held` is what a forked child has to let go of."""
-    _open[server] = min(drain, _MOST_DRAIN), held
+def opened(server: _Closable, drain: float, held: tuple[str, int, Sequence[int]]) -> None:
+    """The server listens; `held` is what a forked child has to let go of, as `Held` has it."""
+    # Not with the package, whose import it would lengthen by a tenth; nor in the child, which should import nothing.
+    from ._fork import Held  # noqa: PLC0415
+
+    _open[server] = min(drain, _MOST_DRAIN), Held(*held)
 
 
 def closed(server: _Closable) -> None:
@@ -55,7 +59,9 @@ def _in_child() -> None:
     inherited = [held for _, held in _open.values()]
     _open.clear()
     if inherited:
-        _fork.let_go(inherited)
+        from ._fork import let_go  # noqa: PLC0415 - imported with the first server
+
+        let_go(inherited)
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,7 +23,6 @@ from . import _exit, _run, _settings, _threads
 from ._core import Server as Engine
 from ._core import Stream, use_hub_sleep
 from ._exceptions import SettingError, StartError
-from ._fork import Held
 from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._hints import Self, Unpack, asyncio
 from ._lifetime import Lifetime
@@ -117,7 +116,7 @@ class Server:
         self._engine.set_callbacks(self._presence)
         logs = LogThread(self._engine)
         self._lifetime = Lifetime(self._engine, drain, (self._runs, self._callbacks, self._presence), logs)
-        _exit.opened(self._lifetime, drain, Held(*self._engine.held()))
+        _exit.opened(self._lifetime, drain, self._engine.held())
         try:
             logs.start()
             self._serve_assets()

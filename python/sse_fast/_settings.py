@@ -12,7 +12,6 @@ at the end, which tell type checkers the same.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -313,7 +312,9 @@ def _check_names(given: Mapping[str, object], allowed: Iterable[str], what: str)
     names = list(allowed)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - only where a name is wrong
+
+            near = get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
             raise SettingError(f"there is no {what} {name!r}: {hint}")
 
