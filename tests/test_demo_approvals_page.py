@@ -90,6 +90,11 @@ class Page:
         self.browser.get("about:blank")
         self.browser.get(f"http://127.0.0.1:{port or self.server.port}/approvals{address}")
         until(lambda: self.states() == ["live", "live"], what="both streams")
+        told = (
+            "return ['#approval', '#clarify'].every((id) =>"
+            " document.querySelector(`${id} :is(.question, .empty):not([hidden])`))"
+        )
+        until(lambda: self.browser.execute_script(told), what="the first event of both")
 
     def states(self) -> list[str | None]:
         return [self.state(kind) for kind in ("approval", "clarify")]

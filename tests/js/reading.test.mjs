@@ -141,6 +141,39 @@ test("a check hands over nothing that the stream may have brought already", asyn
   assert.equal(server.requests.length - server.requests.filter(wantsJson).length, 1, "it was reconnected");
 });
 
+test("a check finds that a stream was silent from its beginning, where all there is to miss is a snapshot", async (t) => {
+  const snapshot = { id: "7", event: "state", data: "7" };
+  const server = await serve(t, (request, response) => {
+    if (wantsJson(request)) json(response, nothing({ last_id: "7", snapshot }));
+    else stream(response, request.query.has("last_event_id") ? ": 1\n\n" : "");
+  });
+  const about = follow(t, `${server.url}/s`, { idleTimeout: 0.02 });
+  await until(() => server.requests.filter((request) => !wantsJson(request)).length === 2, "a second connection");
+  assert.equal(server.requests.at(-1).query.get("last_event_id"), "7");
+  assert.deepEqual(about.seen, [["state", 7]]);
+});
+
+test("an attempt under way is not begun a second time by what wakes a reading up, one that waits is begun at once", async (t) => {
+  const network = new EventTarget();
+  globalThis.addEventListener = (name, listener, options) => network.addEventListener(name, listener, options);
+  t.after(() => delete globalThis.addEventListener);
+  const held = [];
+  const server = await serve(t, (request, response, turn) => {
+    if (turn === 1) stream(response, "id: 1\ndata: 1\n\nretry: 600000\n\n").end();
+    else if (wantsJson(request)) json(response, nothing({ last_id: "1" }));
+    else held.push(response);
+  });
+  const about = follow(t, `${server.url}/s`);
+  await until(() => ways(about).at(-1) === "waiting: dropped");
+  network.dispatchEvent(new Event("online"));
+  await until(() => held.length === 1, "a second connection without ten minutes of waiting");
+  network.dispatchEvent(new Event("online"));
+  stream(held[0], "id: 2\ndata: 2\n\n");
+  await until(() => about.seen.length === 2);
+  assert.equal(held.length, 1);
+  assert.deepEqual(ways(about), ["connecting", "live", "waiting: dropped", "live"]);
+});
+
 test("503 is waited for as long as it says", async (t) => {
   const server = await serve(t, (request, response, turn) => {
     if (turn <= 2) return json(response, { error: "busy" }, 503, { "Retry-After": "1" });

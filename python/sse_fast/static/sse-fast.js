@@ -391,7 +391,8 @@ class Reading {
     else if (this.#isPost) return;
     else if (this.#mode === "polling") this.#poll();
     else if (this.#openedAt !== null) this.#check();
-    else if (this.state.state === "waiting") this.#subscribe();
+    // An attempt that has only just begun is left alone: two would make two connections.
+    else if (this.state.state === "waiting" && !this.#timers.has("slow")) this.#subscribe();
   }
 
   // ---- the stream ----
@@ -663,9 +664,13 @@ class Reading {
     this.#subscribe();
   }
 
-  /** Whether a reply holds what should have come over the stream. Names nobody listens for do not count. */
-  #missed({ ended, gap, events }) {
-    const listened = events.filter(({ event }) => this.#names?.has(event) ?? true);
+  /**
+   * Whether a reply holds what should have come over the stream. Names nobody listens for do not count; a snapshot does
+   * where nothing has come at all.
+   */
+  #missed({ ended, gap, snapshot, events }) {
+    const all = snapshot ? [snapshot, ...events] : events;
+    const listened = all.filter(({ event }) => this.#names?.has(event) ?? true);
     return ended || gap !== null || listened.some((event) => event.id !== null && this.#place.isNew(event));
   }
 
@@ -1449,7 +1454,15 @@ class Timers {
 
   after(purpose, seconds, action) {
     this.cancel(purpose);
-    this.#timers.set(purpose, setTimeout(action, Math.min(seconds, MAX_DELAY) * 1000));
+    const act = () => {
+      this.#timers.delete(purpose);
+      action();
+    };
+    this.#timers.set(purpose, setTimeout(act, Math.min(seconds, MAX_DELAY) * 1000));
+  }
+
+  has(purpose) {
+    return this.#timers.has(purpose);
   }
 
   cancel(...purposes) {
