@@ -160,5 +160,4 @@ def test_the_interpreter_may_exit_in_the_middle_of_everything() -> None:
     for _ in range(5):
         with Program(BUSY, options=("-u", "-X", "faulthandler", "-W", "error")) as program:
             program.line_with("over")
-            assert program.wait() == 0
-            assert program.stderr == ""
+            assert (program.wait(), program.stderr) == (0, "")
