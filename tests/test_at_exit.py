@@ -328,6 +328,28 @@ threading.Thread(target=publish, daemon=True).start()
 threading.excepthook = lambda *_: None
 begun.wait(20.0)
 """,
+    "value that takes minutes to encode": """
+class Model:
+    def model_dump(self, mode):
+        begun.set()
+        return 1
+plain = [0.5] * 1000
+threading.Thread(target=lambda: stream.publish([Model()] + [plain] * 100_000), daemon=True).start()
+threading.excepthook = lambda *_: None
+begun.wait(20.0)
+""",
+    "answer that takes minutes to encode": """
+import urllib.request
+class Model:
+    def model_dump(self, mode):
+        begun.set()
+        return 1
+plain = [0.5] * 1000
+server.get("/large")(lambda _request: [Model()] + [plain] * 100_000)
+threading.Thread(target=lambda: urllib.request.urlopen(server.url + "/large").read(), daemon=True).start()
+threading.excepthook = lambda *_: None
+begun.wait(20.0)
+""",
 }
 
 BEFORE = """

@@ -35,7 +35,7 @@ _FIXED_MARKER = "SSE_EVENT:"
 _LINE_ENDS = re.compile("\r\n|\r|\n")
 _FORBIDDEN = re.compile("[\r\n\0]")
 
-#: Called before Python of the application's; the engine's process is asked whether it ends.
+#: Called before each value of what is encoded; in the engine's process it raises once the interpreter ends.
 before_each: Callable[[], object] | None = None
 
 _MAX_DEPTH = 254  # As deep as orjson goes.
@@ -161,6 +161,8 @@ def simpler(value: Any) -> object:  # noqa: ANN401, PLR0911 - a case for each ty
 
 def _json(value: Any, place: str, outer: tuple[int, ...]) -> str:  # noqa: ANN401, C901, PLR0911 - a case for each type
     """The JSON of `value`; `outer` are the ids of the containers around it."""
+    if before_each is not None:
+        before_each()
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -207,8 +209,6 @@ def fields_of(value: Any) -> Any:  # noqa: ANN401 - a dataclass, its names and v
 
 def simpler_at(value: object, place: str) -> object:
     """`simpler`, its refusal with the place."""
-    if before_each is not None:
-        before_each()
     try:
         return simpler(value)
     except Exception as error:
