@@ -257,7 +257,7 @@ def severe(messages: list[str]) -> list[str]:
     return [message for message in messages if "net::ERR_" not in message]
 
 
-def test_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_path: Path) -> None:
+def test_s0_5_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path) as demo:
         browser.get(f"{demo.url}/benchmarks")
         submit(browser)
@@ -283,7 +283,7 @@ def test_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_
         assert run in text(browser)
 
 
-def test_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chrome, tmp_path: Path) -> None:
+def test_s0_6_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chrome, tmp_path: Path) -> None:
     with (
         running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "3"}) as demo,
         demo.submit(submission_id="late") as reader,
@@ -296,7 +296,7 @@ def test_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chro
         assert shown(browser) == [*STATUSES, "ACCEPTED"]
 
 
-def test_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> None:
+def test_s0_5_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "12", "SSE_FAST_RETRY": "0.2"}
     with running_demo(tmp_path, env) as demo, Proxy(demo.port) as proxy:
         browser.get(f"http://127.0.0.1:{proxy.port}/benchmarks")

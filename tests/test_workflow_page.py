@@ -96,7 +96,7 @@ def assert_whole(browser: Chrome) -> None:
     assert own_errors(browser) == []
 
 
-def test_1_and_3_the_page_shows_the_plan_first_then_each_node_then_the_end(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_the_page_shows_the_plan_first_then_each_node_then_the_end(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         ask(browser, demo)
         assert_whole(browser)
@@ -106,7 +106,7 @@ def test_1_and_3_the_page_shows_the_plan_first_then_each_node_then_the_end(brows
         assert "heartbeat" not in browser.page_source.lower()
 
 
-def test_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: set(statuses(browser).values()) == {"running", "waiting"}, what="the first node")
@@ -115,7 +115,7 @@ def test_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path)
         assert status(browser) == "running"
 
 
-def test_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")
@@ -126,7 +126,7 @@ def test_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path:
         assert_whole(browser)
 
 
-def test_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         first = ask(browser, demo)
         assert_whole(browser)
@@ -138,7 +138,7 @@ def test_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: 
         until(lambda: browser.find_elements(By.CSS_SELECTOR, f"#past tr[aria-current][data-id='{first}']"))
 
 
-def test_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "2")
@@ -150,7 +150,7 @@ def test_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
         assert float(said[1]) >= 1.5
 
 
-def test_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, {**QUICK, "STREAM_DECISION_SET_MAX_WAIT": "1"}) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "6")
@@ -164,7 +164,7 @@ def test_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(b
         until(lambda: "Then the row came" in text(browser, "late-said"))
 
 
-def test_5_set_up_when_enqueued_the_page_is_live_before_the_row(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_5_set_up_when_enqueued_the_page_is_live_before_the_row(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, {**QUICK, "STREAM_DECISION_SET_MAX_WAIT": "0"}) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "4")
@@ -181,7 +181,7 @@ def fill(browser: Chrome, id_: str, value: str) -> None:
     field.send_keys(value)
 
 
-def test_a_failed_node_is_shown_with_what_never_ran(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_failed_node_is_shown_with_what_never_ran(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         browser.get(f"{demo.url}/workflow")
         Select(browser.find_element(By.ID, "fail-node")).select_by_value("draft")
@@ -220,7 +220,7 @@ def test_a_reader_that_never_reads_costs_this_page_nothing(browser: Chrome, tmp_
         assert int(text(browser, "order").split()[0].replace(",", "")) == 4000 + 2 + 2 * len(GRAPH)
 
 
-def test_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")
@@ -235,7 +235,7 @@ def test_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) 
         until(lambda: "goes on" in text(browser, "restart-said"))
 
 
-def test_a_crash_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_crash_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")
