@@ -310,6 +310,31 @@ def test_s0_5_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path)
         assert_no_heartbeat(browser, console(browser))
 
 
+def test_s0_5_the_page_gives_up_after_fifteen_minutes_and_says_so(browser: Chrome, tmp_path: Path) -> None:
+    """Its clock is shortened where it sets the longest of its timers, and heartbeats do not hold it back."""
+    quarter = 15 * 60 * 1000
+    shorter = (
+        "const set = setTimeout; window.longest = 0; window.setTimeout = (act, delay, ...rest) =>"
+        f" {{ longest = Math.max(longest, delay); return set(act, delay === {quarter} ? 2000 : delay, ...rest); }};"
+    )
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": shorter})
+    try:
+        with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "600"}) as demo:
+            browser.get(f"{demo.url}/benchmarks")
+            submit(browser)
+            connection = browser.find_element(By.ID, "connection")
+            until(lambda: shown(browser)[:1] == STATUSES[:1])
+            assert browser.execute_script("return longest") == quarter
+            until(lambda: connection.get_attribute("data-state") == "gave-up", what="giving up")
+            assert "the stream did not end within 15 minutes" in connection.text
+            assert "The run may still be going on; reload to look again." in text(browser)
+            assert_no_heartbeat(browser, console(browser))
+            run = browser.execute_script("return decodeURIComponent(location.hash.slice(1))")
+            assert demo.row(run)["finished_at"] is None
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": added["identifier"]})
+
+
 def test_the_page_s_own_buttons_break_it_and_it_survives(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, {"SSE_FAST_DEMO_QUEUE": "2", "SSE_FAST_DEMO_PROVISIONING": "4"}) as demo:
         browser.get(f"{demo.url}/benchmarks")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sse_fast.demos.benchmarks.settings import Settings
 from support.deadline import until
 from support.demo import FAST, JSON, START, Demo, running_demo
 from support.process import Program, run_program
@@ -75,6 +76,29 @@ def test_s0_3_a_status_that_passed_between_two_polls_is_reported_too(tmp_path: P
     quick = {"SSE_FAST_DEMO_QUEUE": "0.2", "SSE_FAST_DEMO_PROVISIONING": "0.2", "SSE_FAST_DEMO_POLL": "1"}
     with running_demo(tmp_path, quick) as demo, demo.submit(submission_id="a1") as reader:
         assert statuses(reader.open().rest()) == [*STATUSES, "end"]
+
+
+def test_s0_3_the_runner_asks_again_and_again_and_reports_changes_only(tmp_path: Path) -> None:
+    asked = "provisioner says PROVISIONING; asking again in 0.05 s"
+    with running_demo(tmp_path, {"SSE_FAST_DEMO_POLL": "0.05"}) as demo, demo.submit(submission_id="a1") as reader:
+        assert statuses(reader.open().rest()) == [*STATUSES, "end"]
+        with Reader(demo.port, "/streams/benchmarks/log") as log:
+            log.open()
+            log.read_until(lambda: sum(asked in event.data for event in log.parser.events) > 3, what="several looks")
+
+
+def test_s0_3_in_real_life_the_runner_asks_each_5_s() -> None:
+    assert Settings.from_environment(speed=1.0).poll == 5.0
+
+
+def test_s0_6_benchmarked_arrives_from_runners_that_exit_in_the_same_moment(demo: Demo) -> None:
+    """A machine that is warm lets a runner say everything and be gone."""
+    for number in range(6):
+        with demo.submit(submission_id=f"b{number}") as poster:
+            poster.open()
+            with Reader(demo.port, f"/api/submissions/b{number}/stream") as other:
+                ends = [statuses(reader.rest())[-2:] for reader in (poster, other.open())]
+        assert ends == [["BENCHMARKED", "end"]] * 2
 
 
 def test_s0_4_named_heartbeats_go_out_through_the_silence_and_carry_no_id(demo: Demo) -> None:

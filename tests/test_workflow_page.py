@@ -22,7 +22,8 @@ from selenium.webdriver.support.ui import Select
 from sse_fast.demos.workflow.app import GRAPH
 from support.chromium import console
 from support.deadline import until
-from support.demo import Demo, running_demo
+from support.demo import START, Demo, running_demo
+from support.process import Program
 from support.reader import fetch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -179,6 +180,31 @@ def fill(browser: Chrome, id_: str, value: str) -> None:
     field = browser.find_element(By.ID, id_)
     field.clear()
     field.send_keys(value)
+
+
+def test_s1_6_a_stream_that_is_silent_is_marked_in_the_list_of_an_open_page(browser: Chrome, tmp_path: Path) -> None:
+    """Each node takes much longer than a stream may be silent; heartbeats go on."""
+    code = f"from sse_fast.demos.workflow import app; app.STALL_AFTER = 1.0\n{START}"
+    arguments = ("demo", "--port", 0, "--data", tmp_path)
+    with Program(code, *arguments, env={"SSE_FAST_DEMO_PACE": "60", "SSE_FAST_HEARTBEAT": "0.2"}) as program:
+        asked = ask(browser, Demo(program, tmp_path))
+
+        def badge() -> list[str]:
+            found: list[str] = browser.execute_script(
+                "const badge = document.querySelector(`#past tr[data-id='${arguments[0]}'] .badge`);"
+                "return badge ? [badge.textContent, badge.dataset.kind] : []",
+                asked,
+            )
+            return found
+
+        until(lambda: badge() == ["running", "active"], what="the run in the list")
+        until(lambda: badge() == ["stalled", "warn"], what="the mark")
+        assert state(browser) == "live"
+        browser.execute_script("document.querySelector('#past a').focus()")
+        looks = "return performance.getEntriesByName(`${location.origin}/api/chat`).length"
+        before = browser.execute_script(looks)
+        until(lambda: browser.execute_script(looks) > before, what="another look at the list")
+        assert browser.execute_script("return document.activeElement.matches('#past a')"), "the keyboard lost its place"
 
 
 def test_s1_3_a_failed_node_is_shown_with_what_never_ran(browser: Chrome, tmp_path: Path) -> None:
