@@ -235,7 +235,9 @@ def test_s1_3_a_stream_that_was_forgotten_is_made_again_from_its_row(serve: Serv
     assert events[-1].json() == last.json()
 
 
-def test_s1_3_a_node_that_fails_is_told_what_waits_for_it_never_runs_and_the_stream_ends(serve: Serve, rows: Path) -> None:
+def test_s1_3_a_node_that_fails_is_told_what_waits_for_it_never_runs_and_the_stream_ends(
+    serve: Serve, rows: Path
+) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=QUICK)
     with Reader(server.port, f"/api/streams/{enqueue(server, fail='search')}") as reader:

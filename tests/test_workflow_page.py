@@ -151,7 +151,9 @@ def test_s1_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
         assert float(said[1]) >= 1.5
 
 
-def test_s1_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(
+    browser: Chrome, tmp_path: Path
+) -> None:
     with running_demo(tmp_path, {**QUICK, "STREAM_DECISION_SET_MAX_WAIT": "1"}) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "6")
