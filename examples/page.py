@@ -33,7 +33,7 @@ stream = server.stream("runs/42", start="all")
 
 
 @server.get("/")
-def page(request):
+def page(_request):
     return sse_fast.Response(PAGE, content_type="text/html; charset=utf-8")
 
 
