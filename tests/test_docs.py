@@ -354,8 +354,14 @@ def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_files_it_names_exist(document: Path) -> None:
-    """A path is named from the root, or from the folder that the text is about; the end of one must be there."""
+    """A path is named from the root, or from the folder that the text is about; the end of one must be there.
+
+    So must be a file that the page shows, or has its reader save.
+    """
     files = ["/" + str(path.relative_to(ROOT)) for folder in SOURCES for path in (ROOT / folder).rglob("*")]
     files += ["/" + path.name for path in ROOT.iterdir()]
-    for name in re.findall(r"`([\w./-]+\.(?:rs|py|pyi|js|md|toml|png))`", document.read_text(encoding="utf-8")):
+    text = document.read_text(encoding="utf-8")
+    files += ["/" + name for name in re.findall(r'^```\w+ title="([^"]+)"$', text, re.MULTILINE)]
+    files += ["/" + name for name in re.findall(r"\b[Ss]ave (?:it|this) as `([^`]+)`", text)]
+    for name in re.findall(r"`([\w./-]+\.(?:rs|py|pyi|js|md|toml|png))`", text):
         assert any(file.endswith("/" + name) for file in files), name
