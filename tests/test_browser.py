@@ -1,33 +1,24 @@
-"""A real browser: plain EventSource, and the demo's page.
+"""A real browser's plain EventSource.
 
 Guards what no parser of ours can prove: that Chromium delivers every event once,
-resumes by itself after a cut with Last-Event-ID, stops after the terminal event,
-and that the page shows each status once, never a heartbeat, and recovers when
-connection or server die in the middle of a run.
+resumes by itself after a cut with Last-Event-ID, and stops after the terminal event.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
 
 import sse_fast
 from conftest import Serve
 from support.chromium import console
 from support.deadline import until
-from support.demo import running_demo
 from support.proxy import Proxy
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-
-STATUSES = ["IN_QUEUE", "PROVISIONING", "COMPILING", "BENCHMARKING", "BENCHMARKED"]
 
 #: A page that keeps what EventSource reports.
 PAGE = """<!doctype html><title>EventSource</title><body><script>
@@ -222,168 +213,3 @@ def test_a_page_that_is_left_lets_go_of_its_connections_and_continues_when_it_is
         assert [data for i, data in seen(browser) if i == number] == ["before", "meanwhile", "after"]
     until(lambda: browser.execute_script("return states") == ["live"] * 5)
     assert [stream.subscribers for stream in streams] == [1] * 5, "coming back opened a connection twice"
-
-
-# ---- The demo's page ---------------------------------------------------------------------
-
-
-def submit(browser: Chrome, kernel: str = "saxpy", size: str = "200") -> None:
-    until(lambda: browser.find_elements(By.CSS_SELECTOR, "#kernel option"))
-    Select(browser.find_element(By.ID, "kernel")).select_by_value(kernel)
-    field = browser.find_element(By.ID, "size")
-    field.clear()
-    field.send_keys(size)
-    browser.find_element(By.ID, "submit").click()
-
-
-def shown(browser: Chrome) -> list[str]:
-    value: list[str] = browser.execute_script(
-        "return [...document.querySelectorAll('#timeline li')].map((item) => item.dataset.status)"
-    )
-    return value
-
-
-def text(browser: Chrome) -> str:
-    return browser.find_element(By.TAG_NAME, "body").text
-
-
-def assert_no_heartbeat(browser: Chrome, messages: list[str]) -> None:
-    assert "heartbeat" not in browser.page_source.lower()
-    assert not [message for message in messages if "heartbeat" in message.lower()]
-
-
-def severe(messages: list[str]) -> list[str]:
-    """Errors of the page itself; that a connection was refused while the server was away is the browser's to say."""
-    return [message for message in messages if "net::ERR_" not in message]
-
-
-def test_the_page_shows_every_status_once_and_no_heartbeat(browser: Chrome, tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo:
-        browser.get(f"{demo.url}/benchmarks")
-        submit(browser)
-        observed: list[str] = []
-
-        def finished() -> bool:
-            for status in shown(browser):
-                if status not in observed:
-                    observed.append(status)
-            return "ACCEPTED" in observed
-
-        until(finished, 60)
-        assert observed == [*STATUSES, "ACCEPTED"]
-        assert shown(browser) == [*STATUSES, "ACCEPTED"]
-        messages = console(browser)
-        assert_no_heartbeat(browser, messages)
-        assert severe(messages) == []
-        run = browser.execute_script("return decodeURIComponent(location.hash.slice(1))")
-        assert demo.row(run)["status"] == "ACCEPTED"
-        # The whole page again, from the database.
-        browser.refresh()
-        until(lambda: shown(browser) == [*STATUSES, "ACCEPTED"])
-        assert run in text(browser)
-
-
-def test_a_late_page_load_shows_what_has_happened_and_what_follows(browser: Chrome, tmp_path: Path) -> None:
-    with (
-        running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "3"}) as demo,
-        demo.submit(submission_id="late") as reader,
-    ):
-        while reader.next().event != "PROVISIONING":
-            pass
-        browser.get(f"{demo.url}/benchmarks#late")
-        until(lambda: shown(browser)[:2] == STATUSES[:2])
-        until(lambda: "ACCEPTED" in shown(browser), 60)
-        assert shown(browser) == [*STATUSES, "ACCEPTED"]
-
-
-def test_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> None:
-    env = {"SSE_FAST_DEMO_PROVISIONING": "12", "SSE_FAST_RETRY": "0.2"}
-    with running_demo(tmp_path, env) as demo, Proxy(demo.port) as proxy:
-        browser.get(f"http://127.0.0.1:{proxy.port}/benchmarks")
-        submit(browser)
-        until(lambda: shown(browser) == STATUSES[:1])
-        proxy.cut()
-        until(lambda: shown(browser) == STATUSES[:2])
-        proxy.cut()
-        until(lambda: "ACCEPTED" in shown(browser), 90)
-        assert shown(browser) == [*STATUSES, "ACCEPTED"]
-        assert_no_heartbeat(browser, console(browser))
-
-
-def test_the_page_s_own_buttons_break_it_and_it_survives(browser: Chrome, tmp_path: Path) -> None:
-    with running_demo(tmp_path, {"SSE_FAST_DEMO_QUEUE": "2", "SSE_FAST_DEMO_PROVISIONING": "4"}) as demo:
-        browser.get(f"{demo.url}/benchmarks")
-        submit(browser)
-        until(lambda: shown(browser) == STATUSES[:1])
-        browser.find_element(By.ID, "drop").click()
-        until(lambda: "the next status was PROVISIONING" in text(browser))
-        assert shown(browser) == STATUSES[:2]
-        browser.find_element(By.ID, "restart").click()
-        until(lambda: "A new server answers" in text(browser))
-        until(lambda: "INTERRUPTED" in shown(browser), what="the page telling that the run was interrupted")
-        assert shown(browser).count("PROVISIONING") == 1
-        assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
-
-
-def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle(
-    browser: Chrome, tmp_path: Path
-) -> None:
-    env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_RETRY": "0.2"}
-    with running_demo(tmp_path, env) as demo:
-        browser.get(f"{demo.url}/benchmarks")
-        submit(browser)
-        until(lambda: shown(browser) == STATUSES[:2])
-        port = demo.port
-        demo.program.process.kill()
-        demo.program.wait()
-        until(lambda: browser.find_element(By.ID, "connection").get_attribute("data-state") != "live")
-    with running_demo(tmp_path, env, port=port) as demo:
-        until(lambda: "INTERRUPTED" in shown(browser), 90, what="the page telling that the run was interrupted")
-        statuses = shown(browser)
-        assert statuses.count("IN_QUEUE") == 1, statuses
-        assert statuses.count("PROVISIONING") == 1, statuses
-        # Who asks in the moment between the port's opening and the application's routes is told 404, and asks again.
-        assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
-        # And the page goes on: another run, from the same page.
-        submit(browser)
-        until(lambda: shown(browser)[:1] == ["IN_QUEUE"] and "INTERRUPTED" not in shown(browser))
-
-
-def test_going_back_and_forth_leaves_connections_for_the_page_that_is_shown(browser: Chrome, tmp_path: Path) -> None:
-    """A browser has six connections to a host; a page it keeps for its back button must not hold them."""
-    with (
-        running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "60"}) as demo,
-        demo.submit(submission_id="long") as reader,
-    ):
-        reader.open()
-        for visit in range(6):
-            browser.get(f"{demo.url}/benchmarks?visit={visit}#long")
-            until(lambda: shown(browser)[:1] == ["IN_QUEUE"], what=f"the run being shown at visit {visit}")
-            browser.get(f"{demo.url}/?visit={visit}")
-
-
-def test_a_refused_field_is_shown_where_it_is(browser: Chrome, tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo:
-        browser.get(f"{demo.url}/benchmarks")
-        submit(browser, size="0")
-        until(lambda: browser.find_element(By.ID, "size-error").text)
-        assert shown(browser) == []
-        assert json.loads(_get(browser, f"{demo.url}/api/submissions")) == []
-
-
-def _get(browser: Chrome, url: str) -> Any:
-    return browser.execute_async_script(
-        "const done = arguments[1]; fetch(arguments[0]).then((r) => r.text()).then(done)", url
-    )
-
-
-def test_the_index_leads_to_every_demo(browser: Chrome, tmp_path: Path) -> None:
-    with running_demo(tmp_path) as demo:
-        browser.get(f"{demo.url}/")
-        links = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "a.card")]
-        assert links
-        for link in links:
-            assert link is not None
-            browser.get(link)
-            assert browser.find_element(By.TAG_NAME, "h1").text
-        assert severe(console(browser)) == []

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sse_fast.demos.benchmarks.settings import Settings
 from support.deadline import until
 from support.demo import FAST, JSON, START, Demo, running_demo
 from support.process import Program, run_program
@@ -56,7 +57,7 @@ def stored(demo: Demo, submission_id: str) -> dict[str, Any]:
     return dict(row)
 
 
-def test_a_submission_is_answered_by_its_stream_with_every_status_once(demo: Demo) -> None:
+def test_s0_1_a_submission_is_answered_by_its_stream_with_every_status_once(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as reader:
         events = reader.open().rest()
     assert statuses(events) == [*STATUSES, "end"]
@@ -70,14 +71,37 @@ def test_a_submission_is_answered_by_its_stream_with_every_status_once(demo: Dem
     assert (end["exit_code"], end["signal"], end["status"]) == (0, None, "BENCHMARKED")
 
 
-def test_a_status_that_passed_between_two_polls_is_reported_too(tmp_path: Path) -> None:
+def test_s0_3_a_status_that_passed_between_two_polls_is_reported_too(tmp_path: Path) -> None:
     """The runner may be starved for longer than a machine takes; what the page shows must not depend on it."""
     quick = {"SSE_FAST_DEMO_QUEUE": "0.2", "SSE_FAST_DEMO_PROVISIONING": "0.2", "SSE_FAST_DEMO_POLL": "1"}
     with running_demo(tmp_path, quick) as demo, demo.submit(submission_id="a1") as reader:
         assert statuses(reader.open().rest()) == [*STATUSES, "end"]
 
 
-def test_named_heartbeats_go_out_through_the_silence_and_carry_no_id(demo: Demo) -> None:
+def test_s0_3_the_runner_asks_again_and_again_and_reports_changes_only(tmp_path: Path) -> None:
+    asked = "provisioner says PROVISIONING; asking again in 0.05 s"
+    with running_demo(tmp_path, {"SSE_FAST_DEMO_POLL": "0.05"}) as demo, demo.submit(submission_id="a1") as reader:
+        assert statuses(reader.open().rest()) == [*STATUSES, "end"]
+        with Reader(demo.port, "/streams/benchmarks/log") as log:
+            log.open()
+            log.read_until(lambda: sum(asked in event.data for event in log.parser.events) > 3, what="several looks")
+
+
+def test_s0_3_in_real_life_the_runner_asks_each_5_s() -> None:
+    assert Settings.from_environment(speed=1.0).poll == 5.0
+
+
+def test_s0_6_benchmarked_arrives_from_runners_that_exit_in_the_same_moment(demo: Demo) -> None:
+    """A machine that is warm lets a runner say everything and be gone."""
+    for number in range(6):
+        with demo.submit(submission_id=f"b{number}") as poster:
+            poster.open()
+            with Reader(demo.port, f"/api/submissions/b{number}/stream") as other:
+                ends = [statuses(reader.rest())[-2:] for reader in (poster, other.open())]
+        assert ends == [["BENCHMARKED", "end"]] * 2
+
+
+def test_s0_4_named_heartbeats_go_out_through_the_silence_and_carry_no_id(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as reader:
         events = reader.open().rest()
     beats = [event for event in events if event.event == "heartbeat"]
@@ -86,7 +110,7 @@ def test_named_heartbeats_go_out_through_the_silence_and_carry_no_id(demo: Demo)
     assert all(list(event.json()) == ["timestamp"] for event in beats)
 
 
-def test_no_byte_of_the_runner_s_log_is_in_the_stream(demo: Demo) -> None:
+def test_s0_2_no_byte_of_the_runner_s_log_is_in_the_stream(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as reader:
         reader.open().rest()
         body = bytes(reader.body)
@@ -100,7 +124,7 @@ def test_no_byte_of_the_runner_s_log_is_in_the_stream(demo: Demo) -> None:
         )
 
 
-def test_second_readers_get_the_same_stream_at_any_moment(demo: Demo) -> None:
+def test_s0_1_second_readers_get_the_same_stream_at_any_moment(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as first:
         first.open().next()
         with Reader(demo.port, "/api/submissions/a1/stream") as second:
@@ -111,7 +135,7 @@ def test_second_readers_get_the_same_stream_at_any_moment(demo: Demo) -> None:
         assert statuses(late.open().rest()) == [*STATUSES, "end"]
 
 
-def test_the_row_follows_every_status_and_ends_accepted(demo: Demo) -> None:
+def test_s0_7_the_row_follows_every_status_and_ends_accepted(demo: Demo) -> None:
     seen = []
     with demo.submit(submission_id="a1", kernel="matmul", size=30) as reader:
         reader.open()
@@ -134,7 +158,7 @@ def test_the_row_follows_every_status_and_ends_accepted(demo: Demo) -> None:
     assert (in_file["status"], in_file["runtime_ms"], in_file["exit_code"]) == ("ACCEPTED", row["runtime_ms"], 0)
 
 
-def test_a_run_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
+def test_s0_7_a_run_that_takes_too_long_is_ended_and_its_row_says_failed(tmp_path: Path) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_DEMO_RUN_TIMEOUT": "1.5"}
     with running_demo(tmp_path, env) as demo, demo.submit(submission_id="a1") as reader:
         events = reader.open().rest()
@@ -143,7 +167,7 @@ def test_a_run_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
         assert (row["status"], row["runtime_ms"]) == ("FAILED", None)
 
 
-def test_a_second_submission_finds_a_warm_machine(tmp_path: Path) -> None:
+def test_s0_8_a_second_submission_finds_a_warm_machine(tmp_path: Path) -> None:
     with running_demo(tmp_path, {"SSE_FAST_DEMO_PROVISIONING": "2"}) as demo:
         with demo.submit(submission_id="cold") as reader:
             assert "PROVISIONING" in statuses(reader.open().rest())
@@ -188,7 +212,7 @@ def test_a_second_submission_finds_a_warm_machine(tmp_path: Path) -> None:
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_a_bad_submission_is_a_400_naming_the_field(bad_demo: Demo, body: Any, field: str | None) -> None:
+def test_s0_1_a_bad_submission_is_a_400_naming_the_field(bad_demo: Demo, body: Any, field: str | None) -> None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     head, answer = fetch(bad_demo.port, "/api/submissions/benchmark", method="POST", body=raw, headers=JSON)
     assert head.status == 400, answer
@@ -230,7 +254,7 @@ def test_an_unknown_submission_is_404(demo: Demo) -> None:
     assert fetch(demo.port, "/api/submissions/none/stream")[0].status == 404
 
 
-def test_benchmarked_arrives_over_a_connection_that_is_cut_again_and_again(demo: Demo) -> None:
+def test_s0_6_benchmarked_arrives_over_a_connection_that_is_cut_again_and_again(demo: Demo) -> None:
     with Proxy(demo.port) as proxy, demo.submit(submission_id="a1") as poster:
         poster.open()
         seen: list[Event] = []
@@ -246,7 +270,7 @@ def test_benchmarked_arrives_over_a_connection_that_is_cut_again_and_again(demo:
         assert statuses(seen) == [*STATUSES, "end"]
 
 
-def test_benchmarked_arrives_at_a_reader_that_reads_nothing_until_the_end(demo: Demo) -> None:
+def test_s0_6_benchmarked_arrives_at_a_reader_that_reads_nothing_until_the_end(demo: Demo) -> None:
     with demo.submit(submission_id="a1") as poster:
         poster.open()
         with Reader(demo.port, "/api/submissions/a1/stream") as slow:

@@ -7,15 +7,13 @@ the system has its tests here, in the order of the points.
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import itertools
 import json
 import random
-import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from sse_fast.demos import approvals
 from support.deadline import until
 from support.left_behind import descriptors, threads
 from support.process import Program
-from support.questions import Caller, follow, head_and_count, place
+from support.questions import Caller, arrivals_among_changes, follow, hasty, head_and_count, in_threads, place, recorded
 from support.sse import Event
 
 KINDS = ("clarify", "approval")
@@ -49,53 +47,8 @@ def caller(app: sse_fast.Server) -> Iterator[Caller]:
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
     """Threads take turns after microseconds, so that what is not done in one step comes apart."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-
-
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """Runs `work(number)` in so many threads, and raises what one of them raised."""
-    errors: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            errors.append(error)
-
-    running = [threading.Thread(target=run, args=[number]) for number in range(count)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-@contextlib.contextmanager
-def recorded(app: sse_fast.Server) -> Iterator[dict[int, str]]:
-    """The data of the queue's every event by its place, `initial` being 0: of a reader that is never behind."""
-    everything: dict[int, str] = {}
-
-    def record() -> None:
-        while not reader.eof:
-            reader.pump()
-            while reader.parser.events:
-                event = reader.parser.events.pop(0)
-                everything[place(event)] = event.data
-
-    with follow(app.port) as reader:
-        thread = threading.Thread(target=record)
-        thread.start()
-        try:
-            yield everything
-            last_id = app.stream("clarify/s").last_id or ""
-            until(lambda: int(last_id.rpartition("-")[2]) in everything, what="the last change")
-        finally:
-            reader.socket.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with hasty():
+        yield
 
 
 # ---- S3.1 ----
@@ -118,38 +71,7 @@ def test_s3_1_no_question_between_snapshot_and_tail_is_lost_or_doubled(
     app: sse_fast.Server, hasty_threads: None
 ) -> None:
     """Two thousand readers come while the queue changes; what each sees is held against every change there was."""
-    stop = threading.Event()
-    visits: list[list[Event]] = []
-
-    def change(number: int) -> None:
-        with Caller(app.port) as caller:
-            for turn in itertools.count():
-                if stop.is_set():
-                    return
-                question = caller.submit(f"{number}/{turn}")
-                if turn % 4:
-                    assert caller.resolve(question) == 200
-
-    def come(number: int) -> None:
-        chance = random.Random(number)
-        for _ in range(1000):
-            with follow(app.port) as reader:
-                visits.append(reader.open().take(1 + chance.randrange(3)))
-
-    changing = threading.Thread(target=in_threads, args=[change, 2])
-    with recorded(app) as everything:
-        changing.start()
-        try:
-            in_threads(come, 2)
-        finally:
-            stop.set()
-            changing.join()
-    assert len(visits) == 2000
-    assert len({place(visit[0]) for visit in visits}) > 200, "the queue did not change enough in between"
-    for visit in visits:
-        assert [event.event for event in visit] == ["initial", *["clarify"] * (len(visit) - 1)]
-        assert [place(event) for event in visit] == list(range(place(visit[0]), place(visit[0]) + len(visit)))
-        assert [event.data for event in visit] == [everything[place(event)] for event in visit]
+    arrivals_among_changes(app, changing=2, coming=2, arrivals=2000)
 
 
 # ---- S3.2 ----
@@ -344,6 +266,7 @@ def test_s3_4_a_thousand_connects_and_disconnects_leave_nothing_behind(app: sse_
                 reader.open().next()
             (reader.reset if number % 2 else reader.close)()
         until(lambda: app.stats().subscribers == 0 and app.stats().connections == 1)  # The caller's is kept.
+        gc.collect()  # What other tests have left to it is not of these connections.
         return descriptors(), threads(), len(app.streams())
 
     before = come_and_go(50)

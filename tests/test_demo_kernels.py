@@ -50,7 +50,7 @@ def names(events: list[Event]) -> list[str]:
     ["import os\ndef kernel(n):\n    os._exit(0)\n", "import sys\ndef kernel(n):\n    sys.exit(0)\n"],
     ids=["os._exit", "sys.exit"],
 )
-def test_output_missing_after_a_successful_exit_is_null_and_says_so(warm: Demo, code: str) -> None:
+def test_s0_7_output_missing_after_a_successful_exit_is_null_and_says_so(warm: Demo, code: str) -> None:
     events, row = executed(warm, code)
     assert names(events)[-1] == "end"
     assert row["runtime_ms"] is None

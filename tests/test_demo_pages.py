@@ -81,6 +81,30 @@ def test_a_page_fits_360_pixels_in_both_schemes(browser: Chrome, demo: Demo, pat
     assert (sum(map(int, ground[4:-1].split(","))) < 3 * 128) == (scheme == "dark")
 
 
+#: What a finger would have to aim at: controls and the bar's links that are less than 44 pixels high.
+LOW = """
+const targets = document.querySelectorAll(
+  "button, select, textarea, nav.demos a, label:has(input), input:not([type=checkbox], [type=radio])");
+return [...targets].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 43.5)
+  .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect().height]);
+"""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_is_touched_on_a_narrow_screen_is_large_enough_for_a_finger(
+    browser: Chrome, demo: Demo, path: str
+) -> None:
+    screen = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    opened(browser, demo, path)
+    low: list[Any] = browser.execute_script(LOW)
+    assert low == []
+    shown: list[str] = browser.execute_script(
+        "return [...document.querySelectorAll('kbd')].filter((e) => e.checkVisibility()).map((e) => e.textContent)"
+    )
+    assert shown == [], "a phone has no such keys"
+
+
 #: The text of a page whose contrast with its ground is below 4.5, as WCAG AA asks; large text is counted alike.
 FAINT = """
 const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

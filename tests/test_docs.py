@@ -322,14 +322,15 @@ def test_the_tree_of_exceptions_is_the_package_s() -> None:
     assert tree in (PACKAGE / "_exceptions.py").read_text(encoding="utf-8")
 
 
-def test_every_example_that_a_page_includes_exists() -> None:
-    included = [
-        name for path in DOCUMENTS for name in re.findall(r"^--8<--\n(.*)\n--8<--$", path.read_text(), re.MULTILINE)
-    ]
-    assert len(included) > 10
-    assert [name for name in included if not (ROOT / name).is_file()] == []
-    shown = {Path(name).name for name in included}
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == shown
+def test_every_program_is_shown_by_a_page_as_it_is() -> None:
+    """Whole, so that it can be copied from where pages are read as they are, too."""
+    command = [sys.executable, str(ROOT / "scripts" / "write-programs"), str(ROOT / "docs"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, "run `make docs`; " + done.stderr
+    pages = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    programs = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert len(programs) > 10
+    assert [name for name in sorted(programs) if f'title="{name}"' not in pages] == []
 
 
 def anchors(document: Path) -> set[str]:
@@ -353,8 +354,14 @@ def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_files_it_names_exist(document: Path) -> None:
-    """A path is named from the root, or from the folder that the text is about; the end of one must be there."""
+    """A path is named from the root, or from the folder that the text is about; the end of one must be there.
+
+    So must be a file that the page shows, or has its reader save.
+    """
     files = ["/" + str(path.relative_to(ROOT)) for folder in SOURCES for path in (ROOT / folder).rglob("*")]
     files += ["/" + path.name for path in ROOT.iterdir()]
-    for name in re.findall(r"`([\w./-]+\.(?:rs|py|pyi|js|md|toml|png))`", document.read_text(encoding="utf-8")):
+    text = document.read_text(encoding="utf-8")
+    files += ["/" + name for name in re.findall(r'^```\w+ title="([^"]+)"$', text, re.MULTILINE)]
+    files += ["/" + name for name in re.findall(r"\b[Ss]ave (?:it|this) as `([^`]+)`", text)]
+    for name in re.findall(r"`([\w./-]+\.(?:rs|py|pyi|js|md|toml|png))`", text):
         assert any(file.endswith("/" + name) for file in files), name

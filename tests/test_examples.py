@@ -16,7 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from selenium.webdriver import Chrome
 
+from support.chromium import console
 from support.deadline import until
 from support.process import Program
 from support.reader import Reader, fetch
@@ -190,6 +192,20 @@ def test_a_ticker_gives_the_newest_first() -> None:
         assert [event.event for event in events] == ["snapshot"] * 3
         assert set(events[0].json()) == {"AAPL", "GOOG", "MSFT"}
         assert len({event.own_id for event in events}) == 3
+
+
+@pytest.mark.browser
+def test_a_whole_page_shows_its_steps_and_the_end(browser: Chrome) -> None:
+    with Program(EXAMPLES / "page.py", env={"SSE_FAST_PORT": "0"}) as program:
+        browser.get(program.line())
+        steps = "return [...document.querySelectorAll('#steps li')].map((step) => step.textContent)"
+        for _ in range(2):  # The second time from the beginning, after the end.
+            until(lambda: browser.execute_script("return document.getElementById('state').textContent") == "Finished")
+            assert browser.execute_script(steps) == ["QUEUED", "COMPILING", "BENCHMARKED"]
+            browser.refresh()
+        browser.get("about:blank")
+        assert [line for line in console(browser) if "favicon" not in line] == []
+        end(program)
 
 
 def test_a_program_of_asyncio_publishes_reads_and_ends() -> None:

@@ -87,7 +87,7 @@ def test_the_block_overrides_interval_and_comment_and_restores_them(server: sse_
     reader.assert_silent(0.4)
 
 
-def test_blocks_nest_and_each_restores_the_one_outside(server: sse_fast.Server, read: Open) -> None:
+def test_s2_4_blocks_nest_and_each_restores_the_one_outside(server: sse_fast.Server, read: Open) -> None:
     stream = server.stream("s", heartbeat=None)
     reader = read().open()
 

@@ -149,7 +149,7 @@ def test_a_marker_inside_a_line_is_log(server: sse_fast.Server) -> None:
     assert pairs(events) == [("real", "1")]
 
 
-def test_no_byte_of_a_log_reaches_the_stream_under_any_interleaving(server: sse_fast.Server) -> None:
+def test_s0_2_no_byte_of_a_log_reaches_the_stream_under_any_interleaving(server: sse_fast.Server) -> None:
     """Two pipes, three writers, long lines, binary rubbish, unfinished lines: forty events, nothing else."""
     events, end = run_whole(
         server,
@@ -408,7 +408,7 @@ def test_a_signal_is_named_and_the_exit_code_is_null(server: sse_fast.Server, nu
     assert end["signal"] in {number.name, int(number)}
 
 
-def test_events_written_in_the_last_moment_precede_the_terminal_one(server: sse_fast.Server) -> None:
+def test_s0_6_events_written_in_the_last_moment_precede_the_terminal_one(server: sse_fast.Server) -> None:
     for _ in range(20):
         events, end = run_whole(
             server,

@@ -20,7 +20,9 @@ from conftest import Open, Serve
 from support.deadline import until
 
 
-def test_only_changes_are_published_and_a_terminal_status_ends_the_stream(server: sse_fast.Server, read: Open) -> None:
+def test_s0_3_a_watch_publishes_changes_only_and_a_terminal_status_ends_the_stream(
+    server: sse_fast.Server, read: Open
+) -> None:
     server.stream("s", start="all")
     states = iter(
         [

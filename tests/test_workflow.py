@@ -35,7 +35,7 @@ def rows(tmp_path: Path) -> Path:
 # ---- 1. The answer comes at once, the row a moment later, then the graph runs ----
 
 
-def test_1_a_message_is_answered_at_once_and_its_row_appears_later(serve: Serve, rows: Path) -> None:
+def test_s1_1_a_message_is_answered_at_once_and_its_row_appears_later(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=1.0, pace=QUICK)
     began = time.monotonic()
@@ -46,7 +46,7 @@ def test_1_a_message_is_answered_at_once_and_its_row_appears_later(serve: Serve,
     assert answered < 1.0 <= time.monotonic() - began
 
 
-def test_1_the_worker_runs_the_graph_in_its_order(serve: Serve, rows: Path) -> None:
+def test_s1_1_the_worker_runs_the_graph_in_its_order(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=QUICK)
     with Reader(server.port, f"/api/streams/{enqueue(server)}") as reader:
@@ -82,7 +82,7 @@ def test_1_the_worker_runs_the_graph_in_its_order(serve: Serve, rows: Path) -> N
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_1_a_wrong_message_is_a_400_naming_the_field(serve: Serve, rows: Path, body: Any, field: str) -> None:
+def test_s1_1_a_wrong_message_is_a_400_naming_the_field(serve: Serve, rows: Path, body: Any, field: str) -> None:
     server = serve()
     Workflow(server, rows)
     head, answer = fetch(server.port, "/api/chat/async", method="POST", body=json.dumps(body).encode(), headers=JSON)
@@ -93,7 +93,7 @@ def test_1_a_wrong_message_is_a_400_naming_the_field(serve: Serve, rows: Path, b
 # ---- 2. The request waits for the row ----
 
 
-def test_2_a_request_right_after_the_answer_waits_for_the_row_and_says_so_in_the_log(
+def test_s1_2_a_request_right_after_the_answer_waits_for_the_row_and_says_so_in_the_log(
     serve: Serve, rows: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()
@@ -109,7 +109,7 @@ def test_2_a_request_right_after_the_answer_waits_for_the_row_and_says_so_in_the
     assert 0.5 <= float(found[2]) <= 20
 
 
-def test_2_both_times_are_read_from_the_environment_and_the_404_carries_the_timing(
+def test_s1_2_both_times_are_read_from_the_environment_and_the_404_carries_the_timing(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STREAM_DECISION_SET_MAX_WAIT", "0.9")
@@ -131,7 +131,7 @@ def test_2_both_times_are_read_from_the_environment_and_the_404_carries_the_timi
     assert (float(warning[1]), int(warning[2])) == (answer["waited"], answer["attempts"])
 
 
-def test_2_the_defaults_are_a_check_each_fifth_of_a_second_for_six_seconds(serve: Serve, rows: Path) -> None:
+def test_s1_2_the_defaults_are_a_check_each_fifth_of_a_second_for_six_seconds(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows)
     began = time.monotonic()
@@ -142,7 +142,7 @@ def test_2_the_defaults_are_a_check_each_fifth_of_a_second_for_six_seconds(serve
     assert answer["attempts"] <= 30
 
 
-def test_2_a_wrong_time_in_the_environment_is_refused_at_the_start(
+def test_s1_2_a_wrong_time_in_the_environment_is_refused_at_the_start(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAM_DECISION_SET_MAX_WAIT", "soon")
@@ -150,7 +150,7 @@ def test_2_a_wrong_time_in_the_environment_is_refused_at_the_start(
         Workflow(serve(), rows)
 
 
-def test_2_many_who_wait_share_one_check_each_interval_and_take_no_thread(serve: Serve, rows: Path) -> None:
+def test_s1_2_many_who_wait_share_one_check_each_interval_and_take_no_thread(serve: Serve, rows: Path) -> None:
     server = serve()
     workflow = Counting(server, rows, row_delay=60.0, pace=QUICK)
     decision_set = enqueue(server)
@@ -171,7 +171,7 @@ def test_2_many_who_wait_share_one_check_each_interval_and_take_no_thread(serve:
 # ---- 3. The plan is each reader's first event ----
 
 
-def test_3_the_plan_comes_first_then_the_nodes_then_the_end(serve: Serve, rows: Path) -> None:
+def test_s1_3_the_plan_comes_first_then_the_nodes_then_the_end(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.2, pace=QUICK)
     decision_set = enqueue(server)
@@ -189,7 +189,7 @@ def test_3_the_plan_comes_first_then_the_nodes_then_the_end(serve: Serve, rows: 
     assert [str(id_).rpartition("-")[2] for id_ in ids] == [str(number) for number in range(1, len(events) + 1)]
 
 
-def test_3_a_late_reader_gets_the_plan_as_it_stands_then_what_follows(serve: Serve, rows: Path) -> None:
+def test_s1_3_a_late_reader_gets_the_plan_as_it_stands_then_what_follows(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=0.2)
     decision_set = enqueue(server)
@@ -209,7 +209,7 @@ def test_3_a_late_reader_gets_the_plan_as_it_stands_then_what_follows(serve: Ser
     assert [event.own_id for event in rest][-len(events) + 1 :] == [event.own_id for event in events[1:]]
 
 
-def test_3_a_reader_after_the_end_gets_the_plan_and_the_end(serve: Serve, rows: Path) -> None:
+def test_s1_3_a_reader_after_the_end_gets_the_plan_and_the_end(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=QUICK)
     decision_set = enqueue(server)
@@ -222,7 +222,7 @@ def test_3_a_reader_after_the_end_gets_the_plan_and_the_end(serve: Serve, rows: 
     assert {node["status"] for node in plan.json()["nodes"].values()} == {"done"}
 
 
-def test_3_a_stream_that_was_forgotten_is_made_again_from_its_row(serve: Serve, rows: Path) -> None:
+def test_s1_3_a_stream_that_was_forgotten_is_made_again_from_its_row(serve: Serve, rows: Path) -> None:
     server = serve(linger=0.05)
     Workflow(server, rows, row_delay=0.0, pace=QUICK)
     decision_set = enqueue(server)
@@ -235,7 +235,9 @@ def test_3_a_stream_that_was_forgotten_is_made_again_from_its_row(serve: Serve, 
     assert events[-1].json() == last.json()
 
 
-def test_3_a_node_that_fails_is_told_what_waits_for_it_never_runs_and_the_stream_ends(serve: Serve, rows: Path) -> None:
+def test_s1_3_a_node_that_fails_is_told_what_waits_for_it_never_runs_and_the_stream_ends(
+    serve: Serve, rows: Path
+) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=QUICK)
     with Reader(server.port, f"/api/streams/{enqueue(server, fail='search')}") as reader:
@@ -251,7 +253,7 @@ def test_3_a_node_that_fails_is_told_what_waits_for_it_never_runs_and_the_stream
 # ---- 4. The same plan as JSON ----
 
 
-def test_4_the_plan_is_served_as_json_and_is_the_snapshot(serve: Serve, rows: Path) -> None:
+def test_s1_4_the_plan_is_served_as_json_and_is_the_snapshot(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=0.0, pace=0.1)
     decision_set = enqueue(server)
@@ -270,7 +272,7 @@ def _snapshot(server: sse_fast.Server, decision_set: str) -> Any:
         return reader.open().next().json()
 
 
-def test_4_a_plan_that_there_is_not_is_404(serve: Serve, rows: Path) -> None:
+def test_s1_4_a_plan_that_there_is_not_is_404(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows)
     head, body = fetch(server.port, "/api/streams/none/plan")
@@ -280,7 +282,7 @@ def test_4_a_plan_that_there_is_not_is_404(serve: Serve, rows: Path) -> None:
 # ---- 5. Set up when it is enqueued, nothing waits ----
 
 
-def test_5_a_stream_that_is_set_up_when_enqueued_answers_at_once_and_nothing_is_checked(
+def test_s1_5_a_stream_that_is_set_up_when_enqueued_answers_at_once_and_nothing_is_checked(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAM_DECISION_SET_MAX_WAIT", "0")  # With this, who has to wait is told 404.
@@ -297,7 +299,7 @@ def test_5_a_stream_that_is_set_up_when_enqueued_answers_at_once_and_nothing_is_
 # ---- 6. Heartbeats only, no events ----
 
 
-def test_6_a_stream_with_heartbeats_and_no_event_shows_its_silence_in_the_stats(serve: Serve, rows: Path) -> None:
+def test_s1_6_a_stream_with_heartbeats_and_no_event_shows_its_silence_in_the_stats(serve: Serve, rows: Path) -> None:
     server = serve(heartbeat=0.05)
     Workflow(server, rows, row_delay=60.0)
     with Reader(server.port, f"/api/streams/{enqueue(server, subscribe=True)}") as reader:
@@ -309,7 +311,7 @@ def test_6_a_stream_with_heartbeats_and_no_event_shows_its_silence_in_the_stats(
         assert stream.stats().silent_s - before <= time.monotonic() - began + 0.05
 
 
-def test_6_a_stream_that_stays_silent_is_told_of_once_and_marked(
+def test_s1_6_a_stream_that_stays_silent_is_told_of_once_and_marked(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "STALL_AFTER", 0.3)

@@ -22,7 +22,8 @@ from selenium.webdriver.support.ui import Select
 from sse_fast.demos.workflow.app import GRAPH
 from support.chromium import console
 from support.deadline import until
-from support.demo import Demo, running_demo
+from support.demo import START, Demo, running_demo
+from support.process import Program
 from support.reader import fetch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -96,7 +97,7 @@ def assert_whole(browser: Chrome) -> None:
     assert own_errors(browser) == []
 
 
-def test_1_and_3_the_page_shows_the_plan_first_then_each_node_then_the_end(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_the_page_shows_the_plan_first_then_each_node_then_the_end(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         ask(browser, demo)
         assert_whole(browser)
@@ -106,7 +107,7 @@ def test_1_and_3_the_page_shows_the_plan_first_then_each_node_then_the_end(brows
         assert "heartbeat" not in browser.page_source.lower()
 
 
-def test_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: set(statuses(browser).values()) == {"running", "waiting"}, what="the first node")
@@ -115,7 +116,7 @@ def test_3_nodes_turn_running_while_others_wait(browser: Chrome, tmp_path: Path)
         assert status(browser) == "running"
 
 
-def test_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")
@@ -126,7 +127,7 @@ def test_3_a_reload_in_the_middle_gets_the_plan_first(browser: Chrome, tmp_path:
         assert_whole(browser)
 
 
-def test_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         first = ask(browser, demo)
         assert_whole(browser)
@@ -138,7 +139,7 @@ def test_3_a_page_after_the_end_shows_the_whole_plan(browser: Chrome, tmp_path: 
         until(lambda: browser.find_elements(By.CSS_SELECTOR, f"#past tr[aria-current][data-id='{first}']"))
 
 
-def test_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "2")
@@ -150,7 +151,9 @@ def test_2_a_late_row_is_waited_for(browser: Chrome, tmp_path: Path) -> None:
         assert float(said[1]) >= 1.5
 
 
-def test_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(
+    browser: Chrome, tmp_path: Path
+) -> None:
     with running_demo(tmp_path, {**QUICK, "STREAM_DECISION_SET_MAX_WAIT": "1"}) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "6")
@@ -164,7 +167,7 @@ def test_2_beyond_the_wait_the_page_shows_the_404_with_its_timing_and_recovers(b
         until(lambda: "Then the row came" in text(browser, "late-said"))
 
 
-def test_5_set_up_when_enqueued_the_page_is_live_before_the_row(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_5_set_up_when_enqueued_the_page_is_live_before_the_row(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, {**QUICK, "STREAM_DECISION_SET_MAX_WAIT": "0"}) as demo:
         browser.get(f"{demo.url}/workflow")
         fill(browser, "row-delay", "4")
@@ -181,7 +184,32 @@ def fill(browser: Chrome, id_: str, value: str) -> None:
     field.send_keys(value)
 
 
-def test_a_failed_node_is_shown_with_what_never_ran(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_6_a_stream_that_is_silent_is_marked_in_the_list_of_an_open_page(browser: Chrome, tmp_path: Path) -> None:
+    """Each node takes much longer than a stream may be silent; heartbeats go on."""
+    code = f"from sse_fast.demos.workflow import app; app.STALL_AFTER = 1.0\n{START}"
+    arguments = ("demo", "--port", 0, "--data", tmp_path)
+    with Program(code, *arguments, env={"SSE_FAST_DEMO_PACE": "60", "SSE_FAST_HEARTBEAT": "0.2"}) as program:
+        asked = ask(browser, Demo(program, tmp_path))
+
+        def badge() -> list[str]:
+            found: list[str] = browser.execute_script(
+                "const badge = document.querySelector(`#past tr[data-id='${arguments[0]}'] .badge`);"
+                "return badge ? [badge.textContent, badge.dataset.kind] : []",
+                asked,
+            )
+            return found
+
+        until(lambda: badge() == ["running", "active"], what="the run in the list")
+        until(lambda: badge() == ["stalled", "warn"], what="the mark")
+        assert state(browser) == "live"
+        browser.execute_script("document.querySelector('#past a').focus()")
+        looks = "return performance.getEntriesByName(`${location.origin}/api/chat`).length"
+        before = browser.execute_script(looks)
+        until(lambda: browser.execute_script(looks) > before, what="another look at the list")
+        assert browser.execute_script("return document.activeElement.matches('#past a')"), "the keyboard lost its place"
+
+
+def test_s1_3_a_failed_node_is_shown_with_what_never_ran(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, QUICK) as demo:
         browser.get(f"{demo.url}/workflow")
         Select(browser.find_element(By.ID, "fail-node")).select_by_value("draft")
@@ -220,7 +248,7 @@ def test_a_reader_that_never_reads_costs_this_page_nothing(browser: Chrome, tmp_
         assert int(text(browser, "order").split()[0].replace(",", "")) == 4000 + 2 + 2 * len(GRAPH)
 
 
-def test_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")
@@ -235,7 +263,7 @@ def test_a_restart_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) 
         until(lambda: "goes on" in text(browser, "restart-said"))
 
 
-def test_a_crash_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
+def test_s1_3_a_crash_of_the_server_loses_no_page(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, SLOW) as demo:
         ask(browser, demo)
         until(lambda: statuses(browser).get("search") == "running")

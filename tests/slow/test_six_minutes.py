@@ -84,7 +84,7 @@ def assert_heartbeats(events: list[Timed], since: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_six_minutes_carry_twenty_four_heartbeats_while_the_interpreter_is_held(tmp_path: Path) -> None:
+def test_s0_4_six_minutes_carry_twenty_four_heartbeats_while_the_interpreter_is_held(tmp_path: Path) -> None:
     settings = {"SSE_FAST_DEMO_QUEUE": "0", "SSE_FAST_DEMO_PROVISIONING": str(PROVISIONING)}
     with Program(SERVER, tmp_path, env=settings) as program:
         demo = Demo(program, tmp_path)

@@ -32,7 +32,7 @@ def threads() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_2_ten_thousand_readers_of_a_row_that_comes_later_cost_one_check_each_interval(
+def test_s1_2_ten_thousand_readers_of_a_row_that_comes_later_cost_one_check_each_interval(
     serve: Serve, tmp_path: Path
 ) -> None:
     server = serve(header_timeout=100.0)  # The connections are opened first, and ask together.

@@ -12,6 +12,7 @@ import { Graph } from "./graph.js";
 import { Order } from "./order.js";
 
 const KINDS = { running: "active", done: "good", failed: "bad" };
+const SILENCE_CHECKED = 5; // Seconds between looks for streams that have fallen silent.
 const FOLLOWED = 120; // Seconds after which a page stops asking for a row that never came.
 
 const element = (id) => document.getElementById(id);
@@ -175,10 +176,22 @@ function notice(text, kind) {
   element("notices").replaceChildren(made);
 }
 
+let listed = "[]"; // What the list shows, as it came.
+
 async function refreshPast() {
   const plans = await ask("/api/chat").catch(() => []);
-  if (plans.length) element("past").replaceChildren(...plans.map(pastRow));
+  // What has not changed is left alone, and with it the keyboard's place in it.
+  if (plans.length && listed !== JSON.stringify(plans)) {
+    listed = JSON.stringify(plans);
+    element("past").replaceChildren(...plans.map(pastRow));
+  }
   markCurrent();
+}
+
+/** A stream that has fallen silent sends nothing that says so: while something runs, the list is asked for. */
+function watchForSilence() {
+  const running = JSON.parse(listed).some(({ status }) => status === "running");
+  if (running && document.visibilityState === "visible") refreshPast();
 }
 
 function pastRow(plan) {
@@ -213,4 +226,5 @@ element("form").addEventListener("submit", (event) => {
 window.addEventListener("hashchange", show);
 installBreaks({ shown, submit, follow, streamUrl, showConnection });
 refreshPast();
+setInterval(watchForSilence, SILENCE_CHECKED * 1000);
 show();
