@@ -556,7 +556,8 @@ class Server:
         interpreter's exit does not wait for it again. Called by one of the server's own handlers, or by a task on the
         event loop that the server made for them, it begins the closing and returns: these are what is waited for.
         Handlers that have begun when it is called may take the whole drain; none begins once half of it is over: who
-        waits for one is answered 503, and nothing of it was done.
+        waits for one is answered 503, and nothing of it was done. The client of a handler that takes longer than the
+        drain is answered 503 ``cut_off`` then, an EventSource told to come back, and the handler runs on.
 
         Args:
             drain: the most seconds that this may take; subscribers and requests that are too slow are cut off, and

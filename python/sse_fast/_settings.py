@@ -212,8 +212,8 @@ SETTINGS: tuple[Setting, ...] = (
         (),
         "",
         "Origins whose pages may read and change, with credentials; `https://*.app.example` is every subdomain, `*` is "
-        "every origin, without credentials. None means no CORS header at all. `null`, which every sandboxed page has, is "
-        "refused.",
+        "every origin, without credentials. None means no CORS header at all. `null`, the origin of every sandboxed "
+        "page, is refused.",
     ),
     Setting("cors_headers", HEADERS, (), "", "Headers that these pages may send besides the usual ones."),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
