@@ -144,8 +144,9 @@ format: $(VENV)/.test-tools ## Formats everything and mends what the linters can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.installed ## Writes the tables of options in docs/ anew from the table of settings
+docs: $(VENV)/.installed ## Writes what docs/ shows of other files anew: the tables of options, the example programs
 	$(BIN)/python scripts/write-options docs/reference/settings.md
+	$(BIN)/python scripts/write-examples docs
 
 screens: $(VENV)/.installed $(VENV)/.test-tools browser ## Writes screenshots of every demo's page into build/screens: ARGS=workflow for one
 	$(BIN)/python scripts/write-screens build/screens $(ARGS)

@@ -143,6 +143,16 @@ def test_the_guard_that_is_shown_stands_before_every_stream(path: str) -> None:
         example.end()
 
 
+def test_the_report_that_is_shown_is_made_once_somebody_reads() -> None:
+    page = ROOT / "docs" / "guides" / "readers.md"
+    with Example(next(block for block in blocks(page, "python") if "somebody_reads" in block)) as example:
+        asked = fetch(example.port, "/streams/report", headers=[("Accept", "application/json")])[1]
+        assert json.loads(asked)["ended"] is False, "who asks once is no reader"
+        with Reader(example.port, "/streams/report") as reader:
+            assert [event.json() for event in reader.open().rest()] == [{"rows": 42}]
+        example.end()
+
+
 def test_the_metrics_that_are_shown_can_be_read() -> None:
     page = ROOT / "docs" / "reference" / "counters.md"
     with Example(blocks(page, "python")[0]) as example:
@@ -322,14 +332,37 @@ def test_the_tree_of_exceptions_is_the_package_s() -> None:
     assert tree in (PACKAGE / "_exceptions.py").read_text(encoding="utf-8")
 
 
-def test_every_example_that_a_page_includes_exists() -> None:
-    included = [
-        name for path in DOCUMENTS for name in re.findall(r"^--8<--\n(.*)\n--8<--$", path.read_text(), re.MULTILINE)
+def test_the_programs_that_pages_show_are_the_examples() -> None:
+    """Written into the pages, for those who read them where no site is built; `make docs` writes them anew."""
+    command = [sys.executable, str(ROOT / "scripts" / "write-examples"), str(ROOT / "docs"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, "run `make docs`; " + done.stderr
+    shown = [
+        name for path in DOCUMENTS for name in re.findall(r'^```python title="(.*)"$', path.read_text(), re.MULTILINE)
     ]
-    assert len(included) > 10
-    assert [name for name in included if not (ROOT / name).is_file()] == []
-    shown = {Path(name).name for name in included}
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == shown
+    assert len(shown) > 10
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} <= set(shown)
+    assert not [path.name for path in DOCUMENTS if "--8<--" in path.read_text()], (
+        "a mark that only the site understands"
+    )
+
+
+@pytest.mark.parametrize("change", [("x = 1", "x = 2"), ("x = 1", ""), ("last", "last\nmore")], ids=repr)
+def test_a_page_that_shows_another_program_is_found_and_mended(tmp_path: Path, change: tuple[str, str]) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    script = Path(shutil.copy(ROOT / "scripts" / "write-examples", folder))
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "a.py").write_text("x = 1\n\nlast\n")
+    page = tmp_path / "page.md"
+    right = '# A page\n\n```python title="a.py"\nx = 1\n\nlast\n```\n\n```python\nx = 1\n```\n'
+    page.write_text(right.replace(*change, 1))
+    check = [sys.executable, str(script), str(tmp_path), "--check"]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert (done.returncode, "page.md" in done.stderr) == (1, True)
+    subprocess.run(check[:-1], check=True)
+    assert page.read_text() == right
+    subprocess.run(check, check=True)
 
 
 def anchors(document: Path) -> set[str]:

@@ -6,11 +6,13 @@ that a traceback without such texts is logged as Python writes it.
 
 from __future__ import annotations
 
+import builtins
 import io
 import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -60,7 +62,7 @@ def _several_lines(text: str) -> None:
 
 def _as_cause(text: str) -> None:
     try:
-        _ = {}["missing"]
+        _ = dict[str, int]()["missing"]
     except KeyError as error:
         raise RuntimeError(f"outer: {text}") from error
 
@@ -85,7 +87,8 @@ def _with_notes(text: str) -> None:
 def _in_group(text: str) -> None:
     if sys.version_info < (3, 11):
         pytest.skip("this Python has no exception groups")
-    raise ExceptionGroup(text, [ValueError(text), RuntimeError(text)])  # noqa: F821 - of Python 3.11
+    group: Any = vars(builtins)["ExceptionGroup"]
+    raise group(text, [ValueError(text), RuntimeError(text)])
 
 
 WAYS = [_several_lines, _as_cause, _in_context, _in_syntax, _with_notes, _in_group]

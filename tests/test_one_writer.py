@@ -10,6 +10,7 @@ import contextlib
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,18 +50,20 @@ def test_a_second_run_into_a_stream_is_refused_and_told_which_run_writes_there(
     assert called == []
 
 
-def test_of_runs_that_begin_together_one_writes(server: sse_fast.Server) -> None:
+@pytest.mark.parametrize("name", [f"race/{number}" for number in range(10)])
+def test_of_runs_that_begin_together_one_writes(server: sse_fast.Server, name: str) -> None:
     together = threading.Barrier(8)
 
     def begin(_number: int) -> sse_fast.Run | None:
         together.wait()
         with contextlib.suppress(sse_fast.StreamError):
-            return server.run(STAYS, stream="race")
+            return server.run(STAYS, stream=name)
         return None
 
     with ThreadPoolExecutor(8) as threads:
         (run,) = [run for run in threads.map(begin, range(8)) if run is not None]
     assert run.poll() is None
+    assert server.stream(name) == run.stream, "who was refused took the stream away"
 
 
 def test_a_stream_whose_run_is_over_begins_anew_when_it_was_removed(server: sse_fast.Server) -> None:
@@ -115,7 +118,7 @@ def test_the_same_watch_twice_is_refused_until_the_first_is_over(server: sse_fas
 def test_watches_with_events_of_their_own_write_side_by_side(server: sse_fast.Server) -> None:
     server.stream("board", start="all")
     watches = [
-        server.watch(lambda value=value: value, every=0.01, stream="board", until=(), event=f"value-{value}")
+        server.watch(partial(str, value), every=0.01, stream="board", until=(), event=f"value-{value}")
         for value in range(3)
     ]
     events = server.stream("board").events(timeout=20)

@@ -12,7 +12,7 @@ SseFastError
 │   └── PermissionDenied     (PermissionError)  its port needs privileges
 ├── RunError                 (OSError)          the child process could not be started or signalled
 │   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
-├── StreamError              (RuntimeError)     the stream does not take the event; itself: another run writes there
+├── StreamError              (RuntimeError)     the stream does not take the event, or another run
 │   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
 │   └── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 ├── ServerClosed             (RuntimeError)     the server was closed

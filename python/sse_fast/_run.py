@@ -19,7 +19,7 @@ from . import _records, _threads
 from ._core import Reader, Stream
 from ._core import Run as EngineRun
 from ._core import Server as Engine
-from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, WaitTimeout
+from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, StreamError, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
 
@@ -179,8 +179,9 @@ class Runs:
         try:
             engine = self._engine.run(stream, spec)
         except BaseException:
-            # Nothing would end a stream without its run. One that has events has another publisher, and stays.
-            if new and stream.last_id is None:
+            # Nothing would end a stream without its run. One that has events has another publisher, and stays; so does
+            # one whose run began in the meantime, which may be why this one could not.
+            if new and stream.last_id is None and not self._has_run(stream):
                 stream.remove()
             raise
         run = Run(engine, args, stream)
@@ -200,6 +201,13 @@ class Runs:
             )
             raise StreamEnded(wrong)
         self._engine.check_no_run(stream)
+
+    def _has_run(self, stream: Stream) -> bool:
+        try:
+            self._engine.check_no_run(stream)
+        except StreamError:
+            return True
+        return False
 
     def finish(self, until: float) -> None:
         """Waits until every `on_event` was called for the last time, or until that moment of `time.monotonic`."""
