@@ -152,16 +152,14 @@ impl Runs {
         place: Place,
     ) -> Result<Run, RunError> {
         let Some(runtime) = self.set.runtime.lock().clone() else {
-            let _ = child.kill();
-            let _ = child.wait();
+            put_down(&mut child);
             return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
         let (ends, pid) = match taken_over(&mut child) {
             Ok(taken) => taken,
             Err(source) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                put_down(&mut child);
                 // A runtime that has ended refuses pipes.
                 return Err(if self.is_stopping() { RunError::ShuttingDown } else { spec.refused(source) });
             }
@@ -226,6 +224,12 @@ fn taken_over(child: &mut Child) -> io::Result<(Ends, Pid)> {
     let pid = process::pid_of(child).ok_or_else(|| io::Error::other("the process has no pid"))?;
     let stdin = child.stdin.take().map(sender).transpose()?;
     Ok((Ends { stdout: receiver(stdout)?, stderr: receiver(stderr)?, stdin }, pid))
+}
+
+/// Ends a child that nothing supervises.
+fn put_down(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Whether the runtime had ended and dropped the run's task, which killed the child; it is reaped then.
