@@ -1,6 +1,6 @@
 """Who may write into a stream that a run or a watch writes already.
 
-Guards that two runs are never mixed in one stream, however close they begin, and that a refused one has changed nothing,
+Guards that two runs are never mixed in one stream, however close they begin; that a refused one has changed nothing;
 that what may write beside a run or a watch still may; and that a name is free again once its run is over.
 """
 

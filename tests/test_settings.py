@@ -69,6 +69,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "on_lag": (["drop", None], ["drop"]),
     "heartbeat": ([0, -1, float("nan"), "15s"], ["0", "-1", "x"]),
     "heartbeat_event": (["", "a\nb", 5], ["a\nb"]),
+    "heartbeat_comment": (["", "a\nb", "a\rb", 5, None], ["a\nb"]),
     "retry": ([-1, "x", float("inf"), 3601, 5000], ["-1", "x", "2h", "5000000ms"]),
     "ids": ([1, "yes", None], ["maybe"]),
     "linger": ([-1, "x"], ["-1", "x"]),

@@ -418,8 +418,9 @@ class Server:
         Args:
             path: the path, or a template such as ``"/jobs/{id}"``; see `route`.
             early_head: sends an event stream's head, and heartbeats, while the function still works, from the first
-                interval of its heartbeat on; it must then return a stream. If it fails after that, its error is the
-                stream's last event, and a browser that comes back gets 204. A generator always does so.
+                interval of its heartbeat on, as `heartbeat`, `heartbeat_comment` and `heartbeat_event` say; it must
+                then return a stream. If it fails after that, its error is the stream's last event, and a browser that
+                comes back gets 204. A generator always does so.
             **options: the heartbeat while it works, and the options of a generator's stream.
 
         Raises:

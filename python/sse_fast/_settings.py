@@ -275,6 +275,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("heartbeat", _seconds(0.001).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
     Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
+    Setting("heartbeat_comment", NAME, "heartbeat", "", "What those say that are comments: one line.", stream=True),
     Setting(
         "retry",
         _seconds(0.0, _HOUR, "an hour, not milliseconds").or_none(),
@@ -411,6 +412,7 @@ class StreamOptions(TypedDict, total=False):
     on_lag: Literal["skip", "latest", "disconnect"]
     heartbeat: float | None
     heartbeat_event: str | None
+    heartbeat_comment: str
     retry: float | None
     ids: bool
     linger: float

@@ -263,6 +263,7 @@ impl RunSet {
 impl LiveRuns {
     fn check_free(&self, number: u64, stream: &str) -> Result<(), RunError> {
         let Some(Writer { program, pid }) = self.writers.get(&number) else { return Ok(()) };
+        let program = program.to_string_lossy();
         let pid = pid.map_or_else(|| "just starting".to_owned(), |pid| format!("pid {pid}"));
         Err(RunError::StreamTaken { stream: stream.to_owned(), writer: format!("the run of {program:?} ({pid})") })
     }
