@@ -179,7 +179,7 @@ def test_a_handler_that_takes_longer_than_the_drain_has_its_client_told(
     server.get("/work")(handler)
     try:
         with (
-            caplog.at_level(logging.WARNING, "sse_fast.handler"),
+            caplog.at_level(logging.INFO, "sse_fast.handler"),
             Reader(server.port, "/work", method="POST", body=b"{}") as reader,
             Reader(server.port, "/work", headers=[("Accept", "text/event-stream")]) as page,
         ):

@@ -128,7 +128,8 @@ impl Context {
     fn cut_off(&self, request: &ParsedRequest) -> Action {
         let (method, path) = (&request.method, &request.path);
         let text = format!("{method} {path:?} was cut off: its handler had not answered when the drain was over: 503");
-        self.directory.logs.put(Level::Warning, "sse_fast.handler", text);
+        // No warning: its client is told, and a program that ends is to say nothing of itself.
+        self.directory.logs.put(Level::Info, "sse_fast.handler", text);
         if request.is_event_source() {
             return Action::Respond(response::come_back());
         }
