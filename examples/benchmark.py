@@ -16,14 +16,15 @@ def submit(request):
     name = body.get("submission_id") if isinstance(body, dict) else None
     if not isinstance(name, str) or not name:
         raise sse_fast.HttpError(400, "submission_id: must be a text")
-    if any(stream.name == f"submissions/{name}" for stream in server.streams()):
-        raise sse_fast.HttpError(409, "submission_id: there is such a run; read it, or choose another")
-    run = server.run(
-        [sys.executable, RUNNER, name],
-        stream=f"submissions/{name}",
-        timeout=900.0,
-        on_event=lambda event: store(name, event),
-    )
+    try:
+        run = server.run(
+            [sys.executable, RUNNER, name],
+            stream=f"submissions/{name}",
+            timeout=900.0,
+            on_event=lambda event: store(name, event),
+        )
+    except sse_fast.StreamError as error:  # A stream has one run.
+        raise sse_fast.HttpError(409, "submission_id: there is such a run; read it, or choose another") from error
     return run.stream  # The answer is the stream; others read it at /streams/submissions/<name>.
 
 

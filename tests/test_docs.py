@@ -143,6 +143,16 @@ def test_the_guard_that_is_shown_stands_before_every_stream(path: str) -> None:
         example.end()
 
 
+def test_the_report_that_is_shown_is_made_once_somebody_reads() -> None:
+    page = ROOT / "docs" / "guides" / "readers.md"
+    with Example(next(block for block in blocks(page, "python") if "somebody_reads" in block)) as example:
+        asked = fetch(example.port, "/streams/report", headers=[("Accept", "application/json")])[1]
+        assert json.loads(asked)["ended"] is False, "who asks once is no reader"
+        with Reader(example.port, "/streams/report") as reader:
+            assert [event.json() for event in reader.open().rest()] == [{"rows": 42}]
+        example.end()
+
+
 def test_the_metrics_that_are_shown_can_be_read() -> None:
     page = ROOT / "docs" / "reference" / "counters.md"
     with Example(blocks(page, "python")[0]) as example:
@@ -331,6 +341,24 @@ def test_every_program_is_shown_by_a_page_as_it_is() -> None:
     programs = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert len(programs) > 10
     assert [name for name in sorted(programs) if f'title="{name}"' not in pages] == []
+
+
+@pytest.mark.parametrize("change", [("x = 1", "x = 2"), ("x = 1", ""), ("last", "last\nmore")], ids=repr)
+def test_a_page_that_shows_another_program_is_found_and_mended(tmp_path: Path, change: tuple[str, str]) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    script = Path(shutil.copy(ROOT / "scripts" / "write-programs", folder))
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "a.py").write_text("x = 1\n\nlast\n")
+    page = tmp_path / "page.md"
+    right = '# A page\n\n```python title="a.py"\nx = 1\n\nlast\n```\n\n```python\nx = 1\n```\n'
+    page.write_text(right.replace(*change, 1))
+    check = [sys.executable, str(script), str(tmp_path), "--check"]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert (done.returncode, "page.md" in done.stderr) == (1, True)
+    subprocess.run(check[:-1], check=True)
+    assert page.read_text() == right
+    subprocess.run(check, check=True)
 
 
 def anchors(document: Path) -> set[str]:

@@ -44,6 +44,31 @@ def test_with_early_head_the_head_and_heartbeats_precede_the_handler_s_answer(se
         assert [event.data for event in reader.rest()] == ["token", "[DONE]"]
 
 
+def test_a_route_says_what_its_early_heartbeats_say(serve: Serve) -> None:
+    server, go = serve(heartbeat_comment="alive"), threading.Event()
+
+    def work(_req: sse_fast.Request) -> sse_fast.Stream:
+        stream = server.stream(None, start="all", ids=False, heartbeat=0.05)
+        assert go.wait(30)
+        return stream
+
+    server.post("/prefill", early_head=True, heartbeat=0.05, heartbeat_comment="prefill", ids=False)(work)
+    server.post("/other", early_head=True, heartbeat=0.05, ids=False)(work)
+    try:
+        with (
+            Reader(server.port, "/prefill", method="POST") as own,
+            Reader(server.port, "/other", method="POST") as other,
+        ):
+            for reader, comment in ((own, "prefill"), (other, "alive")):
+                reader.open()
+                reader.read_until(lambda reader=reader: len(reader.parser.comments) >= 2, what="early heartbeats")
+                assert reader.body.startswith(f": {comment}\n\n: {comment}\n\n".encode())
+            go.set()
+            own.read_until(lambda: b": alive\n\n" in own.body, what="the heartbeats of the stream that was answered")
+    finally:
+        go.set()
+
+
 def test_a_reader_that_stalled_in_the_heartbeats_gets_the_answer_whole(serve: Serve) -> None:
     """Its socket is full and a heartbeat is half-written when the answer comes: nothing may be lost or torn."""
     server = serve()

@@ -96,6 +96,8 @@ def test_a_benchmark_is_heard_of_through_its_silence() -> None:
     with started("benchmark.py", **env) as (program, port, command):
         with Reader(port, "/api/submissions/benchmark", method="POST", body=body_of(command)) as reader:
             reader.open().next()
+            again = fetch(port, "/api/submissions/benchmark", method="POST", body=body_of(command))
+            assert again[0].status == 409, "it runs"
             with Reader(port, "/streams/submissions/42") as other:
                 events = other.open().rest()
             assert b"asking for a machine" not in reader.received + other.received
@@ -137,6 +139,20 @@ def test_a_workflow_is_waited_for_and_its_plan_comes_first() -> None:
         assert plan == events[0].json()
         with Reader(port, path) as late:
             assert [event.data for event in late.open().rest()] == [event.data for event in events]
+
+
+def test_a_workflow_s_plan_comes_first_also_when_its_event_is_forgotten() -> None:
+    """It is the stream's snapshot, not only its oldest event."""
+    with started("workflow.py", SSE_FAST_HISTORY="3", SSE_FAST_MAX_LAG="3") as (_, port, command):
+        answer = json.loads(fetch(port, "/api/chat/async", method="POST", body=body_of(command))[1])
+        path = f"/api/streams/{answer['decision_set_id']}"
+        with Reader(port, path) as early:
+            plan = early.open().next()
+            assert early.rest()[-1].event == "workflow-end"
+        with Reader(port, path) as late:
+            seen = late.open().rest()
+        assert (seen[0].event, seen[0].json()) == ("snapshot", plan.json())
+        assert [event.event for event in seen[1:]] == ["gap", "node-start", "node-end", "workflow-end"]
 
 
 def test_a_workflow_that_never_comes_is_404_with_the_time_waited() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -153,6 +155,55 @@ def test_a_body_that_does_not_come_is_refused_when_half_of_the_drain_is_over(ser
         assert json.loads(reader.read_to_end())["error"] == "closing"
         assert reader.read_head().status == 503
         closing.join(30)
+
+
+@pytest.mark.parametrize("drain", [0.0, 0.4])
+@pytest.mark.parametrize("written", ["def", "async def"])
+def test_a_handler_that_takes_longer_than_the_drain_has_its_client_told(
+    serve: Serve, caplog: pytest.LogCaptureFixture, written: str, drain: float
+) -> None:
+    server, go = serve(), threading.Event()
+
+    begun = threading.Semaphore(0)
+
+    def work(_request: sse_fast.Request) -> str:
+        begun.release()
+        go.wait(30)
+        return "too late"
+
+    async def work_on_the_loop(request: sse_fast.Request) -> str:
+        return await asyncio.to_thread(work, request)
+
+    handler = work if written == "def" else work_on_the_loop
+    server.post("/work")(handler)
+    server.get("/work")(handler)
+    try:
+        with (
+            caplog.at_level(logging.INFO, "sse_fast.handler"),
+            Reader(server.port, "/work", method="POST", body=b"{}") as reader,
+            Reader(server.port, "/work", headers=[("Accept", "text/event-stream")]) as page,
+        ):
+            assert begun.acquire(timeout=30)
+            assert begun.acquire(timeout=30)
+            began = time.monotonic()
+            closing = threading.Thread(target=server.close, kwargs={"drain": drain})
+            closing.start()
+            body = json.loads(reader.read_to_end())
+            assert reader.read_head().status == 503
+            assert reader.read_head()["connection"] == "close"
+            assert body["error"] == "cut_off"
+            assert "retry-after" not in reader.read_head().headers, "it may have been done"
+            assert page.read_to_end().startswith(b"retry: "), (
+                "an EventSource gives up for good after any status but 200"
+            )
+            assert page.read_head().status == 200
+            took = time.monotonic() - began
+            go.set()
+            closing.join(30)
+        assert drain <= took < drain + 5.0
+        assert sum("'/work' was cut off" in text or '"/work" was cut off' in text for text in caplog.messages) == 2
+    finally:
+        go.set()
 
 
 def plain(server: sse_fast.Server) -> str:

@@ -50,8 +50,13 @@ def test_where_nothing_is_asked_no_attempts_are_told(
         head, body = fetch(server.port, "/api/7")
         until(lambda: "workflow/7" in caplog.text)
     assert head.status == 404
-    assert set(json.loads(body)) == {"error", "detail", "waited"}
+    told = json.loads(body)
+    assert set(told) == {"error", "detail", "waited"}
     assert "attempts" not in caplog.text
+    # One that does not wait has not waited, not for 0.000 s either.
+    assert ("within 0.3" in caplog.text) is ("after waiting 0.3" in told["detail"]) is (wait > 0)
+    assert ("does not wait for it (wait=0): 404" in caplog.text) is (told["waited"] == 0.0) is (wait == 0)
+    assert "0.000" not in caplog.text
 
 
 def test_a_stream_that_appears_is_logged_with_the_time_alone(

@@ -69,6 +69,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "on_lag": (["drop", None], ["drop"]),
     "heartbeat": ([0, -1, float("nan"), "15s"], ["0", "-1", "x"]),
     "heartbeat_event": (["", "a\nb", 5], ["a\nb"]),
+    "heartbeat_comment": (["", "a\nb", "a\rb", 5, None], ["a\nb"]),
     "retry": ([-1, "x", float("inf"), 3601, 5000], ["-1", "x", "2h", "5000000ms"]),
     "ids": ([1, "yes", None], ["maybe"]),
     "linger": ([-1, "x"], ["-1", "x"]),
@@ -129,7 +130,6 @@ def test_hosts_that_a_client_can_ask_for_are_allowed(serve: Serve, hosts: Any) -
         ("https://a.example:80", "https://a.example:80"),
         ("http://[::1]:8080", "http://[::1]:8080"),
         ("chrome-extension://abcdef", "chrome-extension://abcdef"),
-        ("null", "null"),
     ],
 )
 def test_origins_that_a_browser_can_send_are_allowed(serve: Serve, allowed: str, origin: str) -> None:
@@ -137,6 +137,18 @@ def test_origins_that_a_browser_can_send_are_allowed(serve: Serve, allowed: str,
     server.stream("s")
     with Reader(server.port, headers=[("Origin", origin)]) as reader:
         assert reader.read_head()["access-control-allow-origin"] == origin
+
+
+@pytest.mark.parametrize("origins", [["null"], ["https://a.example", "NULL"], ["*", "null"]], ids=repr)
+def test_the_origin_of_every_sandboxed_page_is_refused_with_the_reason(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, origins: list[str]
+) -> None:
+    for given in ("argument", "environment"):
+        if given == "environment":
+            monkeypatch.setenv("SSE_FAST_CORS", ",".join(origins))
+        with pytest.raises(sse_fast.SettingError, match=r'origin "null".*sandboxed.*"\*"') as caught:
+            serve(0, **({"cors": origins} if given == "argument" else {}))
+        assert str(caught.value).startswith("SSE_FAST_CORS=" if given == "environment" else "cors=")
 
 
 def test_an_unknown_keyword_is_a_value_error_with_the_nearest_name(serve: Serve) -> None:

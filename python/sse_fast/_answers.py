@@ -9,9 +9,9 @@ there. A call that cannot be answered as it should be is answered 500, and the c
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
+from . import _records
 from ._core import Stream, json_dumps
 from ._exceptions import HttpError
 from ._request import Response, json_response
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Dumps = Callable[[object], bytes]  # The server's encoder, which may be the application's own.
 
-LOG = logging.getLogger("sse_fast.handler")
+LOG = _records.logger("sse_fast.handler")
 
 # Written as bytes, because importing the package must not import the JSON encoder.
 INTERNAL_ERROR = b'{"error":"internal","detail":"the handler failed; see the server\'s log"}'

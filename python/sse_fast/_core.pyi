@@ -780,6 +780,9 @@ class Server:
     def asset(self, path: str, content_type: str, body: bytes) -> None:
         """Serves fixed bytes at `path`."""
 
+    def check_no_run(self, stream: Stream) -> None:
+        """Refuses where a run writes into the stream."""
+
     def run(self, stream: Stream, spec: RunSpec) -> Run:
         """Starts a child process whose events go to that stream."""
 

@@ -12,7 +12,7 @@ SseFastError
 │   └── PermissionDenied     (PermissionError)  its port needs privileges
 ├── RunError                 (OSError)          the child process could not be started or signalled
 │   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
-├── StreamError              (RuntimeError)     the stream does not take the event
+├── StreamError              (RuntimeError)     the stream does not take the event, or another run
 │   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
 │   └── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 ├── ServerClosed             (RuntimeError)     the server was closed
@@ -84,7 +84,10 @@ class RunArgumentError(RunError, ValueError):
 
 
 class StreamError(SseFastError, RuntimeError):
-    """The stream does not take the event; its leaves say why. That event was not published."""
+    """The stream does not take the event; its leaves say why. That event was not published.
+
+    It is raised itself where a second run, or the same watch once more, would write into a stream: nothing was started.
+    """
 
 
 class StreamEnded(StreamError):  # noqa: N818 - as above

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import _records
 from ._answers import answer_failed
 from ._calling import belongs_to
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._core import Call
     from ._core import Server as Engine
 
-_LOG = logging.getLogger("sse_fast.handler")
+_LOG = _records.logger("sse_fast.handler")
 _CANCELLED = 1.0  # Seconds that cancelled tasks have to end at close: enough to close what they hold.
 
 

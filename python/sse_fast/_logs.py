@@ -12,7 +12,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING
 
-from . import _threads
+from . import _records, _threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class LogThread:
 
 def _write(level: int, logger: str, text: str) -> None:
     try:
-        logging.getLogger(logger).log(level, "%s", text)
+        _records.logger(logger).log(level, "%s", text)
     except BaseException:  # The thread goes on after any exception.
         if logging.raiseExceptions:  # `logging` itself prints the errors of handlers under the same condition.
             traceback.print_exc()

@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import logging
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _threads
+from . import _records, _threads
 from ._exceptions import ServerClosed, WaitTimeout
 from ._loops import current
 from ._settings import checked_seconds, wrong_type
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., object])
 
-_LOG = logging.getLogger("sse_fast.presence")
+_LOG = _records.logger("sse_fast.presence")
 
 _AFTER = 10.0  # Seconds: a browser's EventSource comes back after three, and its network after a little more.
 _AFTER_NAMELESS = 1.0  # Nobody can come back to a stream without a name; a moment for one that is just handed on.

@@ -9,22 +9,21 @@ the order of the events, goes on after an exception in it, and is known to the s
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from . import _threads
+from . import _records, _threads
 from ._core import Reader, Stream
 from ._core import Run as EngineRun
 from ._core import Server as Engine
-from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, WaitTimeout
+from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, StreamError, WaitTimeout
 from ._settings import checked_seconds, wrong_type
 from ._stream import Event
 
-_LOG = logging.getLogger("sse_fast.run")
+_LOG = _records.logger("sse_fast.run")
 
 
 class RunSpec(TypedDict):
@@ -171,20 +170,18 @@ class Runs:
 
         Raises:
             StreamEnded: the stream has ended already.
+            StreamError: another run writes into it.
         """
-        if stream.ended:
-            wrong = (
-                f"stream {stream.name!r} has ended: call its remove() first to begin anew, or give the run another one"
-            )
-            raise StreamEnded(wrong)
+        self.check(stream)
         last_id = stream.last_id
         # Before the start, so that not even the first event is missed.
         reader = stream._reader("all" if last_id is None else None, last_id) if on_event is not None else None  # noqa: SLF001
         try:
             engine = self._engine.run(stream, spec)
         except BaseException:
-            # Nothing would end a stream without its run. One that has events has another publisher, and stays.
-            if new and stream.last_id is None:
+            # Nothing would end a stream without its run. One that has events has another publisher, and stays; so does
+            # one whose run began in the meantime, which may be why this one could not.
+            if new and stream.last_id is None and not self._has_run(stream):
                 stream.remove()
             raise
         run = Run(engine, args, stream)
@@ -195,6 +192,22 @@ class Runs:
                 thread.start()
                 self._threads.add(thread)
         return run
+
+    def check(self, stream: Stream) -> None:
+        """Raises where no run may write into the stream; the engine asks once more when it starts one."""
+        if stream.ended:  # First: for a moment after its end a run still has its place.
+            wrong = (
+                f"stream {stream.name!r} has ended: call its remove() first to begin anew, or give the run another one"
+            )
+            raise StreamEnded(wrong)
+        self._engine.check_no_run(stream)
+
+    def _has_run(self, stream: Stream) -> bool:
+        try:
+            self._engine.check_no_run(stream)
+        except StreamError:
+            return True
+        return False
 
     def finish(self, until: float) -> None:
         """Waits until every `on_event` was called for the last time, or until that moment of `time.monotonic`."""

@@ -31,7 +31,7 @@ from ._presence import PresenceCallbacks
 from ._settings import Encoder, ServeSettings, StreamOptions
 from ._stats import ServerStats
 from ._stream import Event
-from ._watch import Poll, Until, Watch
+from ._watch import Poll, Until, Watch, Watches
 
 Function = TypeVar("Function", bound=Handler)
 Joined = TypeVar("Joined", bound=Callable[[Stream, "str | None"], object])
@@ -112,6 +112,7 @@ class Server:
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream, json)
         self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
         self._runs = _run.Runs(self._engine)
+        self._watches = Watches()
         self._presence = PresenceCallbacks(self._engine.presence())
         self._engine.set_callbacks(self._presence)
         logs = LogThread(self._engine)
@@ -191,6 +192,10 @@ class Server:
         it changed its user; elsewhere it lives on. Processes that it starts itself are its own affair. Where it cannot
         be started, a stream that this call made is removed again.
 
+        A stream has one run at a time: a second one is refused, because the end of the first would end it in the middle
+        of the second. A `watch` and a program's own `publish` may write beside a run; its end is theirs, too. After its
+        end a stream begins anew with `Stream.remove`.
+
         Args:
             argv: the command and its arguments; no shell is involved.
             stream: the stream, or its name.
@@ -218,6 +223,7 @@ class Server:
             RunArgumentError: an argument cannot be used.
             RunError: the process could not be started.
             StreamEnded: the stream has ended already.
+            StreamError: another run writes into the stream; the text names it.
             ServerClosed: the server was closed.
 
         >>> import sse_fast
@@ -243,10 +249,14 @@ class Server:
         options.setdefault("start", "all")
         name = _stream_name(stream)
         if not name and isinstance(stream, Stream):
-            stream._configure(_settings.stream_options(options))  # noqa: SLF001 - part of this package
+            checked = _settings.stream_options(options)
+            self._runs.check(stream)
+            stream._configure(checked)  # noqa: SLF001 - part of this package
             return self._runs.start(args, spec, stream, on_event, new=False)
-        new = self._engine.find(name) is None
-        return self._runs.start(args, spec, self.stream(name, **options), on_event, new=new)
+        present = self._engine.find(name)
+        if present is not None:  # Before the options are set: they are those of the run that writes there.
+            self._runs.check(present)
+        return self._runs.start(args, spec, self.stream(name, **options), on_event, new=present is None)
 
     def watch(  # noqa: PLR0913 - each is a decision of the caller
         self,
@@ -262,6 +272,10 @@ class Server:
 
         A change is one of the event's bytes: an object that is changed in place and returned again is a new state, and
         an equal one is not. Heartbeats go on while a poll is slow or blocked. The watch ends with the server.
+
+        Several watches may write into a stream where each has an `event` name of its own: the first that comes to its
+        last state ends the stream, and with it the others; ``until=()`` never does. A second one with the same `event`,
+        given or not, is refused: nobody could tell their events apart. A `run` may write there, too.
 
         Args:
             poll: returns the present state: a dict with a ``"status"``, a str, or anything JSON-able. An ``async def``
@@ -281,6 +295,8 @@ class Server:
         Raises:
             SettingError: `every` or `max_failures` is not allowed.
             ArgumentTypeError: `poll` cannot be called, or `stream` is neither a stream nor a name.
+            StreamError: another watch publishes the same `event` into the stream.
+            ServerClosed: the server was closed.
 
         >>> import sse_fast
         >>> states = iter(["IN_QUEUE", "IN_QUEUE", "DONE"])
@@ -292,7 +308,9 @@ class Server:
         """
         if not callable(poll):
             raise _settings.wrong_type("poll", poll, "a callable that returns the present state")
-        return Watch(
+        if event is not None and not isinstance(event, str):
+            raise _settings.wrong_type("event", event, "a str, or None")
+        return self._watches.start(
             poll,
             every=_settings.checked_seconds("every", every, low=0.001),
             stream=stream if isinstance(stream, Stream) else self.stream(_stream_name(stream)),
@@ -400,8 +418,9 @@ class Server:
         Args:
             path: the path, or a template such as ``"/jobs/{id}"``; see `route`.
             early_head: sends an event stream's head, and heartbeats, while the function still works, from the first
-                interval of its heartbeat on; it must then return a stream. If it fails after that, its error is the
-                stream's last event, and a browser that comes back gets 204. A generator always does so.
+                interval of its heartbeat on, as `heartbeat`, `heartbeat_comment` and `heartbeat_event` say; it must
+                then return a stream. If it fails after that, its error is the stream's last event, and a browser that
+                comes back gets 204. A generator always does so.
             **options: the heartbeat while it works, and the options of a generator's stream.
 
         Raises:
@@ -538,7 +557,8 @@ class Server:
         interpreter's exit does not wait for it again. Called by one of the server's own handlers, or by a task on the
         event loop that the server made for them, it begins the closing and returns: these are what is waited for.
         Handlers that have begun when it is called may take the whole drain; none begins once half of it is over: who
-        waits for one is answered 503, and nothing of it was done.
+        waits for one is answered 503, and nothing of it was done. The client of a handler that takes longer than the
+        drain is answered 503 ``cut_off`` then, an EventSource told to come back, and the handler runs on.
 
         Args:
             drain: the most seconds that this may take; subscribers and requests that are too slow are cut off, and

@@ -142,9 +142,25 @@ _HOST = r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\])"
 _ANY_OF = r"\*\.(?=[\w-]+\.[\w-])"
 _HOSTS = rf"\*|(?:{_ANY_OF})?{_HOST}"
 _ORIGINS = (
-    rf"\*|null|(?!https://{_HOST}:443/?$)(?!http://{_HOST}:80/?$)"
+    rf"\*|(?!https://{_HOST}:443/?$)(?!http://{_HOST}:80/?$)"
     rf"[a-z][a-z0-9+.-]*://(?:{_ANY_OF})?{_HOST}(?::\d{{1,5}})?/?"
 )
+
+
+class _ForAReasonError(ValueError):
+    """A value that is refused for a reason of its own, which is the text."""
+
+
+def _origins(value: object) -> list[str]:
+    origins = _names(value)
+    if any(origin.lower() == "null" for origin in origins):
+        raise _ForAReasonError(
+            'the origin "null" is no page\'s own: every sandboxed frame has it, and pages opened from a file, so that '
+            'whoever can frame a page of theirs would read and change, with credentials. "*" allows every origin, '
+            "without credentials"
+        )
+    return _each(_ORIGINS)(origins)
+
 
 NAME = Kind("a str that is not empty", str.strip, _name)
 HOSTS = Kind(
@@ -154,10 +170,10 @@ HOSTS = Kind(
     _each(_HOSTS),
 )
 ORIGINS = Kind(
-    'a sequence of origins such as "https://app.example", "https://*.app.example", "null" or "*": a scheme, no path, '
+    'a sequence of origins such as "https://app.example", "https://*.app.example" or "*": a scheme, no path, '
     "and a port only where it is not the scheme's own (in the environment separated by commas)",
     _parse_list,
-    _each(_ORIGINS),
+    _origins,
 )
 HEADERS = Kind(
     'a sequence of names of headers such as "X-Trace" (in the environment separated by commas)',
@@ -196,7 +212,8 @@ SETTINGS: tuple[Setting, ...] = (
         (),
         "",
         "Origins whose pages may read and change, with credentials; `https://*.app.example` is every subdomain, `*` is "
-        "every origin, without credentials. None means no CORS header at all.",
+        "every origin, without credentials. None means no CORS header at all. `null`, the origin of every sandboxed "
+        "page, is refused.",
     ),
     Setting("cors_headers", HEADERS, (), "", "Headers that these pages may send besides the usual ones."),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
@@ -258,6 +275,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("heartbeat", _seconds(0.001).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
     Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
+    Setting("heartbeat_comment", NAME, "heartbeat", "", "What those say that are comments: one line.", stream=True),
     Setting(
         "retry",
         _seconds(0.0, _HOUR, "an hour, not milliseconds").or_none(),
@@ -292,6 +310,8 @@ def _accept(setting: Setting, value: object, source: str) -> object:
     """`value` if the setting allows it; `source` is the name by which the user gave it."""
     try:
         return setting.kind.check(value)
+    except _ForAReasonError as error:
+        raise SettingError(f"{source}={value!r} is not allowed: {error}") from None
     except (TypeError, ValueError):
         allowed = f"{setting.name} must be {setting.kind.allowed}"
         raise SettingError(f"{source}={value!r} is not allowed: {allowed}") from None
@@ -392,6 +412,7 @@ class StreamOptions(TypedDict, total=False):
     on_lag: Literal["skip", "latest", "disconnect"]
     heartbeat: float | None
     heartbeat_event: str | None
+    heartbeat_comment: str
     retry: float | None
     ids: bool
     linger: float

@@ -1,7 +1,7 @@
 """`Watch`: a Python callable that is polled, and whose changes are a stream.
 
 Owns: one thread for each watch, and the event loop of an ``async def`` poll; what counts as a change, as terminal, as a
-failure.
+failure; which watches a server has.
 Must not know: the engine beyond a stream's `publish` and `end`, its encoding and its reader.
 Invariants: the same event, by its name and bytes, is never published twice in a row. A failing poll never ends the
 thread silently: it is logged, counted and retried with back-off, and after `max_failures` in a row the stream ends with
@@ -11,20 +11,20 @@ an ``error`` event. At shutdown the thread ends at its next publish or wake-up; 
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from . import _records
 from ._core import Stream
-from ._exceptions import ServerClosed, StreamEnded, WaitTimeout
+from ._exceptions import ServerClosed, StreamEnded, StreamError, WaitTimeout
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
     import asyncio
 
-_LOG = logging.getLogger("sse_fast.watch")
+_LOG = _records.logger("sse_fast.watch")
 _MAX_BACK_OFF = 60.0  # Seconds: a service that is down is polled once a minute, so that its return is noticed soon.
 _CHECK_INTERVAL = 0.5  # How late a watch notices that its server closed, or that its stream is over.
 _MAX_DETAIL = 1000  # Characters of an exception's text in the `error` event.
@@ -33,6 +33,45 @@ _MAX_DETAIL = 1000  # Characters of an exception's text in the `error` event.
 Poll = Callable[[], object]
 #: Which state is the last: a callable that is given it, or the terminal statuses.
 Until = Callable[[Any], bool] | Collection[str]
+
+
+class Watches:
+    """Which watches of a server write into which stream."""
+
+    def __init__(self) -> None:
+        """There is none yet."""
+        # Protects `_live`. A signal handler that comes in between may begin a watch.
+        self._lock = threading.RLock()
+        self._live: dict[tuple[Stream, str | None], Watch] = {}  # By what each writes: its stream and event name.
+
+    def start(  # noqa: PLR0913 - the arguments of Server.watch
+        self, poll: Poll, *, every: float, stream: Stream, until: Until, event: str | None, max_failures: int
+    ) -> Watch:
+        """Starts a watch; see `Server.watch`.
+
+        Raises:
+            StreamError: a watch that is not over publishes the same into the stream.
+        """
+        written = (stream, event)
+        with self._lock:
+            if written in self._live:
+                events = "its states" if event is None else f"{event!r} events"
+                wrong = (
+                    f"the stream {stream.name!r} has a watch already that publishes {events}: wait() for it or stop() "
+                    "it first, or give each watch an event= of its own"
+                )
+                raise StreamError(wrong)
+
+            def over() -> None:
+                with self._lock:
+                    self._live.pop(written, None)
+
+            # Its thread cannot leave before it is here.
+            watch = Watch(
+                poll, every=every, stream=stream, until=until, event=event, max_failures=max_failures, over=over
+            )
+            self._live[written] = watch
+        return watch
 
 
 class Watch:
@@ -54,8 +93,9 @@ class Watch:
         until: Until,
         event: str | None,
         max_failures: int,
+        over: Callable[[], None],
     ) -> None:
-        """Starts the thread; see `Server.watch`."""
+        """Starts the thread, which calls `over` at its end; see `Server.watch`."""
         self.stream = stream
         self.value: Any = None
         self.failures = 0
@@ -64,6 +104,7 @@ class Watch:
         self._until = until
         self._event = event
         self._max_failures = max_failures
+        self._tell_over = over
         self._reader = stream._reader("new", None)  # noqa: SLF001 - tells the end of stream and server
         self._published: tuple[str, bytes] | None = None  # The last event: a value itself may change in place.
         self._loop: asyncio.AbstractEventLoop | None = None  # Made for the first poll that is awaited.
@@ -106,6 +147,7 @@ class Watch:
             _LOG.exception("the watch of %r failed", self.stream.name)
         finally:
             self._close_loop()
+            self._tell_over()
             self._over.set()
 
     def _poll_until_over(self) -> None:

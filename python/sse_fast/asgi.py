@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from . import _records
 from ._bridge import Body, Reading, Start
 from ._core import Stream
 from ._request import HeadersGiven
@@ -47,7 +47,7 @@ else:
     except ImportError:
         _Response = object
 
-_log = logging.getLogger("sse_fast")
+_log = _records.logger("sse_fast")
 
 
 class EventSourceResponse(_Response):

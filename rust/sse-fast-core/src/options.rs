@@ -54,6 +54,8 @@ pub struct StreamOptions {
     pub heartbeat: Option<Duration>,
     /// With a name, heartbeats are events of that name; without, they are comments.
     pub heartbeat_event: Option<String>,
+    /// What a heartbeat says that is a comment: one line.
+    pub heartbeat_comment: String,
     /// The `retry:` a subscriber is told first.
     pub retry: Option<Duration>,
     /// Whether events carry ids.
@@ -79,6 +81,7 @@ impl Default for StreamOptions {
             on_lag: OnLag::Skip,
             heartbeat: Some(Duration::from_secs(15)),
             heartbeat_event: None,
+            heartbeat_comment: "heartbeat".to_owned(),
             retry: None,
             ids: true,
             linger: Duration::from_secs(900),
@@ -100,6 +103,7 @@ pub struct StreamPatch {
     pub on_lag: Option<OnLag>,
     pub heartbeat: Option<Option<Duration>>,
     pub heartbeat_event: Option<Option<String>>,
+    pub heartbeat_comment: Option<String>,
     pub retry: Option<Option<Duration>>,
     pub ids: Option<bool>,
     pub linger: Option<Duration>,
@@ -130,6 +134,7 @@ impl StreamOptions {
             on_lag: patch.on_lag.unwrap_or(self.on_lag),
             heartbeat: patch.heartbeat.unwrap_or(self.heartbeat),
             heartbeat_event: patch.heartbeat_event.clone().unwrap_or_else(|| self.heartbeat_event.clone()),
+            heartbeat_comment: patch.heartbeat_comment.as_ref().unwrap_or(&self.heartbeat_comment).clone(),
             retry: patch.retry.unwrap_or(self.retry),
             ids: patch.ids.unwrap_or(self.ids),
             linger: patch.linger.unwrap_or(self.linger),
@@ -173,7 +178,8 @@ impl StreamOptions {
             one_line("heartbeat_event", name)
                 .map_err(|source| OptionError::Text { option: "heartbeat_event", source })?;
         }
-        Ok(())
+        one_line("heartbeat_comment", &self.heartbeat_comment)
+            .map_err(|source| OptionError::Text { option: "heartbeat_comment", source })
     }
 }
 
@@ -257,6 +263,7 @@ mod tests {
             (StreamPatch { max_lag: Some(0), ..StreamPatch::default() }, "max_lag"),
             (StreamPatch { heartbeat: Some(Some(Duration::from_micros(1))), ..StreamPatch::default() }, "heartbeat"),
             (StreamPatch { heartbeat_event: Some(Some("a\nb".into())), ..StreamPatch::default() }, "heartbeat_event"),
+            (StreamPatch { heartbeat_comment: Some("a\rb".into()), ..StreamPatch::default() }, "heartbeat_comment"),
             (StreamPatch { linger: Some(MAX_INTERVAL * 2), ..StreamPatch::default() }, "linger"),
         ] {
             let error = base.patched(&patch).expect_err("must be refused");

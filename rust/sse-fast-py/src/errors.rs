@@ -35,6 +35,7 @@ struct Known {
     root: Py<PyType>,
     start_error: Py<PyType>,
     stream_ended: Py<PyType>,
+    stream_error: Py<PyType>,
     errno: Errno,
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
         root: class("SseFastError")?,
         start_error: class("StartError")?,
         stream_ended: class("StreamEnded")?,
+        stream_error: class("StreamError")?,
         errno: Errno {
             acces: number("EACCES")?,
             addrinuse: number("EADDRINUSE")?,
@@ -276,6 +278,7 @@ pub(crate) fn run_error(error: engine::RunError) -> PyErr {
             Some(number) => made(|known| &known.run_error, (number, text.as_str())),
             None => os_error(|errno| errno.inval),
         },
+        E::StreamTaken { .. } => with_text(|known| &known.stream_error, text),
         E::ShuttingDown => with_text(|known| &known.server_closed, text),
     }
 }

@@ -61,6 +61,7 @@ pub(crate) fn patch(options: Option<&Bound<'_, PyDict>>) -> PyResult<StreamPatch
             "on_lag" => patch.on_lag = Some(choice("on_lag", &value)?),
             "heartbeat" => patch.heartbeat = Some(optional_seconds(&value)?),
             "heartbeat_event" => patch.heartbeat_event = Some(value.extract()?),
+            "heartbeat_comment" => patch.heartbeat_comment = Some(value.extract()?),
             "retry" => patch.retry = Some(optional_seconds(&value)?),
             "ids" => patch.ids = Some(value.extract()?),
             "linger" => patch.linger = Some(seconds(&value)?),

@@ -289,6 +289,13 @@ impl PyServer {
         py.detached(|| server.asset(path, content_type, body))?.map_err(route_error)
     }
 
+    /// Refuses where a run writes into the stream.
+    fn check_no_run(&self, py: Python<'_>, stream: &Bound<'_, PyStream>) -> PyResult<()> {
+        let server = &self.engine.get()?.server;
+        let stream = stream.get().engine()?;
+        py.detached(|| server.check_no_run(stream))?.map_err(run_error)
+    }
+
     /// Starts a child process whose events go to that stream.
     fn run(&self, py: Python<'_>, stream: &Bound<'_, PyStream>, spec: Spec) -> PyResult<PyRun> {
         let server = &self.engine.get()?.server;

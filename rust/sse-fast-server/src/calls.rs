@@ -261,6 +261,8 @@ struct Queues {
     checks: Arc<Semaphore>,
     /// Has no permits; closed once no more calls begin.
     refusing: Semaphore,
+    /// Has no permits; closed once the answers of calls under way are too late.
+    cutting_off: Semaphore,
 }
 
 /// A call's entry in its queue; dropping it takes the call out, unless a thread has it already.
@@ -338,7 +340,8 @@ impl Calls {
         // A thread is busy with what it took; an event loop would take all there is.
         let [threads, event_loop, generators] = [None, Some(limits.calls), None].map(Queue::new);
         let checks = Arc::new(Semaphore::new(MAX_CHECKS));
-        Self(Arc::new(Queues { threads, event_loop, generators, limits, checks, refusing: Semaphore::new(0) }))
+        let [refusing, cutting_off] = [0, 0].map(Semaphore::new);
+        Self(Arc::new(Queues { threads, event_loop, generators, limits, checks, refusing, cutting_off }))
     }
 
     fn lane(&self, lane: Lane) -> &Queue<Call> {
@@ -358,6 +361,12 @@ impl Calls {
     pub(crate) async fn until_refused(&self) {
         // There are no permits: it ends with an error.
         let _ = self.0.refusing.acquire().await;
+    }
+
+    /// Waits until answers are too late.
+    pub(crate) async fn until_cut_off(&self) {
+        // As above.
+        let _ = self.0.cutting_off.acquire().await;
     }
 
     /// Whether no handler's call may wait in this lane now.
@@ -415,6 +424,11 @@ impl Calls {
         self.0.checks.close();
         self.0.refusing.close();
         LANES.into_iter().map(|lane| refused(self.lane(lane).refuse())).sum()
+    }
+
+    /// Says that the answers of calls under way are too late: their requests are answered without them.
+    pub(crate) fn cut_off(&self) {
+        self.0.cutting_off.close();
     }
 
     /// Says that no more calls will come; what waits is answered.

@@ -37,6 +37,8 @@ enum Waited {
     Abandoned,
     /// An early head is due; the answer comes later.
     HeadDue,
+    /// The server has closed before the answer.
+    CutOff,
 }
 
 impl Context {
@@ -71,12 +73,18 @@ impl Context {
             Err(Full) => return Ok(self.too_busy(request)),
         };
         let gives_up = handler.kind.generates();
-        match (wait(&mut pending, head_after, &signals, gives_up).await, waiting) {
+        let waited = tokio::select! {
+            biased;
+            waited = wait(&mut pending, head_after, &signals, gives_up) => waited,
+            () = self.calls.until_cut_off() => Waited::CutOff,
+        };
+        match (waited, waiting) {
             (Waited::HeadDue, Some(waiting)) => {
                 let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?);
                 Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
             }
             (Waited::Answered(answer), _) => self.answered(request, answer).await,
+            (Waited::CutOff, _) => Ok(self.cut_off(request)),
             (Waited::Abandoned | Waited::HeadDue, _) => {
                 // The client may still read; it is told where it does.
                 let detail = "there was no answer within a second after the client shut its writing side";
@@ -114,6 +122,19 @@ impl Context {
             format!("{method} {path:?} was refused: handler_queue={queue} requests wait")
         });
         Action::Respond(retry_later(request, "busy", "as many requests wait for a handler as may; try again"))
+    }
+
+    /// A handler has not answered when the drain is over. It is not said when to try again: what was asked may have been done.
+    fn cut_off(&self, request: &ParsedRequest) -> Action {
+        let (method, path) = (&request.method, &request.path);
+        let text = format!("{method} {path:?} was cut off: its handler had not answered when the drain was over: 503");
+        // No warning: its client is told, and a program that ends is to say nothing of itself.
+        self.directory.logs.put(Level::Info, "sse_fast.handler", text);
+        if request.is_event_source() {
+            return Action::Respond(response::come_back());
+        }
+        let detail = "the server closed before the handler had answered; what was asked may have been done, or not";
+        Action::Respond(Refusal::new(503, "cut_off", detail).into_response())
     }
 
     async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {

@@ -155,8 +155,12 @@ pub(crate) fn come_back() -> HttpResponse {
 pub(crate) fn unknown_stream(name: &str, waited: Duration) -> Refusal {
     let seconds = (waited.as_secs_f64() * 1000.0).round() / 1000.0;
     let shown: String = name.chars().take(200).collect();
-    Refusal::new(404, "unknown_stream", format!("no stream {shown:?} after waiting {seconds} s"))
-        .with("waited", seconds)
+    let detail = if waited.is_zero() {
+        format!("there is no stream {shown:?}")
+    } else {
+        format!("no stream {shown:?} after waiting {seconds} s")
+    };
+    Refusal::new(404, "unknown_stream", detail).with("waited", seconds)
 }
 
 /// A response without a body.

@@ -127,7 +127,7 @@ impl Context {
             tokio::spawn(Arc::clone(self).check_until_it_exists(route, name.to_owned(), entry));
         }
         let found = self.appears(name, &place.entry, limit, signals).await;
-        let waited = began.elapsed();
+        let waited = if limit.is_zero() { Duration::ZERO } else { began.elapsed() };
         let attempts = checked.map(|_| place.entry.attempts.load(Ordering::Relaxed) - before);
         match found {
             Waited::Found(stream) => {
@@ -166,10 +166,15 @@ impl Context {
         }
     }
 
-    /// Logs and refuses. `attempts` is how often the application was asked, where the route asks.
+    /// Logs and refuses. `attempts` is how often the application was asked, where the route asks; a route that does not
+    /// wait has not waited, however long the refusing took.
     fn never_appeared(&self, name: &str, waited: Duration, attempts: Option<u32>) -> Refusal {
         let tried = attempts.map(|attempts| format!(" ({attempts} attempts)")).unwrap_or_default();
-        let text = format!("stream {name:?} did not appear within {:.3} s{tried}: 404", waited.as_secs_f64());
+        let text = if waited.is_zero() {
+            format!("there is no stream {name:?}, and its route does not wait for it (wait=0){tried}: 404")
+        } else {
+            format!("stream {name:?} did not appear within {:.3} s{tried}: 404", waited.as_secs_f64())
+        };
         self.directory.logs.put(Level::Warning, "sse_fast.route", text);
         let refusal = response::unknown_stream(name, waited);
         match attempts {

@@ -10,7 +10,7 @@
 //! quarters of the drain are over: what handlers publish on the way is published, and a stream that they answer is read.
 //! From half of the drain on no handler is called any more: who waited is told to come back. Then publishing ends; shards
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
-//! is over; then the runtime stops, and with it what is left.
+//! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
@@ -42,6 +42,10 @@ use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::{self, Order, Pacing, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
+
+/// How long requests whose time is over may take to be told so. A socket that takes bytes takes those at once; one that does
+/// not is not waited for.
+const CUT_OFF: Duration = Duration::from_millis(50);
 
 /// A server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -174,6 +178,11 @@ impl Server {
     /// Serves a fixed body at a path.
     pub fn asset(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<(), RouteError> {
         self.0.context.routes.asset(path, Asset { content_type: content_type.to_owned(), body: body.into() })
+    }
+
+    /// Whether a run may be started that publishes into `stream`: another one that does so still would end it.
+    pub fn check_no_run(&self, stream: &Stream) -> Result<(), RunError> {
+        self.0.runs.check_free(stream.number(), stream.name())
     }
 
     /// Starts a child process whose marked lines are published into `stream`.
@@ -332,7 +341,11 @@ async fn control(
     // An error means that the server's handle is gone: nothing more will be asked for.
     let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping(_))).await.map(|stage| *stage);
     if let Ok(Stage::Stopping(until)) = stopping {
-        let _ = tokio::time::timeout_at(until.into(), context.directory.requests_answered()).await;
+        let in_time = tokio::time::timeout_at(until.into(), context.directory.requests_answered()).await;
+        if in_time.is_err() {
+            context.calls.cut_off();
+            let _ = tokio::time::timeout(CUT_OFF, context.directory.requests_answered()).await;
+        }
     }
     tending.abort();
 }

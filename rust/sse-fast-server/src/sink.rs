@@ -12,6 +12,10 @@ use crate::run::{EventSink, SinkError};
 use crate::stream::Stream;
 
 impl EventSink for Stream {
+    fn number(&self) -> u64 {
+        Self::number(self)
+    }
+
     fn publish(
         &self,
         data: &str,

@@ -8,6 +8,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+/// What to do about a stream that a run writes.
+const ADVICE: &str = "wait for that run or kill() it, or give this one a stream of another name";
+
 /// Why a run could not be started (no process is left then), or could not be sent a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -87,6 +90,14 @@ pub enum RunError {
         number: i32,
         /// What the system said.
         source: io::Error,
+    },
+    /// Another run writes into the stream, and would end it under this one.
+    #[error("cannot start a run: {writer} still writes into the stream {stream:?}: {ADVICE}")]
+    StreamTaken {
+        /// The stream's name.
+        stream: String,
+        /// The run that writes.
+        writer: String,
     },
     /// The server is shutting down.
     #[error("cannot start a run: the server is shutting down")]

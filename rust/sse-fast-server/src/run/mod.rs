@@ -35,6 +35,9 @@ pub use spec::RunSpec;
 
 /// The stream that a run publishes into.
 pub trait EventSink: Send + Sync + 'static {
+    /// The stream's number: no other stream has it while this one is held.
+    fn number(&self) -> u64;
+
     /// Publishes one event and returns its id. May wait for shards; never called on the runtime.
     ///
     /// # Errors

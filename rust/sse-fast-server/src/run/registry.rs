@@ -3,9 +3,11 @@
 //! Owns: the set of live runs.
 //! Must not know: what a run does between its start and its end.
 //! Invariants: a run is in the set from its start until its terminal event. After `stop_all` no run starts, and one
-//! that was just starting is stopped like the others.
+//! that was just starting is stopped like the others. No two runs write into one stream: a run has its place there from
+//! before its process exists until it has ended.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::Child;
 use std::sync::Arc;
@@ -55,8 +57,17 @@ struct LiveRuns {
     runs: HashMap<u64, Run>,
     /// The number of the next run.
     next: u64,
+    /// Who writes into each stream, by the stream's number.
+    writers: HashMap<u64, Writer>,
     /// Set by `stop_all` and never cleared.
     stop: Option<Stop>,
+}
+
+/// The run that writes into a stream.
+struct Writer {
+    program: OsString,
+    /// `None` while it starts.
+    pid: Option<u32>,
 }
 
 impl Runs {
@@ -79,10 +90,19 @@ impl Runs {
         }
         let program = spec.argv.first().cloned().unwrap_or_default();
         let prepared = spec.prepare()?;
+        let place = self.place(spec, &sink)?;
         let started = Instant::now();
         let child = self.set.launcher.start(prepared.command).ok_or(RunError::ShuttingDown)?;
         let child = child.map_err(|source| process::not_started(program, source))?;
-        self.adopt(spec, (child, started), &prepared.markers, sink)
+        self.adopt(spec, (child, started), &prepared.markers, sink, place)
+    }
+
+    /// Whether a run may be started that writes into the stream of this number.
+    ///
+    /// # Errors
+    /// Another run writes into it.
+    pub fn check_free(&self, number: u64, name: &str) -> Result<(), RunError> {
+        self.set.live.lock().check_free(number, name)
     }
 
     /// How many runs have not published their terminal event yet.
@@ -112,6 +132,16 @@ impl Runs {
         self.set.launcher.end();
     }
 
+    /// Takes the place of the one run that writes into a stream, for as long as the returned value lives.
+    pub(super) fn place(&self, spec: &RunSpec, sink: &Arc<dyn EventSink>) -> Result<Place, RunError> {
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let mut live = self.set.live.lock();
+        live.check_free(sink.number(), &spec.stream_name)?;
+        live.writers.insert(sink.number(), Writer { program, pid: None });
+        drop(live);
+        Ok(Place { set: Arc::clone(&self.set), sink: Arc::clone(sink) })
+    }
+
     /// Puts a started child under supervision. On an error it is killed.
     pub(super) fn adopt(
         &self,
@@ -119,18 +149,17 @@ impl Runs {
         (mut child, started): (Child, Instant),
         markers: &Markers,
         sink: Arc<dyn EventSink>,
+        place: Place,
     ) -> Result<Run, RunError> {
         let Some(runtime) = self.set.runtime.lock().clone() else {
-            let _ = child.kill();
-            let _ = child.wait();
+            put_down(&mut child);
             return Err(RunError::ShuttingDown);
         };
         let _context = runtime.enter();
         let (ends, pid) = match taken_over(&mut child) {
             Ok(taken) => taken,
             Err(source) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                put_down(&mut child);
                 // A runtime that has ended refuses pipes.
                 return Err(if self.is_stopping() { RunError::ShuttingDown } else { spec.refused(source) });
             }
@@ -166,7 +195,7 @@ impl Runs {
             event_limit: MAX_EVENT_BYTES,
             stop_reading,
         };
-        let registration = self.set.add(run.clone());
+        let registration = self.set.add(run.clone(), place);
         runtime.spawn(async move {
             supervisor.run(reading).await;
             drop(registration);
@@ -197,6 +226,12 @@ fn taken_over(child: &mut Child) -> io::Result<(Ends, Pid)> {
     Ok((Ends { stdout: receiver(stdout)?, stderr: receiver(stderr)?, stdin }, pid))
 }
 
+/// Ends a child that nothing supervises.
+fn put_down(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Whether the runtime had ended and dropped the run's task, which killed the child; it is reaped then.
 fn was_dropped(run: &Run) -> bool {
     let dropped = run.ended() && run.poll().is_none();
@@ -209,8 +244,11 @@ fn was_dropped(run: &Run) -> bool {
 
 impl RunSet {
     /// Adds a run for as long as the returned registration lives.
-    fn add(self: &Arc<Self>, run: Run) -> Registration {
+    fn add(self: &Arc<Self>, run: Run, place: Place) -> Registration {
         let mut live = self.live.lock();
+        if let Some(writer) = live.writers.get_mut(&place.sink.number()) {
+            writer.pid = Some(run.pid());
+        }
         let number = live.next;
         live.next += 1;
         if let Some(stop) = live.stop {
@@ -218,11 +256,18 @@ impl RunSet {
         }
         live.runs.insert(number, run);
         self.count.send_replace(live.runs.len());
-        Registration { set: Arc::clone(self), number }
+        Registration { set: Arc::clone(self), number, _place: place }
     }
 }
 
 impl LiveRuns {
+    fn check_free(&self, number: u64, stream: &str) -> Result<(), RunError> {
+        let Some(Writer { program, pid }) = self.writers.get(&number) else { return Ok(()) };
+        let program = program.to_string_lossy();
+        let pid = pid.map_or_else(|| "just starting".to_owned(), |pid| format!("pid {pid}"));
+        Err(RunError::StreamTaken { stream: stream.to_owned(), writer: format!("the run of {program:?} ({pid})") })
+    }
+
     fn request_stop(&mut self, stop: Stop) {
         self.stop = Some(stop);
         for run in self.runs.values() {
@@ -236,6 +281,21 @@ impl LiveRuns {
 struct Registration {
     set: Arc<RunSet>,
     number: u64,
+    /// Given back last: the run has ended.
+    _place: Place,
+}
+
+/// The place of the one run that writes into a stream.
+pub(super) struct Place {
+    set: Arc<RunSet>,
+    /// Held, so that no other stream gets its number.
+    sink: Arc<dyn EventSink>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.set.live.lock().writers.remove(&self.sink.number());
+    }
 }
 
 impl Drop for Registration {

@@ -99,6 +99,10 @@ impl Recorder {
 }
 
 impl EventSink for Recorder {
+    fn number(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+
     fn publish(
         &self,
         data: &str,

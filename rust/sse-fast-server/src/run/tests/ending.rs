@@ -233,7 +233,8 @@ fn adopt(runs: &Runs) -> (u32, Result<Run, RunError>) {
     let child = prepared.command.spawn().unwrap();
     let pid = child.id();
     let sink: Arc<dyn EventSink> = Arc::new(Recorder::default());
-    (pid, runs.adopt(&spec, (child, Instant::now()), &prepared.markers, sink))
+    let place = runs.place(&spec, &sink).unwrap();
+    (pid, runs.adopt(&spec, (child, Instant::now()), &prepared.markers, sink, place))
 }
 
 fn is_gone(pid: u32) -> bool {

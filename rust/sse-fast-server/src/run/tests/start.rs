@@ -32,6 +32,35 @@ fn a_program_that_may_not_be_executed_is_named() {
 }
 
 #[test]
+fn a_second_run_into_a_stream_is_refused_until_the_first_has_ended() {
+    let recorder = Arc::new(Recorder::default());
+    let sink = || Arc::<Recorder>::clone(&recorder) as Arc<dyn EventSink>;
+    let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
+    let first = runs.start(&sh("exec sleep 600"), sink()).unwrap();
+    let error = runs.start(&sh("true"), sink()).expect_err("one writes there");
+    assert!(matches!(error, RunError::StreamTaken { .. }), "{error:?}");
+    assert!(error.to_string().contains(&format!("\"sh\" (pid {})", first.pid())), "{error}");
+    let other = Arc::new(Recorder::default());
+    runs.start(&sh("true"), other).expect("another stream is free");
+    first.kill().unwrap();
+    recorder.end();
+    let deadline = Instant::now() + DEADLINE;
+    while runs.check_free(recorder.number(), "s").is_err() {
+        assert!(Instant::now() < deadline, "the place is not given back");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_run_that_did_not_start_has_given_its_place_back() {
+    let recorder = Arc::new(Recorder::default());
+    let runs = Runs::new(RUNTIME.handle().clone(), Logs::default());
+    runs.start(&spec(&["no-such-program-here"]), Arc::<Recorder>::clone(&recorder) as Arc<dyn EventSink>)
+        .expect_err("it was not to start");
+    runs.check_free(recorder.number(), "s").expect("free");
+}
+
+#[test]
 fn an_empty_argv_is_refused() {
     assert!(matches!(refused(&spec(&[])), RunError::EmptyArgv));
     assert!(matches!(refused(&spec(&["", "x"])), RunError::EmptyArgv));
