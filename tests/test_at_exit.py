@@ -404,4 +404,5 @@ def test_every_public_call_raises_at_worst(programs: SideBySide[Any, Ended], end
 @pytest.mark.parametrize("closing", CLOSINGS)
 def test_a_server_may_be_closed_from_anywhere(programs: SideBySide[Any, Ended], closing: str) -> None:
     for number in range(TIMES):
-        assert_no_abort(programs.outcome(("closing", closing, number)), 0, "panic")
+        outcome = programs.outcome(("closing", closing, number))
+        assert_no_abort(outcome, 0, "panic", "the handler of GET")

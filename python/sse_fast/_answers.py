@@ -12,8 +12,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from . import _records
-from ._core import Stream, json_dumps
-from ._exceptions import HttpError
+from ._core import Stream, go_on_above_rust, json_dumps
+from ._exceptions import HttpError, ServerClosed
 from ._request import Response, json_response
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ def answer(call: Call, request: Request, value: object, dumps: Dumps) -> None:
             return
         if not isinstance(value, Response):
             value = Response(status=204) if value is None else Response(dumps(value), content_type="application/json")
-    except BaseException as error:  # It is not JSON.
-        refuse(call, request, error, dumps)
+    except BaseException as error:  # It is not JSON, or the interpreter ends.
+        if _interpreter_ends():
+            answer_failed(call)
+        else:
+            refuse(call, request, error, dumps)
         return
     _send(call, value)
 
@@ -57,6 +60,14 @@ def refuse(call: Call, request: Request, error: BaseException, dumps: Dumps) -> 
             return
     log_failure(request, error)
     _send(call, _FAILED)
+
+
+def _interpreter_ends() -> bool:
+    try:
+        go_on_above_rust()
+    except ServerClosed:
+        return True
+    return False
 
 
 def refuse_busy(call: Call, detail: str) -> None:
