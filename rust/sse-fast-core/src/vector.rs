@@ -136,6 +136,11 @@ impl IdVector {
         out.extend_from_slice(&self.text);
     }
 
+    /// How long [`Self::write_line`] is.
+    pub fn line_bytes(&self, index: usize) -> usize {
+        "id: _\n".len() + 1 + usize::from(index >= 36) + self.text.len()
+    }
+
     fn start_of(&self, index: usize) -> usize {
         index.checked_sub(1).map_or(0, |before| usize::from(self.ends[before]) + 1)
     }
@@ -168,7 +173,8 @@ impl Sent {
             Self::Unreadable => return vec![Beginning { place: Place::Lost, entry: LOST }; lives.len()],
             Self::Entries(entries) => entries,
         };
-        let matching = |life: &Life| entries.iter().position(|entry| matches!(entry, Entry::At(other, _) if other == life));
+        let matching =
+            |life: &Life| entries.iter().position(|entry| matches!(entry, Entry::At(other, _) if other == life));
         let mut left: Vec<bool> = entries.iter().map(|entry| *entry != Entry::New).collect();
         let matched: Vec<Option<usize>> = lives.iter().map(|life| life.as_ref().and_then(matching)).collect();
         matched.iter().flatten().for_each(|&at| left[at] = false);
@@ -265,7 +271,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(entries in prop::collection::vec(entry(), 1..40), index: prop::sample::Index) {
-            let text = id_of(&IdVector::new(&entries), index.index(entries.len()));
+            let (vector, index) = (IdVector::new(&entries), index.index(entries.len()));
+            let text = id_of(&vector, index);
+            prop_assert_eq!(vector.line_bytes(index), text.len() + 5);
             prop_assert_eq!(Sent::of(Some(&text)), Sent::Entries(entries));
         }
 
@@ -328,10 +336,18 @@ mod tests {
             ("a new life", vec![at(9, 5), at(2, 6)], vec![a, b], vec![lost, Place::After(6)]),
             ("a new life, and a name was added", vec![at(9, 5)], vec![a, b], vec![lost, lost]),
             ("one had not begun", vec![at(1, 5), Entry::New], vec![a, b], vec![Place::After(5), new]),
-            ("one had not begun, another is lost", vec![at(9, 5), Entry::New, at(3, 1)], vec![a, b, c],
-                vec![lost, new, Place::After(1)]),
-            ("all have begun, in another order", vec![at(2, 6), at(1, 5)], vec![a, b],
-                vec![Place::After(5), Place::After(6)]),
+            (
+                "one had not begun, another is lost",
+                vec![at(9, 5), Entry::New, at(3, 1)],
+                vec![a, b, c],
+                vec![lost, new, Place::After(1)],
+            ),
+            (
+                "all have begun, in another order",
+                vec![at(2, 6), at(1, 5)],
+                vec![a, b],
+                vec![Place::After(5), Place::After(6)],
+            ),
         ] {
             let found = Sent::Entries(entries).beginnings(&lives);
             assert_eq!(found.iter().map(|found| found.place).collect::<Vec<_>>(), places, "{what}");
@@ -348,8 +364,24 @@ mod tests {
 
     #[test]
     fn strange_ids_are_not_ours() {
-        for text in ["", "_", "0", "0_", "1_aaaaaaa-1", "0_aaaaaa-1", "0_aaaaaaaa-1", "0_AAAAAAA-1", "0_aaaaaaa-01",
-            "00_aaaaaaa-1", "0_aaaaaaa-1~", "0_aaaaaaa", "0_aaaaaaa-", "0_aaaaaaa--1", "0_aaaaaaa-99999999999999999999", "a-1"] {
+        for text in [
+            "",
+            "_",
+            "0",
+            "0_",
+            "1_aaaaaaa-1",
+            "0_aaaaaa-1",
+            "0_aaaaaaaa-1",
+            "0_AAAAAAA-1",
+            "0_aaaaaaa-01",
+            "00_aaaaaaa-1",
+            "0_aaaaaaa-1~",
+            "0_aaaaaaa",
+            "0_aaaaaaa-",
+            "0_aaaaaaa--1",
+            "0_aaaaaaa-99999999999999999999",
+            "a-1",
+        ] {
             assert!(!matches!(Sent::of(Some(text)), Sent::Entries(_)), "{text:?}");
         }
     }

@@ -6,11 +6,10 @@ use sse_fast_core::lag;
 
 use super::Token;
 use super::agenda::Stage;
-use super::connection::Flow;
+use super::connection::{Flow, Reads};
 use super::machine::Shard;
 use super::net::Net;
 use super::subscriber::Progress;
-use super::table::SubscriberKey;
 
 /// A connection as it stands between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +45,8 @@ impl<N: Net> Shard<N> {
                 is_held: false,
                 is_beyond: false,
             };
-            if connection.subscriber != SubscriberKey::NONE {
-                let subscriber = &self.subscribers[connection.subscriber];
+            if let Reads::One(key) = connection.reads() {
+                let subscriber = &self.subscribers[key];
                 let local = &self.locals[subscriber.local];
                 let inner = local.stream.lock();
                 seen.state[3] = u8::from(subscriber.progress == Progress::CatchingUp);
@@ -58,7 +57,7 @@ impl<N: Net> Shard<N> {
                     Stage::Walking { .. } => 3,
                 };
                 seen.cursor = Some(subscriber.cursor());
-                seen.is_held = is_full && self.is_held(connection.subscriber, &inner);
+                seen.is_held = is_full && self.is_held(key, &inner);
                 let pace = self.pace_of(subscriber, inner.state.options());
                 seen.is_beyond = is_full && lag::is_beyond_max_lag(&inner.state, subscriber.cursor(), pace);
             }
