@@ -34,11 +34,13 @@ struct Member {
     life: Life,
 }
 
-/// What a name has to be told before its events.
+/// What a name has to be told before its events: what its opening brought, then what it has lost since.
 #[derive(Clone, Debug)]
 pub(super) enum Untold {
     Gap(Gap),
     Snapshot(Frame),
+    /// Events that were lost since.
+    Lost(Gap),
 }
 
 impl Group {
@@ -93,14 +95,14 @@ impl Group {
     /// A name has lost these events.
     pub(super) fn lose(&mut self, member: u8, gap: Gap) {
         let last = self.untold.iter_mut().rev().find(|(other, _)| *other == member);
-        if let (Some((_, Untold::Gap(Gap::Known { to, .. }))), Gap::Known { from, to: end }) = (last, gap)
+        if let (Some((_, Untold::Lost(Gap::Known { to, .. }))), Gap::Known { from, to: end }) = (last, gap)
             && *to + 1 == from
         {
             // It has not been told of those before either: it is told of all at once.
             *to = end;
             return;
         }
-        self.untold.push((member, Untold::Gap(gap)));
+        self.untold.push((member, Untold::Lost(gap)));
     }
 
     /// What a name has to be told, in order.
@@ -134,7 +136,7 @@ impl Group {
 pub(super) fn told_until(next: Option<&Untold>, cursor: Position) -> Option<Position> {
     match next {
         Some(Untold::Snapshot(_)) => None,
-        Some(Untold::Gap(Gap::Known { from, .. })) => Some(from - 1),
-        Some(Untold::Gap(Gap::Unknown)) | None => Some(cursor - 1),
+        Some(Untold::Gap(Gap::Known { from, .. }) | Untold::Lost(Gap::Known { from, .. })) => Some(from - 1),
+        Some(Untold::Gap(Gap::Unknown) | Untold::Lost(Gap::Unknown)) | None => Some(cursor - 1),
     }
 }

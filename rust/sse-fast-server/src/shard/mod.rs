@@ -69,7 +69,7 @@ pub(crate) use self::machine::{Pacing, Settings};
 #[cfg(test)]
 pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
-pub(crate) use self::probe::Seen;
+pub(crate) use self::probe::{Seen, SeenSeveral};
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};

@@ -110,9 +110,11 @@ impl Pieces {
         self.pieces.iter().take_while(move |piece| piece.start < written)
     }
 
-    /// What is left of the piece in which a write stopped; none where it stopped between two.
+    /// What is left of the piece in which a write stopped; none where it stopped between two. A head is not laid out anew: it
+    /// is left whole where nothing was taken.
     pub(super) fn rest(&self, written: usize) -> Option<Unwritten> {
-        let piece = self.pieces.iter().find(|piece| piece.start < written && written < piece.end)?;
+        let is_begun = |piece: &&Piece| piece.start < written || piece.what == What::Head;
+        let piece = self.pieces.iter().filter(is_begun).find(|piece| written < piece.end)?;
         let own = |from: usize, until: usize| (from < until).then(|| Unwritten::own(&self.bytes[from..until]));
         let Some(Shared { frame, at, without }) = &piece.shared else { return own(written, piece.end) };
         let before = *at..at + without.start;
@@ -156,7 +158,8 @@ mod tests {
                 for written in 0..=all.len() {
                     let rest = pieces.rest(written).map_or(Vec::new(), |rest| rest.into_bytes(framing));
                     let end = ends.iter().copied().find(|&end| end >= written).unwrap_or(0);
-                    let is_between = written == 0 || ends.contains(&written);
+                    // A head is left whole where nothing was taken.
+                    let is_between = ends.contains(&written);
                     assert_eq!(rest, if is_between { &[] } else { &all[written..end] }, "after {written}");
                     let begun = ends.iter().filter(|&&end| end < written).count() + usize::from(written > 0);
                     assert_eq!(pieces.begun(written).count(), begun, "after {written}");

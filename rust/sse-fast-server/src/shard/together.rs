@@ -266,7 +266,7 @@ impl<N: Net> Shard<N> {
                 self.ids.set(index, life, position);
             }
             match told {
-                Untold::Gap(gap) => {
+                Untold::Gap(gap) | Untold::Lost(gap) => {
                     let mut block = Vec::new();
                     wire::gap(&mut block, epoch, gap.range(), Some(self.locals[subscriber.local].stream.name()));
                     self.pieces.put_told(framing, member, &block);
@@ -300,7 +300,7 @@ impl<N: Net> Shard<N> {
                 What::Head => {}
                 What::Told => {
                     let cursor = self.subscribers[key].cursor();
-                    if let Some(Untold::Gap(gap)) = self.groups[group].told(piece.member, cursor) {
+                    if let Some(Untold::Gap(gap) | Untold::Lost(gap)) = self.groups[group].told(piece.member, cursor) {
                         self.count_gap(gap);
                     }
                 }

@@ -146,6 +146,11 @@ impl World {
                 self.read(at, usize::MAX);
             }
         }
+        for at in 0..self.several.len() {
+            if self.several[at].is_healthy() {
+                self.read_several(at, usize::MAX);
+            }
+        }
     }
 
     pub(super) fn read(&mut self, at: usize, bytes: usize) {
