@@ -1,7 +1,9 @@
 """Several streams over one connection: `GET /streams?name=a&name=b`.
 
-Guards the ids of such a connection and what a reader resumes with them, over real sockets: every cut between two events,
-names that are added, lost, unknown and made later, streams that end, and the JSON form of the same request.
+Guards the ids of such a connection and what a reader resumes with them, over real sockets: every cut between two
+events, names that are added, lost, unknown and made later, streams that end, and the JSON form of the same request.
+
+Long, because each of these is a test of a few lines, and all of them read the same ids.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def test_a_snapshot_carries_the_connection_s_id_and_comes_again_where_it_was_not
     assert sorted((source_of(event), event.event) for event in events) == [
         (0, "message"), (0, "snapshot"), (1, "message"), (1, "snapshot"),
     ]  # fmt: skip
-    # Whoever has only the first of a has b's snapshot still to come.
+    # A reader that has only the first of a has b's snapshot still to come.
     assert (events[0].event, entries_of(events[0])[1]) == ("snapshot", "-")
     again = read(path_of(["a", "b"]), last_event_id=events[0].own_id).open().take(3)
     assert [(source_of(event), event.event) for event in again] == [(0, "message"), (1, "snapshot"), (1, "message")]
@@ -352,7 +354,11 @@ def test_a_reader_that_stops_reading_is_told_what_each_stream_lost(serve: Serve)
         gaps = [gap for gap in gaps if gap["stream"] == name]
         positions = [int(entries_of(event)[index].partition("-")[2]) for event in own]
         missing = [int(gap[key].rpartition("-")[2]) for gap in gaps for key in ("from", "to")]
-        skipped = [position for first, last in zip(missing[::2], missing[1::2], strict=True) for position in range(first, last + 1)]
+        skipped = [
+            position
+            for first, last in zip(missing[::2], missing[1::2], strict=True)
+            for position in range(first, last + 1)
+        ]
         assert sorted(positions + skipped) == list(range(1, 1502))
         assert positions == sorted(positions)
         assert skipped, "a socket that takes 4 KiB is full"
@@ -384,7 +390,11 @@ def test_the_same_request_once_as_json(server: sse_fast.Server) -> None:
         end = reader.open().next()
         assert end.data == "a ends"
     after = poll(server.port, ["a", "b/c"], end.own_id)
-    assert ([about["ended"] for about in after["streams"]], after["ended"], after["events"]) == ([True, False], False, [])
+    assert ([about["ended"] for about in after["streams"]], after["ended"], after["events"]) == (
+        [True, False],
+        False,
+        [],
+    )
     b.end("b ends")
     last = poll(server.port, ["a", "b/c"], end.own_id)
     assert ([event["data"] for event in last["events"]], last["ended"]) == (["b ends"], True)
@@ -431,9 +441,10 @@ def follow(server: sse_fast.Server, names: list[str], cuts: Iterator[int]) -> li
         with Reader(server.port, path_of(names), last_event_id=last) as reader:
             if reader.read_head().status == 204:
                 return got
-            wanted = next(cuts)
-            reader.pump_while(lambda: len(reader.parser.events) < wanted and not reader.eof, 30.0, "no events")
-            for event in reader.parser.events[:wanted]:
+            events, wanted = reader.parser.events, next(cuts)
+            while len(events) < wanted and reader.pump():
+                pass
+            for event in events[:wanted]:
                 assert event.event != "gap", event
                 got.append((source_of(event), event.data))
                 last = event.own_id

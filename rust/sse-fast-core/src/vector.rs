@@ -231,7 +231,9 @@ fn is_base_36(text: &str) -> bool {
 fn written(entry: Entry) -> ArrayString<MAX_ENTRY> {
     let mut text = ArrayString::new();
     if let Entry::At(Life(life), position) = entry {
-        life.iter().for_each(|&digit| text.push(char::from(digit)));
+        for digit in life {
+            text.push(char::from(digit));
+        }
         text.push('-');
         text.push_str(itoa::Buffer::new().format(position));
     } else {

@@ -1,8 +1,8 @@
-//! Names that are not known, and are waited for by subscribers: those of connections that read other streams meanwhile.
+//! Names that are not known, and are waited for by subscribers: those of connections that read other streams as well.
 //!
 //! Owns: one stream for each such name, which stands in for it and is removed when the name is made. Must not know:
-//! connections. Invariants: a stand-in is held by its subscribers alone; whoever finds one afterwards looks once more for the
-//! name, so that it is made before or after, never between.
+//! connections. Invariants: a stand-in is held by its subscribers alone; who asks for one looks once more for the name
+//! after that, so that it is made before or after, never between.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ const FEW: usize = 64;
 pub(super) struct Wanted {
     /// Protects the map; held for a look-up.
     names: Mutex<Names>,
-    /// How many names there are, so that making a stream usually costs one load here. SeqCst: a stream that is made after a
+    /// How many names there are, so that making a stream usually costs one load here. `SeqCst`: a stream that is made after a
     /// look for it in vain must see the count.
     count: AtomicUsize,
 }

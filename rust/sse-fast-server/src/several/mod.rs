@@ -56,14 +56,14 @@ impl Context {
         if streams.iter().all(Option::is_none) {
             return self.settled(request, response::unknown_stream(&names[0], Duration::ZERO));
         }
-        let named = found(names, streams, &sent);
+        let readings = found(names, streams, &sent);
         if request.wanted == Wanted::Json {
-            let page = move || Page::of(&named).encode();
+            let page = move || Page::of(&readings).encode();
             return Ok(Action::Respond(self.json_forms.build(page).await?));
         }
-        let finished: Vec<bool> = named.iter().map(Named::is_finished).collect();
-        if named.iter().zip(&finished).all(|(named, finished)| *finished || named.stream.is_none()) {
-            return match named.iter().find(|named| named.stream.is_none()) {
+        let finished: Vec<bool> = readings.iter().map(Named::is_finished).collect();
+        if readings.iter().zip(&finished).all(|(named, finished)| *finished || named.stream.is_none()) {
+            return match readings.iter().find(|named| named.stream.is_none()) {
                 None => Ok(Action::Respond(response::empty(204))),
                 Some(unknown) => self.settled(request, response::unknown_stream(&unknown.name, Duration::ZERO)),
             };
@@ -71,7 +71,7 @@ impl Context {
         if request.method == Method::HEAD {
             return Ok(Action::Respond(response::head_of_stream()));
         }
-        let readings = named.into_iter().zip(finished).map(|(named, finished)| self.reading(named, finished));
+        let readings = readings.into_iter().zip(finished).map(|(named, finished)| self.reading(named, finished));
         let reading = Reading::Several(readings.collect::<Result<_, _>>()?);
         Ok(Action::Subscribe(self.subscription_to(request, reading)))
     }
@@ -139,8 +139,8 @@ impl Context {
 
 /// The names that a request has, each once.
 fn names_of(request: &ParsedRequest) -> Result<Vec<String>, Refusal> {
-    let named = request.query.iter().filter(|(key, _)| key == "name");
-    let names: Vec<String> = named.map(|(_, name)| name.clone()).collect();
+    let given = request.query.iter().filter(|(key, _)| key == "name");
+    let names: Vec<String> = given.map(|(_, name)| name.clone()).collect();
     if names.is_empty() {
         let detail = "the parameter \"name\" is missing: /streams?name=a&name=b reads several streams";
         return Err(Refusal::new(400, "missing_parameter", detail).with("parameter", "name"));

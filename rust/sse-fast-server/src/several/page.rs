@@ -40,7 +40,8 @@ struct About<'a> {
 struct Event<'a> {
     stream: &'a str,
     id: String,
-    event: String,
+    #[serde(rename = "event")]
+    name: String,
     data: String,
 }
 
@@ -110,7 +111,7 @@ impl<'a> About<'a> {
 impl<'a> Event<'a> {
     fn of(stream: &'a str, frame: &Frame, id: String) -> Self {
         let wire::Decoded { event, data, .. } = wire::decode(frame.plain());
-        Self { stream, id, event: event.unwrap_or_else(|| "message".to_owned()), data }
+        Self { stream, id, name: event.unwrap_or_else(|| "message".to_owned()), data }
     }
 }
 

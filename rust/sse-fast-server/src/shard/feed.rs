@@ -72,7 +72,9 @@ impl<N: Net> Shard<N> {
             Reads::One(subscriber) => self.charge_until_now(subscriber),
             Reads::Several(group) => {
                 let subscribers: Vec<_> = self.groups[group].subscribers().map(|(_, subscriber)| subscriber).collect();
-                subscribers.into_iter().for_each(|subscriber| self.charge_until_now(subscriber));
+                for subscriber in subscribers {
+                    self.charge_until_now(subscriber);
+                }
             }
         }
         let (taken, written) = self.connections[key].offer_unwritten(self.tick);

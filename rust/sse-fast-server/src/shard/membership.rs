@@ -191,7 +191,9 @@ impl<N: Net> Shard<N> {
             Reads::One(key) => self.detach_subscriber(key),
             Reads::Several(group) => {
                 let members: Vec<_> = self.groups[group].subscribers().map(|(member, _)| member).collect();
-                members.into_iter().for_each(|member| self.detach_member(group, member));
+                for member in members {
+                    self.detach_member(group, member);
+                }
                 self.groups.remove(group);
             }
         }

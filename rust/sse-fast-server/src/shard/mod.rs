@@ -13,7 +13,7 @@
 //! | `connection` | a socket, and what must be written to it first |
 //! | `subscriber` | a cursor, and the list of those of one stream |
 //! | `group`, `together` | the subscribers of a connection that reads several streams; serving them |
-//! | `pieces` | what such a connection is offered in one write |
+//! | `lay_out`, `pieces` | what such a connection is offered in one write |
 //! | `local` | a stream as this shard sees it |
 //! | `agenda` | who is served next |
 //! | `walk` | a stream's news to all its subscribers |
@@ -35,6 +35,7 @@ mod connection;
 mod debt;
 mod feed;
 mod group;
+mod lay_out;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;

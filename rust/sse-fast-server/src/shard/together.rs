@@ -1,7 +1,7 @@
 //! The subscribers of a connection that reads several streams, served together.
 //!
-//! Owns: what such a connection is offered, and in which order: what was begun, then for each of its streams what it has
-//! to be told, then its frames, each under the connection's own id. Must not know: what else walks do. One of these
+//! Owns: which of its streams are served when, and what a write of theirs comes to. Must not know: what is laid out for it
+//! (`lay_out`), what else walks do. One of these
 //! subscribers is never given a walk's shared bytes, because a line of the connection's own stands before each event: a walk
 //! that comes to it takes the frames it has laid out, and of the connection's other streams what there is by now, for one
 //! write. The others' walks find them with everything. So a busy shard writes once for a connection, however many of its
@@ -14,43 +14,18 @@
 //! comes back and finds the present stream.
 
 use sse_fast_core::batch::MAX_BATCH_BYTES;
-use sse_fast_core::follow::Step;
-use sse_fast_core::frame::Frame;
-use sse_fast_core::id::{Epoch, Position};
-use sse_fast_core::lag::Pace;
-use sse_fast_core::wire;
+use sse_fast_core::id::Position;
 
 use super::agenda::Stage;
 use super::connection::{Flow, Reads, Taken};
-use super::group::{Untold, told_until};
+use super::group::Untold;
+use super::lay_out::{Laid, Names, Then, members_of};
 use super::machine::Shard;
 use super::net::Net;
 use super::pieces::What;
 use super::subscriber::{KEPT_UP, Progress};
 use super::table::{ConnectionKey, GroupKey, SubscriberKey};
 use crate::stats::CloseReason;
-use crate::stream::Inner;
-
-/// Names of a connection, one bit for each.
-pub(super) type Names = u32;
-
-/// What was laid out of one name.
-struct Laid {
-    member: u8,
-    /// It has everything once its cursor is beyond this.
-    newest: Position,
-    then: Then,
-}
-
-/// What becomes of a name that has everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    Stays,
-    /// Nothing will follow.
-    DropsOut,
-    /// Its name leads, or will lead, to another stream.
-    EndsAll,
-}
 
 impl<N: Net> Shard<N> {
     /// A walk comes to a subscriber that is served with others; `newest` is its stream's, which may be `complete`.
@@ -158,131 +133,6 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Lays out pieces of one name after the other, as far as one write goes; false where one has lagged and its stream's
-    /// policy is to disconnect.
-    fn lay_out_together(
-        &mut self,
-        connection: ConnectionKey,
-        group: GroupKey,
-        walked: Option<u8>,
-        names: Names,
-        laid: &mut Vec<Laid>,
-    ) -> bool {
-        self.ids.copy_from(&self.groups[group].ids);
-        let rest = (0..Names::BITS as u8).filter(|&member| names & 1 << member != 0 && Some(member) != walked);
-        for member in walked.filter(|member| names & 1 << member != 0).into_iter().chain(rest) {
-            let Some((of_it, epoch)) = self.take_frames(connection, group, walked, member) else { return false };
-            laid.push(of_it);
-            self.put_pieces(connection, group, member, epoch);
-            if self.pieces.bytes().len() >= self.settings.pacing.batch_bytes {
-                break;
-            }
-        }
-        true
-    }
-
-    /// Takes frames of one name, as a walk has laid them out, or under the stream's lock; it is owed what follows. None where
-    /// it has lagged and is disconnected.
-    fn take_frames(
-        &mut self,
-        connection: ConnectionKey,
-        group: GroupKey,
-        walked: Option<u8>,
-        member: u8,
-    ) -> Option<(Laid, Epoch)> {
-        self.taken.clear();
-        let key = self.groups[group].subscriber(member);
-        let (local, cursor) = (self.subscribers[key].local, self.subscribers[key].cursor());
-        let line = self.ids.line_bytes(member.into());
-        let limit = self.settings.pacing.batch_bytes;
-        let mut room = limit.saturating_sub(self.pieces.bytes().len());
-        let mut may_take = |frame: &&Frame| {
-            let is_first = room == limit;
-            let fits = room >= frame.len() + line;
-            room = room.saturating_sub(frame.len() + line);
-            fits || is_first
-        };
-        if walked == Some(member)
-            && self.frames_of == local
-            && self.groups[group].untold_of(member).next().is_none()
-            && let Some(frames) = self.frames.frames_from(cursor)
-        {
-            self.taken.extend(frames.iter().take_while(&mut may_take).cloned());
-            // The walk knows whether there is more, and comes again.
-            return Some((Laid { member, newest: self.frames.until() - 1, then: Then::Stays }, Epoch(0)));
-        }
-        let stream = self.locals[local].stream.clone();
-        let inner = stream.lock();
-        self.judge_together(connection, group, member, key, &inner)?;
-        let cursor = self.subscribers[key].cursor();
-        self.taken.extend(inner.state.log().from(cursor).take_while(&mut may_take).cloned());
-        self.owe(key, &inner);
-        let then = if inner.state.ended() {
-            Then::DropsOut
-        } else if inner.state.removed() {
-            Then::EndsAll
-        } else if self.draining.is_some() || self.connections[connection].half_closed {
-            Then::DropsOut
-        } else {
-            Then::Stays
-        };
-        Some((Laid { member, newest: inner.state.newest(), then }, inner.state.epoch()))
-    }
-
-    /// Moves a name beyond what it has lost, and notes that it is to be told; none where it is disconnected for it.
-    fn judge_together(
-        &mut self,
-        connection: ConnectionKey,
-        group: GroupKey,
-        member: u8,
-        key: SubscriberKey,
-        inner: &Inner,
-    ) -> Option<()> {
-        let mut pace = self.pace_of(&self.subscribers[key], inner.state.options());
-        loop {
-            match self.subscribers[key].follower.next(&inner.state, pace) {
-                Step::Gap(gap) => {
-                    self.groups[group].lose(member, gap);
-                    if let Some(account) = &mut self.connections[connection].account {
-                        account.skipped_at = Some(self.now);
-                    }
-                    // The judgement was made: what is left is given.
-                    pace = Pace::Writable;
-                }
-                Step::Disconnect => return None,
-                Step::Frames | Step::End | Step::Pending => return Some(()),
-            }
-        }
-    }
-
-    /// Puts what a name has to be told, and the frames that were taken, under ids that say so.
-    fn put_pieces(&mut self, connection: ConnectionKey, group: GroupKey, member: u8, epoch: Epoch) {
-        let (framing, group) = (self.connections[connection].framing, &self.groups[group]);
-        let subscriber = &self.subscribers[group.subscriber(member)];
-        let (life, mut cursor, index) = (group.life(member), subscriber.cursor(), usize::from(member));
-        let mut untold = group.untold_of(member).peekable();
-        while let Some(told) = untold.next() {
-            if let Some(position) = told_until(untold.peek().copied(), cursor) {
-                self.ids.set(index, life, position);
-            }
-            match told {
-                Untold::Gap(gap) | Untold::Lost(gap) => {
-                    let mut block = Vec::new();
-                    wire::gap(&mut block, epoch, gap.range(), Some(self.locals[subscriber.local].stream.name()));
-                    self.pieces.put_told(framing, member, &block);
-                }
-                Untold::Snapshot(frame) => {
-                    self.pieces.put_frame(framing, member, What::Told, frame.clone(), &self.ids);
-                }
-            }
-        }
-        for frame in self.taken.drain(..) {
-            self.ids.set(index, life, cursor);
-            self.pieces.put_frame(framing, member, What::Event, frame, &self.ids);
-            cursor += 1;
-        }
-    }
-
     /// Writes the pieces, and books what was begun of them.
     fn give_together(&mut self, connection: ConnectionKey, group: GroupKey) -> Taken {
         let pieces = std::mem::take(&mut self.pieces);
@@ -345,7 +195,7 @@ impl<N: Net> Shard<N> {
 
     /// These names lack more than they were given now: each goes on when it is its turn.
     fn catch_up_together(&mut self, group: GroupKey, names: Names) {
-        for member in (0..Names::BITS as u8).filter(|member| names & 1 << member != 0) {
+        for member in members_of(names) {
             let key = self.groups[group].subscriber(member);
             if key != SubscriberKey::NONE && self.subscribers[key].progress == Progress::Together {
                 self.subscribers[key].progress = Progress::CatchingUp;
@@ -394,7 +244,9 @@ impl<N: Net> Shard<N> {
     /// A connection's socket is full: everybody who reads over it is.
     pub(super) fn fill_together(&mut self, group: GroupKey) {
         let subscribers: Vec<_> = self.groups[group].subscribers().map(|(_, key)| key).collect();
-        subscribers.into_iter().for_each(|key| self.fill(key));
+        for key in subscribers {
+            self.fill(key);
+        }
     }
 
     /// What must hold after each step.
