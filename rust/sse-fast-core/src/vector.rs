@@ -1,9 +1,9 @@
 //! The ids of a connection that reads several streams: `<i>_<e>-<n>~<e>-<n>…`.
 //!
-//! Owns: writing such ids, reading them back, and what they say of each name at a resume. Must not know: streams, hashes,
-//! which events were given. `i` (base 36) is the place of the name whose event carries the id. There is one entry for each
-//! name, in the request's order: `e` stands for a life of a stream ([`Life`]), `n` for the last position that was given,
-//! covered by a snapshot or told in a gap. A name that has not begun yet has the entry `-`: after a cut it begins as new.
+//! Owns: writing such ids, alone and before a frame, reading them back, and what they say of each name at a resume. Must
+//! not know: streams, hashes, which events were given. `i` (base 36) is the place of the name whose event carries the id.
+//! There is one entry for each name, in the request's order: `e` stands for a life of a stream ([`Life`]), `n` for the
+//! last position that was given, covered by a snapshot or told in a gap. A name that has not begun yet has the entry `-`: after a cut it begins as new.
 //! Invariants: an id has one spelling, of letters that a browser sends in a header without asking first; no text is an
 //! error. Changes together with `cursor`, which opens a stream at a [`Place`].
 //!
@@ -13,10 +13,14 @@
 //! any entry is left over, all names without one have lost their place: a gap that is told in vain does less harm
 //! than one that is not told.
 
+use std::ops::Range;
+
 use arrayvec::ArrayString;
 
 use crate::cursor::Place;
+use crate::frame::{Frame, Framing};
 use crate::id::Position;
+use crate::wire;
 
 /// The most names a connection has.
 pub const MAX_NAMES: usize = 32;
@@ -106,16 +110,20 @@ impl IdVector {
 
     /// A name has everything of this life up to `position`.
     pub fn set(&mut self, index: usize, life: Life, position: Position) {
-        let entry = written(Entry::At(life, position));
         let (start, end) = (self.start_of(index), usize::from(self.ends[index]));
-        if entry.len() == end - start {
-            self.text[start..end].copy_from_slice(entry.as_bytes());
-            return;
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(position).as_bytes();
+        let length = LIFE_DIGITS + 1 + digits.len();
+        if length != end - start {
+            self.text.splice(start..end, std::iter::repeat_n(b'-', length));
+            for later in &mut self.ends[index..] {
+                *later = short(usize::from(*later) - end + start + length);
+            }
         }
-        self.text.splice(start..end, entry.bytes());
-        for later in &mut self.ends[index..] {
-            *later = short(usize::from(*later) - end + start + entry.len());
-        }
+        let entry = &mut self.text[start..start + length];
+        entry[..LIFE_DIGITS].copy_from_slice(&life.0);
+        entry[LIFE_DIGITS] = b'-';
+        entry[LIFE_DIGITS + 1..].copy_from_slice(digits);
     }
 
     /// Appends the id of an event of this name, as a line.
@@ -134,6 +142,24 @@ impl IdVector {
         out.push(DIGITS[index % 36]);
         out.push(b'_');
         out.extend_from_slice(&self.text);
+    }
+
+    /// Appends a frame under the id of an event of this name, as one piece of this framing. Returns where its block begins
+    /// in `out`, and which line of the block is left out.
+    pub fn put_frame(&self, out: &mut Vec<u8>, index: usize, framing: Framing, frame: &Frame) -> (usize, Range<usize>) {
+        let block = frame.plain();
+        let without = wire::id_line(block);
+        if framing == Framing::Chunked {
+            wire::chunk_size(out, self.line_bytes(index) + block.len() - without.len());
+        }
+        self.write_line(out, index);
+        let at = out.len();
+        out.extend_from_slice(&block[..without.start]);
+        out.extend_from_slice(&block[without.end..]);
+        if framing == Framing::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+        (at, without)
     }
 
     /// How long [`Self::write_line`] is.

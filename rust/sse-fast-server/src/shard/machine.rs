@@ -22,7 +22,9 @@ use sse_fast_core::vector::IdVector;
 use super::agenda::Stage;
 use super::agenda::{Agenda, Work};
 use super::asked::Asked;
-use super::connection::{Connection, Flow, Heard, Phase, Reads};
+#[cfg(debug_assertions)]
+use super::connection::Reads;
+use super::connection::{Connection, Flow, Heard, Phase};
 use super::group::Group;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};

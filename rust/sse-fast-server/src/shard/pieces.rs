@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use sse_fast_core::frame::{Frame, Framing};
 use sse_fast_core::vector::IdVector;
-use sse_fast_core::wire;
 
 use super::connection::Unwritten;
 
@@ -86,18 +85,8 @@ impl Pieces {
 
     /// A frame under the connection's id.
     pub(super) fn put_frame(&mut self, framing: Framing, member: u8, what: What, frame: Frame, ids: &IdVector) {
-        let (start, block) = (self.bytes.len(), frame.plain());
-        let without = wire::id_line(block);
-        if framing == Framing::Chunked {
-            wire::chunk_size(&mut self.bytes, ids.line_bytes(member.into()) + block.len() - without.len());
-        }
-        ids.write_line(&mut self.bytes, member.into());
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&block[..without.start]);
-        self.bytes.extend_from_slice(&block[without.end..]);
-        if framing == Framing::Chunked {
-            self.bytes.extend_from_slice(b"\r\n");
-        }
+        let start = self.bytes.len();
+        let (at, without) = ids.put_frame(&mut self.bytes, member.into(), framing, &frame);
         self.end(member, what, start, Some(Shared { frame, at, without }));
     }
 
