@@ -5,6 +5,7 @@
 //! stream's lock, or are those that a walk has laid out, and are put together without it; who is given frames is owed
 //! them; cursors move only beyond what was lost, which is noted as to be told.
 
+use smallvec::SmallVec;
 use sse_fast_core::follow::Step;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::id::{Epoch, Position};
@@ -58,7 +59,7 @@ impl<N: Net> Shard<N> {
         group: GroupKey,
         walked: Option<u8>,
         names: Names,
-        laid: &mut Vec<Laid>,
+        laid: &mut SmallVec<[Laid; 8]>,
     ) -> bool {
         self.ids.copy_from(&self.groups[group].ids);
         let rest = members_of(names).filter(|&member| Some(member) != walked);

@@ -55,6 +55,8 @@ mod thread;
 mod timers;
 mod together;
 #[cfg(all(test, not(loom)))]
+mod together_tests;
+#[cfg(all(test, not(loom)))]
 mod waiting_tests;
 mod walk;
 

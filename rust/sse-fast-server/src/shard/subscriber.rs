@@ -158,3 +158,14 @@ impl Roster {
 fn number(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use super::super::connection::Connection;
+    use super::Subscriber;
+
+    #[test]
+    fn a_connection_and_its_subscriber_have_64_bytes() {
+        assert_eq!(size_of::<Connection<mio::net::TcpStream>>() + size_of::<Subscriber>(), 64);
+    }
+}

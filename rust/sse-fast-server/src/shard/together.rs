@@ -13,6 +13,7 @@
 //! the connection ends. One that was removed, or that stood for a name which has been made, ends it at once, so that its reader
 //! comes back and finds the present stream.
 
+use smallvec::SmallVec;
 use sse_fast_core::batch::MAX_BATCH_BYTES;
 use sse_fast_core::id::Position;
 
@@ -77,7 +78,7 @@ impl<N: Net> Shard<N> {
         if self.connections[connection].flow == Flow::Full {
             self.flow_together(connection, group);
         }
-        let (mut laid, mut head, mut writes) = (Vec::new(), head, 0);
+        let (mut laid, mut head, mut writes) = (SmallVec::new(), head, 0);
         for _ in 0..self.settings.pacing.rounds {
             self.pieces.clear();
             self.pieces.put_head(std::mem::take(&mut head));
