@@ -295,6 +295,38 @@ def test_a_server_that_closes_gives_every_stream_s_events_first(serve: Serve) ->
         closing.join()
 
 
+def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> None:
+    server = serve(settle=0)
+    a, b = server.stream("a", start="all"), server.stream("b", start="all")
+    a.publish("a1")
+    with Reader(server.port, path_of("ab")) as reader:
+        last = reader.open().next().own_id
+    b.remove()
+    with Reader(server.port, path_of("ab"), last_event_id=last) as reader:
+        reader.open()
+        until(lambda: a.subscribers == 1)
+        a.publish("a2")
+        server.close(drain=60.0)
+        assert [event.data for event in reader.rest()] == ["a2"]
+
+
+def test_what_only_waits_for_a_name_is_not_kept_for_it(serve: Serve) -> None:
+    server = serve(settle=0)
+    a, b = server.stream("a", start="all"), server.stream("b", start="all")
+    a.publish("a1")
+    with Reader(server.port, path_of("ab")) as reader:
+        last = reader.open().next().own_id
+    b.remove()
+    with Reader(server.port, path_of("ab"), last_event_id=last) as reader:
+        reader.open()
+        until(lambda: a.subscribers == 1)
+        a.end("a ends")
+        end = reader.rest()[-1]
+        assert end.data == "a ends"
+    head, body = fetch(server.port, path_of("ab"), headers=[("Last-Event-ID", end.own_id or "")])
+    assert (head.status, json.loads(body)["error"]) == (404, "unknown_stream")
+
+
 def test_a_reader_that_shuts_its_side_gets_what_there_is(server: sse_fast.Server, read: Open) -> None:
     for name in "ab":
         server.stream(name, start="all").publish(name)

@@ -94,3 +94,29 @@ fn its_neighbours_of_one_stream_alone_are_served_by_the_walk_that_serves_it() {
     assert_eq!(data_of(&other), ["1", "2", "3"]);
     assert_eq!(data_of(&together).len(), 6);
 }
+
+#[test]
+fn a_connection_is_behind_until_all_of_its_streams_have_caught_up() {
+    let pacing = Pacing { sends_per_mail: 1, sends_per_step: 1, long_walk: 256, rounds: 1, batch_bytes: 100 };
+    let mut stage = Stage::new(pacing, Patience::Within(0));
+    let streams = streams(&stage, 2, 256);
+    let socket = subscribe(&mut stage, &streams, 0);
+    for (stream, events) in streams.iter().zip([1, 50]) {
+        for _ in 0..events {
+            publish(stream, b"0");
+        }
+    }
+    stage.step(0, &[]);
+    let is_behind = |stage: &Stage| {
+        stage.shard.connections.iter().any(|(_, it)| it.account.as_ref().is_some_and(|account| account.behind))
+    };
+    assert!(is_behind(&stage));
+    socket.0.borrow_mut().room = LARGE;
+    stage.step(0, &[&socket]);
+    for _ in 0..200 {
+        let has_everything = data_of(&socket).len() == 51;
+        assert_eq!(is_behind(&stage), !has_everything);
+        stage.step(0, &[]);
+    }
+    assert_eq!(data_of(&socket).len(), 51);
+}

@@ -348,6 +348,10 @@ impl World {
                 assert!(rests || !stream.is_complete(), "a stream that has ended drops out");
             }
         }
+        let rests = seen.members.iter().any(|&(_, _, rests, _)| rests);
+        let was_removed = |&(stream, _): &(usize, Place)| streams[stream].removed && !streams[stream].all.ended;
+        let may_stay = seen.is_full || rests || !wire.several.iter().any(was_removed);
+        assert!(may_stay, "where a stream was removed the connection ends, so that its reader comes back");
         let heartbeats = seen.members.iter().filter_map(|&(member, ..)| of(member).heartbeat());
         let retuned = seen.members.iter().map(|&(member, ..)| of(member).retuned).max().unwrap_or(0);
         if let Some(every) = heartbeats.min().filter(|_| !seen.is_full && !wire.is_short) {
