@@ -1,4 +1,4 @@
-"""The command line: `python -m loadtest run|list|compare|bars|waiting|versions`.
+"""The command line: `python -m loadtest run|list|compare|bars|waiting|several|versions`.
 
 Owns: arguments, what a person sees in the terminal, exit codes (0 passed, 1 a limit failed, 2 could not be run). Must
 not know: anything about load. Imports lazily, because locust replaces half of the standard library when imported.
@@ -54,6 +54,7 @@ def _arguments() -> argparse.Namespace:
     bars.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     bars.set_defaults(command=_bars)
     _waiting_arguments(commands)
+    _several_arguments(commands)
     _versions_arguments(commands)
     return parser.parse_args()
 
@@ -70,6 +71,18 @@ def _waiting_arguments(commands: Any) -> None:
     waiting.add_argument("--strict", action="store_true", help="exit code 1 when a row is missed or not measured")
     waiting.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     waiting.set_defaults(command=_waiting)
+
+
+def _several_arguments(commands: Any) -> None:
+    several = commands.add_parser("several", help="32 streams over one connection, beside a connection for each")
+    several.add_argument("--readers", type=int, default=3000, help="each of 32 streams")
+    several.add_argument(
+        "--beside", type=int, default=550, help="readers of the cases that are compared: 32 files each"
+    )
+    several.add_argument("--seconds", type=float, default=20.0, help="for which each case publishes")
+    several.add_argument("--rate", type=float, default=1000.0, help="events per second, over all streams")
+    several.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    several.set_defaults(command=_several)
 
 
 def _versions_arguments(commands: Any) -> None:
@@ -156,6 +169,13 @@ def _waiting(arguments: argparse.Namespace) -> int:
     cases = waiting.cases(only, threads, streams)
     settings = waiting.settings_of(arguments.set)
     return waiting.run(cases, arguments.seconds, arguments.results, settings, strict=arguments.strict)
+
+
+def _several(arguments: argparse.Namespace) -> int:
+    from . import several  # noqa: PLC0415
+
+    cases = several.cases(arguments.readers, arguments.beside)
+    return several.run(cases, arguments.seconds, arguments.rate, arguments.results)
 
 
 def _versions(arguments: argparse.Namespace) -> int:

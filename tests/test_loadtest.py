@@ -221,3 +221,16 @@ def test_smoke_adds_up(tmp_path: Path) -> None:
     page = record.with_suffix(".html").read_text()
     assert "<svg" in page
     assert "http" not in page.replace("http_", "")
+
+
+@pytest.mark.timeout(120)
+def test_several_streams_over_one_connection_add_up(tmp_path: Path) -> None:
+    flags = ["--readers", "30", "--beside", "5", "--seconds", "2", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "loadtest", "several", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [record] = tmp_path.rglob("several.json")
+    rows = json.loads(record.read_text())["rows"]
+    assert [row["connections"] for row in rows] == [30, 30, 5, 160]
+    assert rows[1]["cuts"] > 0
+    assert all(row["events"] > 1000 for row in rows)

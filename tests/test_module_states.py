@@ -230,7 +230,7 @@ def test_twenty_streams_in_one_page_leave_it_a_connection_and_are_all_live(
 
 
 def test_several_streams_are_read_by_name(server: sse_fast.Server, browser: Chrome, visit: Open) -> None:
-    """This server reads one stream over each connection, which the module finds out by one question."""
+    """They come over one connection, as the module finds out by one question, and end with the last of them."""
     one, other = server.stream("a/b", start="all"), server.stream("c", start="all")
     one.publish(1)
     visit()

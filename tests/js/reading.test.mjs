@@ -233,6 +233,43 @@ test("several streams come over one connection where the server offers that", as
   assert.equal(streams.length, 1);
 });
 
+test("several streams are polled where no stream is to be had, and nothing is handled twice in another order", async (t) => {
+  const event = (stream, id, data) => ({ stream, id, event: "message", data });
+  const snapshot = { stream: "b", id: "1_aaaaaaa-1~bbbbbbb-3", event: "snapshot", data: '"b"' };
+  const about = [
+    { stream: "a", known: true, ended: false, gap: null, snapshot: null },
+    { stream: "b", known: true, ended: false, gap: 3, snapshot },
+  ];
+  const events = [event("a", "0_aaaaaaa-2~bbbbbbb-3", "2"), event("b", "1_aaaaaaa-2~bbbbbbb-4", "4")];
+  let streams = 0;
+  const server = await serve(t, (request, response) => {
+    if (wantsJson(request)) {
+      const asked = request.query.get("last_event_id");
+      const page = { streams: about, last_id: "0_aaaaaaa-2~bbbbbbb-4", ended: false, more: false, events };
+      const none = { ...page, streams: about.map((one) => ({ ...one, gap: null, snapshot: null })), events: [] };
+      return json(response, asked === "0_aaaaaaa-1~-" ? page : none);
+    }
+    streams += 1;
+    if (streams === 1) return stream(response, "id: 0_aaaaaaa-1~-\ndata: 1\n\n").end();
+    if (streams === 2) return json(response, { error: "no", detail: "" }, 500);
+    // The same events, the other stream's first: their ids are others.
+    const connection = stream(response, "id: 1_aaaaaaa-1~bbbbbbb-4\ndata: 4\n\n");
+    connection.write("id: 0_aaaaaaa-2~bbbbbbb-4\ndata: 2\n\nid: 1_aaaaaaa-2~bbbbbbb-5\ndata: 5\n\n");
+  });
+  globalThis.location = { href: `${server.url}/`, origin: server.url };
+  t.after(() => delete globalThis.location);
+  const reading = follow(t, ["a", "b"], { pollEvery: 0.2 });
+  await until(() => reading.seen.length >= 5);
+  assert.deepEqual(reading.seen, [
+    ["a", "message", 1],
+    ["b", "snapshot", "b"],
+    ["a", "message", 2],
+    ["b", "message", 4],
+    ["b", "message", 5],
+  ]);
+  assert.deepEqual(reading.gaps.map(({ skipped, stream: name }) => [name, skipped]), [["b", 3]]);
+});
+
 test("several streams come over one connection each where the server knows no other way", async (t) => {
   const server = await serve(t, (request, response) => {
     if (request.url.startsWith("/streams?")) return json(response, { error: "not_found", detail: "" }, 404);

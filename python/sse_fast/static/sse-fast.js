@@ -309,15 +309,28 @@ class Place {
 
   /** A snapshot carries the id of the event it stands for, so the name belongs to what was seen. */
   isNew({ event, id }) {
-    return id === null || !this.#seen.has(`${event}\n${id}`);
+    return id === null || !this.#seen.has(`${event}\n${ownPart(id)}`);
   }
 
   passed({ event, id }) {
     if (id === null) return;
     this.lastEventId = id;
-    this.#seen.add(`${event}\n${id}`);
+    this.#seen.add(`${event}\n${ownPart(id)}`);
     if (this.#seen.size > MAX_SEEN) this.#seen.delete(this.#seen.values().next().value);
   }
+}
+
+// An id of several streams: which of them the event is of, and how far the reader is with each.
+const SEVERAL = /^([0-9a-z]+)_((?:-|[0-9a-z]{7}-\d+)(?:~(?:-|[0-9a-z]{7}-\d+))+)$/;
+
+/**
+ * What an event is known by. Where several streams come over one connection, the same event has another id whenever
+ * those of the others came before it or not: only the entry of its own stream is its own.
+ */
+function ownPart(id) {
+  const [, index, entries] = SEVERAL.exec(id) ?? [];
+  const own = entries?.split("~")[parseInt(index, 36)];
+  return own ? `${index}_${own}` : id;
 }
 
 /** One stream, read until its end: by EventSource or fetch, by polls where that fails, and back by itself. */
@@ -668,26 +681,24 @@ class Reading {
    * Whether a reply holds what should have come over the stream. Names nobody listens for do not count; a snapshot does
    * where nothing has come at all.
    */
-  #missed({ ended, gap, snapshot, events }) {
-    const all = snapshot ? [snapshot, ...events] : events;
-    const listened = all.filter(({ event }) => this.#names?.has(event) ?? true);
-    return ended || gap !== null || listened.some((event) => event.id !== null && this.#place.isNew(event));
+  #missed({ ended, gaps, events }) {
+    const listened = events.filter(({ event }) => this.#names?.has(event) ?? true);
+    return ended || gaps.length > 0 || listened.some((event) => event.id !== null && this.#place.isNew(event));
   }
 
   /** What a poll brought. */
-  #take({ last_id: lastId, ended, more = false, gap, snapshot, events }, asked) {
-    if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to: lastId });
-    for (const event of snapshot ? [snapshot, ...events] : events) this.#receive(event, false);
+  #take({ lastId, ended, more, gaps, events }, asked) {
+    for (const gap of gaps) this.#gap(gap);
+    for (const event of events) this.#receive(event, false);
     // Where the events do not tell the place to go on from, the answer does: none of them, or none with an id.
     if (this.#place.lastEventId === asked && lastId !== null) this.#place.lastEventId = lastId;
     if (ended && !more) this.#ended();
   }
 
   /** What a check found, beside a stream. Events without ids may have come over it: they cannot be told apart. */
-  #takeMissed({ last_id: to, ended, more = false, gap, snapshot, events }) {
-    if (gap !== null) this.#gap({ skipped: gap < 0 ? null : gap, to });
-    const all = snapshot ? [snapshot, ...events] : events;
-    for (const event of all) if (event.id !== null) this.#receive(event, false);
+  #takeMissed({ ended, more, gaps, events }) {
+    for (const gap of gaps) this.#gap(gap);
+    for (const event of events) if (event.id !== null) this.#receive(event, false);
     if (ended && !more) this.#ended();
   }
 
@@ -1074,9 +1085,9 @@ class Joint {
       this.#timers.after("again", spread(this.#settings.pollEvery), () => this.#catchUp(state));
       return;
     }
-    const { last_id: lastId, ended, more, gap, snapshot, events } = reply.body;
-    if (gap !== null) this.#take({ gap: { skipped: gap < 0 ? null : gap, from: asked, to: lastId } });
-    for (const event of snapshot ? [snapshot, ...events] : events) this.#take({ event });
+    const { lastId, ended, more, gaps, events } = reply.body;
+    for (const gap of gaps) this.#take({ gap: { from: asked, ...gap } });
+    for (const event of events) this.#take({ event });
     if (this.#phase !== "behind") return;
     if (this.#place.lastEventId === asked && lastId !== null) this.#place.lastEventId = lastId;
     if (more && this.#place.lastEventId !== asked) return this.#catchUp(state);
@@ -1378,7 +1389,16 @@ async function replyOf(response) {
   const reply = { status, reason, retryAfter: Number(response.headers.get("Retry-After")) || null };
   if (!typeOf(response).startsWith("application/json")) return reply;
   const body = await response.json();
-  return status === 200 ? { ...reply, body } : { ...reply, error: body.error, detail: body.detail };
+  return status === 200 ? { ...reply, body: pageOf(body) } : { ...reply, error: body.error, detail: body.detail };
+}
+
+/** The JSON form, of one stream or of several, as one: what was missed, then snapshots and events in their order. */
+function pageOf({ last_id: lastId, ended, more = false, events, streams, ...one }) {
+  const parts = streams ?? [one];
+  const gapOf = ({ gap, stream }) => ({ skipped: gap < 0 ? null : gap, to: lastId, ...(streams && { stream }) });
+  const gaps = parts.filter(({ gap }) => gap !== null).map(gapOf);
+  const snapshots = parts.map(({ snapshot }) => snapshot).filter(Boolean);
+  return { lastId, ended, more, gaps, events: [...snapshots, ...events] };
 }
 
 function typeOf(response) {

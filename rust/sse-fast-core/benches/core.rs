@@ -8,7 +8,7 @@ mod work;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-use crate::work::{Crowd, Idle, Publisher, payloads};
+use crate::work::{Crowd, Idle, Publisher, Several, payloads};
 
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
@@ -39,6 +39,13 @@ fn walk(criterion: &mut Criterion) {
     }
 }
 
+fn several(criterion: &mut Criterion) {
+    let mut connection = Several::new();
+    criterion.bench_function("an event of each of 32 streams of a connection", |bencher| {
+        bencher.iter(|| connection.lay_out());
+    });
+}
+
 fn wheel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("an interval of heartbeats");
     for subscribers in [1, 15_000] {
@@ -48,5 +55,5 @@ fn wheel(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, encode, publish, walk, wheel);
+criterion_group!(benches, encode, publish, walk, several, wheel);
 criterion_main!(benches);

@@ -9,7 +9,7 @@ mod work;
 
 use std::process::ExitCode;
 
-use crate::work::{Crowd, Idle, Publisher, payloads};
+use crate::work::{Crowd, Idle, Publisher, Several, payloads};
 
 /// Subscribers of a walk, and of the wheel.
 const SUBSCRIBERS: u32 = 1000;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         (Some(what), Some(times)) if work(what, times) => ExitCode::SUCCESS,
         _ => {
             eprintln!(
-                "usage: instructions (encode-small | encode-lines | encode-json | publish | walk | walk-burst | wheel) TIMES"
+                "usage: instructions (encode-small | encode-lines | encode-json | publish | walk | walk-burst | several | wheel) TIMES"
             );
             ExitCode::FAILURE
         }
@@ -41,6 +41,7 @@ fn work(what: &str, times: usize) -> bool {
         "publish" => (0..times).for_each(|_| publisher.publish(&small)),
         "walk" => repeat(times, Crowd::new(SUBSCRIBERS, 1), Crowd::walk),
         "walk-burst" => repeat(times, Crowd::new(SUBSCRIBERS, 20), Crowd::walk),
+        "several" => repeat(times, Several::new(), Several::lay_out),
         "wheel" => repeat(times, Idle::new(SUBSCRIBERS), Idle::interval),
         _ => return false,
     }

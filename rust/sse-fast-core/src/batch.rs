@@ -105,6 +105,12 @@ impl Batch {
         self.from + self.frames.len() as Position
     }
 
+    /// The frames from `cursor` to the batch's end; `None` where the batch does not hold that place.
+    pub fn frames_from(&self, cursor: Position) -> Option<&[Frame]> {
+        let index = usize::try_from(cursor.checked_sub(self.from)?).ok()?;
+        self.frames.get(index..).filter(|frames| !frames.is_empty())
+    }
+
     /// The bytes from `cursor` to the batch's end; `None` where the batch does not hold that
     /// place in that framing.
     pub fn bytes_from(&self, cursor: Position, framing: Framing) -> Option<&[u8]> {

@@ -35,20 +35,37 @@ pub enum Opening {
     Finished,
 }
 
+/// What a reader has of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is new.
+    New,
+    /// It has everything up to this position.
+    After(Position),
+    /// Nobody knows: its place belongs to another life, or cannot be read.
+    Lost,
+}
+
 /// Opens a stream for a reader that sent `last_event_id`, or nothing. `start` overrides the
 /// stream's option for readers in the same process.
 pub fn open(stream: &StreamState, last_event_id: Option<&str>, start: Option<Start>) -> Opening {
-    let start = start.unwrap_or(stream.options().start);
-    match last_event_id {
-        None | Some("") => fresh(stream, start),
-        Some(id) => match stream.position_of(id) {
-            Some(position) => resumed(stream, position),
-            None => match fresh(stream, start) {
-                Opening::Live { snapshot, after, cursor, .. } => {
-                    Opening::Live { before: Some(Gap::Unknown), snapshot, after, cursor }
-                }
-                Opening::Finished => Opening::Finished,
-            },
+    let place = match last_event_id {
+        None | Some("") => Place::New,
+        Some(id) => stream.position_of(id).map_or(Place::Lost, Place::After),
+    };
+    open_at(stream, place, start.unwrap_or(stream.options().start))
+}
+
+/// Opens a stream for a reader that has this much of it. A position that was never published is a lost place.
+pub fn open_at(stream: &StreamState, place: Place, start: Start) -> Opening {
+    match place {
+        Place::New => fresh(stream, start),
+        Place::After(position) if position <= stream.newest() => resumed(stream, position),
+        Place::After(_) | Place::Lost => match fresh(stream, start) {
+            Opening::Live { snapshot, after, cursor, .. } => {
+                Opening::Live { before: Some(Gap::Unknown), snapshot, after, cursor }
+            }
+            Opening::Finished => Opening::Finished,
         },
     }
 }

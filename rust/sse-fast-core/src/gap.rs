@@ -25,6 +25,14 @@ impl Gap {
         (from < until).then(|| Self::Known { from, to: until - 1 })
     }
 
+    /// The first and the last that is missing, where that is known.
+    pub fn range(self) -> Option<(Position, Position)> {
+        match self {
+            Self::Known { from, to } => Some((from, to)),
+            Self::Unknown => None,
+        }
+    }
+
     /// How many events are missing, where that is known.
     pub fn skipped(self) -> Option<u64> {
         match self {

@@ -52,6 +52,11 @@ impl Prefix {
         Self(text)
     }
 
+    /// The epoch as ids write it.
+    pub fn epoch(&self) -> &str {
+        &self.0[..self.0.len() - 1]
+    }
+
     /// The id of a position.
     pub fn id(&self, position: Position) -> IdText {
         let mut text = ArrayString::new();

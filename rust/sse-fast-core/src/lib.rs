@@ -13,6 +13,7 @@
 //! | [`wire`] | the bytes of SSE: the only place that knows `data:` |
 //! | [`frame`] | one event's immutable wire bytes with its HTTP chunk framing |
 //! | [`id`] | `<epoch>-<n>`: written, read, compared |
+//! | [`vector`] | ids of a connection that reads several streams |
 //! | [`log`] | the retained frames of a stream, bounded by events and by bytes |
 //! | [`gap`] | events that a subscriber could not be given |
 //! | [`cursor`] | where a subscriber starts or resumes, and what it must be told first |
@@ -42,4 +43,5 @@ pub mod lines;
 pub mod log;
 pub mod options;
 pub mod stream;
+pub mod vector;
 pub mod wire;

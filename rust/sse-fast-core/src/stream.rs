@@ -94,6 +94,11 @@ impl StreamState {
         self.epoch
     }
 
+    /// The same as ids write it.
+    pub fn epoch_text(&self) -> &str {
+        self.prefix.epoch()
+    }
+
     /// The options in force.
     pub fn options(&self) -> &Arc<StreamOptions> {
         &self.options
@@ -224,11 +229,7 @@ impl StreamState {
 
     /// Appends the block of a gap event.
     pub fn write_gap(&self, block: &mut Vec<u8>, gap: Gap) {
-        let range = match gap {
-            Gap::Known { from, to } => Some((from, to)),
-            Gap::Unknown => None,
-        };
-        wire::gap(block, self.epoch, range);
+        wire::gap(block, self.epoch, gap.range(), None);
     }
 
     /// The position an id of a reader's stands for, in this life.

@@ -34,8 +34,9 @@ pub fn retry(out: &mut Vec<u8>, wait: Duration) {
     line(out, b"retry: ", itoa::Buffer::new().format(wait.as_millis()).as_bytes());
 }
 
-/// Appends a gap event: the events `from..=to` could not be given. `None` means that their number is unknown.
-pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>) {
+/// Appends a gap event: the events `from..=to` could not be given. `None` means that their number is unknown. The stream
+/// is named where the connection reads several.
+pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>, stream: Option<&str>) {
     out.extend_from_slice(b"event: gap\ndata: {\"skipped\":");
     if let Some((from, to)) = range {
         out.extend_from_slice(itoa::Buffer::new().format(to + 1 - from).as_bytes());
@@ -43,10 +44,31 @@ pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>)
             out.extend_from_slice(key.as_bytes());
             out.extend_from_slice(IdText::new(epoch, position).as_str().as_bytes());
         }
-        out.extend_from_slice(b"\"}\n\n");
+        out.push(b'"');
     } else {
-        out.extend_from_slice(b"null,\"from\":null,\"to\":null}\n\n");
+        out.extend_from_slice(b"null,\"from\":null,\"to\":null");
     }
+    if let Some(name) = stream {
+        out.extend_from_slice(b",\"stream\":");
+        json_text(out, name);
+    }
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends a text as JSON, without the letters that some readers take for ends of lines.
+fn json_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', letter as u8]),
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                let digit = |shift: u32| b"0123456789abcdef"[(letter as usize >> shift) & 15];
+                out.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+            }
+            _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
 }
 
 /// Whether a heartbeat comment ends with a blank line.
@@ -78,10 +100,15 @@ pub fn heartbeat_event(out: &mut Vec<u8>, name: &str, timestamp_ms: u64) {
 
 /// Appends `payload` as one HTTP chunk (RFC 9112, 7.1).
 pub fn chunk(out: &mut Vec<u8>, payload: &[u8]) {
-    let (head, start) = chunk_head(payload.len());
-    out.extend_from_slice(&head[start..]);
+    chunk_size(out, payload.len());
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the size line of a chunk.
+pub fn chunk_size(out: &mut Vec<u8>, length: usize) {
+    let (head, start) = chunk_head(length);
+    out.extend_from_slice(&head[start..]);
 }
 
 /// Clears `out` and makes it one HTTP chunk of what `write` appends, without copying that a second time. Returns where
@@ -154,6 +181,15 @@ pub fn id_of(block: &[u8]) -> Option<&[u8]> {
         .find_map(|line| line.strip_prefix(b"id: "))
 }
 
+/// Where the id line of a block stands that [`event`] wrote, its end of line included; empty, at the same place, where there
+/// is none.
+pub fn id_line(block: &[u8]) -> std::ops::Range<usize> {
+    let end_of_line = |from: usize| memchr::memchr(b'\n', &block[from..]).map_or(block.len(), |end| from + end + 1);
+    let start = if block.starts_with(b"event: ") { end_of_line(0) } else { 0 };
+    let end = if block[start..].starts_with(b"id: ") { end_of_line(start) } else { start };
+    start..end
+}
+
 fn data_lines(out: &mut Vec<u8>, data: &[u8]) {
     let mut rest = data;
     while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
@@ -191,12 +227,16 @@ mod tests {
     #[test]
     fn gaps_heartbeats_and_chunks_have_their_exact_bytes() {
         assert_eq!(
-            written(|out| gap(out, Epoch(10), Some((3, 7)))),
+            written(|out| gap(out, Epoch(10), Some((3, 7)), None)),
             "event: gap\ndata: {\"skipped\":5,\"from\":\"a-3\",\"to\":\"a-7\"}\n\n"
         );
         assert_eq!(
-            written(|out| gap(out, Epoch(10), None)),
+            written(|out| gap(out, Epoch(10), None, None)),
             "event: gap\ndata: {\"skipped\":null,\"from\":null,\"to\":null}\n\n"
+        );
+        assert_eq!(
+            written(|out| gap(out, Epoch(10), Some((3, 3)), Some("a\"\\\u{85}\u{2028}\té"))),
+            "event: gap\ndata: {\"skipped\":1,\"from\":\"a-3\",\"to\":\"a-3\",\"stream\":\"a\\\"\\\\\\u0085\\u2028\\u0009é\"}\n\n"
         );
         assert_eq!(written(|out| heartbeat(out, "heartbeat", BlankLine::LeftOut)), ": heartbeat\n");
         assert_eq!(written(|out| heartbeat(out, "waiting", BlankLine::Written)), ": waiting\n\n");
@@ -214,8 +254,15 @@ mod tests {
             event(&mut out, Some(&name), Some(&id), None, &data);
             let decoded = decode(&out);
             prop_assert_eq!(decoded.data, data.replace("\r\n", "\n").replace('\r', "\n"));
-            prop_assert_eq!(decoded.event, Some(name));
             prop_assert_eq!(id_of(&out), Some(id.as_bytes()));
+            let line = id_line(&out);
+            let written = format!("id: {id}\n");
+            prop_assert_eq!(&out[line.clone()], written.as_bytes());
+            let mut without = Vec::new();
+            event(&mut without, Some(&name), None, None, &data);
+            prop_assert_eq!([&out[..line.start], &out[line.end..]].concat(), without.clone());
+            prop_assert_eq!(id_line(&without).len(), 0);
+            prop_assert_eq!(decoded.event, Some(name));
             prop_assert_eq!(decoded.id, Some(id));
             prop_assert!(out.ends_with(b"\n\n") && !out.contains(&b'\r'));
         }

@@ -82,6 +82,39 @@ impl Everything {
         }
     }
 
+    /// What a block is on a connection that reads several streams: without its id it must be what the oracle expects, a gap
+    /// but for the stream's name.
+    pub fn item_of_several(&self, block: &Block) -> Item {
+        let mut own = block.clone();
+        if block.event.as_deref() == Some("gap") {
+            let named = format!(",\"stream\":\"{}\"}}", self.tag);
+            own.data[0] = block.data[0].strip_suffix(&named).expect("a gap names its stream").to_owned() + "}";
+            return Item::Gap(self.gap_of(&own));
+        }
+        assert!(block.id.is_some(), "everything but a gap has the connection's id: {block:?}");
+        if block.event.as_deref() == Some("snapshot") {
+            let prefix = format!("state {}:", self.tag);
+            let serial = block.data[0].strip_prefix(&prefix).and_then(|n| n.parse().ok()).expect("a snapshot of ours");
+            return Item::Snapshot(self.snapshot_at(serial));
+        }
+        let prefix = format!("{}:", self.tag);
+        let serial = block.data[0].strip_prefix(&prefix).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let position = self.position_of(serial.expect("an event of ours"));
+        let published = self.event(position);
+        own.id.clone_from(&published.id);
+        assert_eq!(written(&own, published.block.contains("retry: ")), published.block);
+        Item::Event(position)
+    }
+
+    /// Whether a block of a connection that reads several streams is of this one.
+    pub fn owns_of_several(&self, block: &Block) -> bool {
+        let first = block.data.first().map_or("", String::as_str);
+        match block.event.as_deref() {
+            Some("gap") => first.ends_with(&format!("\"stream\":\"{}\"}}", self.tag)),
+            _ => self.owns(block),
+        }
+    }
+
     /// A gap's range; `skipped` must agree with its ends, and it must not move the reader's place.
     fn gap_of(&self, block: &Block) -> Option<(u64, u64)> {
         assert_eq!((&block.id, block.data.len()), (&None, 1), "a gap carries no id and one line");

@@ -150,8 +150,13 @@ impl Everything {
     }
 
     pub fn must_see(&self, last_event_id: Option<&str>, start: Option<Start>) -> Expected {
+        self.must_see_at(self.place(last_event_id), start)
+    }
+
+    /// The same for a reader whose place is known.
+    pub fn must_see_at(&self, place: Place, start: Option<Start>) -> Expected {
         let start = start.unwrap_or(self.options.start);
-        match self.place(last_event_id) {
+        match place {
             Place::New => self.to_a_new_reader(start, false),
             Place::Lost => self.to_a_new_reader(start, true),
             Place::After(position) => self.to_one_that_has(position),

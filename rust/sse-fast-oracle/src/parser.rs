@@ -36,6 +36,8 @@ pub struct Parser {
     line: Vec<u8>,
     block: Block,
     ids: bool,
+    /// Whether the connection has ids of its own: they stand before the event's name.
+    several: bool,
     /// How many comments were read, and the last of them.
     pub comments: usize,
     pub comment: String,
@@ -44,7 +46,13 @@ pub struct Parser {
 impl Parser {
     pub fn new(chunked: bool, ids: bool) -> Self {
         let chunk = chunked.then(|| Chunk::Size(String::new()));
-        Self { chunk, line: Vec::new(), block: Block::default(), ids, comments: 0, comment: String::new() }
+        let (line, block) = (Vec::new(), Block::default());
+        Self { chunk, line, block, ids, several: false, comments: 0, comment: String::new() }
+    }
+
+    /// That of a connection that reads several streams.
+    pub fn of_several(chunked: bool) -> Self {
+        Self { several: true, ..Self::new(chunked, true) }
     }
 
     /// Takes bytes from the wire; gives the events they complete.
@@ -141,10 +149,13 @@ impl Parser {
         } else if let Some(data) = line.strip_prefix("data: ") {
             block.data.push(data.to_owned());
         } else if let Some(name) = line.strip_prefix("event: ") {
-            assert!(!block.is_begun(), "event comes first: {block:?}");
+            let is_first =
+                if self.several { block.event.is_none() && block.data.is_empty() } else { !block.is_begun() };
+            assert!(is_first, "event comes first: {block:?}");
             block.event = Some(name.to_owned());
         } else if let Some(id) = line.strip_prefix("id: ") {
             assert!(block.id.is_none() && block.data.is_empty(), "id comes second: {block:?}");
+            assert!(!self.several || block.event.is_none(), "the connection's id comes first: {block:?}");
             block.id = Some(id.to_owned());
         } else if let Some(wait) = line.strip_prefix("retry: ") {
             assert!(block.data.is_empty(), "retry comes before data: {block:?}");

@@ -52,6 +52,11 @@ impl Reader {
         self.opening.is_empty()
     }
 
+    /// What its opening must still show.
+    pub fn opening(&self) -> impl Iterator<Item = &Item> {
+        self.opening.iter()
+    }
+
     /// The position that must come next.
     pub fn next(&self) -> u64 {
         self.next

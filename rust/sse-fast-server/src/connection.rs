@@ -36,7 +36,7 @@ use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
 use crate::response::Refusal;
-use crate::shard::{Arrival, Order};
+use crate::shard::{Arrival, Order, Reading};
 use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
 
@@ -205,17 +205,20 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { claim, last_event_id, framing, head, later } = subscription;
-    let (shards, stream) = (context.directory.shards(), claim.stream().clone());
+    let Subscription { reading, framing, head, later } = subscription;
+    let shards = context.directory.shards();
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
-    let (later, last_event_id) = match later {
+    let (later, reading) = match (later, reading) {
         // The id is one of the stream to come: where the reader waits for it nobody knows it.
-        Some(answer) => (Some((answer, stream.emptied(), last_event_id)), None),
-        None => (None, last_event_id),
+        (Some(answer), Reading::One { claim, last_event_id }) => {
+            let (stream, emptied) = (claim.stream().clone(), claim.stream().emptied());
+            (Some((answer, emptied, stream, last_event_id)), Reading::One { claim, last_event_id: None })
+        }
+        (_, reading) => (None, reading),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
+    let mut arrival = Arrival { socket, reading, framing, head };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {
@@ -224,7 +227,7 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
                     // Behind the other connections of this batch: one wake-up serves them all.
                     tokio::spawn(async move { shard.ring() });
                 }
-                if let Some((answer, emptied, last_event_id)) = later {
+                if let Some((answer, emptied, stream, last_event_id)) = later {
                     let counted = Counted::new(&context.directory, |totals| &totals.followed);
                     let context = Arc::clone(context);
                     tokio::spawn(async move {

@@ -45,10 +45,12 @@ mod counted;
 mod made;
 mod refused;
 mod stalls;
+mod wanted;
 
 pub(crate) use self::counted::Counted;
 use self::made::Made;
 use self::refused::Refusals;
+use self::wanted::Wanted;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
@@ -90,6 +92,8 @@ pub(crate) struct Directory {
     pub(crate) resumable: Resumable,
     /// Readers that wait for a name to appear.
     pub(crate) waiting: Waiting,
+    /// Names that subscribers wait for.
+    wanted: Wanted,
     /// Streams without a name, and those of them that are gone until there are twice as many.
     nameless: Mutex<Vec<WeakStream>>,
     /// Streams that requests made.
@@ -176,6 +180,7 @@ impl Directory {
             streams: RwLock::default(),
             resumable: Resumable::new(),
             waiting: Waiting::default(),
+            wanted: Wanted::default(),
             nameless: Mutex::default(),
             made: Mutex::default(),
             expiry: Mutex::default(),
@@ -299,6 +304,7 @@ impl Directory {
             self.schedule(&stream);
         }
         self.waiting.appeared(name);
+        self.no_longer_wanted(name);
         Ok((stream, true))
     }
 

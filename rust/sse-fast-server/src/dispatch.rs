@@ -1,6 +1,6 @@
 //! Which endpoint answers a request, by path and method.
 //!
-//! Owns the order: application's routes and handlers, then `/streams/{name}`, then 404; and which
+//! Owns the order: application's routes and handlers, then `/streams` and `/streams/{name}`, then 404; and which
 //! methods each allows. Must not know: how a stream is waited for, how a handler is called.
 //! Invariant: a request that changes something reaches no handler before its origin was checked.
 //! Changes together with `route`, the table that is asked here.
@@ -16,6 +16,7 @@ use crate::request::ParsedRequest;
 use crate::respond::{Action, Context};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::route::{Asset, Match, Read};
+use crate::several;
 use crate::socket::RequestBody;
 
 /// What `/streams/{name}` allows.
@@ -32,6 +33,15 @@ impl Context {
         }
         if let Some(found) = self.routes.find(&request.path) {
             return self.matched(request, found, body).await;
+        }
+        if request.path == several::PATH {
+            if request.method == Method::OPTIONS {
+                return Ok(Action::Respond(self.options(STREAM_METHODS)));
+            }
+            if !request.is_read() {
+                return Err(not_allowed(STREAM_METHODS));
+            }
+            return self.several(request, &body.signals).await;
         }
         let Some(name) = request.path.strip_prefix("/streams/").filter(|name| !name.is_empty()) else {
             if request.method == Method::OPTIONS && self.is_settling() {

@@ -177,7 +177,7 @@ impl Context {
                 match &mut action {
                     Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);
-                        hold_while_read(&self.directory, subscription.claim.stream(), reading);
+                        hold_while_read(&self.directory, &stream, reading);
                     }
                     Ok(Action::Respond(response)) => {
                         for (name, value) in headers {

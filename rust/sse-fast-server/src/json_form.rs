@@ -23,7 +23,7 @@ use crate::stream::Stream;
 
 /// The most bytes of frames in one answer, so that two hundred pollers that do not read hold 50 MB, not 200. A page of
 /// this size still carries a thousand events of ordinary size.
-const MAX_PAGE_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 /// How many answers are built at a time: one goes on while another waits for its stream's lock. More would only take
 /// processors from the shards.
@@ -44,12 +44,23 @@ impl Default for JsonForms {
 impl JsonForms {
     /// The stream as JSON for a reader that sent `last_event_id`, or nothing.
     pub(crate) async fn respond(&self, stream: &Stream, last_event_id: Option<&str>) -> Result<HttpResponse, Refusal> {
+        let (stream, last_event_id) = (stream.clone(), last_event_id.map(Box::<str>::from));
+        self.build(move || {
+            let page = Page::of(&stream.lock().state, last_event_id.as_deref());
+            page.encode(stream.name())
+        })
+        .await
+    }
+
+    /// What `encode` makes, as a response.
+    pub(crate) async fn build(
+        &self,
+        encode: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<HttpResponse, Refusal> {
         // The semaphore is never closed; without a permit an answer would be as good.
         let permit = Arc::clone(&self.builds).acquire_owned().await.ok();
-        let (stream, last_event_id) = (stream.clone(), last_event_id.map(Box::<str>::from));
         let built = spawn_blocking(move || {
-            let page = Page::of(&stream.lock().state, last_event_id.as_deref());
-            let body = page.encode(stream.name());
+            let body = encode();
             drop(permit);
             body
         });
@@ -147,7 +158,7 @@ fn id_of(state: &StreamState, position: u64, more: bool) -> String {
 }
 
 /// How many events a gap stands for; -1 where that is unknown.
-fn skipped(gap: Gap) -> i64 {
+pub(crate) fn skipped(gap: Gap) -> i64 {
     gap.skipped().map_or(-1, |skipped| i64::try_from(skipped).unwrap_or(i64::MAX))
 }
 

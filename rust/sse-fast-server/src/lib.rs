@@ -14,7 +14,7 @@
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
-//! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
+//! | `route_stream`, `several`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
@@ -71,6 +71,8 @@ mod route_stream;
 pub mod run;
 #[cfg(not(loom))]
 pub mod server;
+#[cfg(not(loom))]
+mod several;
 mod shard;
 #[cfg(all(test, not(loom)))]
 mod simulation;

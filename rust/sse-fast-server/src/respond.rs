@@ -28,6 +28,7 @@ use crate::json_form::JsonForms;
 use crate::request::{ParsedRequest, Wanted};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::route::Routes;
+use crate::shard::Reading;
 use crate::socket::RequestBody;
 use crate::stream::{Claim, Stream};
 
@@ -61,10 +62,9 @@ pub(crate) enum Action {
     Subscribe(Subscription),
 }
 
-/// A stream for one connection.
+/// What one connection reads.
 pub(crate) struct Subscription {
-    pub(crate) claim: Claim,
-    pub(crate) last_event_id: Option<Box<str>>,
+    pub(crate) reading: Reading,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
     /// Where the handler's answer comes from, if the head went out before it.
@@ -153,10 +153,7 @@ impl Context {
     pub(crate) async fn read(&self, request: &ParsedRequest, stream: &Stream) -> Result<Action, Refusal> {
         let last_event_id = request.last_event_id.as_deref();
         Ok(match request.wanted {
-            Wanted::Neither => {
-                let detail = "a stream is text/event-stream, or application/json once";
-                return Err(Refusal::new(406, "not_acceptable", detail));
-            }
+            Wanted::Neither => return Err(response::not_acceptable()),
             Wanted::Json => Action::Respond(self.json_forms.respond(stream, last_event_id).await?),
             Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
@@ -169,10 +166,13 @@ impl Context {
     }
 
     pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim) -> Subscription {
+        self.subscription_to(request, Reading::One { claim, last_event_id: request.last_event_id.clone() })
+    }
+
+    pub(crate) fn subscription_to(&self, request: &ParsedRequest, reading: Reading) -> Subscription {
         let framing = if request.http10 || !self.directory.config.chunked { Framing::Plain } else { Framing::Chunked };
         Subscription {
-            claim,
-            last_event_id: request.last_event_id.clone(),
+            reading,
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),
             later: None,

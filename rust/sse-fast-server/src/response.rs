@@ -163,6 +163,10 @@ pub(crate) fn unknown_stream(name: &str, waited: Duration) -> Refusal {
     Refusal::new(404, "unknown_stream", detail).with("waited", seconds)
 }
 
+pub(crate) fn not_acceptable() -> Refusal {
+    Refusal::new(406, "not_acceptable", "a stream is text/event-stream, or application/json once")
+}
+
 /// A response without a body.
 pub(crate) fn empty(status: u16) -> HttpResponse {
     let mut response = Response::new(Full::default());

@@ -26,7 +26,7 @@ use crate::stream::Stream;
 use crate::waiting::Name;
 
 /// How waiting for a stream ended.
-enum Waited {
+pub(crate) enum Waited {
     Found(Stream),
     TimeOver,
     Closing,
@@ -141,7 +141,8 @@ impl Context {
         }
     }
 
-    async fn appears(&self, name: &str, entry: &Name, limit: Duration, signals: &Signals) -> Waited {
+    /// Waits until a stream of this name is made, for `limit` at most.
+    pub(crate) async fn appears(&self, name: &str, entry: &Name, limit: Duration, signals: &Signals) -> Waited {
         let deadline = tokio::time::sleep(limit);
         let (closing, half_closed) = (self.until_closing(), signals.half_closed_for_a_second());
         tokio::pin!(deadline, closing, half_closed);

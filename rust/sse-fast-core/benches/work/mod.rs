@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use sse_fast_core::batch::Batch;
 use sse_fast_core::event::{self, NewEvent};
-use sse_fast_core::frame::Framing;
+use sse_fast_core::frame::{Frame, Framing};
 use sse_fast_core::heartbeat::{Tick, Wheel};
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Scratch, StreamState};
+use sse_fast_core::vector::{Entry, IdVector, Life, MAX_NAMES};
 
 /// Data by the way it goes through the encoder.
 pub(crate) fn payloads() -> [(&'static str, Vec<u8>); 4] {
@@ -118,5 +119,36 @@ impl Idle {
             }
             self.now += 1;
         }
+    }
+}
+
+/// A connection that reads as many streams as it may.
+pub(crate) struct Several {
+    ids: IdVector,
+    frame: Frame,
+    out: Vec<u8>,
+    position: Position,
+}
+
+impl Several {
+    pub(crate) fn new() -> Self {
+        let entries: Vec<_> = (0..MAX_NAMES).map(|name| Entry::At(Self::life(name), 1000)).collect();
+        let frame = Frame::of(format!("event: update\nid: hodg0s4tjq-1000\ndata: {}\n\n", "x".repeat(100)).as_bytes());
+        Self { ids: IdVector::new(&entries), frame, out: Vec::new(), position: 1000 }
+    }
+
+    fn life(name: usize) -> Life {
+        Life::of_hash((name as u64 * 1_000_000_007).to_be_bytes())
+    }
+
+    /// An event of each of its streams, for one write.
+    pub(crate) fn lay_out(&mut self) {
+        self.out.clear();
+        self.position += 1;
+        for name in 0..MAX_NAMES {
+            self.ids.set(name, Self::life(name), self.position);
+            black_box(self.ids.put_frame(&mut self.out, name, Framing::Chunked, &self.frame));
+        }
+        black_box(&self.out);
     }
 }

@@ -142,7 +142,7 @@ impl World {
                 Gap::Unknown => None,
             };
             assert_eq!(gap.skipped(), range.map(|(from, to)| to - from + 1));
-            wire::gap(&mut block, self.state.epoch(), range);
+            wire::gap(&mut block, self.state.epoch(), range, None);
             framing.put(&mut bytes, &block);
         }
         bytes

@@ -172,6 +172,11 @@ impl Agenda {
         }
     }
 
+    /// Whether a stream rests.
+    pub(super) fn rests(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
     /// Whether something is to be done at once.
     pub(super) fn is_busy(&self) -> bool {
         !self.walks.is_empty() || !self.catching_up.is_empty()

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::cursor::Place;
 use sse_fast_core::event::{self, NewEvent};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
+use sse_fast_core::vector::{Beginning, Entry, Life};
 
 use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
-use super::{Arrival, ShardHandle};
+use super::{Arrival, NamedReading, Reading, ShardHandle};
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -39,12 +41,15 @@ pub(super) struct Wire {
     pub(super) room: usize,
     pub(super) taken: Vec<u8>,
     pub(super) is_shut: bool,
+    /// How often it was written to.
+    pub(super) writes: usize,
     token: Option<Token>,
 }
 
 impl Sink for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
+        wire.writes += 1;
         let taken = bytes.len().min(wire.room);
         wire.room -= taken;
         wire.taken.extend_from_slice(&bytes[..taken]);
@@ -105,7 +110,25 @@ impl Stage {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
-        let arrival = Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec() };
+        let arrival = Arrival {
+            socket: socket.clone(),
+            reading: Reading::One { claim, last_event_id: None },
+            framing,
+            head: HEAD.to_vec(),
+        };
+        assert!(self.handle.subscribe(arrival).is_ok());
+        self.handle.ring();
+        socket
+    }
+
+    /// A reader of all of these streams over one connection.
+    pub(super) fn subscribe_to_several(&self, streams: &[&Stream], room: usize) -> Socket {
+        let socket = Socket::default();
+        socket.0.borrow_mut().room = HEAD.len() + room;
+        let beginning = Beginning { place: Place::New, entry: Entry::New };
+        let names = streams.iter().map(|stream| NamedReading { claim: stream.claim(), life: Life::NONE, beginning });
+        let (reading, framing) = (Reading::Several(names.collect()), Framing::Chunked);
+        let arrival = Arrival { socket: socket.clone(), reading, framing, head: HEAD.to_vec() };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

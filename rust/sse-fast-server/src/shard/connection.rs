@@ -11,11 +11,11 @@ use std::io;
 
 use sse_fast_core::batch::Partial;
 use sse_fast_core::budget::{MINUTE, Micros, Spent};
-use sse_fast_core::frame::Framing;
+use sse_fast_core::frame::{Frame, Framing};
 use sse_fast_core::heartbeat::Tick;
 
 use super::net::Sink;
-use super::table::SubscriberKey;
+use super::table::{GroupKey, SubscriberKey};
 use crate::delivery::Patience;
 
 /// No tick: no timer runs.
@@ -24,8 +24,8 @@ pub(super) const NO_TICK: Tick = Tick::MAX;
 /// See the module.
 pub(super) struct Connection<S> {
     pub(super) socket: S,
-    /// What reads a stream over it; `NONE` once it has left the stream and the connection is being closed.
-    pub(super) subscriber: SubscriberKey,
+    /// What reads over it; nothing once it has left its streams and the connection is being closed.
+    reads: u32,
     /// Who is in this place of the list: see `net::Token`.
     pub(super) generation: u32,
     /// When bytes were last taken; or, where that was a heartbeat, when it was due.
@@ -40,6 +40,21 @@ pub(super) struct Connection<S> {
     /// What is kept of one whose socket is full, or was and made publishers wait.
     pub(super) account: Option<Box<Account>>,
 }
+
+/// What reads over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    Nothing,
+    /// One stream.
+    One(SubscriberKey),
+    /// Several, or one under ids as those of several.
+    Several(GroupKey),
+}
+
+/// In `Connection::reads`: no subscriber; and the bit that tells a group's key from a subscriber's. Either list would take
+/// 64 GiB before its keys reached that bit.
+const NOTHING: u32 = SubscriberKey::NONE.0;
+const SEVERAL: u32 = 1 << 31;
 
 /// A connection's life, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +117,8 @@ pub(super) struct Unwritten(VecDeque<Part>);
 enum Part {
     /// A frame, shared with everybody else who stopped in it or before it.
     Frame(Partial),
+    /// A part of a frame's block, around its id line.
+    Slice { frame: Frame, from: usize, until: usize },
     /// A head, a gap, a heartbeat, a last chunk: its own bytes.
     Own { bytes: Box<[u8]>, written: usize },
 }
@@ -116,6 +133,12 @@ impl Unwritten {
     /// The rest of a frame.
     pub(super) fn frame(partial: Partial) -> Self {
         Self(VecDeque::from([Part::Frame(partial)]))
+    }
+
+    /// A part of a frame's block, from and until these places.
+    pub(super) fn slice(frame: Frame, from: usize, until: usize) -> Self {
+        debug_assert!(from < until, "something is unwritten");
+        Self(VecDeque::from([Part::Slice { frame, from, until }]))
     }
 
     /// Adds what comes after it.
@@ -134,6 +157,7 @@ impl Part {
     fn bytes(&self, framing: Framing) -> &[u8] {
         match self {
             Self::Frame(partial) => &partial.frame.bytes(framing)[partial.written..],
+            Self::Slice { frame, from, until } => &frame.plain()[*from..*until],
             Self::Own { bytes, written } => &bytes[*written..],
         }
     }
@@ -141,6 +165,7 @@ impl Part {
     fn advance(&mut self, taken: usize) {
         match self {
             Self::Frame(partial) => partial.written += taken,
+            Self::Slice { from, .. } => *from += taken,
             Self::Own { written, .. } => *written += taken,
         }
     }
@@ -175,7 +200,7 @@ impl<S: Sink> Connection<S> {
     pub(super) fn new(socket: S, generation: u32, framing: Framing, now: Tick) -> Self {
         Self {
             socket,
-            subscriber: SubscriberKey::NONE,
+            reads: NOTHING,
             generation,
             last_write: now,
             due: NO_TICK,
@@ -185,6 +210,27 @@ impl<S: Sink> Connection<S> {
             half_closed: false,
             account: None,
         }
+    }
+
+    /// What reads over it.
+    pub(super) fn reads(&self) -> Reads {
+        match self.reads {
+            NOTHING => Reads::Nothing,
+            key if key & SEVERAL != 0 => Reads::Several(GroupKey(key & !SEVERAL)),
+            key => Reads::One(SubscriberKey(key)),
+        }
+    }
+
+    /// This reads over it from now on; says what did before.
+    pub(super) fn set_reads(&mut self, reads: Reads) -> Reads {
+        let before = self.reads();
+        self.reads = match reads {
+            Reads::Nothing => NOTHING,
+            Reads::One(key) => key.0,
+            Reads::Several(key) => key.0 | SEVERAL,
+        };
+        debug_assert_eq!(self.reads(), reads, "keys are far below the bit that tells them apart");
+        before
     }
 
     /// Offers bytes: one system call.

@@ -53,7 +53,8 @@ impl<N: Net> Shard<N> {
     pub(super) fn fill(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key];
         let (local, connection) = (subscriber.local, subscriber.connection);
-        let was = std::mem::replace(&mut subscriber.progress, Progress::Walked);
+        let at_rest = subscriber.at_rest();
+        let was = std::mem::replace(&mut subscriber.progress, at_rest);
         let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
         let patience = self.settings.patience.with(inner.state.options());

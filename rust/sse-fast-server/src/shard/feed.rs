@@ -13,7 +13,7 @@ use sse_fast_core::id::Position;
 use sse_fast_core::wire;
 
 use super::ahead::Ahead;
-use super::connection::{Flow, Phase, Taken, Unwritten};
+use super::connection::{Flow, Phase, Reads, Taken, Unwritten};
 use super::machine::Shard;
 use super::net::{Net, Token};
 use super::subscriber::{KEPT_UP, Progress};
@@ -67,8 +67,15 @@ impl<N: Net> Shard<N> {
 
     /// A socket that was full takes bytes again.
     pub(super) fn recover(&mut self, key: ConnectionKey) {
-        if self.connections[key].phase == Phase::Open {
-            self.charge_until_now(self.connections[key].subscriber);
+        match self.connections[key].reads() {
+            Reads::Nothing => {}
+            Reads::One(subscriber) => self.charge_until_now(subscriber),
+            Reads::Several(group) => {
+                let subscribers: Vec<_> = self.groups[group].subscribers().map(|(_, subscriber)| subscriber).collect();
+                for subscriber in subscribers {
+                    self.charge_until_now(subscriber);
+                }
+            }
         }
         let (taken, written) = self.connections[key].offer_unwritten(self.tick);
         if written > 0 {
@@ -77,9 +84,15 @@ impl<N: Net> Shard<N> {
         match (taken, self.connections[key].phase) {
             (Taken::Gone, _) => self.close(key, CloseReason::Gone),
             (Taken::Some(_), _) => {}
-            (Taken::All, Phase::Open) => {
-                self.feed(self.connections[key].subscriber, Ahead::default());
-            }
+            (Taken::All, Phase::Open) => match self.connections[key].reads() {
+                Reads::Nothing => debug_assert!(false, "over an open connection somebody reads"),
+                Reads::One(subscriber) => {
+                    self.feed(subscriber, Ahead::default());
+                }
+                Reads::Several(_) => {
+                    self.feed_together(key, None, self.names_at_rest(key), &[]);
+                }
+            },
             (Taken::All, Phase::Finishing) => self.shut(key),
             (Taken::All, Phase::Lingering) => debug_assert!(false, "nothing is written to who lingers"),
         }
@@ -115,8 +128,13 @@ impl<N: Net> Shard<N> {
     /// A subscriber that catches up gets its next share; returns how many writes that took.
     pub(super) fn catch_up(&mut self, key: SubscriberKey) -> usize {
         debug_assert_eq!(self.subscribers[key].progress, Progress::CatchingUp, "it is on the list");
-        self.subscribers[key].progress = Progress::Walked;
-        self.feed(key, Ahead::default())
+        let subscriber = &mut self.subscribers[key];
+        subscriber.progress = subscriber.at_rest();
+        let (connection, member) = (subscriber.connection, subscriber.member());
+        match member {
+            None => self.feed(key, Ahead::default()),
+            Some(member) => self.feed_together(connection, None, 1 << member, &[]),
+        }
     }
 
     /// Writes `ahead` first, then batch after batch, until the socket is full or nothing is left; returns the writes.
@@ -241,8 +259,11 @@ impl<N: Net> Shard<N> {
         debug_assert_eq!(connection.flow, Flow::Writable, "it fills once");
         let had_everything = connection.keep(unwritten);
         if connection.phase == Phase::Open {
-            let subscriber = connection.subscriber;
-            self.fill(subscriber);
+            match connection.reads() {
+                Reads::Nothing => debug_assert!(false, "over an open connection somebody reads"),
+                Reads::One(subscriber) => self.fill(subscriber),
+                Reads::Several(group) => self.fill_together(group),
+            }
             Counters::add(&self.counters().blocked, u64::from(had_everything));
         }
         self.watch_stall(key);
@@ -265,14 +286,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let connection = subscriber.connection;
-        let reason = if self.connections[connection].half_closed {
-            CloseReason::Gone
-        } else if self.draining.is_some() {
-            CloseReason::Shutdown
-        } else {
-            CloseReason::Ended
-        };
-        self.finish(connection, reason);
+        self.finish(connection, self.reason_of_completion(connection));
     }
 
     pub(super) fn count_gap(&self, gap: Gap) {

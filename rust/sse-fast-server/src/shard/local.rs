@@ -11,7 +11,7 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::Tick;
 use sse_fast_core::id::Position;
-use sse_fast_core::wire;
+use sse_fast_core::wire::{self, BlankLine};
 
 use super::agenda::Stage;
 use super::subscriber::Roster;
@@ -59,6 +59,16 @@ impl HeartbeatFrame {
             HeartbeatForm::Event(name) => Body::Event { name: name.clone(), last: RefCell::default() },
         };
         Some(Rc::new(Self { interval: in_ticks(heartbeat.every), heartbeat, body }))
+    }
+
+    /// The same for a connection whose events have ids, whatever this stream's have: a comment without a blank line.
+    pub(super) fn after_ids(self: &Rc<Self>) -> Rc<Self> {
+        let HeartbeatForm::Comment { text, blank_line: BlankLine::Written } = &self.heartbeat.form else {
+            return Rc::clone(self);
+        };
+        let form = HeartbeatForm::Comment { text: text.clone(), blank_line: BlankLine::LeftOut };
+        let without = Heartbeat { form, ..self.heartbeat.clone() };
+        Self::of(Some(without), None).unwrap_or_else(|| Rc::clone(self))
     }
 
     /// What is written in the step that began at `now`.

@@ -14,19 +14,25 @@ use std::time::Duration;
 
 use sse_fast_core::batch::{Batch, MAX_BATCH_BYTES};
 use sse_fast_core::budget::Micros;
+use sse_fast_core::frame::Frame;
 use sse_fast_core::heartbeat::{Tick, Wheel};
+use sse_fast_core::vector::IdVector;
 
 #[cfg(debug_assertions)]
 use super::agenda::Stage;
 use super::agenda::{Agenda, Work};
 use super::asked::Asked;
+#[cfg(debug_assertions)]
+use super::connection::Reads;
 use super::connection::{Connection, Flow, Heard, Phase};
+use super::group::Group;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
+use super::pieces::Pieces;
 #[cfg(debug_assertions)]
 use super::subscriber::Progress;
 use super::subscriber::Subscriber;
-use super::table::{ConnectionKey, SubscriberKey, Table};
+use super::table::{ConnectionKey, GroupKey, SubscriberKey, Table};
 use super::{Arrival, Order, ShardHandle};
 use crate::clock::{Ticks, in_ticks};
 use crate::delivery::{LocalKey, Patience, Ring};
@@ -88,6 +94,8 @@ pub(crate) struct Shard<N: Net> {
     pub(super) connections: Table<ConnectionKey, Connection<N::Socket>>,
     pub(super) subscribers: Table<SubscriberKey, Subscriber>,
     pub(super) locals: Table<LocalKey, LocalStream>,
+    /// The connections that read several streams have one each.
+    pub(super) groups: Table<GroupKey, Group>,
     pub(super) agenda: Agenda,
     pub(super) asked: Asked,
     /// Slow readers whose sockets take bytes again: they come after everybody else.
@@ -104,6 +112,11 @@ pub(crate) struct Shard<N: Net> {
     pub(super) single: Batch,
     /// Bytes put together for one write; reused.
     pub(super) out: Vec<u8>,
+    /// The pieces for one write to a connection of several streams, what ids say in them, and frames on their way there;
+    /// reused.
+    pub(super) pieces: Pieces,
+    pub(super) ids: IdVector,
+    pub(super) taken: Vec<Frame>,
     /// The heartbeat made last: most streams have the same.
     pub(super) last_heartbeat: Option<Rc<HeartbeatFrame>>,
     /// What the next connection's events are known by.
@@ -137,6 +150,7 @@ impl<N: Net> Shard<N> {
             connections: Table::new(),
             subscribers: Table::new(),
             locals: Table::new(),
+            groups: Table::new(),
             agenda: Agenda::default(),
             asked: Asked::default(),
             slow: VecDeque::new(),
@@ -148,6 +162,9 @@ impl<N: Net> Shard<N> {
             frames_of: LocalKey::NONE,
             single: Batch::with_limit(settings.pacing.batch_bytes),
             out: Vec::new(),
+            pieces: Pieces::default(),
+            ids: IdVector::default(),
+            taken: Vec::new(),
             last_heartbeat: None,
             generation: 0,
             draining: None,
@@ -332,11 +349,12 @@ impl<N: Net> Shard<N> {
         }
         for (key, subscriber) in self.subscribers.iter() {
             let connection = &self.connections[subscriber.connection];
-            debug_assert_eq!(
-                (connection.subscriber, connection.phase),
-                (key, Phase::Open),
-                "it reads over an open one"
-            );
+            let is_its = match connection.reads() {
+                Reads::Nothing => false,
+                Reads::One(other) => other == key && subscriber.member().is_none(),
+                Reads::Several(group) => self.groups[group].subscribers().any(|(_, other)| other == key),
+            };
+            debug_assert!(is_its && connection.phase == Phase::Open, "it reads over an open one");
             let roster = &self.locals[subscriber.local].roster;
             let writable = connection.flow == Flow::Writable;
             debug_assert_eq!(roster.is_writable(key, &self.subscribers), writable, "it stands among those like it");
@@ -345,7 +363,10 @@ impl<N: Net> Shard<N> {
             debug_assert_eq!(catches_up, listed, "who catches up is on the list");
             debug_assert!(!catches_up || writable, "who catches up takes bytes");
         }
-        for (_, connection) in self.connections.iter() {
+        for (key, connection) in self.connections.iter() {
+            if let Reads::Several(group) = connection.reads() {
+                self.check_group(key, group);
+            }
             let unwritten = connection.account.as_ref().is_some_and(|account| account.unwritten.is_some());
             debug_assert!(!unwritten || connection.flow == Flow::Full, "only a full socket leaves something unwritten");
         }

@@ -6,25 +6,31 @@
 //! (where a shard fails its whole poll goes); where joins and leaves are wanted they are told under the lock of the stream
 //! under which they are counted (`presence`), and never otherwise take it.
 
-use super::Arrival;
+use std::time::Duration;
+
 use super::agenda::Stage;
 use super::ahead::Ahead;
-use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
+use super::connection::{Connection, Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
+use super::group::Group;
 use super::local::LocalStream;
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Roster, Subscriber};
-use super::table::{ConnectionKey, SubscriberKey};
+use super::table::{ConnectionKey, GroupKey, SubscriberKey};
+use super::{Arrival, NamedReading, Reading};
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
-use crate::stream::{Claim, Stream};
+use crate::stream::{Claim, Inner, Stream};
+use sse_fast_core::cursor::{self, Opening, Place};
+use sse_fast_core::follow::Follower;
 use sse_fast_core::frame::Framing;
+use sse_fast_core::id::Position;
 use sse_fast_core::wire;
 
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, claim, last_event_id, framing, head } = arrival;
+        let Arrival { socket, reading, framing, head } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
@@ -35,8 +41,13 @@ impl<N: Net> Shard<N> {
             return;
         }
         Counters::add(&self.counters().sockets, 1);
-        let stream = claim.stream().clone();
-        self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
+        match reading {
+            Reading::One { claim, last_event_id } => {
+                let stream = claim.stream().clone();
+                self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
+            }
+            Reading::Several(names) => self.attach_several(key, names, head),
+        }
     }
 
     /// The subscribers of one stream become another's.
@@ -63,10 +74,10 @@ impl<N: Net> Shard<N> {
         last_event_id: Option<&str>,
         out: Vec<u8>,
     ) {
-        debug_assert_eq!(self.connections[connection].subscriber, SubscriberKey::NONE, "it reads one stream");
         let local = self.local_of(stream);
         let key = self.subscribers.insert(Subscriber::new(connection, local));
-        self.connections[connection].subscriber = key;
+        let before = self.connections[connection].set_reads(Reads::One(key));
+        debug_assert_eq!(before, Reads::Nothing, "it reads one stream");
         let mut inner = stream.lock();
         // Counted under the lock: a publisher that appends after this tells us, and what was appended before is read.
         stream.link(self.number).join();
@@ -93,12 +104,108 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Takes a connection's subscriber away from its stream; the connection stays.
-    pub(super) fn detach(&mut self, connection: ConnectionKey) {
-        let key = std::mem::replace(&mut self.connections[connection].subscriber, SubscriberKey::NONE);
-        if key == SubscriberKey::NONE {
-            return;
+    /// Makes a connection a subscriber of several streams, and gives it what there is, after `out`. All of them are opened
+    /// before anything is written.
+    fn attach_several(&mut self, connection: ConnectionKey, names: Vec<NamedReading>, mut out: Vec<u8>) {
+        let entries: Vec<_> = names.iter().map(|name| (name.life, name.beginning.entry)).collect();
+        let group = self.groups.insert(Group::new(&entries));
+        let before = self.connections[connection].set_reads(Reads::Several(group));
+        debug_assert_eq!(before, Reads::Nothing, "it reads nothing else");
+        let mut retry = None;
+        for (member, name) in (0..).zip(names) {
+            if let Some(claim) = name.claim {
+                retry = retry.max(self.attach_member((connection, group, member), claim, name.beginning.place));
+            }
         }
+        if let Some(wait) = retry {
+            let mut block = Vec::new();
+            wire::retry(&mut block, wait);
+            self.connections[connection].framing.put(&mut out, &block);
+        }
+        self.tune(group);
+        self.feed_together(connection, None, self.names_at_rest(connection), &out);
+        if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
+            self.schedule(connection);
+        }
+    }
+
+    /// Makes one name's subscriber; says what its stream has for `retry`.
+    fn attach_member(
+        &mut self,
+        (connection, group, member): (ConnectionKey, GroupKey, u8),
+        claim: Claim,
+        place: Place,
+    ) -> Option<Duration> {
+        let stream = claim.stream().clone();
+        let local = self.local_of(&stream);
+        let key = self.subscribers.insert(Subscriber::of_group(connection, local, member));
+        let mut inner = stream.lock();
+        // As in `attach`.
+        stream.link(self.number).join();
+        claim.redeem(&mut inner);
+        inner.somebody_came();
+        self.handle.presence().joined(&stream);
+        let retuned = self.find_heartbeat(local, &inner);
+        let (retry, cursor) = (inner.state.options().retry, self.begin_member((group, member), key, &inner, place));
+        self.subscribers[key].follower = Follower::at(cursor);
+        self.owe(key, &inner);
+        drop(inner);
+        if self.handle.presence().is_wanted() {
+            self.handle.presence().ring();
+        }
+        self.locals[local].roster.add(key, &mut self.subscribers);
+        Counters::add(&self.counters().subscribers, 1);
+        if retuned {
+            self.reschedule(local);
+        }
+        retry
+    }
+
+    /// Opens a stream for one name, under its lock; says where that begins.
+    fn begin_member(
+        &mut self,
+        (group, member): (GroupKey, u8),
+        key: SubscriberKey,
+        inner: &Inner,
+        place: Place,
+    ) -> Position {
+        let group = &mut self.groups[group];
+        let newest = inner.state.newest();
+        if self.locals[self.subscribers[key].local].stream.is_stand_in() {
+            group.wait(member, key);
+            return newest + 1;
+        }
+        let opening = cursor::open_at(&inner.state, place, inner.state.options().start);
+        let cursor = match &opening {
+            Opening::Live { cursor, .. } => *cursor,
+            Opening::Finished => newest + 1,
+        };
+        group.begin(member, key, opening, cursor);
+        cursor
+    }
+
+    /// Takes a connection's subscribers away from their streams; the connection stays.
+    pub(super) fn detach(&mut self, connection: ConnectionKey) {
+        match self.connections[connection].set_reads(Reads::Nothing) {
+            Reads::Nothing => {}
+            Reads::One(key) => self.detach_subscriber(key),
+            Reads::Several(group) => {
+                let members: Vec<_> = self.groups[group].subscribers().map(|(member, _)| member).collect();
+                for member in members {
+                    self.detach_member(group, member);
+                }
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    /// Takes one of a connection's subscribers away from its stream.
+    pub(super) fn detach_member(&mut self, group: GroupKey, member: u8) {
+        let key = self.groups[group].leave(member);
+        self.detach_subscriber(key);
+    }
+
+    fn detach_subscriber(&mut self, key: SubscriberKey) {
         let local = self.subscribers[key].local;
         let was_writable = self.locals[local].roster.remove(key, &mut self.subscribers);
         let subscriber = self.subscribers.remove(key);
@@ -139,13 +246,23 @@ impl<N: Net> Shard<N> {
         match (connection.phase, connection.flow) {
             (Phase::Lingering, _) => self.close(key, CloseReason::Ended),
             (Phase::Open, Flow::Writable) => {
-                let subscriber = connection.subscriber;
-                if self.subscribers[subscriber].progress == Progress::Walked {
-                    self.feed(subscriber, Ahead::default());
-                }
+                self.feed_who_rests(key);
             }
             // Once what was begun is written.
             (Phase::Open | Phase::Finishing, _) => {}
+        }
+    }
+
+    /// Gives a connection what there is by now, but for those who catch up: they are given it when it is their turn.
+    fn feed_who_rests(&mut self, key: ConnectionKey) {
+        match self.connections[key].reads() {
+            Reads::One(subscriber) if self.subscribers[subscriber].progress == Progress::Walked => {
+                self.feed(subscriber, Ahead::default());
+            }
+            Reads::Several(_) => {
+                self.feed_together(key, None, self.names_at_rest(key), &[]);
+            }
+            Reads::One(_) | Reads::Nothing => {}
         }
     }
 

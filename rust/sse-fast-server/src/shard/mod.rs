@@ -12,6 +12,8 @@
 //! | `membership` | who is here: arriving, moving, leaving |
 //! | `connection` | a socket, and what must be written to it first |
 //! | `subscriber` | a cursor, and the list of those of one stream |
+//! | `group`, `together` | the subscribers of a connection that reads several streams; serving them |
+//! | `lay_out`, `pieces` | what such a connection is offered in one write |
 //! | `local` | a stream as this shard sees it |
 //! | `agenda` | who is served next |
 //! | `walk` | a stream's news to all its subscribers |
@@ -32,12 +34,15 @@ mod catch_up_tests;
 mod connection;
 mod debt;
 mod feed;
+mod group;
+mod lay_out;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod machine;
 mod membership;
 mod net;
+mod pieces;
 #[cfg(test)]
 mod probe;
 #[cfg(all(test, not(loom)))]
@@ -48,6 +53,9 @@ mod table;
 mod task_tests;
 mod thread;
 mod timers;
+mod together;
+#[cfg(all(test, not(loom)))]
+mod together_tests;
 #[cfg(all(test, not(loom)))]
 mod waiting_tests;
 mod walk;
@@ -56,6 +64,7 @@ use std::sync::Arc;
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
+use sse_fast_core::vector::{Beginning, Life};
 
 #[cfg(test)]
 pub(crate) use self::machine::{Next, Shard};
@@ -63,7 +72,7 @@ pub(crate) use self::machine::{Pacing, Settings};
 #[cfg(test)]
 pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
-pub(crate) use self::probe::Seen;
+pub(crate) use self::probe::{Seen, SeenSeveral};
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
@@ -91,11 +100,29 @@ struct Post<S> {
 /// A connection whose request was a subscription.
 pub(crate) struct Arrival<S> {
     pub(crate) socket: S,
-    pub(crate) claim: Claim,
-    pub(crate) last_event_id: Option<Box<str>>,
+    pub(crate) reading: Reading,
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
+}
+
+/// What a connection will read.
+pub(crate) enum Reading {
+    One {
+        claim: Claim,
+        last_event_id: Option<Box<str>>,
+    },
+    /// The names of the request, in its order; one of them has a stream at least.
+    Several(Vec<NamedReading>),
+}
+
+/// One name of a request for several streams.
+pub(crate) struct NamedReading {
+    /// Its stream; none where it has ended and the reader has everything.
+    pub(crate) claim: Option<Claim>,
+    /// The stream's present life.
+    pub(crate) life: Life,
+    pub(crate) beginning: Beginning,
 }
 
 /// What a shard is told to do.

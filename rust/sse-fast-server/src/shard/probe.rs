@@ -6,11 +6,10 @@ use sse_fast_core::lag;
 
 use super::Token;
 use super::agenda::Stage;
-use super::connection::Flow;
+use super::connection::{Flow, Reads};
 use super::machine::Shard;
 use super::net::Net;
 use super::subscriber::Progress;
-use super::table::SubscriberKey;
 
 /// A connection as it stands between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,43 @@ pub(crate) struct Seen {
     pub(crate) is_beyond: bool,
 }
 
+/// A connection that reads several streams, as it stands between two steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeenSeveral {
+    pub(crate) token: Token,
+    pub(crate) is_full: bool,
+    /// How many bytes are kept for it that its socket did not take.
+    pub(crate) unwritten: usize,
+    /// Of those that read: which name, the next position, whether its stream rests, whether it lags by more than it may.
+    pub(crate) members: Vec<(u8, u64, bool, bool)>,
+}
+
 impl<N: Net> Shard<N> {
+    /// Every connection that reads several streams.
+    pub(crate) fn seen_several(&self) -> Vec<SeenSeveral> {
+        let several = self.connections.iter().filter_map(|(key, connection)| match connection.reads() {
+            Reads::Several(group) => Some((key, connection, &self.groups[group])),
+            Reads::Nothing | Reads::One(_) => None,
+        });
+        let seen = several.map(|(key, connection, group)| SeenSeveral {
+            token: Token { index: key.0, generation: connection.generation },
+            is_full: connection.flow == Flow::Full,
+            unwritten: connection.unwritten_bytes(),
+            members: group
+                .subscribers()
+                .map(|(member, key)| {
+                    let subscriber = &self.subscribers[key];
+                    let local = &self.locals[subscriber.local];
+                    let inner = local.stream.lock();
+                    let pace = self.pace_of(subscriber, inner.state.options());
+                    let is_beyond = lag::is_beyond_max_lag(&inner.state, subscriber.cursor(), pace);
+                    (member, subscriber.cursor(), local.stage == Stage::Resting, is_beyond)
+                })
+                .collect(),
+        });
+        seen.collect()
+    }
+
     /// Every connection.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let seen = self.connections.iter().map(|(key, connection)| {
@@ -46,8 +81,8 @@ impl<N: Net> Shard<N> {
                 is_held: false,
                 is_beyond: false,
             };
-            if connection.subscriber != SubscriberKey::NONE {
-                let subscriber = &self.subscribers[connection.subscriber];
+            if let Reads::One(key) = connection.reads() {
+                let subscriber = &self.subscribers[key];
                 let local = &self.locals[subscriber.local];
                 let inner = local.stream.lock();
                 seen.state[3] = u8::from(subscriber.progress == Progress::CatchingUp);
@@ -58,7 +93,7 @@ impl<N: Net> Shard<N> {
                     Stage::Walking { .. } => 3,
                 };
                 seen.cursor = Some(subscriber.cursor());
-                seen.is_held = is_full && self.is_held(connection.subscriber, &inner);
+                seen.is_held = is_full && self.is_held(key, &inner);
                 let pace = self.pace_of(subscriber, inner.state.options());
                 seen.is_beyond = is_full && lag::is_beyond_max_lag(&inner.state, subscriber.cursor(), pace);
             }

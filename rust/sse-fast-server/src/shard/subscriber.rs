@@ -15,6 +15,9 @@ use crate::delivery::LocalKey;
 /// Since it last kept up: there is no lag to count.
 pub(super) const KEPT_UP: Position = Position::MAX;
 
+/// No member of a group.
+const ALONE: u8 = u8::MAX;
+
 /// See the module. With its connection 64 bytes.
 pub(super) struct Subscriber {
     pub(super) connection: ConnectionKey,
@@ -23,6 +26,8 @@ pub(super) struct Subscriber {
     /// Where it stands in the stream's list.
     place: u32,
     pub(super) progress: Progress,
+    /// Which of the names of its connection it reads; [`ALONE`] where that has one only.
+    member: u8,
     pub(super) follower: Follower,
     /// The newest position when its socket filled; `KEPT_UP` where it took everything it was offered since.
     pub(super) since: Position,
@@ -33,14 +38,32 @@ pub(super) struct Subscriber {
 pub(super) enum Progress {
     /// By its stream's walks.
     Walked,
-    /// Alone: it is further behind than a walk's frames, and takes everything it is offered.
+    /// With the others of its connection, which has ids of its own: a walk that comes to it serves all of them.
+    Together,
+    /// Alone, or together: it is further behind than a walk's frames, and takes everything it is offered.
     CatchingUp,
 }
 
 impl Subscriber {
     pub(super) fn new(connection: ConnectionKey, local: LocalKey) -> Self {
         let follower = Follower::at(0);
-        Self { connection, local, place: 0, progress: Progress::Walked, follower, since: KEPT_UP }
+        Self { connection, local, place: 0, progress: Progress::Walked, member: ALONE, follower, since: KEPT_UP }
+    }
+
+    /// One of those of a connection that reads several streams, under the name of this number.
+    pub(super) fn of_group(connection: ConnectionKey, local: LocalKey, member: u8) -> Self {
+        debug_assert_ne!(member, ALONE, "a connection has fewer names");
+        Self { progress: Progress::Together, member, ..Self::new(connection, local) }
+    }
+
+    /// Which of its connection's names it reads; none where that has one only.
+    pub(super) fn member(&self) -> Option<u8> {
+        (self.member != ALONE).then_some(self.member)
+    }
+
+    /// How it is served once it does not catch up any more.
+    pub(super) fn at_rest(&self) -> Progress {
+        if self.member == ALONE { Progress::Walked } else { Progress::Together }
     }
 
     pub(super) fn cursor(&self) -> Position {
@@ -134,4 +157,15 @@ impl Roster {
 
 fn number(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use super::super::connection::Connection;
+    use super::Subscriber;
+
+    #[test]
+    fn a_connection_and_its_subscriber_have_64_bytes() {
+        assert_eq!(size_of::<Connection<mio::net::TcpStream>>() + size_of::<Subscriber>(), 64);
+    }
 }

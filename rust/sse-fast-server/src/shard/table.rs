@@ -43,6 +43,11 @@ key!(
     SubscriberKey
 );
 
+key!(
+    /// What is kept of a connection that reads several streams.
+    GroupKey
+);
+
 impl SubscriberKey {
     /// No key.
     pub(super) const NONE: Self = Self(u32::MAX);

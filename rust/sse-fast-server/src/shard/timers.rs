@@ -9,12 +9,12 @@ use std::rc::Rc;
 
 use sse_fast_core::heartbeat::Tick;
 
-use super::connection::{Flow, NO_TICK, Phase, Taken, Unwritten};
+use super::connection::{Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
 use super::local::HeartbeatFrame;
 use super::machine::Shard;
 use super::net::Net;
 use super::subscriber::Progress;
-use super::table::{ConnectionKey, SubscriberKey};
+use super::table::{ConnectionKey, GroupKey, SubscriberKey};
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::Inner;
@@ -78,13 +78,28 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// The heartbeat of the stream that a connection reads.
+    /// The heartbeat of what a connection reads.
     fn heartbeat_of(&self, key: ConnectionKey) -> Option<&Rc<HeartbeatFrame>> {
-        let subscriber = self.connections[key].subscriber;
-        if subscriber == SubscriberKey::NONE {
-            return None;
+        match self.connections[key].reads() {
+            Reads::Nothing => None,
+            Reads::One(subscriber) => self.locals[self.subscribers[subscriber].local].heartbeat.as_ref(),
+            Reads::Several(group) => self.groups[group].heartbeat.as_ref(),
         }
-        self.locals[self.subscribers[subscriber].local].heartbeat.as_ref()
+    }
+
+    /// Finds the heartbeat of a connection of several streams: the most frequent of theirs. Says whether it has changed.
+    pub(super) fn tune(&mut self, group: GroupKey) -> bool {
+        let of = |(_, key): (u8, SubscriberKey)| {
+            let local = &self.locals[self.subscribers[key].local];
+            local.heartbeat.as_ref().filter(|_| !local.stream.is_stand_in())
+        };
+        let all = self.groups[group].subscribers().filter_map(of);
+        let found = all.min_by_key(|heartbeat| heartbeat.interval).map(HeartbeatFrame::after_ids);
+        let group = &mut self.groups[group];
+        let interval = |heartbeat: &Option<Rc<HeartbeatFrame>>| heartbeat.as_ref().map(|heartbeat| heartbeat.interval);
+        let has_changed = interval(&found) != interval(&group.heartbeat);
+        group.heartbeat = found;
+        has_changed
     }
 
     /// Finds the heartbeat in force where it has changed, before somebody comes; under the stream's lock.
@@ -117,7 +132,11 @@ impl<N: Net> Shard<N> {
     /// Brings everybody's due time in line with the heartbeat that was found.
     pub(super) fn reschedule(&mut self, key: LocalKey) {
         for subscriber in self.locals[key].roster.all().to_vec() {
-            self.schedule(self.subscribers[subscriber].connection);
+            let connection = self.subscribers[subscriber].connection;
+            if let Reads::Several(group) = self.connections[connection].reads() {
+                self.tune(group);
+            }
+            self.schedule(connection);
         }
     }
 
@@ -148,6 +167,15 @@ impl<N: Net> Shard<N> {
         }
     }
 
+    /// Whether nobody who reads over a connection catches up.
+    fn is_at_rest(&self, key: ConnectionKey) -> bool {
+        match self.connections[key].reads() {
+            Reads::Nothing => false,
+            Reads::One(subscriber) => self.subscribers[subscriber].progress == Progress::Walked,
+            Reads::Several(group) => self.is_settled(group),
+        }
+    }
+
     fn write_heartbeat(&mut self, key: ConnectionKey, heartbeat: &HeartbeatFrame) {
         let (interval, now) = (heartbeat.interval, self.tick);
         let connection = &mut self.connections[key];
@@ -162,9 +190,8 @@ impl<N: Net> Shard<N> {
                     connection.last_write = due;
                 }
                 // One that catches up has not.
-                if self.subscribers[connection.subscriber].progress == Progress::Walked && connection.account.is_some()
-                {
-                    connection.has_everything(self.now);
+                if connection.account.is_some() && self.is_at_rest(key) {
+                    self.connections[key].has_everything(self.now);
                 }
                 self.schedule(key);
             }

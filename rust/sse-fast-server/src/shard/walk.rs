@@ -1,6 +1,7 @@
 //! A stream's news to all its subscribers.
 //!
-//! Owns: a walk from its beginning to its end. Must not know: those whose sockets are full, or who catch up (`feed`).
+//! Owns: a walk from its beginning to its end. Must not know: those whose sockets are full, or who catch up (`feed`), and
+//! those who are served with the others of their connection (`together`).
 //!
 //! Everybody who is served by walks stands at the same or nearly the same place, so the frames are laid end to end once
 //! and each subscriber gets one write of a slice. The newest position is read again for each part of the walk: those who
@@ -104,8 +105,8 @@ impl<N: Net> Shard<N> {
 
     fn serve(&mut self, key: SubscriberKey, view: &View) {
         let subscriber = &self.subscribers[key];
-        if subscriber.progress == Progress::CatchingUp {
-            return;
+        if subscriber.progress != Progress::Walked {
+            return self.serve_together(key, view.newest, view.complete);
         }
         let cursor = subscriber.cursor();
         if cursor <= view.newest {

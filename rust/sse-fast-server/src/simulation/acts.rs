@@ -16,7 +16,7 @@ use super::client::{Client, HEAD};
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
-use crate::shard::{Arrival, Order};
+use crate::shard::{Arrival, Order, Reading};
 
 /// What a client may say unasked, all at once.
 const UNASKED: usize = 64 * 1024;
@@ -47,7 +47,7 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
-        let arrival = Arrival { socket, claim, last_event_id, framing, head: HEAD.to_vec() };
+        let arrival = Arrival { socket, reading: Reading::One { claim, last_event_id }, framing, head: HEAD.to_vec() };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),
@@ -144,6 +144,11 @@ impl World {
         for at in 0..self.clients.len() {
             if self.clients[at].is_healthy() {
                 self.read(at, usize::MAX);
+            }
+        }
+        for at in 0..self.several.len() {
+            if self.several[at].is_healthy() {
+                self.read_several(at, usize::MAX);
             }
         }
     }

@@ -31,6 +31,11 @@ impl World {
                 self.check_connection(number, &seen, &streams);
             }
         }
+        for (number, shard) in self.shards.iter().enumerate() {
+            for seen in shard.shard.iter().flat_map(crate::shard::Shard::seen_several) {
+                self.check_several(number, &seen, &streams);
+            }
+        }
         self.check_publishers(&streams);
     }
 

@@ -241,7 +241,7 @@ impl Client {
 }
 
 /// A gap within a connection needs a reason.
-fn check_gap(stream: &SimStream, opened: &Opened, was_short: bool, patience: Patience) {
+pub(super) fn check_gap(stream: &SimStream, opened: &Opened, was_short: bool, patience: Patience) {
     let shrunk = stream.shrunk != opened.shrunk;
     assert!(was_short || shrunk, "a subscriber whose socket takes bytes was skipped");
     let closes = stream.policies == 1 && stream.all.options.on_lag == OnLag::Disconnect;

@@ -9,7 +9,7 @@
 //! | `net`, `wire` | the kernel between a shard's socket and a client |
 //! | `stage`, `publishers` | what other threads do, also between two writes of a step |
 //! | `told`, `times` | a stream beside its oracle; moments and what was waited |
-//! | `client`, `inside` | what readers see, held against the laws |
+//! | `client`, `several`, `inside` | what readers see, held against the laws |
 //! | `check` | what must hold when nobody has anything to do |
 //! | `runner` | seeds, shortened scripts, what was covered |
 //! | `hand`, `promise`, `patience`, `faults` | scripts written by hand, one for each sentence and each fault |
@@ -40,6 +40,7 @@ mod publishers;
 mod random;
 mod runner;
 mod script;
+mod several;
 mod stage;
 mod times;
 mod told;

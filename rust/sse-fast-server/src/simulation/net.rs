@@ -102,6 +102,10 @@ impl Net for SimNet {
         if let Some((stream, id)) = wire.claim.take() {
             wire.opened = Some(self.stage.opened(stream, id.as_deref()));
         }
+        if !wire.several.is_empty() {
+            let opened = wire.several.iter().map(|&(stream, place)| self.stage.opened_at(stream, place));
+            wire.opened_several = Some(opened.collect());
+        }
         drop(wire);
         edge(&socket.wire);
         Ok(())

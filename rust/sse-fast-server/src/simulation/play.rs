@@ -7,6 +7,7 @@ use sse_fast_core::budget::Micros;
 
 use super::inside::InProcess;
 use super::script::{Action, Script};
+use super::several::Several;
 use super::stage::Deed;
 use super::times::{MS, SECOND};
 use super::world::World;
@@ -17,6 +18,9 @@ impl Script {
         let mut world = World::new(self.setup.clone());
         for &(framing, capacity, name) in &self.clients {
             world.add_client(framing, capacity, name);
+        }
+        for (framing, capacity, names) in &self.several {
+            world.several.push(Several::new(*framing, *capacity, names.clone()));
         }
         for action in &self.actions {
             world.take(action);
@@ -74,6 +78,7 @@ impl World {
                 self.step(*shard);
                 self.stage.step_publishers(self.setup.lazily);
             }
+            Action::Several { client, act } => self.act_several(*client, act),
             Action::Settle => self.settle(),
             Action::Wait { micros } => self.advance(*micros),
             Action::Jam { micros } => self.jam(*micros),
@@ -107,6 +112,9 @@ impl World {
         for at in 0..self.clients.len() {
             self.unblock(at);
         }
+        for at in 0..self.several.len() {
+            self.unblock_several(at);
+        }
         while self.calls_back_publishers() {
             self.advance(1500 * MS);
         }
@@ -126,6 +134,12 @@ impl World {
                     self.connect(at, None, shard, false);
                 }
             }
+            let shard = (0..self.shards.len()).find(|&shard| self.shards[shard].shard.is_some());
+            for at in 0..self.several.len() {
+                if let Some(shard) = shard {
+                    self.connect_several(at, false, shard);
+                }
+            }
             self.settle();
         }
         self.check_accounts();
@@ -134,6 +148,7 @@ impl World {
             return self.close(drain);
         }
         (0..self.clients.len()).for_each(|at| self.leave(at));
+        (0..self.several.len()).for_each(|at| self.leave_several(at));
         // Whom we shut is waited for a little.
         self.advance(4 * SECOND);
         self.check_nothing_is_left();
@@ -160,6 +175,9 @@ impl World {
                 client.reader.check_account(streams[stream].all.newest());
             }
         }
+        for several in self.several.iter().filter(|_| lives) {
+            several.check_account(&streams);
+        }
     }
 
     fn close(&mut self, drain: Micros) {
@@ -170,10 +188,14 @@ impl World {
         for at in 0..self.clients.len() {
             self.read(at, usize::MAX);
         }
+        for at in 0..self.several.len() {
+            self.read_several(at, usize::MAX);
+        }
         self.settle();
         for client in &self.clients {
             assert!(client.wire.is_none(), "everybody was given the end, or cut");
         }
+        assert!(self.several.iter().all(|several| several.wire.is_none()), "those of several streams, too");
         assert!(self.shards.iter().all(|shard| shard.shard.is_none()), "every shard has stopped");
         while self.calls_back_publishers() {}
         assert!(self.stage.publishers.borrow().waiting.is_empty(), "publishers are told that the server is closed");

@@ -31,7 +31,7 @@ fn simulation_of_many_seeds() {
             Ok(world) => covered.extend(world.covered),
             Err(panic) => {
                 let short = shortened(script, &text_of(panic.as_ref()));
-                eprintln!("the setup: {:?}\nthe clients: {:?}", short.setup, short.clients);
+                eprintln!("the setup: {:?}\nthe clients: {:?}, {:?}", short.setup, short.clients, short.several);
                 for action in &short.actions {
                     eprintln!("    {action:?}");
                 }

@@ -82,16 +82,34 @@ pub(super) enum Action {
     Wait {
         micros: Micros,
     },
+    /// One of those that read several streams does something.
+    Several {
+        client: usize,
+        act: SeveralAct,
+    },
     /// Time passes while the shards do something else.
     Jam {
         micros: Micros,
     },
 }
 
+/// What a client of several streams does.
+#[derive(Clone, Debug)]
+pub(super) enum SeveralAct {
+    Connect { shard: usize },
+    ConnectFromElsewhere { shard: usize },
+    Read { bytes: usize },
+    NextTakes { bytes: usize },
+    HalfClose,
+    Leave,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     pub(super) setup: Setup,
     pub(super) clients: Vec<(Framing, usize, usize)>,
+    /// Those that read several streams: which.
+    pub(super) several: Vec<(Framing, usize, Vec<usize>)>,
     pub(super) actions: Vec<Action>,
     /// How it ends: by a drain of so many microseconds, with sockets still full, or by everybody leaving.
     pub(super) drains: Option<Micros>,
@@ -206,6 +224,43 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
     }
 }
 
+/// Clients that read several streams, and what they do among the other actions. Drawn by themselves, so that the rest of a
+/// script is the same without them.
+fn several(seed: u64, setup: &Setup, subject: Subject, actions: &mut Vec<Action>) -> Vec<(Framing, usize, Vec<usize>)> {
+    let random = &mut Random::new(seed ^ 0x5eed_5eed_5eed);
+    if random.percent(40) {
+        return Vec::new();
+    }
+    let streams = setup.options.len();
+    let clients: Vec<_> = (0..random.between(1, if subject == Subject::Crowd { 7 } else { 4 }))
+        .map(|_| {
+            let mut names: Vec<usize> = (0..streams).filter(|_| random.percent(75)).collect();
+            if names.is_empty() {
+                names.push(random.between(0, streams));
+            }
+            if random.percent(50) {
+                names.reverse();
+            }
+            let capacity = if random.percent(40) { usize::MAX } else { random.between(30, 900) };
+            (random.pick(&[Framing::Chunked, Framing::Chunked, Framing::Plain]), capacity, names)
+        })
+        .collect();
+    for _ in 0..random.between(10, 120) {
+        let (client, shard) = (random.between(0, clients.len()), random.between(0, setup.shards));
+        let act = match random.between(0, 100) {
+            0..30 => SeveralAct::Connect { shard },
+            30..33 => SeveralAct::ConnectFromElsewhere { shard },
+            33..70 => SeveralAct::Read { bytes: random.pick(&[1, 7, 40, 200, 5000, usize::MAX]) },
+            70..82 => SeveralAct::NextTakes { bytes: random.pick(&[0, 1, 3, 10, 30, 60]) },
+            82..85 => SeveralAct::HalfClose,
+            _ => SeveralAct::Leave,
+        };
+        let at = random.between(0, actions.len() + 1);
+        actions.insert(at, Action::Several { client, act });
+    }
+    clients
+}
+
 impl Script {
     pub(super) fn draw(seed: u64) -> Self {
         let random = &mut Random::new(seed);
@@ -264,6 +319,7 @@ impl Script {
         actions.extend(connects);
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
-        Self { setup, clients, actions, drains }
+        let several = several(seed, &setup, subject, &mut actions);
+        Self { setup, clients, several, actions, drains }
     }
 }

@@ -14,7 +14,7 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::{OnLag, StreamOptions, StreamPatch};
 use sse_fast_oracle::content;
-use sse_fast_oracle::everything::Everything;
+use sse_fast_oracle::everything::{Everything, Place};
 
 use super::publishers::Publishers;
 use super::times::Times;
@@ -141,11 +141,17 @@ impl Stage {
 
     /// What the oracle says of an opening now.
     pub(super) fn opened(&self, stream: usize, last_event_id: Option<&str>) -> Opened {
+        let place = self.streams.borrow()[stream].all.place(last_event_id);
+        self.opened_at(stream, place)
+    }
+
+    /// The same for a reader whose place is known.
+    pub(super) fn opened_at(&self, stream: usize, place: Place) -> Opened {
         let all = &self.streams.borrow()[stream];
         Opened {
             stream,
-            place: all.all.place(last_event_id),
-            expected: all.all.must_see(last_event_id, None),
+            place,
+            expected: all.all.must_see_at(place, None),
             shrunk: all.shrunk,
             retry: all.all.options.retry.is_some(),
         }
@@ -220,7 +226,7 @@ impl Stage {
         }
         stream.removed = stream.stream.remove_if_idle();
         let wires: Vec<_> = self.wires.borrow().iter().filter_map(Weak::upgrade).collect();
-        let of_it = |wire: &&Rc<RefCell<Wire>>| wire.borrow().stream == at && wire.borrow().closed.is_none();
+        let of_it = |wire: &&Rc<RefCell<Wire>>| wire.borrow().reads(at) && wire.borrow().closed.is_none();
         let readers = wires.iter().filter(of_it).filter(|wire| wire.borrow().is_live()).count();
         assert!(!stream.removed || readers == 0 || self.delivery.is_closed(), "it expired under {readers} who read it");
         let is_kept_for_somebody = wires.iter().any(|wire| of_it(&wire)) || self.on_the_way.borrow().contains(&at);

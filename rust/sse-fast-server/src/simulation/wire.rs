@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use sse_fast_core::budget::Micros;
+use sse_fast_oracle::everything::Place;
 
 use super::told::Opened;
 use crate::shard::{Ready, Token};
@@ -48,6 +49,10 @@ pub(super) struct Wire {
     pub(super) claim: Option<(usize, Option<String>)>,
     /// The stream that is read over it.
     pub(super) stream: usize,
+    /// The streams that are, and each one's place, where it is several.
+    pub(super) several: Vec<(usize, Place)>,
+    /// What the oracle said when they were opened.
+    pub(super) opened_several: Option<Vec<Opened>>,
     /// What the oracle said when it was.
     pub(super) opened: Option<Opened>,
     edges: Edges,
@@ -78,9 +83,29 @@ impl Wire {
             registered: None,
             claim: Some((stream, id)),
             stream,
+            several: Vec::new(),
+            opened_several: None,
             opened: None,
             edges: Rc::clone(edges),
         }))
+    }
+
+    /// A connection that reads several streams, from these places.
+    pub(super) fn of_several(
+        capacity: usize,
+        several: Vec<(usize, Place)>,
+        now: Micros,
+        edges: &Edges,
+    ) -> Rc<RefCell<Self>> {
+        let wire = Self::new(capacity, (usize::MAX, None), now, edges);
+        wire.borrow_mut().claim = None;
+        wire.borrow_mut().several = several;
+        wire
+    }
+
+    /// Whether this stream is read over it.
+    pub(super) fn reads(&self, stream: usize) -> bool {
+        self.stream == stream || self.several.iter().any(|(other, _)| *other == stream)
     }
 
     /// Whether it is a subscriber's, on its way or there: not one that is given the end, or is closed.

@@ -16,6 +16,7 @@ use sse_fast_core::options::StreamOptions;
 use super::client::Client;
 use super::inside::InProcess;
 use super::net::{SimNet, SimSocket};
+use super::several::Several;
 use super::stage::{Deed, Stage};
 use super::times::{SECOND, STALL};
 use super::wire::Edges;
@@ -80,6 +81,8 @@ pub(super) struct World {
     pub(super) stage: Rc<Stage>,
     pub(super) shards: Vec<SimShard>,
     pub(super) clients: Vec<Client>,
+    /// Those that read several streams over one connection.
+    pub(super) several: Vec<Several>,
     pub(super) inside: Vec<InProcess>,
     /// The present life of each name.
     pub(super) names: Vec<usize>,
@@ -120,8 +123,8 @@ impl World {
         });
         let shards = shards.collect();
         let names = setup.options.iter().map(|options| stage.add(options.clone())).collect();
-        let (clients, inside, moving, covered) = Default::default();
-        Self { stage, shards, clients, inside, names, setup, moving, draining: None, jammed: now, covered }
+        let (clients, several, inside, moving, covered) = Default::default();
+        Self { stage, shards, clients, several, inside, names, setup, moving, draining: None, jammed: now, covered }
     }
 
     pub(super) fn now(&self) -> Micros {

@@ -92,3 +92,29 @@ fn a_burst_s_deliveries_allocate_next_to_nothing() {
     );
     server.close(Duration::ZERO);
 }
+
+#[test]
+fn deliveries_of_several_streams_over_one_connection_allocate_nothing() {
+    let _alone = alone();
+    let (connections, names, rounds) = (50, 8, 50);
+    let server = serve(None);
+    let streams: Vec<_> = (0..names).map(|name| stream(&server, &format!("s{name}"))).collect();
+    let mut readers = Readers::with_capacity(connections);
+    readers.connect_to_several(&server, &streams, connections);
+    let mut deliver = || {
+        for stream in &streams {
+            publish(stream, b"each");
+            readers.receive(b"each");
+        }
+    };
+    (0..WARM_UP).for_each(|_| deliver());
+    let counted = count(|| (0..rounds).for_each(|_| deliver()));
+    let deliveries = rounds * connections * names;
+    eprintln!("several streams: {counted:?} for {deliveries} deliveries");
+    assert!(
+        counted.engine <= GRANTED,
+        "{} allocations of the engine's threads for {deliveries} deliveries of several streams",
+        counted.engine
+    );
+    server.close(Duration::ZERO);
+}

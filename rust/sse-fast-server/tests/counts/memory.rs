@@ -19,6 +19,9 @@ const MAX_SUBSCRIBER_BYTES: usize = 120;
 /// The most bytes a stream with one retained event of 100 bytes and its one subscriber may have.
 const MAX_STREAM_BYTES: usize = 700;
 
+/// The most bytes a connection of 32 streams may have: less than 32 connections, each of `MAX_SUBSCRIBER_BYTES`.
+const MAX_SEVERAL_BYTES: usize = 2600;
+
 /// What lists of the shards' inboxes keep for the next storm, however many came.
 const KEPT_BYTES: usize = 48 * 1024;
 
@@ -69,6 +72,29 @@ fn a_stream_with_an_event_and_a_subscriber_has_few_bytes() {
     let each = (during - before) / count;
     eprintln!("{each} bytes for each of {count} streams with an event and a subscriber");
     assert!(each <= MAX_STREAM_BYTES, "{each} bytes for each of {count} streams, not {MAX_STREAM_BYTES}");
+    server.close(Duration::ZERO);
+}
+
+#[test]
+fn thirty_two_streams_over_one_connection_have_fewer_bytes_than_over_one_each() {
+    let _alone = alone();
+    let (connections, names) = (120, 32);
+    allow_connections(connections);
+    let server = serve(Some(HEARTBEAT));
+    let streams: Vec<_> = (0..names).map(|name| stream(&server, &format!("s{name}"))).collect();
+    let mut readers = Readers::with_capacity(connections);
+    let before = at_rest(&server);
+
+    readers.connect_to_several(&server, &streams, connections);
+    let during = wait_until_at_most(before + MAX_SEVERAL_BYTES * connections, live);
+    let each = (during - before) / connections;
+    eprintln!("{each} bytes for each of {connections} connections of {names} streams");
+    assert!(each <= MAX_SEVERAL_BYTES, "{each} bytes for a connection of {names} streams, not {MAX_SEVERAL_BYTES}");
+
+    readers.leave();
+    let limit = before + (during - before) / 10 + KEPT_BYTES;
+    let after = wait_until_at_most(limit, live);
+    assert!(after <= limit, "{} bytes left after all have left", after.saturating_sub(before));
     server.close(Duration::ZERO);
 }
 

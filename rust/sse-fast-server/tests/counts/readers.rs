@@ -71,6 +71,21 @@ impl Readers {
         }
     }
 
+    /// Connects so many readers that each read all of these streams over one connection, and reads the heads.
+    pub fn connect_to_several(&mut self, server: &Server, streams: &[Stream], count: usize) {
+        let names: Vec<String> = streams.iter().map(|stream| format!("name={}", stream.name())).collect();
+        let first = self.sockets.len();
+        for _ in 0..count {
+            let mut socket = TcpStream::connect(server.local_addr()).expect("connected");
+            socket.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+            write!(socket, "GET /streams?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", names.join("&")).expect("asked");
+            self.sockets.push(socket);
+        }
+        for socket in &mut self.sockets[first..] {
+            read_until(socket, b"\r\n\r\n");
+        }
+    }
+
     /// Reads until every reader has the event that ends in `data`, its blank line included.
     pub fn receive(&mut self, data: &[u8]) {
         let mut end = [0u8; 64];

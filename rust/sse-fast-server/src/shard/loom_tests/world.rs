@@ -16,7 +16,7 @@ use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
 use crate::shard::machine::{Next, Pacing, Settings, Shard};
 use crate::shard::net::{Net, Ready, Sink, Token};
-use crate::shard::{Arrival, ShardHandle};
+use crate::shard::{Arrival, Reading, ShardHandle};
 use crate::stream::{Claim, Stream};
 use crate::sync::Mutex;
 
@@ -181,8 +181,12 @@ impl World {
     /// As `listener` does it.
     pub(super) fn subscribe(&self, claim: Claim, socket: &Socket, last_event_id: Option<&str>) {
         let (socket, framing) = (socket.clone(), Framing::Plain);
-        let arrival =
-            Arrival { socket, claim, last_event_id: last_event_id.map(Into::into), framing, head: Vec::new() };
+        let arrival = Arrival {
+            socket,
+            reading: Reading::One { claim, last_event_id: last_event_id.map(Into::into) },
+            framing,
+            head: Vec::new(),
+        };
         if self.handle.subscribe(arrival).unwrap_or(false) {
             self.handle.ring();
         }

@@ -1,0 +1,160 @@
+//! `GET /streams?name=a&name=b`: several streams over one connection.
+//!
+//! Owns: which names a request has, and what is answered: a subscription, 204 where all are finished, 404 where one is not
+//! known. Must not know: how a connection is served, what an id looks like.
+//! Invariants: nothing is said of any name before all of them are admitted, and what is known of one is asked for in one
+//! place ([`Context::known`]). A name that is not known, of a reader that has an id, is waited for by a stream that stands
+//! in for it, one for all who wait, which ends when the name is made.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `named` | a name as it was found, and the hash that ids know a life by |
+//! | `page` | the JSON form |
+
+mod named;
+mod page;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use sse_fast_core::vector::{MAX_NAMES, Sent};
+
+use self::named::{Named, found};
+use self::page::Page;
+use crate::directory::{StreamError, check_name};
+use crate::dispatch::bad_name;
+use crate::request::{ParsedRequest, Wanted};
+use crate::respond::{self, Action, Context};
+use crate::response::{self, Refusal};
+use crate::route_stream::Waited;
+use crate::shard::{NamedReading, Reading};
+use crate::socket::Signals;
+use crate::stream::{Claim, Stream};
+
+/// The path.
+pub(crate) const PATH: &str = "/streams";
+
+impl Context {
+    /// Answers a request for several streams.
+    pub(crate) async fn several(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
+        let names = names_of(request)?;
+        if request.wanted == Wanted::Neither {
+            return Err(response::not_acceptable());
+        }
+        let sent = Sent::of(request.last_event_id.as_deref());
+        let has_id = matches!(sent, Sent::Entries(_));
+        // Rights for all names in one decision belong here: `self.admit(request, &names)`.
+        let mut streams: Vec<Option<Stream>> = names.iter().map(|name| self.known(name)).collect();
+        if !has_id && let Some(action) = self.all_appear(request, &names, &mut streams, signals).await? {
+            return Ok(action);
+        }
+        if streams.iter().all(Option::is_none) {
+            return self.settled(request, response::unknown_stream(&names[0], Duration::ZERO));
+        }
+        let readings = found(names, streams, &sent);
+        if request.wanted == Wanted::Json {
+            let page = move || Page::of(&readings).encode();
+            return Ok(Action::Respond(self.json_forms.build(page).await?));
+        }
+        let finished: Vec<bool> = readings.iter().map(Named::is_finished).collect();
+        if readings.iter().zip(&finished).all(|(named, finished)| *finished || named.stream.is_none()) {
+            return match readings.iter().find(|named| named.stream.is_none()) {
+                None => Ok(Action::Respond(response::empty(204))),
+                Some(unknown) => self.settled(request, response::unknown_stream(&unknown.name, Duration::ZERO)),
+            };
+        }
+        if request.method == Method::HEAD {
+            return Ok(Action::Respond(response::head_of_stream()));
+        }
+        let readings = readings.into_iter().zip(finished).map(|(named, finished)| self.reading(named, finished));
+        let reading = Reading::Several(readings.collect::<Result<_, _>>()?);
+        Ok(Action::Subscribe(self.subscription_to(request, reading)))
+    }
+
+    /// Waits for names that are not known, as long as the setting `wait` says for all of them together; the answer where
+    /// the server closes or starts.
+    async fn all_appear(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        names: &[String],
+        streams: &mut [Option<Stream>],
+        signals: &Signals,
+    ) -> Result<Option<Action>, Refusal> {
+        let (limit, began) = (self.directory.config.wait, Instant::now());
+        for (name, stream) in names.iter().zip(streams).filter(|(_, stream)| stream.is_none()) {
+            if !limit.is_zero() {
+                let place = self.directory.waiting.enter(name);
+                let left = limit.saturating_sub(began.elapsed());
+                match self.appears(name, &place.entry, left, signals).await {
+                    Waited::Found(found) => *stream = Some(found),
+                    Waited::TimeOver => {}
+                    Waited::Closing => return Ok(Some(respond::while_closing(request))),
+                }
+            }
+            if stream.is_none() {
+                let waited = if limit.is_zero() { limit } else { began.elapsed() };
+                return self.settled(request, response::unknown_stream(name, waited)).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The stream of this name, as far as readers may know.
+    fn known(&self, name: &str) -> Option<Stream> {
+        self.directory.find(name)
+    }
+
+    /// What a shard is told of one name.
+    fn reading(&self, named: Named, is_finished: bool) -> Result<NamedReading, Refusal> {
+        let Named { name, stream, life, beginning } = named;
+        let claim = match stream {
+            Some(_) if is_finished => None,
+            // One that was removed in this very moment is one that is not known.
+            stream => match stream.as_ref().and_then(Stream::claim) {
+                Some(claim) => Some(claim),
+                None => Some(self.wait_until_made(&name).map_err(|error| bad_name(&error))?),
+            },
+        };
+        Ok(NamedReading { claim, life, beginning })
+    }
+
+    /// A claim of what stands in for a name, and is removed when that is made; at once where it was in this very moment.
+    fn wait_until_made(&self, name: &str) -> Result<Claim, StreamError> {
+        loop {
+            let stand_in = self.directory.wanted(name)?;
+            // It is gone only where the name was made since the line before.
+            let Some(claim) = stand_in.claim() else { continue };
+            if self.known(name).is_some() {
+                stand_in.remove();
+            }
+            return Ok(claim);
+        }
+    }
+}
+
+/// The names that a request has, each once.
+fn names_of(request: &ParsedRequest) -> Result<Vec<String>, Refusal> {
+    let given = request.query.iter().filter(|(key, _)| key == "name");
+    let names: Vec<String> = given.map(|(_, name)| name.clone()).collect();
+    if names.is_empty() {
+        let detail = "the parameter \"name\" is missing: /streams?name=a&name=b reads several streams";
+        return Err(Refusal::new(400, "missing_parameter", detail).with("parameter", "name"));
+    }
+    if names.len() > MAX_NAMES {
+        let detail = format!("{} names: one connection reads at most {MAX_NAMES} streams", names.len());
+        return Err(Refusal::new(400, "too_many_names", detail).with("limit", MAX_NAMES));
+    }
+    for (at, name) in names.iter().enumerate() {
+        check_name(name).map_err(|error| bad_name(&error))?;
+        if names[..at].contains(name) {
+            let shown: String = name.chars().take(200).collect();
+            return Err(Refusal::new(400, "name_twice", format!("{shown:?} is named twice: each stream is read once")));
+        }
+    }
+    Ok(names)
+}
