@@ -25,6 +25,7 @@ use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::json_form::JsonForms;
+use crate::operate::Operated;
 use crate::request::{ParsedRequest, Wanted};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::route::Routes;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) cors: Cors,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
+    /// What operators ask for.
+    pub(crate) operated: Operated,
     /// When the server started.
     pub(crate) started: Instant,
     /// Whether the server is closing; set once.
@@ -82,8 +85,9 @@ impl Context {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
+        let operated = Operated::new(&directory.config);
         let started = Instant::now();
-        Self { directory, routes, calls, access, cors, limits, json_forms, started, closing }
+        Self { directory, routes, calls, access, cors, limits, json_forms, operated, started, closing }
     }
 
     /// Whether the server is closing.
@@ -112,6 +116,9 @@ impl Context {
 
     async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
         let (head, body) = request.into_parts();
+        if let Some(response) = self.operated(&head, peer).await {
+            return Action::Respond(response);
+        }
         let cors = self.cors.headers(&head.headers);
         let request = match self.parse(head, peer) {
             Ok(request) => request,
@@ -158,7 +165,10 @@ impl Context {
                 return Err(Refusal::new(406, "not_acceptable", detail));
             }
             Wanted::Json => Action::Respond(self.json_forms.respond(stream, last_event_id).await?),
-            Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
+            Wanted::Events if finished(stream, last_event_id) => {
+                self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
+                Action::Respond(response::empty(204))
+            }
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
                 Some(claim) => Action::Subscribe(self.subscription(request, claim)),

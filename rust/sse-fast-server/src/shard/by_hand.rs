@@ -130,6 +130,10 @@ impl Stage {
         accounts.map(|account| account.spent.within_a_minute(self.now))
     }
 
+    pub(super) fn delivered(&self) -> u64 {
+        self.handle.counters().delivered.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.shard.connections.len()
     }

@@ -229,6 +229,7 @@ impl<N: Net> Shard<N> {
             roster: Roster::default(),
             walked: 0,
             heartbeat: None,
+            news_since: 0,
             stage: Stage::Idle,
         };
         let key = self.locals.insert(local);

@@ -18,6 +18,8 @@
 //! | `feed` | one subscriber from where it is to the newest |
 //! | `ahead` | what one subscriber gets before the frames of the log |
 //! | `debt` | whom publishers wait for |
+//! | `delays` | how long news took to the sockets |
+//! | `report` | what a shard says of itself |
 //! | `asked` | the streams whose publishers wait |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
@@ -30,7 +32,10 @@ mod by_hand;
 #[cfg(all(test, not(loom)))]
 mod catch_up_tests;
 mod connection;
+#[cfg(all(test, not(loom)))]
+mod counted_tests;
 mod debt;
+mod delays;
 mod feed;
 mod local;
 #[cfg(all(test, loom))]
@@ -40,6 +45,7 @@ mod membership;
 mod net;
 #[cfg(test)]
 mod probe;
+mod report;
 #[cfg(all(test, not(loom)))]
 mod slow_tests;
 mod subscriber;
@@ -64,6 +70,7 @@ pub(crate) use self::machine::{Pacing, Settings};
 pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
 pub(crate) use self::probe::Seen;
+pub(crate) use self::report::{LAG_BOUNDS, Question, Report};
 pub(crate) use self::thread::{prepare, spawn};
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
@@ -104,9 +111,14 @@ pub(crate) enum Order {
     Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
+    /// Say how it is.
+    Ask(Question),
     /// Panic, so that a test can see what becomes of the rest.
     #[cfg(test)]
     Fail,
+    /// Do nothing until the other end is dropped, so that a test can see who notices.
+    #[cfg(test)]
+    Hang(std::sync::mpsc::Receiver<()>),
 }
 
 impl<S> ShardHandle<S> {
@@ -155,6 +167,11 @@ impl<S> ShardHandle<S> {
     /// Tells the shard something; one that has ended has nobody left it could be about.
     pub(crate) fn order(&self, order: Order) {
         let _ = self.0.orders.push(order);
+    }
+
+    /// Asks the shard; one that has ended drops the question.
+    pub(crate) fn ask(&self, question: Question) {
+        self.order(Order::Ask(question));
     }
 
     /// Whether something was left.
