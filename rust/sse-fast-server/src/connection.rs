@@ -10,6 +10,7 @@
 //! of yet, and closed.
 //! Changes together with `socket`, which hides from hyper what would end a request too early.
 
+use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
@@ -99,11 +100,23 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         signals.open();
         Box::pin(async move {
             let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
+            let mut logged = context.access_log.begin(peer, || {
+                let uri = request.uri();
+                (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
+            });
             let done = match context.respond(request, peer).await {
                 Action::Respond(response) => {
-                    return Ok::<_, std::convert::Infallible>(response.map(|body| ResponseBody { body, signals }));
+                    if let Some(logged) = &mut logged {
+                        logged.answered(response.status().as_u16());
+                    }
+                    return Ok::<_, Infallible>(response.map(|body| ResponseBody { body, signals, logged }));
                 }
-                Action::Subscribe(subscription) => Done::Subscribed(subscription),
+                Action::Subscribe(subscription) => {
+                    if let Some(logged) = &mut logged {
+                        logged.streams(subscription.last_event_id.as_deref());
+                    }
+                    Done::Subscribed(Subscription { logged, ..subscription })
+                }
             };
             *noted.lock() = Some(done);
             pending().await
@@ -205,7 +218,7 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { claim, last_event_id, framing, head, later } = subscription;
+    let Subscription { claim, last_event_id, framing, head, later, logged } = subscription;
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -215,7 +228,7 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
         None => (None, last_event_id),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
+    let mut arrival = Arrival { socket, claim, last_event_id, framing, head, logged };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {

@@ -16,6 +16,7 @@
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
+//! | `access_log` | a line for each request |
 //! | `operate`, `durations` | health and metrics, for operators; how long things took |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
@@ -31,6 +32,7 @@
 mod accept;
 #[cfg(not(loom))]
 mod access;
+mod access_log;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::accept::ConnectionLimits;
 use crate::access::Access;
+use crate::access_log::{self, AccessLog};
 use crate::body;
 use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
@@ -50,6 +51,7 @@ pub(crate) struct Context {
     pub(crate) json_forms: JsonForms,
     /// What operators ask for.
     pub(crate) operated: Operated,
+    pub(crate) access_log: AccessLog,
     /// When the server started.
     pub(crate) started: Instant,
     /// Whether the server is closing; set once.
@@ -72,6 +74,8 @@ pub(crate) struct Subscription {
     pub(crate) head: Vec<u8>,
     /// Where the handler's answer comes from, if the head went out before it.
     pub(crate) later: Option<Pending>,
+    /// Its request in the access log.
+    pub(crate) logged: Option<Box<access_log::Access>>,
 }
 
 impl Context {
@@ -86,8 +90,9 @@ impl Context {
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let operated = Operated::new(&directory.config);
+        let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
         let started = Instant::now();
-        Self { directory, routes, calls, access, cors, limits, json_forms, operated, started, closing }
+        Self { directory, routes, calls, access, cors, limits, json_forms, operated, access_log, started, closing }
     }
 
     /// Whether the server is closing.
@@ -186,6 +191,7 @@ impl Context {
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),
             later: None,
+            logged: None,
         }
     }
 }

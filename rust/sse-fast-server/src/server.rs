@@ -30,6 +30,8 @@ use crate::accept::{ConnectionLimits, accept, accept_rest};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
+#[cfg(test)]
+use crate::config::MetricsAt;
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
 use crate::directory::{Directory, StreamError};
@@ -368,5 +370,7 @@ fn io_error(attempt: &'static str) -> impl FnOnce(std::io::Error) -> StartError 
     move |source| StartError::Io { attempt, source }
 }
 
+#[cfg(test)]
+mod health_tests;
 #[cfg(test)]
 mod tests;

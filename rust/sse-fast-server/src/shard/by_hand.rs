@@ -105,7 +105,8 @@ impl Stage {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
-        let arrival = Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec() };
+        let arrival =
+            Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec(), logged: None };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

@@ -166,6 +166,7 @@ impl<N: Net> Shard<N> {
                 Step::Gap(gap) => {
                     ahead.put(framing, |block| inner.state.write_gap(block, gap));
                     self.count_gap(gap, GapReason::Lag);
+                    self.logged(connection, |logged| logged.skipped(gap.skipped().unwrap_or(0)));
                     if let Some(account) = &mut self.connections[connection].account {
                         account.skipped_at = Some(self.now);
                     }

@@ -72,6 +72,7 @@ pub(crate) use self::net::{Net, Ready, Sink, Token};
 pub(crate) use self::probe::Seen;
 pub(crate) use self::report::{LAG_BOUNDS, Question, Report};
 pub(crate) use self::thread::{prepare, spawn};
+use crate::access_log::Access;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -103,6 +104,8 @@ pub(crate) struct Arrival<S> {
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
+    /// Its request in the access log.
+    pub(crate) logged: Option<Box<Access>>,
 }
 
 /// What a shard is told to do.
@@ -174,8 +177,14 @@ impl<S> ShardHandle<S> {
         self.order(Order::Ask(question));
     }
 
+    /// Orders that it has not taken.
+    #[cfg(test)]
+    pub(crate) fn orders(&self) -> usize {
+        self.0.orders.len()
+    }
+
     /// Whether something was left.
-    fn has_mail(&self) -> bool {
+    pub(crate) fn has_mail(&self) -> bool {
         self.0.latch.is_set()
     }
 

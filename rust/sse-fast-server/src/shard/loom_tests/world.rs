@@ -181,8 +181,14 @@ impl World {
     /// As `listener` does it.
     pub(super) fn subscribe(&self, claim: Claim, socket: &Socket, last_event_id: Option<&str>) {
         let (socket, framing) = (socket.clone(), Framing::Plain);
-        let arrival =
-            Arrival { socket, claim, last_event_id: last_event_id.map(Into::into), framing, head: Vec::new() };
+        let arrival = Arrival {
+            socket,
+            claim,
+            last_event_id: last_event_id.map(Into::into),
+            framing,
+            head: Vec::new(),
+            logged: None,
+        };
         if self.handle.subscribe(arrival).unwrap_or(false) {
             self.handle.ring();
         }
