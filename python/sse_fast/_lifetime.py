@@ -53,9 +53,7 @@ class Lifetime:
         logs: ends last; it tells of the engine's end, too.
     """
 
-    def __init__(
-        self, engine: Engine, drain: float, lame_duck: float, parts: Sequence[Ends], logs: LogThread
-    ) -> None:
+    def __init__(self, engine: Engine, drain: float, lame_duck: float, parts: Sequence[Ends], logs: LogThread) -> None:
         """The server is open."""
         self.left = False  # Whether an exception has left the closing.
         self._engine = engine

@@ -164,6 +164,8 @@ HEADERS = Kind(
     _parse_list,
     _each(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
 )
+
+
 def _path(value: object) -> str:
     path = _name(value)
     if not re.fullmatch(r"/[!$&'()*+,;=:@~\w./-]*", path, re.ASCII):
@@ -268,7 +270,9 @@ SETTINGS: tuple[Setting, ...] = (
         "Lets several processes listen on the port together (SO_REUSEPORT). Each has streams of its own, and a reader "
         "reaches one of them by chance.",
     ),
-    Setting("lame_duck", _seconds(0.0), 0.0, "s", "After a signal: how long the port stays open while `/readyz` says 503."),
+    Setting(
+        "lame_duck", _seconds(0.0), 0.0, "s", "After a signal: how long the port stays open while `/readyz` says 503."
+    ),
     Setting(
         "health",
         PATH.or_none(),
@@ -276,9 +280,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Where the server says whether every thread of its engine answers; None: nowhere.",
     ),
-    Setting(
-        "ready", PATH.or_none(), "/readyz", "", "Where it says whether it is to be sent requests; None: nowhere."
-    ),
+    Setting("ready", PATH.or_none(), "/readyz", "", "Where it says whether it is to be sent requests; None: nowhere."),
     Setting(
         "metrics",
         METRICS,

@@ -38,7 +38,8 @@ class GapReasons:
     Attributes:
         lag: the subscriber fell behind while it was connected.
         history: it came for events that the log had forgotten.
-        epoch: it came with an id that cannot be read or is of another life of the stream; nobody knows how many it lacks.
+        epoch: it came with an id that cannot be read or is of another life of the stream, so that nobody knows how
+            many it lacks.
     """
 
     lag: int

@@ -112,6 +112,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    #[inline]
     pub(crate) fn add(counter: &AtomicU64, more: u64) {
         // One writer: a plain load and store would do; this says the same without a lock prefix.
         counter.store(counter.load(Relaxed) + more, Relaxed);

@@ -91,6 +91,15 @@ impl Account {
         logged.map(|logged| Box::new(Self { logged: Some(logged), ..Self::default() }))
     }
 
+    /// Its socket took bytes. Few have an account: the others' way stays short.
+    #[cold]
+    fn took(&mut self, taken: usize) {
+        self.idle = 0;
+        if let Some(logged) = &mut self.logged {
+            logged.gave(taken);
+        }
+    }
+
     /// Whether it was skipped within the last minute.
     pub(super) fn was_skipped(&self, now: Micros) -> bool {
         self.skipped_at.is_some_and(|at| now - at < MINUTE)
@@ -204,10 +213,7 @@ impl<S: Sink> Connection<S> {
                     debug_assert!(taken <= bytes.len(), "a socket takes what it is offered");
                     self.last_write = now;
                     if let Some(account) = &mut self.account {
-                        account.idle = 0;
-                        if let Some(logged) = &mut account.logged {
-                            logged.gave(taken);
-                        }
+                        account.took(taken);
                     }
                     if taken == bytes.len() { Taken::All } else { Taken::Some(taken) }
                 }

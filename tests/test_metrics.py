@@ -1,0 +1,393 @@
+"""The numbers that operators scrape: each is what a client could have counted, and only who may have them has them.
+
+Guards that `/metrics` is OpenMetrics by the letter (the parser is the Prometheus project's own), that every figure is
+what happened, that documents and dashboard name what exists, and that nobody else reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+import sse_fast
+from conftest import Open, Serve
+from support.deadline import DEADLINE, until
+from support.http import Head
+from support.reader import Reader, fetch, request
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "guides" / "operating.md"
+DASHBOARD = ROOT / "examples" / "grafana-dashboard.json"
+
+
+@pytest.fixture
+def server(serve: Serve) -> sse_fast.Server:
+    """A server whose numbers are on its port."""
+    return serve(metrics=True)
+
+
+def scrape(port: int) -> dict[str, float]:
+    """Every sample by its name and labels, as Prometheus writes them."""
+    head, body = fetch(port, "/metrics")
+    assert head.status == 200
+    assert head["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    samples = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            samples[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return samples
+
+
+def families(port: int) -> dict[str, str]:
+    """The type of each family."""
+    parsed = text_string_to_metric_families(fetch(port, "/metrics")[1].decode())
+    return {family.name: family.type for family in parsed}
+
+
+# ---- What they say -------------------------------------------------------------------------
+
+
+def test_events_deliveries_and_bytes_are_those_of_the_readers(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", heartbeat=None)
+    readers = [read().open() for _ in range(5)]
+    for number in range(20):
+        stream.publish(number)
+    stream.end("over")
+    bodies = 0
+    for reader in readers:
+        assert len(reader.rest()) == 21
+        bodies += len(reader.received)
+    until(lambda: scrape(server.port)['sse_fast_disconnects_total{reason="ended"}'] == 5)
+    found = scrape(server.port)
+    assert found["sse_fast_events_published_total"] == 21
+    assert found["sse_fast_events_delivered_total"] == 105
+    assert found["sse_fast_streams"] == 1
+    assert found["sse_fast_subscribers"] == 0
+    # The last chunks, of five bytes, are not counted.
+    assert found["sse_fast_bytes_sent_total"] == bodies - 5 * 5
+    assert found["sse_fast_publish_seconds_count"] == 21
+    assert found["sse_fast_log_bytes"] == stream.stats().retained_bytes == server.stats().retained_bytes
+    assert found["sse_fast_connections_accepted_total"] == server.stats().accepted
+
+
+def test_a_delay_is_counted_for_each_write_and_adds_up(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", heartbeat=None)
+    readers = [read().open() for _ in range(4)]
+    for number in range(25):
+        stream.publish(number)
+        for reader in readers:
+            assert reader.next().data == str(number)
+    # Each event was written to each reader by itself; the last step may not be over.
+    until(lambda: scrape(server.port)["sse_fast_delivery_seconds_count"] == 100)
+    found = scrape(server.port)
+    assert found['sse_fast_delivery_seconds_bucket{le="+Inf"}'] == 100
+    assert 0 < found["sse_fast_delivery_seconds_sum"] < 100 * DEADLINE
+    # The reader that came late was written to, and its replay is no delay.
+    with Reader(server.port, last_event_id=f"{str(stream.last_id).rpartition('-')[0]}-1") as late:
+        assert late.open().next().data == "1"
+        assert scrape(server.port)["sse_fast_delivery_seconds_count"] == 100
+
+
+def test_resumes_and_gaps_are_counted_by_what_they_were(server: sse_fast.Server, read: Open) -> None:
+    stream = server.stream("s", history=10, max_lag=10, heartbeat=None)
+    ids = [stream.publish(number) for number in range(50)]
+    read(last_event_id=ids[45]).open().next()
+    for first in (ids[4], ids[14]):
+        assert read(last_event_id=first).open().next().event == "gap"
+    assert read(last_event_id="of somebody else").open().next().event == "gap"
+    stream.end("over")
+    assert fetch(server.port, "/streams/s", headers=[("Last-Event-ID", str(stream.last_id))])[0].status == 204
+    found = scrape(server.port)
+    resumes = {
+        result: found[f'sse_fast_resumes_total{{result="{result}"}}'] for result in ("tail", "gap", "epoch", "finished")
+    }
+    assert resumes == {"tail": 1, "gap": 2, "epoch": 1, "finished": 1}
+    gaps = {reason: found[f'sse_fast_gaps_total{{reason="{reason}"}}'] for reason in ("lag", "history", "epoch")}
+    assert gaps == {"lag": 0, "history": 2, "epoch": 1}
+    assert found["sse_fast_skipped_events_total"] == 35 + 25
+    stats = server.stats()
+    assert stats.resumes == sse_fast.Resumes(tail=1, gap=2, epoch=1, finished=1)
+    assert stats.gap_reasons == sse_fast.GapReasons(lag=0, history=2, epoch=1)
+    assert stats.gaps == 3
+
+
+def test_who_takes_nothing_is_seen_to_lag_and_publishing_to_wait(serve: Serve) -> None:
+    server = serve(metrics=True, publish_wait=0.4, shards=1)
+    stream = server.stream("s", history=4, max_lag=4, heartbeat=None)
+    with Reader(server.port, receive_buffer=4096) as slow, Reader(server.port) as quick:
+        slow.open()
+        quick.open()
+        published = 0
+        while scrape(server.port)["sse_fast_blocked_subscribers"] == 0:
+            stream.publish("x" * 65_536)
+            assert quick.next().data == "x" * 65_536
+            published += 1
+        before = scrape(server.port)
+        assert before["sse_fast_lag_events_gcount"] == before["sse_fast_subscribers"] == 2
+        for number in range(10):
+            stream.publish(number)
+            assert quick.next().data == str(number)
+        after = scrape(server.port)
+        # It had begun one event at least when its socket filled.
+        assert after["sse_fast_lag_events_gsum"] == before["sse_fast_lag_events_gsum"] + 10
+        assert after['sse_fast_lag_events_bucket{le="4.0"}'] == 1
+        assert after['sse_fast_lag_events_bucket{le="+Inf"}'] == 2
+        assert after["sse_fast_publish_waits_total"] == server.stats().publish_waits > 0
+        assert after["sse_fast_publish_seconds_count"] == published + 10 == after["sse_fast_events_published_total"]
+        assert after["sse_fast_publish_seconds_sum"] == pytest.approx(server.stats().publish_wait_s)
+        assert after["sse_fast_publish_wait_timeouts_total"] == server.stats().publish_wait_timeouts
+        assert after["sse_fast_publish_socket_wait_seconds_total"] > 0
+        while slow.parser.events[-1:] == [] or slow.parser.events[-1].data != "9":
+            assert slow.pump()
+        until(lambda: scrape(server.port)['sse_fast_gaps_total{reason="lag"}'] == 1)
+        found = scrape(server.port)
+        assert found["sse_fast_blocked_subscribers"] == found["sse_fast_lag_events_gsum"] == 0
+        gap = next(event for event in slow.parser.events if event.event == "gap")
+        assert found["sse_fast_skipped_events_total"] == gap.json()["skipped"]
+
+
+def test_what_is_refused_is_counted_by_reason(serve: Serve) -> None:
+    server = serve(metrics=True, max_connections=3)
+    server.post("/change")(lambda _request: "done")
+    server.stream("s")
+    for _ in range(2):
+        fetch(server.port, "/change", method="POST", headers=[("Origin", "https://evil.example")])
+        with Reader(server.port, raw=request("/", server.port, host="evil.example")) as foreign:
+            assert foreign.read_head().status == 403
+        assert fetch(server.port, "/metrics", headers=[("X-Forwarded-For", "10.0.0.1")])[0].status == 403
+    until(lambda: server.stats().connections == 0)
+    with Reader(server.port) as first, Reader(server.port) as second, Reader(server.port) as third:
+        for reader in (first, second, third):
+            reader.open()
+        assert fetch(server.port, "/streams/s", headers=[("Accept", "application/json")])[0].status == 503
+        found = scrape(server.port)
+    refused = {
+        reason: found[f'sse_fast_refused_total{{reason="{reason}"}}']
+        for reason in ("host", "origin", "metrics", "connections")
+    }
+    assert refused == {"host": 2, "origin": 2, "metrics": 2, "connections": 1}
+    assert server.stats().metrics_refused == 2
+
+
+def test_counters_never_fall_while_streams_come_and_go(server: sse_fast.Server) -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        number = 0
+        while not stop.is_set():
+            stream = server.stream(f"s{number % 50}")
+            stream.publish(number)
+            stream.remove()
+            number += 1
+
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        last: dict[str, float] = {}
+        for _ in range(100):
+            found = scrape(server.port)
+            growing = {name: value for name, value in found.items() if re.search(r"_(total|count|bucket)\b", name)}
+            fell = {name: (last[name], value) for name, value in growing.items() if value < last.get(name, 0)}
+            assert not {name: fall for name, fall in fell.items() if "lag_events" not in name}
+            last = growing
+    finally:
+        stop.set()
+        churning.join()
+    assert last["sse_fast_events_published_total"] > 100
+
+
+def test_fifteen_thousand_streams_are_counted_and_none_is_named(server: sse_fast.Server) -> None:
+    for number in range(15_000):
+        server.stream(f"secret/{number}", heartbeat=None)
+    readers = [Reader(server.port, f"/streams/secret/{number}").open() for number in range(0, 15_000, 150)]
+    try:
+        for number in range(15_000):
+            server.stream(f"secret/{number}").publish("x")
+        for reader in readers:
+            assert reader.next().data == "x"
+        until(lambda: scrape(server.port)["sse_fast_delivery_seconds_count"] >= len(readers))
+        found = scrape(server.port)
+        assert found["sse_fast_streams"] == 15_000
+        assert found["sse_fast_events_published_total"] == 15_000
+        assert found["sse_fast_events_delivered_total"] == len(readers) == found["sse_fast_subscribers"]
+        assert found["sse_fast_lag_events_gcount"] == len(readers)
+        retained = sum(stream.stats().retained_bytes for stream in server.streams())
+        assert found["sse_fast_log_bytes"] == retained
+        text = fetch(server.port, "/metrics")[1]
+        assert b"secret" not in text
+        assert len(text) < 20_000
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+# ---- Who may have them ---------------------------------------------------------------------
+
+
+def asked(port: int, *, host: str | None = None, headers: list[tuple[str, str]] | None = None) -> Head:
+    with Reader(port, raw=request("/metrics", port, headers=headers or [], host=host)) as reader:
+        return reader.read_head()
+
+
+PROXIED = ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"]
+
+
+@pytest.mark.parametrize("header", PROXIED)
+def test_who_comes_through_a_proxy_is_refused(server: sse_fast.Server, header: str) -> None:
+    assert asked(server.port).status == 200
+    assert asked(server.port, headers=[(header, "")]).status == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost", 200), ("[::1]:80", 200), ("rebound.example", 403), ("", 403)]
+)
+def test_a_page_of_a_stranger_s_in_a_browser_here_is_refused(serve: Serve, host: str, status: int) -> None:
+    # Bound to all addresses a server answers to every name.
+    assert asked(serve(host="0.0.0.0", metrics=True).port, host=host).status == status
+
+
+KEY = "a-key-of-enough-length"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (f"Bearer {KEY}", 200),
+        (f"bearer {KEY}", 200),
+        (f"Bearer {KEY}x", 401),
+        (f"Bearer {KEY[:-1]}", 401),
+        (f"Bearer {KEY.upper()}", 401),
+        (f"Basic {KEY}", 401),
+        (KEY, 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        (None, 401),
+    ],
+)
+def test_elsewhere_the_key_counts(
+    serve: Serve, caplog: pytest.LogCaptureFixture, given: str | None, status: int
+) -> None:
+    server = serve(metrics=True, metrics_key=KEY)
+    headers = [("X-Forwarded-For", "10.0.0.1"), *([("Authorization", given)] if given is not None else [])]
+    head = asked(server.port, headers=headers)
+    assert head.status == status
+    assert (head.all("www-authenticate") == ["Bearer"]) == (status == 401)
+    assert server.stats().metrics_refused == (status == 401)
+    assert asked(server.port).status == 200, "who is here needs none"
+    server.close(0.0)
+    assert KEY[:-1] not in caplog.text
+    assert ("a request for metrics was refused" in caplog.text) == (status == 401)
+
+
+def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("hunter2", "hunter2 " * 5, "hunter2\n" * 5):
+        with pytest.raises(sse_fast.SettingError, match="metrics_key=") as refused:
+            sse_fast.serve(0, metrics_key=key)
+        assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("SSE_FAST_METRICS_KEY", "hunter2")
+    with pytest.raises(sse_fast.SettingError, match="SSE_FAST_METRICS_KEY=") as refused:
+        sse_fast.serve(0)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_by_default_there_are_none_and_a_handler_may_be_there(serve: Serve) -> None:
+    server = serve()
+    assert server.metrics_url is None
+    assert asked(server.port).status == 404
+    own = serve(metrics=True)
+    own.get("/metrics")(lambda _request: "mine")
+    assert fetch(own.port, "/metrics")[1] == b'"mine"'
+
+
+def test_a_listener_of_their_own_has_nothing_else(serve: Serve) -> None:
+    server = serve(metrics="127.0.0.1:0", metrics_key=KEY)
+    assert server.metrics_url is not None
+    port = int(re.search(r":(\d+)/metrics$", server.metrics_url)[1])  # type: ignore[index]
+    server.stream("s").publish("x")
+    assert scrape(port)["sse_fast_events_published_total"] == 1
+    for path, status in [("/healthz", 200), ("/readyz", 200), ("/streams/s", 404), ("/sse-fast.js", 404), ("/", 404)]:
+        assert fetch(port, path)[0].status == status
+    assert fetch(port, "/metrics", method="POST")[0].status == 405
+    assert asked(port, host="rebound.example").status == 401
+    assert asked(server.port).status == 404
+    # As Prometheus keeps its connection.
+    with Reader(port, raw=request("/metrics", port)) as reader:
+        assert reader.read_head().status == 200
+        reader.read_to_end()
+        reader.ask(request("/metrics", port))
+        assert reader.read_head().status == 200
+
+
+def test_where_somebody_listens_the_error_names_the_address(serve: Serve) -> None:
+    taken = serve().port
+    with pytest.raises(sse_fast.AddressInUse, match=rf"cannot listen on 127\.0\.0\.1:{taken}"):
+        sse_fast.serve(0, metrics=f"127.0.0.1:{taken}")
+
+
+@pytest.mark.parametrize("metrics", ["127.0.0.1", ":9090", "9090", "a b:1", "h:70000", "http://h:1", 9090, None])
+def test_what_is_no_address_is_refused(metrics: Any) -> None:
+    with pytest.raises(sse_fast.SettingError, match=r"metrics=.*True, False, or an address"):
+        sse_fast.serve(0, metrics=metrics)
+
+
+@pytest.mark.parametrize(("text", "on_port"), [("1", True), ("off", None), ("127.0.0.1:0", False)])
+def test_the_environment_can_ask_for_them(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, text: str, on_port: bool | None
+) -> None:
+    monkeypatch.setenv("SSE_FAST_METRICS", text)
+    server = serve()
+    url = server.metrics_url
+    assert (url is None) == (on_port is None)
+    if url is not None:
+        assert (url == f"{server.url}/metrics") == on_port
+
+
+# ---- What is said of them ------------------------------------------------------------------
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    rows = re.findall(r"^\| `(sse_fast_\w+)` \| (\w+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    yield from rows
+
+
+def test_the_page_lists_every_family_with_its_type(server: sse_fast.Server) -> None:
+    assert dict(documented()) == families(server.port)
+    assert len(dict(documented())) == len(list(documented()))
+
+
+def test_rules_and_dashboard_name_only_what_there_is(server: sse_fast.Server) -> None:
+    samples = {re.sub(r"\{.*", "", name) for name in scrape(server.port)}
+    page = PAGE.read_text(encoding="utf-8")
+    rules = "\n".join(re.findall(r"^ *(?:- )?expr: (.*)$", page, re.MULTILINE))
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    shown = "\n".join(target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", []))
+    for text in (rules, shown):
+        named = set(re.findall(r"\bsse_fast_\w+", text))
+        assert len(named) > 5
+        assert named <= samples
+    labels = dict(re.findall(r'(\w+)=~?"([a-z|]+)"', rules + shown))
+    assert set(labels) <= {"reason", "result", "job", "le"}
+    for reason in re.findall(r'reason=~?"([a-z|]+)"', rules + shown):
+        assert set(reason.split("|")) <= {
+            "lag",
+            "history",
+            "epoch",
+            "stalled",
+            "gone",
+            "ended",
+            "lagged",
+            "shutdown",
+            "connections",
+            "calls",
+            "host",
+            "origin",
+            "metrics",
+        }
