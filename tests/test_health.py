@@ -1,4 +1,4 @@
-"""Whether a server says that it is well, and that it leaves: to whoever asks, whatever Python does."""
+"""Whether a server says that it is well, and that it leaves: to everybody who asks, while Python does anything."""
 
 from __future__ import annotations
 

@@ -286,8 +286,8 @@ SETTINGS: tuple[Setting, ...] = (
         METRICS,
         False,
         "",
-        "Numbers for Prometheus at `/metrics`: `True` on the port, for this machine and who has `metrics_key`; an address "
-        'such as `"127.0.0.1:9090"` on a listener of their own.',
+        "Numbers for Prometheus at `/metrics`: `True` on the port, for this machine and who has `metrics_key`; an "
+        'address such as `"127.0.0.1:9090"` on a listener of their own.',
     ),
     Setting(
         "metrics_key",

@@ -101,7 +101,7 @@ impl Access {
     }
 
     /// Its event stream ended, for this reason; that is its end.
-    pub(crate) fn ends(mut self: Box<Self>, reason: &'static str) {
+    pub(crate) fn ends(mut self, reason: &'static str) {
         self.reason = reason;
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         stream.read_until(20);
         stream.reads_from(1);
         stream.read_until(4);
-        stream.ends("stalled");
+        (*stream).ends("stalled");
         let lines = lines(&logs);
         assert!(lines[0].starts_with("GET \"/a\" 404 client=10.0.0.1:4242 bytes=30 seconds=0."), "{lines:?}");
         assert!(lines[1].starts_with("GET \"/b\" - client=10.0.0.1:4242 seconds=0."), "{lines:?}");

@@ -19,11 +19,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_fast_core::event::NewEvent;
@@ -99,27 +99,13 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
         Box::pin(async move {
-            let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
-            let mut logged = context.access_log.begin(peer, || {
-                let uri = request.uri();
-                (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
-            });
-            let done = match context.respond(request, peer).await {
-                Action::Respond(response) => {
-                    if let Some(logged) = &mut logged {
-                        logged.answered(response.status().as_u16());
-                    }
-                    return Ok::<_, Infallible>(response.map(|body| ResponseBody { body, signals, logged }));
+            match answer(context, request, peer, signals).await {
+                Ok(response) => Ok::<_, Infallible>(response),
+                Err(subscription) => {
+                    *noted.lock() = Some(Done::Subscribed(subscription));
+                    pending().await
                 }
-                Action::Subscribe(subscription) => {
-                    if let Some(logged) = &mut logged {
-                        logged.streams(subscription.last_event_id.as_deref());
-                    }
-                    Done::Subscribed(Subscription { logged, ..subscription })
-                }
-            };
-            *noted.lock() = Some(done);
-            pending().await
+            }
         })
     });
     let mut connection = http1::Builder::new()
@@ -164,6 +150,34 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
     .await;
     leave_http(&context, connection.into_parts().io.into_inner(), &signals, done).await;
     drop(parsing);
+}
+
+/// The answer to one request, which the access log is told of; as an error the subscription that it is.
+async fn answer(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    signals: Arc<Signals>,
+) -> Result<Response<ResponseBody>, Subscription> {
+    let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
+    let mut logged = context.access_log.begin(peer, || {
+        let uri = request.uri();
+        (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
+    });
+    match context.respond(request, peer).await {
+        Action::Respond(response) => {
+            if let Some(logged) = &mut logged {
+                logged.answered(response.status().as_u16());
+            }
+            Ok(response.map(|body| ResponseBody { body, signals, logged }))
+        }
+        Action::Subscribe(subscription) => {
+            if let Some(logged) = &mut logged {
+                logged.streams(subscription.last_event_id.as_deref());
+            }
+            Err(Subscription { logged, ..subscription })
+        }
+    }
 }
 
 /// Does with the socket what is to be done now that HTTP is over.

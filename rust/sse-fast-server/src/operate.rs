@@ -42,7 +42,7 @@ const METRICS: &str = "/metrics";
 
 const METHODS: &str = "GET, HEAD";
 
-/// What a proxy adds to a request, whoever it is for.
+/// What proxies add to a request.
 const PROXIED: [HeaderName; 7] = [
     header::FORWARDED,
     header::VIA,
@@ -143,7 +143,7 @@ impl Context {
         response
     }
 
-    /// Who may have metrics at the main port: whoever has the key, and who is on this machine and asks it by a name of
+    /// Who may have metrics at the main port: a client that has the key, or that is on this machine and asks it by a name of
     /// its own, so that no page of a stranger's can read them through a browser here.
     fn may_have_metrics(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Refusal> {
         let is_proxied = PROXIED.iter().any(|name| headers.contains_key(name));
@@ -169,15 +169,12 @@ impl Context {
             let what = if given.is_some() { "with a wrong key" } else { "without a key" };
             format!("a request for metrics was refused: it came from {} {what}: see the setting metrics", peer.ip())
         });
-        Err(match key {
-            Some(_) => {
-                let refusal = Refusal::new(401, "metrics_not_allowed", "this needs the key of the setting metrics_key");
-                refusal.header(header::WWW_AUTHENTICATE, "Bearer")
-            }
-            None => {
-                let detail = "these are for clients on the server's machine that come through no proxy";
-                Refusal::new(403, "metrics_not_allowed", detail)
-            }
+        Err(if key.is_some() {
+            let refusal = Refusal::new(401, "metrics_not_allowed", "this needs the key of the setting metrics_key");
+            refusal.header(header::WWW_AUTHENTICATE, "Bearer")
+        } else {
+            let detail = "these are for clients on the server's machine that come through no proxy";
+            Refusal::new(403, "metrics_not_allowed", detail)
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::stats::Stats;
 pub(super) struct Metrics {
     /// When the server started, in microseconds since the Unix epoch.
     started: u64,
-    /// The events published as they were last read: streams that are forgotten meanwhile are missing for a moment.
+    /// The events published as they were last read: one that is being forgotten is missing for a moment.
     published: AtomicU64,
     /// Likewise the publishes that did not wait.
     unhindered: AtomicU64,

@@ -1,4 +1,4 @@
-//! Metrics as text: OpenMetrics 1.0.
+//! Metrics as text, in the form of `OpenMetrics` 1.0.
 //!
 //! Owns: the form. Must not know: what the numbers mean. Own lines, and no crate's: the numbers lie in the shards' cells
 //! already, and what is left is this. A test reads them with the strict parser of `prometheus_client`.

@@ -218,7 +218,7 @@ impl<N: Net> Shard<N> {
     /// Its subscriber has left: that is the end for the access log.
     fn log_end(&mut self, key: ConnectionKey, reason: CloseReason) {
         if let Some(logged) = self.connections[key].account.as_mut().and_then(|account| account.logged.take()) {
-            logged.ends(reason.name());
+            (*logged).ends(reason.name());
         }
     }
 
