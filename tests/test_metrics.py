@@ -125,11 +125,15 @@ def test_who_takes_nothing_is_seen_to_lag_and_publishing_to_wait(serve: Serve) -
     with Reader(server.port, receive_buffer=4096) as slow, Reader(server.port) as quick:
         slow.open()
         quick.open()
-        published = 0
-        while scrape(server.port)["sse_fast_blocked_subscribers"] == 0:
-            stream.publish("x" * 65_536)
+        sent: list[str] = []
+
+        def one_is_blocked() -> bool:
+            sent.append(stream.publish("x" * 65_536))
             assert quick.next().data == "x" * 65_536
-            published += 1
+            return scrape(server.port)["sse_fast_blocked_subscribers"] == 1
+
+        until(one_is_blocked)
+        published = len(sent)
         before = scrape(server.port)
         assert before["sse_fast_lag_events_gcount"] == before["sse_fast_subscribers"] == 2
         for number in range(10):

@@ -47,6 +47,8 @@ mod net;
 mod probe;
 mod report;
 #[cfg(all(test, not(loom)))]
+mod report_tests;
+#[cfg(all(test, not(loom)))]
 mod slow_tests;
 mod subscriber;
 mod table;
