@@ -181,6 +181,24 @@ def test_what_is_refused_is_counted_by_reason(serve: Serve) -> None:
     assert server.stats().metrics_refused == 2
 
 
+def test_requests_are_counted_by_route_and_never_by_path(server: sse_fast.Server) -> None:
+    server.get("/jobs/{id}")(lambda _request: "job")
+    server.post("/jobs/{id}")(lambda _request: "changed")
+    server.route("/of/{user}", "users/{user}")
+    for number in range(3):
+        fetch(server.port, f"/jobs/{number}")
+    fetch(server.port, "/jobs/1", method="POST")
+    fetch(server.port, "/of/secret")
+    fetch(server.port, "/nothing/here")
+    samples = {name: count for name, count in scrape(server.port).items() if name.startswith("sse_fast_route")}
+    assert samples == {
+        'sse_fast_route_requests_total{route="/jobs/{id}"}': 4,
+        'sse_fast_route_requests_total{route="/of/{user}"}': 1,
+        'sse_fast_route_requests_total{route="/sse-fast.js"}': 0,
+        'sse_fast_route_requests_total{route="/sse-fast.d.ts"}': 0,
+    }
+
+
 def test_counters_never_fall_while_streams_come_and_go(server: sse_fast.Server) -> None:
     stop = threading.Event()
 

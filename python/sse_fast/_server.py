@@ -501,7 +501,8 @@ class Server:
         ``await asyncio.to_thread(server.wait)`` ends as `wait` does in the main thread (a second Ctrl-C waits for it
         there, as `asyncio.run` waits for its threads). Programs of asyncio need no thread with `wait_async`. SIGTERM
         that comes inside such a block before anybody waits ends a wait that begins within half a second; where none
-        does it ends the process then, as it would have at once.
+        does it ends the process then, as it would have at once. After a signal the port stays open for ``lame_duck``
+        seconds, in which everything is served and ``/readyz`` says 503.
 
         Args:
             timeout: seconds after which to stop waiting; None waits without limit.

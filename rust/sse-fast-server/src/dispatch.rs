@@ -62,6 +62,7 @@ impl Context {
         Match { params, endpoint }: Match,
         body: RequestBody,
     ) -> Result<Action, Refusal> {
+        endpoint.count();
         if request.method == Method::OPTIONS {
             return Ok(Action::Respond(self.options(&endpoint.allow())));
         }

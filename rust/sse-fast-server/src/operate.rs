@@ -135,8 +135,10 @@ impl Context {
     async fn metrics(self: &Arc<Self>) -> HttpResponse {
         let reports = self.operated.health.reports(self.directory.shards()).await;
         let context = Arc::clone(self);
-        let written =
-            tokio::task::spawn_blocking(move || context.operated.metrics.written(&context.directory, &reports)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            context.operated.metrics.written(&context.directory, &context.routes.requests(), &reports)
+        })
+        .await;
         // An error means that the server stops.
         let mut response = Response::new(written.unwrap_or_default().into());
         put(response.headers_mut(), text::CONTENT_TYPE);

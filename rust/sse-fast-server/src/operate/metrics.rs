@@ -36,13 +36,21 @@ impl Metrics {
         Self { started, published: AtomicU64::new(0), unhindered: AtomicU64::new(0) }
     }
 
-    /// All of them; `reports` are what shards said of themselves.
-    pub(super) fn written(&self, directory: &Directory, reports: &[Option<Report>]) -> String {
+    /// All of them; `routes` are the requests of each, `reports` what shards said of themselves.
+    pub(super) fn written(
+        &self,
+        directory: &Directory,
+        routes: &[(String, u64)],
+        reports: &[Option<Report>],
+    ) -> String {
         let (stats, waited, delays) = (directory.stats(), directory.waited(), directory.delays());
         let mut text = Text::default();
         text.info("sse_fast_build", "The version that runs.", &[("version", env!("CARGO_PKG_VERSION"))]);
         text.moment("sse_fast_start_time_seconds", "When the server started, since the Unix epoch.", self.started);
         connections(&mut text, &stats);
+        let routes = routes.iter().map(|(route, requests)| (route.as_str(), *requests));
+        let help = "Requests that a route, a handler or a file of the server's own answered, by its path or template.";
+        text.counters("sse_fast_route_requests", help, "route", routes);
         self.events(&mut text, &stats);
         text.histogram(
             "sse_fast_delivery_seconds",
