@@ -153,12 +153,11 @@ def test_the_report_that_is_shown_is_made_once_somebody_reads() -> None:
         example.end()
 
 
-def test_the_metrics_that_are_shown_can_be_read() -> None:
-    page = ROOT / "docs" / "reference" / "counters.md"
-    with Example(blocks(page, "python")[0]) as example:
-        text = fetch(example.port, "/metrics")[1].decode()
-        assert all(re.fullmatch(r'[a-z_]+(\{reason="[a-z]+"\})? [0-9.e-]+', line) for line in text.splitlines())
-        assert "sse_fast_requests 1" in text.splitlines()
+def test_the_program_that_is_shown_to_operators_says_what_they_ask() -> None:
+    page = ROOT / "docs" / "guides" / "operating.md"
+    with Example(blocks(page, "python")[0].replace("lame_duck=5.0", "lame_duck=0.1")) as example:
+        assert "sse_fast_requests_total 1" in fetch(example.port, "/metrics")[1].decode().splitlines()
+        assert [fetch(example.port, path)[0].status for path in ("/healthz", "/readyz")] == [200, 200]
         example.end()
 
 

@@ -41,7 +41,7 @@ from ._request import Headers, HeadersGiven, Request, Response
 from ._run import Run, RunArgument
 from ._server import Server, serve
 from ._settings import Encoder, ServeSettings, StreamOptions
-from ._stats import ClosedConnections, ServerStats, StreamStats
+from ._stats import ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
 from ._stream import Event, Events
 from ._watch import Poll, Until, Watch
 
@@ -56,6 +56,7 @@ __all__ = [
     "Events",
     "Exists",
     "ForkError",
+    "GapReasons",
     "Handler",
     "Headers",
     "HeadersGiven",
@@ -67,6 +68,7 @@ __all__ = [
     "Request",
     "Response",
     "ResponseError",
+    "Resumes",
     "RouteError",
     "Run",
     "RunArgument",

@@ -708,8 +708,14 @@ class Server:
     def port(self) -> int:
         """The port it listens on."""
 
-    def held(self) -> tuple[str, int, list[int]]:
-        """What a forked child has of it: address and port of its sockets, descriptors of its polls."""
+    def held(self) -> list[tuple[str, int, list[int]]]:
+        """What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls."""
+
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Address and port of the listener that metrics have of their own, if they have."""
+
+    def leave(self) -> None:
+        """From now on it says that it is to be sent no more requests, and serves as before."""
 
     @property
     def closed(self) -> bool:

@@ -29,15 +29,15 @@ class _Closable(Protocol):
     def close(self, drain: float) -> None: ...
 
 
-_open: dict[_Closable, tuple[float, Held]] = {}
+_open: dict[_Closable, tuple[float, list[Held]]] = {}
 
 
-def opened(server: _Closable, drain: float, held: tuple[str, int, Sequence[int]]) -> None:
-    """The server listens; `held` is what a forked child has to let go of, as `Held` has it."""
+def opened(server: _Closable, drain: float, held: Sequence[tuple[str, int, Sequence[int]]]) -> None:
+    """The server listens; `held` is what a forked child has to let go of, each as `Held` has it."""
     # Not with the package, whose import it would lengthen by a tenth; nor in the child, which should import nothing.
     from ._fork import Held  # noqa: PLC0415
 
-    _open[server] = min(drain, _MOST_DRAIN), Held(*held)
+    _open[server] = min(drain, _MOST_DRAIN), [Held(*each) for each in held]
 
 
 def closed(server: _Closable) -> None:
@@ -56,7 +56,7 @@ def _close_all() -> None:
 
 
 def _in_child() -> None:
-    inherited = [held for _, held in _open.values()]
+    inherited = [each for _, held in _open.values() for each in held]
     _open.clear()
     if inherited:
         from ._fork import let_go  # noqa: PLC0415 - imported with the first server

@@ -28,7 +28,7 @@ _WAKE = "f" * 16  # What the engine's polls say for their wake-up; see `WAKE` in
 
 @dataclass(frozen=True)
 class Held:
-    """What a server has open.
+    """What a server has open, for each of its listeners.
 
     Attributes:
         address: where it listens; its connections have the same address at this end.

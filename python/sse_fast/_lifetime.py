@@ -48,15 +48,17 @@ class Lifetime:
     Args:
         engine: the server's.
         drain: the setting, in seconds.
+        lame_duck: the same.
         parts: what ends after the engine, in that order.
         logs: ends last; it tells of the engine's end, too.
     """
 
-    def __init__(self, engine: Engine, drain: float, parts: Sequence[Ends], logs: LogThread) -> None:
+    def __init__(self, engine: Engine, drain: float, lame_duck: float, parts: Sequence[Ends], logs: LogThread) -> None:
         """The server is open."""
         self.left = False  # Whether an exception has left the closing.
         self._engine = engine
         self._drain = drain
+        self._lame_duck = lame_duck
         self._parts = parts
         self._logs = logs
         self._loop = _loop_of_the_main_thread()
@@ -96,6 +98,8 @@ class Lifetime:
                 self.left = True
                 raise
         try:
+            if told.is_set() and self._leaves():
+                self._engine.wait_stopped(self._lame_duck)
             self.close(None)
         except KeyboardInterrupt:  # Perhaps before closing began.
             self.left = True
@@ -132,11 +136,23 @@ class Lifetime:
                 if not self._engine.wait_stopped(0.0):
                     await loop.wait(over, None)
                 outcome.consumed = True
+            if told.is_set() and self._leaves():
+                over = loop.signal()  # What settled the other one was the signal.
+                with self._logs.tells_of_the_end(wake):
+                    if not self._engine.wait_stopped(0.0):
+                        await loop.wait(over, self._lame_duck)
             await self.aclose(None)
         except BaseException:
             if told.is_set():  # As above.
                 self.left = True
             raise
+
+    def _leaves(self) -> bool:
+        """A signal came: whether the port stays open for a while, and the server says that it is to be sent no more."""
+        if self._lame_duck == 0.0 or self._engine.closed:
+            return False
+        self._engine.leave()
+        return True
 
     def close(self, drain: float | None) -> None:
         """See `Server.close`."""

@@ -104,10 +104,12 @@ class Server:
     ) -> None:
         """Starts the engine; use `serve`."""
         self._host: str = settings["host"]
+        self._metrics = bool(settings["metrics"])
         if _threads.may_have_hubs():
             use_hub_sleep(_threads.hub_sleep)
         threads, generator_threads = settings.pop("handler_threads"), settings.pop("generator_threads")
         drain: float = settings.pop("drain")
+        lame_duck: float = settings.pop("lame_duck")
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
         self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream, json)
         self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
@@ -116,7 +118,7 @@ class Server:
         self._presence = PresenceCallbacks(self._engine.presence())
         self._engine.set_callbacks(self._presence)
         logs = LogThread(self._engine)
-        self._lifetime = Lifetime(self._engine, drain, (self._runs, self._callbacks, self._presence), logs)
+        self._lifetime = Lifetime(self._engine, drain, lame_duck, (self._runs, self._callbacks, self._presence), logs)
         _exit.opened(self._lifetime, drain, self._engine.held())
         try:
             logs.start()
@@ -134,8 +136,15 @@ class Server:
     @property
     def url(self) -> str:
         """Its address for a client on this machine, such as ``http://127.0.0.1:8080``."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return _url(self._host, self.port)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where its numbers are for Prometheus on this machine; None where the setting `metrics` is off."""
+        address = self._engine.metrics_address()
+        if address is not None:
+            return f"{_url(*address)}/metrics"
+        return f"{self.url}/metrics" if self._metrics else None
 
     @property
     def closed(self) -> bool:
@@ -511,7 +520,8 @@ class Server:
         ``await asyncio.to_thread(server.wait)`` ends as `wait` does in the main thread (a second Ctrl-C waits for it
         there, as `asyncio.run` waits for its threads). Programs of asyncio need no thread with `wait_async`. SIGTERM
         that comes inside such a block before anybody waits ends a wait that begins within half a second; where none
-        does it ends the process then, as it would have at once.
+        does it ends the process then, as it would have at once. After a signal the port stays open for ``lame_duck``
+        seconds, in which everything is served and ``/readyz`` says 503.
 
         Args:
             timeout: seconds after which to stop waiting; None waits without limit.
@@ -643,6 +653,12 @@ class Server:
             except FileNotFoundError as error:
                 raise StartError(f"the package lacks its file {file}: {_how_to_mend()}") from error
             self._engine.asset(path, content_type, body)
+
+
+def _url(host: str, port: int) -> str:
+    """The address for a client on this machine of what listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _stream_name(stream: object) -> str:

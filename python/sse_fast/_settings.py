@@ -180,6 +180,40 @@ HEADERS = Kind(
     _parse_list,
     _each(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
 )
+
+
+def _path(value: object) -> str:
+    path = _name(value)
+    if not re.fullmatch(r"/[!$&'()*+,;=:@~\w./-]*", path, re.ASCII):
+        raise ValueError
+    return path
+
+
+def _key(value: object) -> str:
+    key = _name(value)
+    if not re.fullmatch(r"[!-~]{16,}", key):
+        raise ValueError
+    return key
+
+
+def _metrics(value: object) -> bool | tuple[str, int]:
+    if isinstance(value, bool):
+        return value
+    match = re.fullmatch(rf"({_HOST}):(\d{{1,5}})", _name(value), re.ASCII)
+    if match is None or int(match[2]) > 65535:  # noqa: PLR2004 - the last port
+        raise ValueError
+    return match[1].strip("[]"), int(match[2])
+
+
+def _parse_metrics(text: str) -> object:
+    return _BOOLEANS.get(text.strip().lower(), text.strip())
+
+
+PATH = Kind('a path such as "/healthz", without escapes', str.strip, _path)
+KEY = Kind("a str of 16 or more printable ASCII characters without spaces", str.strip, _key)
+METRICS = Kind(
+    'True, False, or an address such as "127.0.0.1:9090" (in the environment also 1 or 0)', _parse_metrics, _metrics
+)
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
 
 
@@ -193,6 +227,7 @@ class Setting:
     unit: str
     help: str
     stream: bool = False
+    secret: bool = False  # Whether its value is shown nowhere.
 
     @property
     def variable(self) -> str:
@@ -252,6 +287,34 @@ SETTINGS: tuple[Setting, ...] = (
         "Lets several processes listen on the port together (SO_REUSEPORT). Each has streams of its own, and a reader "
         "reaches one of them by chance.",
     ),
+    Setting(
+        "lame_duck", _seconds(0.0), 0.0, "s", "After a signal: how long the port stays open while `/readyz` says 503."
+    ),
+    Setting(
+        "health",
+        PATH.or_none(),
+        "/healthz",
+        "",
+        "Where the server says whether every thread of its engine answers; None: nowhere.",
+    ),
+    Setting("ready", PATH.or_none(), "/readyz", "", "Where it says whether it is to be sent requests; None: nowhere."),
+    Setting(
+        "metrics",
+        METRICS,
+        False,
+        "",
+        "Numbers for Prometheus at `/metrics`: `True` on the port, for this machine and who has `metrics_key`; an "
+        'address such as `"127.0.0.1:9090"` on a listener of their own.',
+    ),
+    Setting(
+        "metrics_key",
+        KEY.or_none(),
+        None,
+        "",
+        "What gives access to the numbers from elsewhere, as `Authorization: Bearer`.",
+        secret=True,
+    ),
+    Setting("access_log", BOOLEAN, False, "", "One line for each request, at level INFO of `sse_fast.access`."),
     Setting("handler_threads", _integer(1, 1024), 16, "", "Python threads that run handlers and `exists` checks."),
     Setting("generator_threads", _integer(1, 4096), 256, "", "How many handlers that are generators run at a time."),
     Setting(
@@ -314,7 +377,8 @@ def _accept(setting: Setting, value: object, source: str) -> object:
         raise SettingError(f"{source}={value!r} is not allowed: {error}") from None
     except (TypeError, ValueError):
         allowed = f"{setting.name} must be {setting.kind.allowed}"
-        raise SettingError(f"{source}={value!r} is not allowed: {allowed}") from None
+        shown = "..." if setting.secret else repr(value)
+        raise SettingError(f"{source}={shown} is not allowed: {allowed}") from None
 
 
 def _from_environment(setting: Setting, environ: Mapping[str, str]) -> object:
@@ -437,6 +501,12 @@ class ServeSettings(StreamOptions, total=False):
     shards: int | None
     chunked: bool
     reuse_port: bool
+    lame_duck: float
+    health: str | None
+    ready: str | None
+    metrics: bool | str
+    metrics_key: str | None
+    access_log: bool
     handler_threads: int
     generator_threads: int
     handler_queue: int

@@ -32,6 +32,39 @@ class ClosedConnections:
 
 
 @dataclass(frozen=True, slots=True)
+class GapReasons:
+    """How many gaps were announced so far, by reason, once for each subscriber.
+
+    Attributes:
+        lag: the subscriber fell behind while it was connected.
+        history: it came for events that the log had forgotten.
+        epoch: it came with an id that cannot be read or is of another life of the stream, so that nobody knows how
+            many it lacks.
+    """
+
+    lag: int
+    history: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumes:
+    """How many readers of event streams came back with an id so far, by what they were given.
+
+    Attributes:
+        tail: everything since then.
+        gap: a gap, and what the log still held.
+        epoch: a gap of unknown size, and what a new subscriber gets.
+        finished: 204, for they had the terminal event.
+    """
+
+    tail: int
+    gap: int
+    epoch: int
+    finished: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStats:
     """A server's numbers at one moment; made by `Server.stats`.
 
@@ -65,6 +98,10 @@ class ServerStats:
             not in ``cors``.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
+        gap_reasons: the `gaps` by reason.
+        resumes: readers that came back, by what they were given.
+        retained_bytes: bytes that all streams retain now, as frames.
+        metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key.
     """
 
     streams: int
@@ -91,6 +128,10 @@ class ServerStats:
     origins_refused: int
     stalls: int
     closed: ClosedConnections
+    gap_reasons: GapReasons
+    resumes: Resumes
+    retained_bytes: int
+    metrics_refused: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,9 @@ class Hub:
         stats = self.server.stats()
         assert_type(stats.published, int)
         assert_type(stats.publish_wait_s, float)
+        assert_type(stats.gap_reasons, sse_fast.GapReasons)
+        assert_type(stats.resumes, sse_fast.Resumes)
+        assert_type(self.server.metrics_url, str | None)
         return stats, stats.closed
 
     def serve_until_signal(self) -> None:

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, StreamPatch};
+use sse_fast_server::{Config, MetricsAt, StreamPatch};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
@@ -40,6 +40,11 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,
             "reuse_port" => config.reuse_port = value.extract()?,
+            "health" => config.health = value.extract()?,
+            "ready" => config.ready = value.extract()?,
+            "metrics" => config.metrics = metrics(&value)?,
+            "metrics_key" => config.metrics_key = value.extract()?,
+            "access_log" => config.access_log = value.extract()?,
             other => return Err(unknown(other)),
         }
     }
@@ -81,6 +86,14 @@ where
 {
     let word = convert::string(name, value)?;
     word.to_str()?.parse().map_err(|error: T::Err| setting_error(&format!("{name}: {error}")))
+}
+
+/// True, False, or ``(host, port)``.
+fn metrics(value: &Bound<'_, PyAny>) -> PyResult<MetricsAt> {
+    if let Ok((host, port)) = value.extract() {
+        return Ok(MetricsAt::Address { host, port });
+    }
+    Ok(if value.extract()? { MetricsAt::MainPort } else { MetricsAt::Nowhere })
 }
 
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -7,6 +7,8 @@
 //!
 //! Changes together with `_server.py` and the engine's `Server`.
 
+use std::iter;
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -125,11 +127,25 @@ impl PyServer {
         Ok(self.engine.get()?.server.port())
     }
 
-    /// What a forked child has of it: address and port of its sockets, descriptors of its polls.
-    fn held(&self) -> PyResult<(String, u16, Vec<i32>)> {
+    /// What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls.
+    fn held(&self) -> PyResult<Vec<(String, u16, Vec<i32>)>> {
         let server = &self.engine.get()?.server;
-        let address = server.local_addr();
-        Ok((address.ip().to_string(), address.port(), server.polls().to_vec()))
+        let of = |address: SocketAddr, polls| (address.ip().to_string(), address.port(), polls);
+        let main = of(server.local_addr(), server.polls().to_vec());
+        let metrics = server.metrics_addr().map(|address| of(address, Vec::new()));
+        Ok(iter::once(main).chain(metrics).collect())
+    }
+
+    /// Address and port of the listener that metrics have of their own, if they have.
+    fn metrics_address(&self) -> PyResult<Option<(String, u16)>> {
+        let address = self.engine.get()?.server.metrics_addr();
+        Ok(address.map(|address| (address.ip().to_string(), address.port())))
+    }
+
+    /// From now on it says that it is to be sent no more requests, and serves as before.
+    fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        let server = &self.engine.get()?.server;
+        py.detached(|| server.leave())
     }
 
     /// What its streams ask for their callbacks; to be given once.

@@ -16,6 +16,8 @@ use crate::gil::calling_python;
 static SERVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static GAPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static RESUMES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// An instance of the class with the fields named, each under its own name.
 macro_rules! instance {
@@ -53,11 +55,15 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         origins_refused,
         stalls,
         closed,
+        gap_reasons,
+        resumes,
+        retained_bytes,
+        metrics_refused,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
-    let closed_class = CLOSED.import(py, "sse_fast._stats", "ClosedConnections")?;
-    let fields = closed.into_py_dict(py)?;
-    let closed = calling_python(|| closed_class.call((), Some(&fields)))?;
+    let closed = by_name(py, &CLOSED, "ClosedConnections", closed)?;
+    let gap_reasons = by_name(py, &GAPS, "GapReasons", gap_reasons)?;
+    let resumes = by_name(py, &RESUMES, "Resumes", resumes)?;
     let class = SERVER.import(py, "sse_fast._stats", "ServerStats")?;
     instance!(
         py,
@@ -86,7 +92,23 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         origins_refused,
         stalls,
         closed,
+        gap_reasons,
+        resumes,
+        retained_bytes,
+        metrics_refused,
     )
+}
+
+/// Counters of one kind, each under its own name.
+fn by_name<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    class: &str,
+    counted: Vec<(&'static str, u64)>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = cell.import(py, "sse_fast._stats", class)?;
+    let fields = counted.into_py_dict(py)?;
+    calling_python(|| class.call((), Some(&fields)))
 }
 
 pub(crate) fn of_stream<'py>(py: Python<'py>, stats: &StreamStats) -> PyResult<Bound<'py, PyAny>> {

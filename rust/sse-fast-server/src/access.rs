@@ -92,6 +92,11 @@ pub(crate) fn is_name(name: &str) -> bool {
     name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_a_label))
 }
 
+/// Whether a `Host` is a name of this machine's own.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
+    name_of(host).is_some_and(|name| is_loopback_name(&name.to_ascii_lowercase()))
+}
+
 fn is_loopback_name(name: &str) -> bool {
     let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     name == "localhost" || name.ends_with(".localhost") || literal.is_ok_and(|address| address.is_loopback())

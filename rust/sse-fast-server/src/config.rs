@@ -50,8 +50,34 @@ pub struct Config {
     /// Whether other processes of the same user may listen on the port, too: the kernel spreads
     /// connections among them. Off, so that a second server is told that the port is taken.
     pub reuse_port: bool,
+    /// The path at which it says whether it is well.
+    pub health: Option<String>,
+    /// The path at which it says whether it is to be sent requests.
+    pub ready: Option<String>,
+    /// Where its numbers are.
+    pub metrics: MetricsAt,
+    /// What gives access to them where being here does not.
+    pub metrics_key: Option<String>,
+    /// Whether each request is logged.
+    pub access_log: bool,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
+}
+
+/// Where a server's numbers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAt {
+    /// Nowhere.
+    Nowhere,
+    /// At the port that everything is at.
+    MainPort,
+    /// On a listener of their own.
+    Address {
+        /// The address or name to bind.
+        host: String,
+        /// The port; 0 picks a free one.
+        port: u16,
+    },
 }
 
 impl Default for Config {
@@ -74,6 +100,11 @@ impl Default for Config {
             shards: 0,
             chunked: true,
             reuse_port: false,
+            health: Some("/healthz".to_owned()),
+            ready: Some("/readyz".to_owned()),
+            metrics: MetricsAt::Nowhere,
+            metrics_key: None,
+            access_log: false,
             stream: StreamOptions::default(),
         }
     }

@@ -10,6 +10,7 @@
 //! of yet, and closed.
 //! Changes together with `socket`, which hides from hyper what would end a request too early.
 
+use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
@@ -18,11 +19,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_fast_core::event::NewEvent;
@@ -98,15 +99,13 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
         Box::pin(async move {
-            let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
-            let done = match context.respond(request, peer).await {
-                Action::Respond(response) => {
-                    return Ok::<_, std::convert::Infallible>(response.map(|body| ResponseBody { body, signals }));
+            match answer(context, request, peer, signals).await {
+                Ok(response) => Ok::<_, Infallible>(response),
+                Err(subscription) => {
+                    *noted.lock() = Some(Done::Subscribed(subscription));
+                    pending().await
                 }
-                Action::Subscribe(subscription) => Done::Subscribed(subscription),
-            };
-            *noted.lock() = Some(done);
-            pending().await
+            }
         })
     });
     let mut connection = http1::Builder::new()
@@ -151,6 +150,34 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
     .await;
     leave_http(&context, connection.into_parts().io.into_inner(), &signals, done).await;
     drop(parsing);
+}
+
+/// The answer to one request, which the access log is told of; as an error the subscription that it is.
+async fn answer(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    signals: Arc<Signals>,
+) -> Result<Response<ResponseBody>, Subscription> {
+    let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
+    let mut logged = context.access_log.begin(peer, || {
+        let uri = request.uri();
+        (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
+    });
+    match context.respond(request, peer).await {
+        Action::Respond(response) => {
+            if let Some(logged) = &mut logged {
+                logged.answered(response.status().as_u16());
+            }
+            Ok(response.map(|body| ResponseBody { body, signals, logged }))
+        }
+        Action::Subscribe(subscription) => {
+            if let Some(logged) = &mut logged {
+                logged.streams(subscription.reading.last_event_id());
+            }
+            Err(Subscription { logged, ..subscription })
+        }
+    }
 }
 
 /// Does with the socket what is to be done now that HTTP is over.
@@ -205,7 +232,7 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { reading, framing, head, later } = subscription;
+    let Subscription { reading, framing, head, later, logged } = subscription;
     let shards = context.directory.shards();
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -218,7 +245,7 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
         (_, reading) => (None, reading),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, reading, framing, head };
+    let mut arrival = Arrival { socket, reading, framing, head, logged };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {

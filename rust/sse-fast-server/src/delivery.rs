@@ -13,6 +13,7 @@ use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
 use crate::clock::in_micros;
+use crate::durations::Durations;
 use crate::mailbox::Mailbox;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,8 +29,8 @@ impl LocalKey {
 /// What a publisher tells a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
-    /// The stream has news; rung at most once until the shard has seen it.
-    News(LocalKey),
+    /// The stream has news since then; rung at most once until the shard has seen it.
+    News(LocalKey, Micros),
     /// A publisher waits for what this stream's subscribers here lack, or to be told.
     Waiting(LocalKey),
 }
@@ -114,12 +115,10 @@ pub(crate) struct Delivery {
 /// How publishers waited. Relaxed: numbers for people.
 #[derive(Default)]
 pub(crate) struct Waits {
-    /// Publishes that waited.
-    pub(crate) count: AtomicU64,
     /// Those that went on although a subscriber still lacked what they overwrote.
     pub(crate) gave_up: AtomicU64,
-    /// Microseconds waited in all, for shards and for sockets.
-    pub(crate) micros: AtomicU64,
+    /// How long each of them waited, for shards and for sockets.
+    pub(crate) durations: Durations,
     /// Microseconds that streams' publishers waited for sockets, once for each stream.
     pub(crate) sockets: AtomicU64,
 }

@@ -31,13 +31,14 @@ use tokio::sync::Notify;
 use crate::clock::{coarse_ms, in_millis, unix_us};
 use crate::config::Config;
 use crate::delivery::{Delivery, Notice, Patience, Timed};
+use crate::durations::Distribution;
 use crate::expiry::Expiry;
 use crate::logs::Logs;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
-use crate::stats::{CloseReason, Stats};
+use crate::stats::{CloseReason, GapReason, Resumed, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
@@ -125,6 +126,8 @@ pub(crate) struct Totals {
     pub(crate) refusals: Refusals,
     /// How often a stream was found stalled.
     pub(crate) stalls: AtomicU64,
+    /// Readers that came back and had everything.
+    pub(crate) finished: AtomicU64,
     /// Connections that HTTP still has.
     pub(crate) parsing: AtomicUsize,
     /// Handlers that are still to answer requests whose heads went out early, and generators whose readers are there.
@@ -208,6 +211,7 @@ impl Directory {
     pub(crate) fn stats(&self) -> Stats {
         let streams = self.streams();
         let (totals, waits) = (&self.totals, &self.delivery.waits);
+        let waited = self.waited();
         let mut stats = Stats {
             streams: streams.len() as u64,
             connections: self.connections() as u64,
@@ -215,9 +219,9 @@ impl Directory {
             requests: totals.requests.load(Ordering::Relaxed),
             refused: totals.refusals.connections.count(),
             calls_refused: totals.refusals.calls.count(),
-            publish_waits: waits.count.load(Ordering::Relaxed),
+            publish_waits: waited.count(),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
-            publish_wait_us: waits.micros.load(Ordering::Relaxed),
+            publish_wait_us: waited.micros,
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             presence_missed: self.presence.lost(),
             hosts_refused: totals.refusals.host.count(),
@@ -225,10 +229,17 @@ impl Directory {
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
+            gap_reasons: GapReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
+            resumes: Resumed::ALL.map(|resumed| (resumed.name(), 0)).to_vec(),
+            metrics_refused: totals.refusals.metrics.count(),
             ..Stats::default()
         };
-        let all = streams.into_iter().chain(self.resumable.all());
-        stats.published += all.map(|stream| stream.lock().state.newest()).sum::<u64>();
+        for stream in streams.into_iter().chain(self.resumable.all()) {
+            let inner = stream.lock();
+            stats.published += inner.state.newest();
+            stats.retained_bytes += inner.state.log().bytes() as u64;
+        }
+        stats.resumes[Resumed::Finished as usize].1 = totals.finished.load(Ordering::Relaxed);
         for counters in self.shards().iter().map(SocketShard::counters) {
             for (total, counter) in [
                 (&mut stats.subscribers, &counters.subscribers),
@@ -236,17 +247,34 @@ impl Directory {
                 (&mut stats.bytes, &counters.bytes),
                 (&mut stats.writes, &counters.writes),
                 (&mut stats.heartbeats, &counters.heartbeats),
-                (&mut stats.gaps, &counters.gaps),
                 (&mut stats.skipped, &counters.skipped),
                 (&mut stats.blocked, &counters.blocked),
             ] {
                 *total += counter.load(Ordering::Relaxed);
             }
-            for ((_, total), counter) in stats.closed.iter_mut().zip(&counters.closed) {
-                *total += counter.load(Ordering::Relaxed);
+            for (totals, counters) in [
+                (&mut stats.closed, &counters.closed[..]),
+                (&mut stats.gap_reasons, &counters.gaps),
+                (&mut stats.resumes, &counters.resumed),
+            ] {
+                for ((_, total), counter) in totals.iter_mut().zip(counters) {
+                    *total += counter.load(Ordering::Relaxed);
+                }
             }
         }
+        stats.gaps = stats.gap_reasons.iter().map(|(_, count)| count).sum();
         stats
+    }
+
+    /// How long publishes waited that had to.
+    pub(crate) fn waited(&self) -> Distribution {
+        Distribution::default().with(&self.delivery.waits.durations)
+    }
+
+    /// How long news took to the sockets.
+    pub(crate) fn delays(&self) -> Distribution {
+        let all = self.shards().iter().map(|shard| &shard.counters().delivery);
+        all.fold(Distribution::default(), Distribution::with)
     }
 
     /// Resolves once HTTP has no connection left.

@@ -72,6 +72,7 @@ impl Context {
         Match { params, endpoint }: Match,
         body: RequestBody,
     ) -> Result<Action, Refusal> {
+        endpoint.count();
         if request.method == Method::OPTIONS {
             return Ok(Action::Respond(self.options(&endpoint.allow())));
         }
@@ -102,6 +103,6 @@ pub(crate) fn bad_name(error: &StreamError) -> Refusal {
     Refusal::new(400, "bad_stream_name", error.to_string())
 }
 
-fn not_allowed(allow: &str) -> Refusal {
+pub(crate) fn not_allowed(allow: &str) -> Refusal {
     Refusal::new(405, "method_not_allowed", format!("allowed here: {allow}")).header(header::ALLOW, allow)
 }

@@ -11,6 +11,7 @@
 //! is followed up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,7 +99,10 @@ impl Context {
     async fn without_a_call(&self, request: &ParsedRequest, handler: &HandlerSpec) -> Result<Option<Action>, Refusal> {
         if let Some(id) = request.last_event_id.as_deref() {
             match self.directory.resumable.find(id, handler.key) {
-                Some(Left::Nothing) => return Ok(Some(Action::Respond(response::empty(204)))),
+                Some(Left::Nothing) => {
+                    self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Some(Action::Respond(response::empty(204))));
+                }
                 Some(Left::Stream(stream)) => return self.read(request, &stream).await.map(Some),
                 None => {}
             }

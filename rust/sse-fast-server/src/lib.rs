@@ -16,6 +16,8 @@
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `several`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
+//! | `access_log` | a line for each request |
+//! | `operate`, `durations` | health and metrics, for operators; how long things took |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
 //! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
@@ -30,6 +32,7 @@
 mod accept;
 #[cfg(not(loom))]
 mod access;
+mod access_log;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;
@@ -43,6 +46,7 @@ mod delivery;
 mod directory;
 #[cfg(not(loom))]
 mod dispatch;
+mod durations;
 mod expiry;
 #[cfg(not(loom))]
 mod handler_call;
@@ -52,6 +56,8 @@ mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
+#[cfg(not(loom))]
+mod operate;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
@@ -87,7 +93,7 @@ mod waiting;
 
 #[cfg(not(loom))]
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
-pub use config::{Config, StartError};
+pub use config::{Config, MetricsAt, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
 pub use presence::{Presence, PresenceEvent, ReaderName};

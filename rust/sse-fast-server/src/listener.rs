@@ -17,6 +17,7 @@ mod occupant;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -32,8 +33,11 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 /// Connections the kernel completes before they are accepted: a storm of 15,000 comes in bursts.
 pub(crate) const BACKLOG: i32 = 8192;
 
+/// The same where few clients come.
+const PLAIN_BACKLOG: i32 = 64;
+
 /// Refuses connections from now on, also where another process holds the socket: a forked child may.
-pub(crate) fn stop(listener: &TcpListener) {
+pub(crate) fn stop(listener: impl AsFd) {
     // It fails where nothing listens any more.
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
@@ -46,13 +50,26 @@ pub(crate) struct Bound {
 
 /// Binds and listens.
 pub(crate) fn bind(config: &Config) -> Result<Bound, StartError> {
-    let address = if config.host.contains(':') {
-        format!("[{}]:{}", config.host, config.port)
-    } else {
-        format!("{}:{}", config.host, config.port)
-    };
-    let resolved = resolve(&config.host, config.port, &address)?;
-    listen(resolved, config).map_err(|source| match source.kind() {
+    bind_with(&config.host, config.port, |address| listen(address, config))
+}
+
+/// Binds and listens, with nothing that subscribers would need.
+pub(crate) fn bind_plain(host: &str, port: u16) -> Result<TcpListener, StartError> {
+    bind_with(host, port, |address| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(PLAIN_BACKLOG)?;
+        Ok(socket.into())
+    })
+}
+
+fn bind_with<T>(host: &str, port: u16, listen: impl FnOnce(SocketAddr) -> io::Result<T>) -> Result<T, StartError> {
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let resolved = resolve(host, port, &address)?;
+    listen(resolved).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressInUse { address, occupant: occupant::describe(resolved) },
         io::ErrorKind::PermissionDenied => StartError::NoPermission { address },
         io::ErrorKind::AddrNotAvailable => StartError::BadAddress { address, reason: source.to_string() },

@@ -116,6 +116,12 @@ impl<T> Mailbox<T> {
         !self.closed.load(Ordering::Relaxed)
     }
 
+    /// How much was left and not taken.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.list.lock().items.len()
+    }
+
     /// What wakes the receiver.
     pub(crate) fn latch(&self) -> &Arc<Latch> {
         &self.latch

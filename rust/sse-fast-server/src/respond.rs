@@ -20,11 +20,13 @@ use tokio::time::timeout;
 
 use crate::accept::ConnectionLimits;
 use crate::access::Access;
+use crate::access_log::{self, AccessLog};
 use crate::body;
 use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::json_form::JsonForms;
+use crate::operate::Operated;
 use crate::request::{ParsedRequest, Wanted};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::route::Routes;
@@ -48,6 +50,9 @@ pub(crate) struct Context {
     pub(crate) cors: Cors,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
+    /// What operators ask for.
+    pub(crate) operated: Operated,
+    pub(crate) access_log: AccessLog,
     /// When the server started.
     pub(crate) started: Instant,
     /// Whether the server is closing; set once.
@@ -69,6 +74,8 @@ pub(crate) struct Subscription {
     pub(crate) head: Vec<u8>,
     /// Where the handler's answer comes from, if the head went out before it.
     pub(crate) later: Option<Pending>,
+    /// Its request in the access log.
+    pub(crate) logged: Option<Box<access_log::Access>>,
 }
 
 impl Context {
@@ -82,8 +89,10 @@ impl Context {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
+        let operated = Operated::new(&directory.config);
+        let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
         let started = Instant::now();
-        Self { directory, routes, calls, access, cors, limits, json_forms, started, closing }
+        Self { directory, routes, calls, access, cors, limits, json_forms, operated, access_log, started, closing }
     }
 
     /// Whether the server is closing.
@@ -112,6 +121,9 @@ impl Context {
 
     async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
         let (head, body) = request.into_parts();
+        if let Some(response) = self.operated(&head, peer).await {
+            return Action::Respond(response);
+        }
         let cors = self.cors.headers(&head.headers);
         let request = match self.parse(head, peer) {
             Ok(request) => request,
@@ -155,7 +167,10 @@ impl Context {
         Ok(match request.wanted {
             Wanted::Neither => return Err(response::not_acceptable()),
             Wanted::Json => Action::Respond(self.json_forms.respond(stream, last_event_id).await?),
-            Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
+            Wanted::Events if finished(stream, last_event_id) => {
+                self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
+                Action::Respond(response::empty(204))
+            }
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
                 Some(claim) => Action::Subscribe(self.subscription(request, claim)),
@@ -176,6 +191,7 @@ impl Context {
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),
             later: None,
+            logged: None,
         }
     }
 }

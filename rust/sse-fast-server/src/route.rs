@@ -241,6 +241,12 @@ impl Routes {
     }
 
     /// Registers something at a path; `put` says whether the place was free.
+    /// How many requests found each path or template.
+    pub(crate) fn requests(&self) -> Vec<(String, u64)> {
+        let table = self.table.read();
+        table.endpoints.iter().map(|(template, endpoint)| (template.clone(), endpoint.requests())).collect()
+    }
+
     fn put(&self, method: &str, template: &str, put: impl FnOnce(&mut Endpoint) -> bool) -> Result<(), RouteError> {
         check_template(template)?;
         let mut table = self.table.write();

@@ -30,11 +30,14 @@ use crate::accept::{ConnectionLimits, accept, accept_rest};
 use crate::access::Access;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
+#[cfg(test)]
+use crate::config::MetricsAt;
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
 use crate::directory::{Directory, StreamError};
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
+use crate::operate::Scraped;
 use crate::presence::Presence;
 use crate::respond::Context;
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
@@ -54,6 +57,8 @@ pub struct Server(Arc<Core>);
 struct Core {
     context: Arc<Context>,
     address: SocketAddr,
+    /// Where metrics are, if they have a listener of their own.
+    metrics_address: Option<SocketAddr>,
     /// The shards' polls, as numbers that a forked child closes; the shards own them.
     polls: Vec<RawFd>,
     runs: Runs,
@@ -92,6 +97,8 @@ impl Server {
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
         let cors = Cors::new(&config.cors, &config.cors_headers);
         let limits = ConnectionLimits::of(config.max_connections);
+        let scraped = Scraped::bind(&config)?;
+        let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
         let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
@@ -100,7 +107,7 @@ impl Server {
         let context = Arc::new(Context::new(directory, calls, access, cors, limits, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
         let (shuts, port_shut) = oneshot::channel();
-        let (runtime, runs, control) = match start_control(&context, listener, watch, shuts) {
+        let (runtime, runs, control) = match start_control(&context, (listener, scraped), watch, shuts) {
             Ok(started) => started,
             Err(error) => {
                 stop_shards(&context.directory, shards, clock::now());
@@ -108,7 +115,7 @@ impl Server {
             }
         };
         let threads = Mutex::new(Some(Threads { port_shut, runtime, control, shards }));
-        Ok(Self(Arc::new(Core { context, address, polls, runs, stage, closing, threads })))
+        Ok(Self(Arc::new(Core { context, address, metrics_address, polls, runs, stage, closing, threads })))
     }
 
     /// The port that is listened on.
@@ -119,6 +126,16 @@ impl Server {
     /// The address that is listened on.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// Where metrics are, if they have a listener of their own.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.0.metrics_address
+    }
+
+    /// From now on it says that it is to be sent no more requests, and serves as before: `close` comes later.
+    pub fn leave(&self) {
+        self.0.context.operated.leave();
     }
 
     /// Descriptors of the shards' polls; they are open until the server is closed. A forked child has them, too.
@@ -293,7 +310,7 @@ fn stop_shards(directory: &Directory, threads: Vec<JoinHandle<()>>, until: Micro
 
 fn start_control(
     context: &Arc<Context>,
-    listener: TcpListener,
+    (listener, scraped): (TcpListener, Option<Scraped>),
     stage: watch::Receiver<Stage>,
     port_shut: oneshot::Sender<()>,
 ) -> Result<(Handle, Runs, JoinHandle<()>), StartError> {
@@ -314,7 +331,9 @@ fn start_control(
     };
     let context = Arc::clone(context);
     let thread = std::thread::Builder::new().name("sse-fast-control".to_owned()).spawn(move || {
+        let scraping = scraped.map(|scraped| runtime.spawn(scraped.serve(Arc::clone(&context))));
         runtime.block_on(control(context, listener, stage, port_shut));
+        drop(scraping);
         // Requests that still wait for a handler are cut off; a publish under way ends by itself.
         runtime.shutdown_background();
     });
@@ -364,5 +383,7 @@ fn io_error(attempt: &'static str) -> impl FnOnce(std::io::Error) -> StartError 
     move |source| StartError::Io { attempt, source }
 }
 
+#[cfg(test)]
+mod health_tests;
 #[cfg(test)]
 mod tests;

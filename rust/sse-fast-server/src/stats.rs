@@ -6,6 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use sse_fast_core::gap::Gap;
+
+use crate::durations::Durations;
+
 /// Why a subscriber's connection was closed by or noticed by the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -37,6 +41,64 @@ impl CloseReason {
     }
 }
 
+/// Why a gap was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GapReason {
+    /// The subscriber fell behind while it was connected.
+    Lag,
+    /// It came for what the log had forgotten.
+    History,
+    /// It came with an id that cannot be read or is of another life: nobody knows how many it lacks.
+    Epoch,
+}
+
+impl GapReason {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 3] = [Self::Lag, Self::History, Self::Epoch];
+
+    /// Why a reader that opens a stream is told of this one.
+    pub(crate) fn of_opening(gap: Gap) -> Self {
+        if gap == Gap::Unknown { Self::Epoch } else { Self::History }
+    }
+
+    /// Its word in statistics and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lag => "lag",
+            Self::History => "history",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// What a reader was given that came back with an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// Everything since then.
+    Tail,
+    /// A gap, and what the log still held.
+    Gap,
+    /// A gap of unknown size, and what a new subscriber gets.
+    Epoch,
+    /// Nothing: it had the terminal event.
+    Finished,
+}
+
+impl Resumed {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 4] = [Self::Tail, Self::Gap, Self::Epoch, Self::Finished];
+
+    /// Its word in statistics and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tail => "tail",
+            Self::Gap => "gap",
+            Self::Epoch => "epoch",
+            Self::Finished => "finished",
+        }
+    }
+}
+
 /// One shard's counters.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -46,13 +108,18 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(crate) heartbeats: AtomicU64,
-    pub(crate) gaps: AtomicU64,
+    pub(crate) gaps: [AtomicU64; GapReason::ALL.len()],
     pub(crate) skipped: AtomicU64,
     pub(crate) blocked: AtomicU64,
     pub(crate) closed: [AtomicU64; CloseReason::ALL.len()],
+    /// Readers that came back with an id, by what they were given.
+    pub(crate) resumed: [AtomicU64; Resumed::ALL.len()],
+    /// From the publishing of news to the sockets, once for each write of a walk.
+    pub(crate) delivery: Durations,
 }
 
 impl Counters {
+    #[inline]
     pub(crate) fn add(counter: &AtomicU64, more: u64) {
         // One writer: a plain load and store would do; this says the same without a lock prefix.
         counter.store(counter.load(Relaxed) + more, Relaxed);
@@ -66,6 +133,14 @@ impl Counters {
 
     pub(crate) fn close(&self, reason: CloseReason) {
         Self::add(&self.closed[reason as usize], 1);
+    }
+
+    pub(crate) fn gap(&self, reason: GapReason) {
+        Self::add(&self.gaps[reason as usize], 1);
+    }
+
+    pub(crate) fn resume(&self, resumed: Resumed) {
+        Self::add(&self.resumed[resumed as usize], 1);
     }
 }
 
@@ -98,6 +173,14 @@ pub struct Stats {
     pub heartbeats: u64,
     /// Gaps announced so far.
     pub gaps: u64,
+    /// The same by reason.
+    pub gap_reasons: Vec<(&'static str, u64)>,
+    /// Readers that came back with an id so far, by what they were given.
+    pub resumes: Vec<(&'static str, u64)>,
+    /// Bytes that all streams retain now.
+    pub retained_bytes: u64,
+    /// Requests for metrics refused so far.
+    pub metrics_refused: u64,
     /// Events in those gaps, where the number is known.
     pub skipped: u64,
     /// Times a subscriber's socket filled that had had everything until then.

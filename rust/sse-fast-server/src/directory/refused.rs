@@ -18,6 +18,8 @@ pub(crate) struct Refusals {
     pub(crate) connections: Refused,
     /// As many requests waited for a handler as may.
     pub(crate) calls: Refused,
+    /// For metrics, from elsewhere or without the key.
+    pub(crate) metrics: Refused,
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@
 //! Changes together with `route`, which keeps endpoints by path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Asset, HandlerSpec, Route};
 
@@ -23,11 +24,23 @@ pub(crate) enum Read {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint {
     pub(crate) read: Option<Read>,
+    /// Requests that found it. Shared by the copies of one; relaxed: a number for people.
+    requests: Arc<AtomicU64>,
     /// In the order of [`CHANGES`].
     changes: [Option<Arc<HandlerSpec>>; CHANGES.len()],
 }
 
 impl Endpoint {
+    /// A request has found it.
+    pub(crate) fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// What `Allow` says.
     pub(crate) fn allow(&self) -> String {
         let reads = self.read.iter().flat_map(|_| ["GET", "HEAD"]);

@@ -115,6 +115,7 @@ impl Stage {
             reading: Reading::One { claim, last_event_id: None },
             framing,
             head: HEAD.to_vec(),
+            logged: None,
         };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
@@ -128,7 +129,7 @@ impl Stage {
         let beginning = Beginning { place: Place::New, entry: Entry::New };
         let names = streams.iter().map(|stream| NamedReading { claim: stream.claim(), life: Life::NONE, beginning });
         let (reading, framing) = (Reading::Several(names.collect()), Framing::Chunked);
-        let arrival = Arrival { socket: socket.clone(), reading, framing, head: HEAD.to_vec() };
+        let arrival = Arrival { socket: socket.clone(), reading, framing, head: HEAD.to_vec(), logged: None };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket
@@ -151,6 +152,10 @@ impl Stage {
     pub(super) fn charged(&self) -> impl Iterator<Item = Micros> {
         let accounts = self.shard.connections.iter().filter_map(|(_, connection)| connection.account.as_ref());
         accounts.map(|account| account.spent.within_a_minute(self.now))
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.handle.counters().delivered.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(super) fn connections(&self) -> usize {

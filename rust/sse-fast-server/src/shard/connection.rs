@@ -3,7 +3,7 @@
 //! Owns: the socket, its framing, its phase, its next due time, the account of one whose socket was full. Must not know:
 //! streams, cursors. Invariants: a phase only goes on; `account.unwritten` is some only while the socket is full; a
 //! connection whose socket takes bytes has nothing else on the heap, unless publishers waited for it, or it was skipped, not
-//! long ago: its account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted
+//! long ago, or its request is in the access log: its account is closed by the first heartbeat after the minute, or when it is served alone. Its size is counted
 //! (`tests/counts/memory.rs`): with its subscriber, 64 bytes.
 
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use sse_fast_core::heartbeat::Tick;
 
 use super::net::Sink;
 use super::table::{GroupKey, SubscriberKey};
+use crate::access_log::Access;
 use crate::delivery::Patience;
 
 /// No tick: no timer runs.
@@ -37,7 +38,7 @@ pub(super) struct Connection<S> {
     pub(super) flow: Flow,
     /// Whether the reader has shut its side: it gets what there is, then the end.
     pub(super) half_closed: bool,
-    /// What is kept of one whose socket is full, or was and made publishers wait.
+    /// What is kept of one whose socket is full, or was and made publishers wait; or which is logged.
     pub(super) account: Option<Box<Account>>,
 }
 
@@ -95,9 +96,25 @@ pub(super) struct Account {
     pub(super) slow: bool,
     /// It takes bytes, and others come first.
     pub(super) put_off: bool,
+    /// Its request in the access log, where there is one.
+    pub(super) logged: Option<Box<Access>>,
 }
 
 impl Account {
+    /// That of a connection of which nothing else is kept.
+    pub(super) fn of(logged: Option<Box<Access>>) -> Option<Box<Self>> {
+        logged.map(|logged| Box::new(Self { logged: Some(logged), ..Self::default() }))
+    }
+
+    /// Its socket took bytes. Few have an account: the others' way stays short.
+    #[cold]
+    fn took(&mut self, taken: usize) {
+        self.idle = 0;
+        if let Some(logged) = &mut self.logged {
+            logged.gave(taken);
+        }
+    }
+
     /// Whether it was skipped within the last minute.
     pub(super) fn was_skipped(&self, now: Micros) -> bool {
         self.skipped_at.is_some_and(|at| now - at < MINUTE)
@@ -242,7 +259,7 @@ impl<S: Sink> Connection<S> {
                     debug_assert!(taken <= bytes.len(), "a socket takes what it is offered");
                     self.last_write = now;
                     if let Some(account) = &mut self.account {
-                        account.idle = 0;
+                        account.took(taken);
                     }
                     if taken == bytes.len() { Taken::All } else { Taken::Some(taken) }
                 }
@@ -298,7 +315,7 @@ impl<S: Sink> Connection<S> {
             debug_assert!(account.unwritten.is_none(), "it has everything");
             (account.behind, account.slow, account.idle) = (false, false, 0);
             if account.spent.is_clear(now) && !account.was_skipped(now) {
-                self.account = None;
+                self.account = Account::of(account.logged.take());
             }
         }
     }

@@ -18,7 +18,7 @@ use super::machine::Shard;
 use super::net::{Net, Token};
 use super::subscriber::{KEPT_UP, Progress};
 use super::table::{ConnectionKey, SubscriberKey};
-use crate::stats::{CloseReason, Counters};
+use crate::stats::{CloseReason, Counters, GapReason, Resumed};
 use crate::stream::Inner;
 
 /// What is done about one subscriber.
@@ -48,9 +48,12 @@ impl<N: Net> Shard<N> {
         subscriber.follower = Follower::at(inner.state.newest() + 1);
         if let Opening::Live { before, snapshot, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
             subscriber.follower = Follower::at(cursor);
+            if last_event_id.is_some_and(|id| !id.is_empty()) {
+                self.counters().resume(resumed(before));
+            }
             let put_gap = |ahead: &mut Ahead, gap: Gap| {
                 ahead.put(framing, |block| inner.state.write_gap(block, gap));
-                self.count_gap(gap);
+                self.count_gap(gap, GapReason::of_opening(gap));
             };
             if let Some(gap) = before {
                 put_gap(&mut ahead, gap);
@@ -180,7 +183,8 @@ impl<N: Net> Shard<N> {
             match self.subscribers[key].follower.next(&inner.state, pace) {
                 Step::Gap(gap) => {
                     ahead.put(framing, |block| inner.state.write_gap(block, gap));
-                    self.count_gap(gap);
+                    self.count_gap(gap, GapReason::Lag);
+                    self.logged(connection, |logged| logged.skipped(gap.skipped().unwrap_or(0)));
                     if let Some(account) = &mut self.connections[connection].account {
                         account.skipped_at = Some(self.now);
                     }
@@ -289,9 +293,18 @@ impl<N: Net> Shard<N> {
         self.finish(connection, self.reason_of_completion(connection));
     }
 
-    pub(super) fn count_gap(&self, gap: Gap) {
+    pub(super) fn count_gap(&self, gap: Gap, reason: GapReason) {
         let counters = self.counters();
-        Counters::add(&counters.gaps, 1);
+        counters.gap(reason);
         Counters::add(&counters.skipped, gap.skipped().unwrap_or(0));
+    }
+}
+
+/// What a reader is given that came back, by the gap that it is told of first.
+fn resumed(before: Option<Gap>) -> Resumed {
+    match before {
+        None => Resumed::Tail,
+        Some(Gap::Known { .. }) => Resumed::Gap,
+        Some(Gap::Unknown) => Resumed::Epoch,
     }
 }

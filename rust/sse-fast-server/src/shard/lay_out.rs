@@ -136,6 +136,7 @@ impl<N: Net> Shard<N> {
             match self.subscribers[key].follower.next(&inner.state, pace) {
                 Step::Gap(gap) => {
                     self.groups[group].lose(member, gap);
+                    self.logged(connection, |logged| logged.skipped(gap.skipped().unwrap_or(0)));
                     if let Some(account) = &mut self.connections[connection].account {
                         account.skipped_at = Some(self.now);
                     }

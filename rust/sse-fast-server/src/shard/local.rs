@@ -25,6 +25,8 @@ pub(super) struct LocalStream {
     /// Every subscriber that is served by walks was given everything below this position.
     pub(super) walked: Position,
     pub(super) heartbeat: Option<Rc<HeartbeatFrame>>,
+    /// Since when there is news that no walk has taken up, where that is known; else 0.
+    pub(super) news_since: Micros,
     /// Changed by the agenda alone.
     pub(super) stage: Stage,
 }

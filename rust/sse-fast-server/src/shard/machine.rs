@@ -25,6 +25,7 @@ use super::asked::Asked;
 #[cfg(debug_assertions)]
 use super::connection::Reads;
 use super::connection::{Connection, Flow, Heard, Phase};
+use super::delays::Delays;
 use super::group::Group;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
@@ -117,6 +118,8 @@ pub(crate) struct Shard<N: Net> {
     pub(super) pieces: Pieces,
     pub(super) ids: IdVector,
     pub(super) taken: Vec<Frame>,
+    /// Since when what this step has written was news.
+    pub(super) delays: Delays,
     /// The heartbeat made last: most streams have the same.
     pub(super) last_heartbeat: Option<Rc<HeartbeatFrame>>,
     /// What the next connection's events are known by.
@@ -165,6 +168,7 @@ impl<N: Net> Shard<N> {
             pieces: Pieces::default(),
             ids: IdVector::default(),
             taken: Vec::new(),
+            delays: Delays::default(),
             last_heartbeat: None,
             generation: 0,
             draining: None,
@@ -177,6 +181,8 @@ impl<N: Net> Shard<N> {
 
     /// Does what is to be done at `now`, after the poll has said which sockets are `ready`.
     pub(crate) fn step(&mut self, now: Micros, ready: impl Iterator<Item = Ready>) -> Next {
+        // Where the last step was not told of its end.
+        self.stepped(now);
         self.now = now;
         self.tick = self.ticks.at(now);
         self.take_mail();
@@ -245,14 +251,17 @@ impl<N: Net> Shard<N> {
     /// A key that leads elsewhere by now costs a walk in vain: who has the key then is told by `Link::bind`.
     fn on_ring(&mut self, ring: Ring) {
         match ring {
-            Ring::News(key) if self.locals.get(key).is_some() => {
+            Ring::News(key, since) if self.locals.get(key).is_some() => {
                 let local = &mut self.locals[key];
+                if local.news_since == 0 {
+                    local.news_since = since;
+                }
                 // Seen before the log is read: what is published from here on brings news again.
                 local.stream.link(self.number).see_news();
                 self.agenda.news(key, &mut local.stage);
             }
             Ring::Waiting(key) if self.locals.get(key).is_some() => self.asked(key),
-            Ring::News(_) | Ring::Waiting(_) => {}
+            Ring::News(..) | Ring::Waiting(_) => {}
         }
     }
 
@@ -270,8 +279,11 @@ impl<N: Net> Shard<N> {
                     }
                 }
             }
+            Order::Ask(question) => self.say(question),
             #[cfg(test)]
             Order::Fail => panic!("told to"),
+            #[cfg(test)]
+            Order::Hang(until) => drop(until.recv()),
         }
     }
 
@@ -374,5 +386,15 @@ impl<N: Net> Shard<N> {
 
     pub(super) fn counters(&self) -> &Counters {
         self.handle.counters()
+    }
+
+    /// The step is over, `now`: what it wrote was written by then.
+    pub(crate) fn stepped(&mut self, now: Micros) {
+        self.delays.end(now, &self.handle.counters().delivery);
+    }
+
+    /// Writes so far.
+    pub(super) fn writes(&self) -> u64 {
+        self.counters().writes.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::agenda::Stage;
 use super::ahead::Ahead;
-use super::connection::{Connection, Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
+use super::connection::{Account, Connection, Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
 use super::group::Group;
 use super::local::LocalStream;
 use super::machine::Shard;
@@ -18,6 +18,7 @@ use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, GroupKey, SubscriberKey};
 use super::{Arrival, NamedReading, Reading};
+use crate::access_log::Access;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Inner, Stream};
@@ -30,10 +31,11 @@ use sse_fast_core::wire;
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, reading, framing, head } = arrival;
+        let Arrival { socket, reading, framing, head, logged } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
+        self.connections[key].account = Account::of(logged);
         let token = Token { index: key.0, generation };
         if self.net.register(&mut self.connections[key].socket, token).is_err() {
             // It was closed on its way, or the system is out of memory: there is nobody to tell.
@@ -88,6 +90,8 @@ impl<N: Net> Shard<N> {
         self.handle.presence().joined(stream);
         let retuned = self.find_heartbeat(local, &inner);
         let opening = self.begin_with(key, &inner, last_event_id, out);
+        let cursor = self.subscribers[key].cursor();
+        self.logged(connection, |logged| logged.reads_from(cursor));
         self.owe(key, &inner);
         drop(inner);
         if self.handle.presence().is_wanted() {
@@ -148,6 +152,7 @@ impl<N: Net> Shard<N> {
         let retuned = self.find_heartbeat(local, &inner);
         let (retry, cursor) = (inner.state.options().retry, self.begin_member((group, member), key, &inner, place));
         self.subscribers[key].follower = Follower::at(cursor);
+        self.logged(connection, |logged| logged.reads_from(cursor));
         self.owe(key, &inner);
         drop(inner);
         if self.handle.presence().is_wanted() {
@@ -209,6 +214,7 @@ impl<N: Net> Shard<N> {
         let local = self.subscribers[key].local;
         let was_writable = self.locals[local].roster.remove(key, &mut self.subscribers);
         let subscriber = self.subscribers.remove(key);
+        self.logged(subscriber.connection, |logged| logged.read_until(subscriber.cursor()));
         if subscriber.progress == Progress::CatchingUp {
             self.agenda.forget(key);
         }
@@ -270,6 +276,7 @@ impl<N: Net> Shard<N> {
     pub(super) fn finish(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
         self.counters().close(reason);
+        self.log_end(key, reason);
         let connection = &mut self.connections[key];
         debug_assert_eq!(connection.phase, Phase::Open, "it is finished once");
         connection.phase = Phase::Finishing;
@@ -310,11 +317,26 @@ impl<N: Net> Shard<N> {
             // Closing with unread bytes would reset the connection, and destroy what its reader has not read yet.
             self.connections[key].listen();
         }
+        self.log_end(key, reason);
         self.net.deregister(&mut self.connections[key].socket);
         let connection = self.connections.remove(key);
         Counters::subtract(&self.counters().sockets, 1);
         if connection.phase == Phase::Open {
             self.counters().close(reason);
+        }
+    }
+
+    /// Tells the access log, where the connection's request is in it.
+    pub(super) fn logged(&mut self, key: ConnectionKey, tell: impl FnOnce(&mut Access)) {
+        if let Some(logged) = self.connections[key].account.as_mut().and_then(|account| account.logged.as_mut()) {
+            tell(logged);
+        }
+    }
+
+    /// Its subscriber has left: that is the end for the access log.
+    fn log_end(&mut self, key: ConnectionKey, reason: CloseReason) {
+        if let Some(logged) = self.connections[key].account.as_mut().and_then(|account| account.logged.take()) {
+            (*logged).ends(reason.name());
         }
     }
 
@@ -346,6 +368,7 @@ impl<N: Net> Shard<N> {
             roster: Roster::default(),
             walked: 0,
             heartbeat: None,
+            news_since: 0,
             stage: Stage::Idle,
         };
         let key = self.locals.insert(local);

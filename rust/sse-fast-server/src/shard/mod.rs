@@ -20,6 +20,8 @@
 //! | `feed` | one subscriber from where it is to the newest |
 //! | `ahead` | what one subscriber gets before the frames of the log |
 //! | `debt` | whom publishers wait for |
+//! | `delays` | how long news took to the sockets |
+//! | `report` | what a shard says of itself |
 //! | `asked` | the streams whose publishers wait |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
@@ -32,7 +34,10 @@ mod by_hand;
 #[cfg(all(test, not(loom)))]
 mod catch_up_tests;
 mod connection;
+#[cfg(all(test, not(loom)))]
+mod counted_tests;
 mod debt;
+mod delays;
 mod feed;
 mod group;
 mod lay_out;
@@ -45,6 +50,9 @@ mod net;
 mod pieces;
 #[cfg(test)]
 mod probe;
+mod report;
+#[cfg(all(test, not(loom)))]
+mod report_tests;
 #[cfg(all(test, not(loom)))]
 mod slow_tests;
 mod subscriber;
@@ -73,7 +81,9 @@ pub(crate) use self::machine::{Pacing, Settings};
 pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
 pub(crate) use self::probe::{Seen, SeenSeveral};
+pub(crate) use self::report::{LAG_BOUNDS, Question, Report};
 pub(crate) use self::thread::{prepare, spawn};
+use crate::access_log::Access;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -104,6 +114,8 @@ pub(crate) struct Arrival<S> {
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
+    /// Its request in the access log.
+    pub(crate) logged: Option<Box<Access>>,
 }
 
 /// What a connection will read.
@@ -114,6 +126,16 @@ pub(crate) enum Reading {
     },
     /// The names of the request, in its order; one of them has a stream at least.
     Several(Vec<NamedReading>),
+}
+
+impl Reading {
+    /// What the reader of one stream came with.
+    pub(crate) fn last_event_id(&self) -> Option<&str> {
+        match self {
+            Self::One { last_event_id, .. } => last_event_id.as_deref(),
+            Self::Several(_) => None,
+        }
+    }
 }
 
 /// One name of a request for several streams.
@@ -131,9 +153,14 @@ pub(crate) enum Order {
     Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
+    /// Say how it is.
+    Ask(Question),
     /// Panic, so that a test can see what becomes of the rest.
     #[cfg(test)]
     Fail,
+    /// Do nothing until the other end is dropped, so that a test can see who notices.
+    #[cfg(test)]
+    Hang(std::sync::mpsc::Receiver<()>),
 }
 
 impl<S> ShardHandle<S> {
@@ -184,8 +211,19 @@ impl<S> ShardHandle<S> {
         let _ = self.0.orders.push(order);
     }
 
+    /// Asks the shard; one that has ended drops the question.
+    pub(crate) fn ask(&self, question: Question) {
+        self.order(Order::Ask(question));
+    }
+
+    /// Orders that it has not taken.
+    #[cfg(test)]
+    pub(crate) fn orders(&self) -> usize {
+        self.0.orders.len()
+    }
+
     /// Whether something was left.
-    fn has_mail(&self) -> bool {
+    pub(crate) fn has_mail(&self) -> bool {
         self.0.latch.is_set()
     }
 

@@ -67,9 +67,12 @@ fn run(shard: &mut Shard<Sockets>, mut poll: Poll) -> io::Result<()> {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        timeout = match shard.step(clock::now(), events.iter().filter_map(ready_of)) {
+        let next = shard.step(clock::now(), events.iter().filter_map(ready_of));
+        let now = clock::now();
+        shard.stepped(now);
+        timeout = match next {
             Next::Now => Some(Duration::ZERO),
-            Next::At(at) => Some(Duration::from_micros(at.saturating_sub(clock::now()))),
+            Next::At(at) => Some(Duration::from_micros(at.saturating_sub(now))),
             Next::Whenever => None,
             Next::Stopped => return Ok(()),
         };

@@ -26,7 +26,7 @@ use super::net::Net;
 use super::pieces::What;
 use super::subscriber::{KEPT_UP, Progress};
 use super::table::{ConnectionKey, GroupKey, SubscriberKey};
-use crate::stats::CloseReason;
+use crate::stats::{CloseReason, GapReason};
 
 impl<N: Net> Shard<N> {
     /// A walk comes to a subscriber that is served with others; `newest` is its stream's, which may be `complete`.
@@ -151,8 +151,10 @@ impl<N: Net> Shard<N> {
                 What::Head => {}
                 What::Told => {
                     let cursor = self.subscribers[key].cursor();
-                    if let Some(Untold::Gap(gap) | Untold::Lost(gap)) = self.groups[group].told(piece.member, cursor) {
-                        self.count_gap(gap);
+                    match self.groups[group].told(piece.member, cursor) {
+                        Some(Untold::Gap(gap)) => self.count_gap(gap, GapReason::of_opening(gap)),
+                        Some(Untold::Lost(gap)) => self.count_gap(gap, GapReason::Lag),
+                        Some(Untold::Snapshot(_)) | None => {}
                     }
                 }
                 What::Event => {

@@ -48,7 +48,8 @@ impl<N: Net> Shard<N> {
         let local = &mut self.locals[key];
         let count = local.roster.writable().len();
         let began = (count >= self.settings.pacing.long_walk).then_some(self.now);
-        let walk = Agenda::begin(key, &mut local.stage, count, began);
+        let mut walk = Agenda::begin(key, &mut local.stage, count, began);
+        walk.news_since = std::mem::take(&mut local.news_since);
         self.walk(walk)
     }
 
@@ -58,12 +59,13 @@ impl<N: Net> Shard<N> {
         for connection in laggards {
             self.close(connection, CloseReason::Lagged);
         }
-        let mut served = 0;
+        let (mut served, writes) = (0, self.writes());
         while served < self.settings.pacing.sends_per_mail {
             let Some(subscriber) = self.next_of(&mut walk) else { break };
             served += 1;
             self.serve(subscriber, &view);
         }
+        self.delays.begin(walk.news_since, self.writes() - writes);
         if walk.at > 0 && !self.locals[walk.local].roster.writable().is_empty() {
             self.agenda.pause(walk);
         } else {
@@ -163,6 +165,10 @@ impl<N: Net> Shard<N> {
         self.walked(key, low, offered);
         let local = &mut self.locals[key];
         let unread = low <= view.newest;
+        if unread && walk.news_since > 0 {
+            // The walk that follows brings what this one had no room for.
+            local.news_since = walk.news_since;
+        }
         let rest = walk.began.filter(|_| !view.waited_for).and_then(|began| rest_after(began, self.now));
         self.agenda.finish(walk, &mut local.stage, unread, rest);
         if !self.agenda.is_busy() && self.frames_of == key {

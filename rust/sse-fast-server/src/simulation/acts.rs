@@ -47,7 +47,13 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
-        let arrival = Arrival { socket, reading: Reading::One { claim, last_event_id }, framing, head: HEAD.to_vec() };
+        let arrival = Arrival {
+            socket,
+            reading: Reading::One { claim, last_event_id },
+            framing,
+            head: HEAD.to_vec(),
+            logged: None,
+        };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),

@@ -279,7 +279,7 @@ impl World {
         self.stage.wires.borrow_mut().push(Rc::downgrade(&wire));
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let reading = Reading::Several(names);
-        let arrival = Arrival { socket, reading, framing: client.framing, head: HEAD.to_vec() };
+        let arrival = Arrival { socket, reading, framing: client.framing, head: HEAD.to_vec(), logged: None };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),

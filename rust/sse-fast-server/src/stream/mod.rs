@@ -70,7 +70,7 @@ pub(crate) use self::silence::Silence;
 pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
-use crate::clock::coarse_ms;
+use crate::clock::{self, coarse_ms};
 use crate::delivery::{Delivery, Notice, Ring};
 use crate::stats::StreamStats;
 use crate::sync::Mutex;
@@ -320,10 +320,12 @@ impl Stream {
     }
 
     fn tell_shards(&self) {
+        // Read where a shard is woken, not for each event: those that come until it looks are younger.
+        let mut since = None;
         for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
             if let Some(key) = link.bring_news() {
                 // A shard that is gone has no subscribers.
-                let _ = doorbell.push(Ring::News(key));
+                let _ = doorbell.push(Ring::News(key, *since.get_or_insert_with(clock::now)));
             }
         }
     }

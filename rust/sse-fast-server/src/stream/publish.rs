@@ -151,8 +151,7 @@ impl Stream {
     /// A publish is over that has waited since then.
     pub(super) fn count_wait(&self, began: Micros) {
         let waits = &self.0.delivery.waits;
-        waits.count.fetch_add(1, Ordering::Relaxed);
-        waits.micros.fetch_add(clock::now().saturating_sub(began), Ordering::Relaxed);
+        waits.durations.add_shared(clock::now().saturating_sub(began));
     }
 }
 

@@ -186,6 +186,7 @@ impl World {
             reading: Reading::One { claim, last_event_id: last_event_id.map(Into::into) },
             framing,
             head: Vec::new(),
+            logged: None,
         };
         if self.handle.subscribe(arrival).unwrap_or(false) {
             self.handle.ring();

@@ -1,0 +1,127 @@
+//! The listener that metrics have of their own.
+//!
+//! Owns: its socket, and the few connections there. Must not know: what metrics are. Health is answered here, too, for
+//! probes that should not come through the door of the public. Invariants: no more than [`PLACES`] connections are open, and
+//! none for longer than [`LONGEST`]; it listens until the server has wholly closed, so that its end can be watched.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{METHODS, METRICS, is_local, is_read, said};
+use crate::access::is_loopback_host;
+use crate::config::{Config, MetricsAt, StartError};
+use crate::dispatch::not_allowed;
+use crate::listener;
+use crate::request::decode;
+use crate::respond::Context;
+use crate::response::{HttpResponse, Refusal};
+
+/// Connections at a time: a metrics server has one, a person two or three.
+const PLACES: usize = 32;
+
+/// How long a connection may last; who scrapes opens another.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long accepting rests when the system has no more files to give.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The listener, before its thread runs.
+pub(crate) struct Scraped {
+    listener: TcpListener,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Scraped {
+    /// Binds, where the settings ask for it.
+    pub(crate) fn bind(config: &Config) -> Result<Option<Self>, StartError> {
+        let MetricsAt::Address { host, port } = &config.metrics else { return Ok(None) };
+        let listener = listener::bind_plain(host, *port)?;
+        let address = listener.local_addr();
+        let address = address.map_err(|source| StartError::Io { attempt: "reading the metrics address", source })?;
+        Ok(Some(Self { listener, address }))
+    }
+
+    /// Answers until the task is dropped; on the runtime's thread.
+    pub(crate) async fn serve(self, context: Arc<Context>) {
+        let Ok(listener) = tokio::net::TcpListener::from_std(self.listener).map(Stopped) else { return };
+        let (places, bound) = (Arc::new(Semaphore::new(PLACES)), self.address);
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match listener.0.accept().await {
+                Ok((socket, peer)) => {
+                    let context = Arc::clone(&context);
+                    tokio::spawn(async move {
+                        let _ = timeout(LONGEST, answer_all(context, socket, peer, bound)).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+/// A listener that refuses connections once it is dropped, also where a forked child holds it.
+struct Stopped(tokio::net::TcpListener);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        listener::stop(&self.0);
+    }
+}
+
+async fn answer_all(context: Arc<Context>, socket: tokio::net::TcpStream, peer: SocketAddr, bound: SocketAddr) {
+    let header_timeout = context.directory.config.header_timeout;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, std::convert::Infallible>(context.scraped(&request, peer, bound).await) }
+    });
+    let mut served = http1::Builder::new();
+    served.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    // A client that breaks off is no news.
+    let _ = served.serve_connection(TokioIo::new(socket), service).await;
+}
+
+impl Context {
+    async fn scraped(
+        self: &Arc<Self>,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+        bound: SocketAddr,
+    ) -> HttpResponse {
+        let Some(path) = decode(request.uri().path()) else { return said(StatusCode::BAD_REQUEST) };
+        if !is_read(request.method()) {
+            return not_allowed(METHODS).into_response();
+        }
+        if path != METRICS {
+            return match self.operated.asked_of_health(&path) {
+                Some(asked) => said(self.health(asked, Instant::now()).await),
+                None => Refusal::new(404, "not_found", format!("the numbers are at {METRICS}")).into_response(),
+            };
+        }
+        match self.may_scrape(request, peer, bound) {
+            Ok(()) => self.metrics().await,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    /// Everybody that comes here may have them, but where there is a key; and no page of a stranger's that a browser of
+    /// this machine shows.
+    fn may_scrape(&self, request: &Request<Incoming>, peer: SocketAddr, bound: SocketAddr) -> Result<(), Refusal> {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let is_foreign = bound.ip().is_loopback() && !host.is_none_or(is_loopback_host);
+        let needs_key = self.operated.metrics_key.is_some() && !is_local(peer.ip());
+        if is_foreign || needs_key { self.has_key(request.headers(), peer) } else { Ok(()) }
+    }
+}
