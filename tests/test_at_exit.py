@@ -1,7 +1,8 @@
 """Calls that come when the interpreter is being taken apart, has no stack left, or no memory.
 
 Guards that each of them ends with an exception at worst: no abort, no panic, the program's own exit code. What a
-program does at its end otherwise is in `test_exit_matrix.py`.
+program does at its end otherwise is in `test_exit_matrix.py`. The file is long
+because it holds whole programs.
 """
 
 from __future__ import annotations
