@@ -152,6 +152,7 @@ class Server:
         Raises:
             SettingError: an option is unknown or not allowed, or the name cannot be used.
             ArgumentTypeError: the name is not a str.
+            TooManyStreams: there is none of that name, and there are ``max_streams`` others.
             ServerClosed: the server was closed.
 
         >>> import sse_fast

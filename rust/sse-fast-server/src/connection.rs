@@ -11,7 +11,7 @@
 //! Changes together with `socket`, which hides from hyper what would end a request too early.
 
 use std::future::{pending, poll_fn};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,18 +29,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::admission::Admission;
 use crate::calls::{Answer, Pending};
 use crate::directory::Counted;
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
-use crate::response::Refusal;
 use crate::shard::{Arrival, Order};
 use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
-
-/// The most bytes of a request's head; beyond it is a 431.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
@@ -71,35 +67,37 @@ enum Closing {
 }
 
 /// Begins a connection that was just accepted.
-pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
+pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, admission: Admission) {
     let signals = Arc::new(Signals::default());
     let mut socket = Socket::new(socket, Arc::clone(&signals));
     let parsing = Counted::new(&context.directory, |totals| &totals.parsing);
     if socket.read_ahead() {
-        tokio::spawn(serve(context, socket, signals, peer, parsing));
+        tokio::spawn(serve(context, socket, signals, admission, parsing));
     } else {
+        let limit = admission.head_timeout(context.directory.config.header_timeout);
         tokio::spawn(async move {
             let readable = tokio::select! {
-                readable = timeout(context.directory.config.header_timeout, socket.readable()) => matches!(readable, Ok(Ok(()))),
+                readable = timeout(limit, socket.readable()) => matches!(readable, Ok(Ok(()))),
                 () = context.until_closing() => socket.read_at_last(),
             };
             if readable {
                 // Boxed, so that a connection that says nothing costs little.
-                Box::pin(serve(context, socket, signals, peer, parsing)).await;
+                Box::pin(serve(context, socket, signals, admission, parsing)).await;
             }
         });
     }
 }
 
 /// Serves a connection until it closes or a shard has it.
-async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, peer: SocketAddr, parsing: Counted) {
+async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, admission: Admission, parsing: Counted) {
     let noted = Arc::new(Mutex::new(None));
+    let (peer, over) = (admission.peer, admission.over);
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
         Box::pin(async move {
             let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
-            let done = match context.respond(request, peer).await {
+            let done = match context.respond(request, peer, over).await {
                 Action::Respond(response) => {
                     return Ok::<_, std::convert::Infallible>(response.map(|body| ResponseBody { body, signals }));
                 }
@@ -111,8 +109,8 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.directory.config.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(admission.head_timeout(context.directory.config.header_timeout))
+        .max_buf_size(context.directory.config.max_head_bytes)
         .serve_connection(TokioIo::new(socket), service);
     let mut pace = Pace::new(context.directory.config.stall_timeout);
     let (mut until_closing, mut closing) = (pin!(context.until_closing()), Closing::NotYet);
@@ -149,18 +147,30 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         }
     })
     .await;
-    leave_http(&context, connection.into_parts().io.into_inner(), &signals, done).await;
+    let parts = connection.into_parts();
+    leave_http(&context, parts.io.into_inner(), &signals, (done, &parts.read_buf), admission).await;
     drop(parsing);
 }
 
 /// Does with the socket what is to be done now that HTTP is over.
-async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, done: Done) {
+async fn leave_http(
+    context: &Arc<Context>,
+    socket: Socket,
+    signals: &Signals,
+    (done, read): (Done, &[u8]),
+    admission: Admission,
+) {
+    let answer = match &done {
+        // Else the client has an answer, or part of one.
+        Done::Closed(Err(error)) if !signals.is_open() => context.unreadable(error, read, admission.peer),
+        _ => None,
+    };
     signals.take_over();
     match done {
-        Done::Subscribed(subscription) => hand_over(context, socket, subscription),
+        Done::Subscribed(subscription) => hand_over(context, socket, subscription, admission),
         Done::TooSlow => socket.reset(),
-        Done::Closed(Err(error)) if signals.held_back() => {
-            let _ = timeout(LINGERING_CLOSE, refuse(context, socket, &error)).await;
+        Done::Closed(_) if let Some(answer) = answer => {
+            let _ = timeout(LINGERING_CLOSE, say_last(socket, &answer)).await;
         }
         Done::Idle => {}
         Done::Closed(_) => tokio::select! {
@@ -172,19 +182,9 @@ async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, d
     }
 }
 
-/// Says why a request could not be parsed, and closes.
-async fn refuse(context: &Context, mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
-    let refusal = if error.is_parse_too_large() {
-        let detail = format!("the head of a request may have at most {MAX_HEAD_BYTES} bytes and 100 headers");
-        Refusal::new(431, "head_too_large", detail).with("limit", MAX_HEAD_BYTES)
-    } else {
-        Refusal::new(400, "bad_request", format!("this cannot be read as a request: {error}"))
-    };
-    // What it asked for cannot be read, its origin neither.
-    let cors = context.cors.headers(&HeaderMap::new());
-    let told = cors.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
-    let refusal = told.fold(refusal, |refusal, (name, value)| refusal.header(name, value));
-    socket.write_all(&refusal.into_last_bytes()).await?;
+/// Writes the last answer of a connection, and closes it.
+async fn say_last(mut socket: Socket, answer: &[u8]) -> std::io::Result<()> {
+    socket.write_all(answer).await?;
     close(socket).await
 }
 
@@ -203,9 +203,10 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 }
 
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
-fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
+fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription, admission: Admission) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { claim, last_event_id, framing, head, later } = subscription;
+    let Subscription { claim, last_event_id, framing, head, place, later } = subscription;
+    let place = if place.is_counted() { place } else { admission.place };
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -215,7 +216,7 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
         None => (None, last_event_id),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
+    let mut arrival = Arrival { socket, claim, last_event_id, framing, head, place };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {

@@ -65,6 +65,16 @@ pub enum StreamError {
     /// An option is wrong.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// There are as many as may be.
+    #[error("cannot make stream {name:?}: there are {limit} streams, and {setting} allows no more")]
+    TooMany {
+        /// The name of the one that is too many.
+        name: String,
+        /// How many there may be.
+        limit: usize,
+        /// Which setting says so.
+        setting: &'static str,
+    },
     /// The server was closed.
     #[error("cannot open stream {name:?}: the server is closed")]
     Closed {
@@ -125,7 +135,9 @@ pub(crate) struct Totals {
     pub(crate) parsing: AtomicUsize,
     /// Handlers that are still to answer requests whose heads went out early, and generators whose readers are there.
     pub(crate) followed: AtomicUsize,
-    /// Told when the last of either has gone.
+    /// Connections that were let in only to be told that there are too many; `parsing` counts them, too.
+    pub(crate) told: AtomicUsize,
+    /// Told when the last of any of these has gone.
     pub(crate) answered: Notify,
     /// Connections handed to shards so far; they are dealt out in turn.
     pub(crate) handed_over: AtomicUsize,
@@ -217,6 +229,12 @@ impl Directory {
             presence_missed: self.presence.lost(),
             hosts_refused: totals.refusals.host.count(),
             origins_refused: totals.refusals.origin.count(),
+            addresses_refused: totals.refusals.addresses.count(),
+            streams_refused: totals.refusals.streams.count(),
+            heads_refused: totals.refusals.heads.count(),
+            bodies_refused: totals.refusals.bodies.count(),
+            late: totals.refusals.late.count(),
+            malformed: totals.refusals.malformed.count(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
@@ -286,6 +304,11 @@ impl Directory {
             drop(streams);
             stream.configure(patch)?;
             return Ok((stream, false));
+        }
+        let limit = self.config.max_streams;
+        // One that was removed and is still there is replaced.
+        if streams.len() >= limit && !streams.contains(name) {
+            return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_streams" });
         }
         let is_timed = options.expire.is_some() || options.stall_after.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);

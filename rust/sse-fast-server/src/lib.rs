@@ -13,6 +13,9 @@
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
+//! | `admission`, `addresses` | how many connections there may be, in all and of one address |
+//! | `forwarded` | who a request is from, where proxies pass it on |
+//! | `unreadable` | what is answered to bytes that are no request |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
@@ -30,6 +33,9 @@
 mod accept;
 #[cfg(not(loom))]
 mod access;
+mod addresses;
+#[cfg(not(loom))]
+mod admission;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;
@@ -44,6 +50,7 @@ mod directory;
 #[cfg(not(loom))]
 mod dispatch;
 mod expiry;
+mod forwarded;
 #[cfg(not(loom))]
 mod handler_call;
 #[cfg(not(loom))]
@@ -81,12 +88,15 @@ mod socket;
 pub mod stats;
 pub mod stream;
 mod sync;
+#[cfg(not(loom))]
+mod unreadable;
 mod waiting;
 
 #[cfg(not(loom))]
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
 pub use config::{Config, StartError};
 pub use directory::StreamError;
+pub use forwarded::{Family, Network, NoNetwork};
 pub use logs::{Level, LogRecord, Logs};
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};

@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
+use crate::forwarded::Requester;
 use crate::response::Refusal;
 
 /// The form of a stream a reader wants.
@@ -41,24 +42,46 @@ pub(crate) struct ParsedRequest {
     pub(crate) last_event_id: Option<Box<str>>,
     /// Whether the client speaks HTTP/1.0, which knows no chunks.
     pub(crate) http10: bool,
+    /// The other end of the connection.
     pub(crate) peer: SocketAddr,
+    /// Who asks, as far as can be believed: behind a trusted proxy that is not the peer.
+    pub(crate) client: SocketAddr,
+    /// The host and the scheme by which the client asked; the scheme is known only where a trusted proxy says it.
+    pub(crate) host: String,
+    pub(crate) scheme: Option<String>,
+    /// Whether a proxy has passed it on, trusted or not: the peer may be another than the client.
+    pub(crate) by_proxy: bool,
 }
+
+/// What proxies add to a request.
+const OF_PROXIES: [HeaderName; 4] =
+    [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The same in a query; the second is what the `event-source-polyfill` sends.
 const IN_QUERY: [&str; 2] = ["last_event_id", "lastEventId"];
 
 impl ParsedRequest {
-    /// Parses a request's head.
-    pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr) -> Result<Self, Refusal> {
+    /// Parses a request's head, whose hosts were checked.
+    pub(crate) fn parse(
+        head: hyper::http::request::Parts,
+        peer: SocketAddr,
+        requester: Requester,
+    ) -> Result<Self, Refusal> {
         let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let from_query = query.iter().filter(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, id)| id.as_str());
         let last_event_id =
             from_header.as_deref().into_iter().chain(from_query).find(|id| !id.is_empty()).map(Box::from);
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = head.uri.authority().map_or(host, |authority| authority.as_str()).to_owned();
         Ok(Self {
             last_event_id,
+            client: requester.client,
+            host: requester.host.unwrap_or(host),
+            scheme: requester.scheme,
+            by_proxy: requester.by_proxy || OF_PROXIES.iter().any(|name| head.headers.contains_key(name)),
             uri: head.uri,
             path,
             query,

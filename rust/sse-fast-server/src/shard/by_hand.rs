@@ -19,6 +19,7 @@ use sse_fast_core::options::StreamOptions;
 use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, ShardHandle};
+use crate::addresses::Place;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -105,7 +106,14 @@ impl Stage {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
-        let arrival = Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec() };
+        let arrival = Arrival {
+            socket: socket.clone(),
+            claim,
+            last_event_id: None,
+            framing,
+            head: HEAD.to_vec(),
+            place: Place::free(),
+        };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

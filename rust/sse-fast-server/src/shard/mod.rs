@@ -65,6 +65,7 @@ pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
 pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
+use crate::addresses::Place;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -96,6 +97,8 @@ pub(crate) struct Arrival<S> {
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
+    /// Its client's, kept as long as the connection.
+    pub(crate) place: Place,
 }
 
 /// What a shard is told to do.
