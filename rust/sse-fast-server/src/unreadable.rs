@@ -12,8 +12,8 @@ use crate::response::Refusal;
 
 /// How a connection of HTTP/2 begins (RFC 9113, 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// How the second version of the PROXY protocol does.
-const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// How the second version of the PROXY protocol does, after empty lines.
+const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 
 /// Frames of HTTP/2: empty settings, which every server sends first, and how a GOAWAY goes on after its length.
 const H2_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -60,9 +60,9 @@ impl Fault {
 /// bytes a head may have, `limit` how long it may take. `None` where nothing was begun.
 pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: Duration) -> Option<Answer> {
     let malformed = |error, detail: &str| Answer::Refusal(Reason::Malformed, Refusal::new(400, error, detail));
-    // An empty line before a request is nothing (RFC 9112, 2.2).
-    let begun = read.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
-    let line = read.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    // An empty line before a request is nothing (RFC 9112, 2.2); hyper has taken some of them or all.
+    let read = read.trim_ascii_start();
+    let line = read.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     Some(match fault {
         _ if read.starts_with(H2_PREFACE) => Answer::GoAway,
         _ if read.starts_with(PROXY_V2) || read.starts_with(b"PROXY ") => malformed(
@@ -74,7 +74,7 @@ pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: D
         _ if read.starts_with(&[0x16, 0x03]) => {
             malformed("tls_on_http", "this port speaks HTTP without TLS: ask by http://, or put a proxy in front")
         }
-        Fault::Late | Fault::Cut if !begun => return None,
+        Fault::Late | Fault::Cut if read.is_empty() => return None,
         Fault::Late => {
             let detail = format!("the head of a request may take {} s", limit.as_secs_f64());
             Answer::Refusal(Reason::Late, Refusal::new(408, "head_timeout", detail))
