@@ -14,7 +14,8 @@ from support.documented import SETTINGS
 
 #: The settings that None switches off.
 NONE_IS_A_VALUE = [
-    *("expire", "heartbeat", "heartbeat_event", "max_connections", "publish_wait", "retry", "shards", "stall_after"),
+    *("expire", "heartbeat", "heartbeat_event", "max_connections", "max_connections_per_address", "publish_wait"),
+    *("retry", "shards", "stall_after"),
 ]
 OPTIONAL = [f"SSE_FAST_{name.upper()}" for name in NONE_IS_A_VALUE]
 

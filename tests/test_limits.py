@@ -6,6 +6,7 @@ back when its connection ends; and that each refusal is counted and said.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import subprocess
@@ -209,6 +210,40 @@ def test_a_head_has_as_many_bytes_as_the_setting_says(serve: Serve, caplog: pyte
     until(lambda: "the head of a request may have at most 8192 bytes" in caplog.text, what="the record")
     with pytest.raises(sse_fast.SettingError, match="max_head_bytes"):
         sse_fast.serve(0, max_head_bytes=8191)
+
+
+@pytest.mark.parametrize("limit", [1024, 3 << 20])
+def test_an_event_has_as_many_bytes_as_the_setting_says(serve: Serve, limit: int) -> None:
+    server = serve(max_event_bytes=limit)
+    stream = server.stream("s", history_bytes=64 << 20)
+    with Reader(server.port) as reader:
+        reader.open()
+        stream.publish("x" * limit)
+        assert len(reader.next().data) == limit
+        refusals = [
+            lambda: stream.publish("x" * (limit + 1)),
+            lambda: stream.publish("x" * (limit - 1), event="ab"),
+            lambda: stream.publish_many([("a", None), ("x" * (limit + 1), None)]),
+            lambda: stream.snapshot("x" * (limit + 1)),
+            lambda: asyncio.run(stream.apublish("x" * (limit + 1))),
+            lambda: asyncio.run(stream.apublish_many([("a", None), ("x" * (limit + 1), None)])),
+            lambda: stream.end("x" * (limit + 1)),
+        ]
+        for refusal in refusals:
+            with pytest.raises(sse_fast.EventError, match=str(limit)[:3]):
+                refusal()
+        stream.end("over")
+        assert reader.next().data == "over", "nothing in between"
+
+
+def test_a_run_s_events_have_that_limit_too(serve: Serve) -> None:
+    server = serve(max_event_bytes=2000)
+    program = "for size in (1900, 2100): print('SSE_EVENT:data: ' + 'x' * size + '\\nSSE_EVENT:')"
+    run = server.run([sys.executable, "-c", program], stream="run")
+    run.wait(30)
+    events = [(event.event, event.data[:40]) for event in run.stream.events(timeout=30)]
+    assert [name for name, _ in events][-1] == "end"
+    assert any("event_too_large" in data and "2000" in data for _, data in events), events
 
 
 def test_a_slow_head_is_a_408_and_a_silent_connection_is_closed(serve: Serve) -> None:

@@ -246,6 +246,17 @@ SETTINGS: tuple[Setting, ...] = (
         "How many of them requests may have made, by routes with `create`; then the oldest that nobody uses goes.",
     ),
     Setting(
+        "max_event_bytes",
+        Kind(
+            "a size in bytes from 1024 to 64 MiB (in the environment also 64KiB, 1MiB)",
+            _parse_size,
+            _integer(1 << 10, 1 << 26).check,
+        ),
+        1 << 20,
+        "bytes",
+        "The largest event, its name and data together; a client in use stops reading beyond 1 MiB.",
+    ),
+    Setting(
         "max_head_bytes", _size(8192), 1 << 14, "bytes", "The longest head of a request; it may also have 100 headers."
     ),
     Setting("max_body_bytes", _size(0), 1 << 20, "bytes", "The largest request body a handler is given."),
@@ -459,6 +470,7 @@ class ServeSettings(StreamOptions, total=False):
     max_connections_per_address: int | None
     max_streams: int
     max_created_streams: int
+    max_event_bytes: int
     max_head_bytes: int
     max_body_bytes: int
     header_timeout: float

@@ -32,6 +32,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "trusted_proxies" => config.trusted_proxies = networks(value.extract()?)?,
             "forwarded" => config.forwarded = choice("forwarded", &value)?,
             "max_head_bytes" => config.max_head_bytes = value.extract()?,
+            "max_event_bytes" => config.max_event_bytes = value.extract()?,
             "max_streams" => config.max_streams = value.extract()?,
             "max_created_streams" => config.max_created_streams = value.extract()?,
             "handler_queue" => config.handler_queue = value.extract()?,

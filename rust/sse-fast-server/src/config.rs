@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::options::StreamOptions;
 use thiserror::Error;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub forwarded: Family,
     /// The most bytes of a request's head, from 8 KiB up.
     pub max_head_bytes: usize,
+    /// The most bytes that an event's name and data may have together.
+    pub max_event_bytes: usize,
     /// The most streams there may be.
     pub max_streams: usize,
     /// The most of them that requests made, by routes that create.
@@ -82,6 +85,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             forwarded: Family::X,
             max_head_bytes: 16 * 1024,
+            max_event_bytes: MAX_EVENT_BYTES,
             max_streams: 1_000_000,
             max_created_streams: 16_384,
             max_body_bytes: 1 << 20,

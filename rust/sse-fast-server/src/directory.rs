@@ -179,6 +179,7 @@ impl Directory {
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
         let mut delivery = Delivery::new(doorbells, notices, Patience::of(config.publish_wait));
         delivery.heartbeat_pace = config.heartbeat_pace;
+        delivery.max_event_bytes = config.max_event_bytes;
         let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
@@ -295,6 +296,11 @@ impl Directory {
         }
         check_name(name)?;
         let options = self.options(patch)?;
+        let limit = self.config.max_streams;
+        if self.streams.read().len() >= limit {
+            // Those that were removed a moment ago are none.
+            self.read_notices(&mut Vec::new());
+        }
         let mut streams = self.streams.write();
         if self.closed() {
             return Err(StreamError::Closed { name: name.to_owned() });
@@ -305,7 +311,6 @@ impl Directory {
             stream.configure(patch)?;
             return Ok((stream, false));
         }
-        let limit = self.config.max_streams;
         // One that was removed and is still there is replaced.
         if streams.len() >= limit && !streams.contains(name) {
             return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_streams" });
@@ -413,10 +418,7 @@ impl Directory {
         let mut notices = Vec::new();
         loop {
             self.delivery.notices.latch().clear();
-            self.delivery.notices.take(&mut notices);
-            for notice in notices.drain(..) {
-                self.read(notice);
-            }
+            self.read_notices(&mut notices);
             self.forget_due(coarse_ms());
             self.tell_empty(coarse_ms());
             self.tell_stalled(coarse_ms());
@@ -425,6 +427,14 @@ impl Directory {
             // The coarse clock is some milliseconds behind.
             let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
             let _ = tokio::time::timeout(pause, self.tending.notified()).await;
+        }
+    }
+
+    /// Reads what streams have told of themselves; `notices` is empty, before and after.
+    fn read_notices(&self, notices: &mut Vec<Notice>) {
+        self.delivery.notices.take(notices);
+        for notice in notices.drain(..) {
+            self.read(notice);
         }
     }
 

@@ -300,7 +300,8 @@ fn start_control(
         .build()
         .map_err(io_error("making the control runtime"))?;
     let handle = runtime.handle().clone();
-    let runs = Runs::new(handle.clone(), context.directory.logs.clone());
+    let runs =
+        Runs::with_limit(handle.clone(), context.directory.logs.clone(), context.directory.config.max_event_bytes);
     let listener = {
         let _inside = runtime.enter();
         #[allow(

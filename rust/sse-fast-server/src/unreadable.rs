@@ -59,27 +59,28 @@ impl Fault {
 /// What a client is answered that sent these bytes; `why` is hyper's word for what was wrong with them, `most` how many
 /// bytes a head may have, `limit` how long it may take. `None` where nothing was begun.
 pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: Duration) -> Option<Answer> {
-    let malformed = |error, detail: &str| Answer::Refusal(Reason::Malformed, Refusal::new(400, error, detail));
+    let malformed = |refusal| Answer::Refusal(Reason::Malformed, refusal);
     // An empty line before a request is nothing (RFC 9112, 2.2); hyper has taken some of them or all.
     let read = read.trim_ascii_start();
     let line = read.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     Some(match fault {
         _ if read.starts_with(H2_PREFACE) => Answer::GoAway,
-        _ if read.starts_with(PROXY_V2) || read.starts_with(b"PROXY ") => malformed(
-            "proxy_protocol",
-            "this is the PROXY protocol: have the proxy send HTTP alone (haproxy: no send-proxy), and the client's \
-             address in X-Forwarded-For; see the setting trusted_proxies",
-        ),
+        _ if read.starts_with(PROXY_V2) || read.starts_with(b"PROXY ") => {
+            let detail = "this is the PROXY protocol: have the proxy send HTTP alone (haproxy: no send-proxy), and the \
+                 client's address in X-Forwarded-For; see the setting trusted_proxies";
+            malformed(Refusal::new(400, "proxy_protocol", detail))
+        }
         // A TLS record of a handshake.
         _ if read.starts_with(&[0x16, 0x03]) => {
-            malformed("tls_on_http", "this port speaks HTTP without TLS: ask by http://, or put a proxy in front")
+            let detail = "this port speaks HTTP without TLS: ask by http://, or put a proxy in front";
+            malformed(Refusal::new(400, "tls_on_http", detail))
         }
         Fault::Late | Fault::Cut if read.is_empty() => return None,
         Fault::Late => {
             let detail = format!("the head of a request may take {} s", limit.as_secs_f64());
             Answer::Refusal(Reason::Late, Refusal::new(408, "head_timeout", detail))
         }
-        Fault::Cut => malformed("bad_request", "the head of the request ended early"),
+        Fault::Cut => malformed(Refusal::new(400, "bad_request", "the head of the request ended early")),
         Fault::TooLarge if !read.contains(&b'\n') && line.contains(&b' ') => {
             let detail = format!("the head of a request, its target included, may have at most {most} bytes");
             Answer::Refusal(Reason::Head, Refusal::new(414, "target_too_long", detail).with("limit", most))
@@ -92,7 +93,9 @@ pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: D
             let detail = "this server speaks HTTP/1.1 and HTTP/1.0";
             Answer::Refusal(Reason::Malformed, Refusal::new(505, "http_version", detail))
         }
-        Fault::Malformed => malformed("bad_request", &format!("this cannot be read as a request: {why}")),
+        Fault::Malformed => {
+            malformed(Refusal::new(400, "bad_request", format!("this cannot be read as a request: {why}")))
+        }
     })
 }
 
