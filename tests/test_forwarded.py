@@ -6,6 +6,7 @@ host and scheme that its browser named, and that nobody but a trusted proxy has 
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -22,7 +23,7 @@ def behind(serve: Serve, **settings: object) -> sse_fast.Server:
     """A server whose handler says who asked; this machine is its proxy unless another is given."""
     server = serve(**{"trusted_proxies": [HERE], "allowed_hosts": ["app.example"], **settings})
     server.get("/who")(lambda request: list(request.client))
-    server.post("/jobs")(lambda request: "done")
+    server.post("/jobs")(lambda _request: "done")
     return server
 
 
@@ -30,8 +31,6 @@ def who(server: sse_fast.Server, **headers: str) -> list[object]:
     given = [(name.replace("_", "-"), value) for name, value in headers.items()]
     head, body = fetch(server.port, "/who", headers=given)
     assert head.status == 200, body
-    import json
-
     found: list[object] = json.loads(body)
     return found
 

@@ -1,7 +1,7 @@
 """What a server allows at most: connections of one address, streams, heads; and what may always be asked.
 
-Guards that the newest is refused, in the form that its client can use, and nobody who is connected; that a place is given
-back when its connection ends; and that each refusal is counted and said.
+Guards that the newest is refused, in the form that its client can use, and nobody who is connected; that a place is
+given back when its connection ends; and that each refusal is counted and said.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def test_through_a_proxy_the_client_s_address_counts(serve: Serve) -> None:
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(Reader(server.port, headers=of("2001:db8:0:1::1"))).open()
-        # Whoever has an address of IPv6 has all of its network.
+        # A client that has an address of IPv6 has all of its network.
         assert refused(server, headers=of("2001:db8:0:1::2")).status == 503
         assert refused(server, headers=of("2001:db8:0:2::1")).status == 200
         with Reader(server.port, headers=[*of("2001:db8:0:1::3"), *EVENTS]) as page:
@@ -117,7 +117,7 @@ def test_health_and_metrics_are_answered_beyond_every_limit(serve: Serve) -> Non
     server = serve(max_connections=2, max_connections_per_address=2)
     server.stream("s")
     for path in ("/healthz", "/readyz", "/metrics"):
-        server.get(path)(lambda request: "well")
+        server.get(path)(lambda _request: "well")
     with Reader(server.port) as one, Reader(server.port) as two:
         one.open()
         two.open()
@@ -131,7 +131,7 @@ def test_health_and_metrics_are_answered_beyond_every_limit(serve: Serve) -> Non
 def test_a_reserved_path_is_no_way_to_a_stream_beyond_the_limit(serve: Serve) -> None:
     server = serve(max_connections=1)
     stream = server.stream("s")
-    server.get("/metrics")(lambda request: stream)
+    server.get("/metrics")(lambda _request: stream)
     with Reader(server.port) as one:
         one.open()
         with Reader(server.port, "/metrics", headers=[("Accept", "*/*")]) as more:
@@ -287,9 +287,12 @@ server.stream("s")
 print(server.port, flush=True)
 input()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child, ExitStack() as stack:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child,
+        ExitStack() as stack,
+    ):
         assert child.stdout is not None
         assert child.stdin is not None
         port = int(child.stdout.readline())

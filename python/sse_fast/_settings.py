@@ -169,8 +169,8 @@ ORIGINS = Kind(
     _each(_ORIGINS),
 )
 NETWORKS = Kind(
-    'a sequence of addresses and networks such as "127.0.0.1", "10.0.0.0/8" or "2001:db8::/32", without bits beyond the '
-    "prefix (in the environment separated by commas)",
+    'a sequence of addresses and networks such as "127.0.0.1", "10.0.0.0/8" or "2001:db8::/32", without bits beyond '
+    "the prefix (in the environment separated by commas)",
     _parse_list,
     _networks,
 )
@@ -226,7 +226,7 @@ SETTINGS: tuple[Setting, ...] = (
         _choice("x", "rfc7239"),
         "x",
         "",
-        "Which headers they say it by: `X-Forwarded-For`, `-Host` and `-Proto`, or `Forwarded`. The other is never read.",
+        "Which headers they say it by: `X-Forwarded-For`, `-Host` and `-Proto`, or `Forwarded`; others are never read.",
     ),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
     Setting(
@@ -234,8 +234,8 @@ SETTINGS: tuple[Setting, ...] = (
         _integer(1).or_none(),
         None,
         "",
-        "Of these, how many one client's address may have; IPv6 counts by its first 64 bits. None: no limit of its own. "
-        "Behind a proxy that is not among `trusted_proxies` all clients have one address.",
+        "Of these, how many one client's address may have; IPv6 counts by its first 64 bits. None: no limit of its "
+        "own. Behind a proxy that is not among `trusted_proxies` all clients have one address.",
     ),
     Setting("max_streams", _integer(1, 1 << 32), 1_000_000, "", "How many streams there may be; beyond it an error."),
     Setting(

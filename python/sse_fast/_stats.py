@@ -70,7 +70,8 @@ class ServerStats:
         heads_refused: requests refused because their head, the target included, was longer than ``max_head_bytes``.
         bodies_refused: requests refused because their body was longer than ``max_body_bytes``.
         late: requests given up because their head or body did not come in time.
-        malformed: requests refused that could not be read, were in another protocol, or asked for what is not done here.
+        malformed: requests refused that could not be read, were in another protocol, or asked for what is not done
+            here.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
     """

@@ -3,8 +3,8 @@
 //! Owns: the counting. Must not know: connections, requests, proxies. Who comes by a trusted proxy is counted for each request
 //! that is under way or read, since the proxy's connection carries many clients; everybody else for the connection.
 //! Invariants: an address has an entry exactly while it has a place, so that the map is no larger than the connections
-//! are; without a limit nothing is counted. Addresses of IPv6 count by their first 64 bits: whoever has one has as many
-//! as they like. The lock is held for one look-up, and nothing else is done under it.
+//! are; without a limit nothing is counted. Addresses of IPv6 count by their first 64 bits: a client that has one
+//! has as many as it likes. The lock is held for one look-up, and nothing else is done under it.
 //! Changes together with `accept` and `respond`, which ask for places, and `shard`, which keeps those of subscribers.
 
 use std::collections::HashMap;

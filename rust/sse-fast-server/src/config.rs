@@ -10,7 +10,7 @@ use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::options::StreamOptions;
 use thiserror::Error;
 
-use crate::forwarded::{Family, Network};
+use crate::network::{Family, Network};
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]

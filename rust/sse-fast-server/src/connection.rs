@@ -90,8 +90,8 @@ pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, admission: Admissi
 
 /// Serves a connection until it closes or a shard has it.
 async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, admission: Admission, parsing: Counted) {
-    let noted = Arc::new(Mutex::new(None));
-    let (peer, over) = (admission.peer, admission.over);
+    let (noted, mut closing) = (Arc::new(Mutex::new(None)), Closing::NotYet);
+    let (config, peer, over) = (&context.directory.config, admission.peer, admission.over);
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
@@ -109,11 +109,10 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(admission.head_timeout(context.directory.config.header_timeout))
-        .max_buf_size(context.directory.config.max_head_bytes)
+        .header_read_timeout(admission.head_timeout(config.header_timeout))
+        .max_buf_size(config.max_head_bytes)
         .serve_connection(TokioIo::new(socket), service);
-    let mut pace = Pace::new(context.directory.config.stall_timeout);
-    let (mut until_closing, mut closing) = (pin!(context.until_closing()), Closing::NotYet);
+    let (mut pace, mut until_closing) = (Pace::new(config.stall_timeout), pin!(context.until_closing()));
     let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
@@ -147,19 +146,19 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
         }
     })
     .await;
-    let parts = connection.into_parts();
-    leave_http(&context, parts.io.into_inner(), &signals, (done, &parts.read_buf), admission).await;
+    leave_http(&context, connection.into_parts(), &signals, done, admission).await;
     drop(parsing);
 }
 
 /// Does with the socket what is to be done now that HTTP is over.
-async fn leave_http(
+async fn leave_http<S>(
     context: &Arc<Context>,
-    socket: Socket,
+    parts: http1::Parts<TokioIo<Socket>, S>,
     signals: &Signals,
-    (done, read): (Done, &[u8]),
+    done: Done,
     admission: Admission,
 ) {
+    let (socket, read) = (parts.io.into_inner(), &parts.read_buf);
     let answer = match &done {
         // Else the client has an answer, or part of one.
         Done::Closed(Err(error)) if !signals.is_open() => context.unreadable(error, read, admission.peer),

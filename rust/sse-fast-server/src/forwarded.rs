@@ -9,88 +9,15 @@
 //! Rule 4: where a trusted proxy hides an address, or writes what is none, that proxy itself counts as the client.
 //! Changes together with `refusals`, which checks the host, and `addresses`, which counts by the client.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::header::HeaderMap;
+
+use crate::network::{Family, Network};
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-
-/// An address, or a network of them: `10.0.0.0/8`, `2001:db8::/32`, `127.0.0.1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// With the bits beyond `prefix` zero; one of IPv4 is mapped into IPv6.
-    address: u128,
-    /// How many bits count.
-    prefix: u32,
-}
-
-/// A text is no address and no network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no address and no network such as 10.0.0.0/8, or has bits beyond its prefix")]
-pub struct NoNetwork;
-
-impl FromStr for Network {
-    type Err = NoNetwork;
-
-    fn from_str(text: &str) -> Result<Self, NoNetwork> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| NoNetwork)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().ok().filter(|prefix| *prefix <= longest).ok_or(NoNetwork)?
-            }
-            Some(_) => return Err(NoNetwork),
-            None => longest,
-        };
-        let (address, prefix) = (bits(address), prefix + 128 - longest);
-        if address & !mask(prefix) == 0 { Ok(Self { address, prefix }) } else { Err(NoNetwork) }
-    }
-}
-
-impl Network {
-    /// Whether the address is one of it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        bits(address) & mask(self.prefix) == self.address
-    }
-}
-
-/// As a number; the address of a client that a socket of both versions shows as `::ffff:10.0.0.1` is that of IPv4.
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-fn mask(prefix: u32) -> u128 {
-    u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
-}
-
-/// Which headers proxies say it by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Family {
-    /// `X-Forwarded-For`, `-Host` and `-Proto`.
-    #[default]
-    X,
-    /// `Forwarded` (RFC 7239).
-    Rfc7239,
-}
-
-impl FromStr for Family {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "x" => Ok(Self::X),
-            "rfc7239" => Ok(Self::Rfc7239),
-            _ => Err(format!("{word:?} is neither \"x\" nor \"rfc7239\"")),
-        }
-    }
-}
 
 /// The proxies of one server; none by default.
 #[derive(Clone, Debug, Default)]
@@ -241,15 +168,12 @@ fn node(text: &str) -> Option<SocketAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(SocketAddr::new(address.to_canonical(), 0));
     }
-    let (address, port): (IpAddr, _) = match text.strip_prefix('[') {
-        Some(literal) => {
-            let (address, port) = literal.split_once(']')?;
-            (address.parse::<Ipv6Addr>().ok()?.into(), if port.is_empty() { "0" } else { port.strip_prefix(':')? })
-        }
-        None => {
-            let (address, port) = text.split_once(':')?;
-            (address.parse::<std::net::Ipv4Addr>().ok()?.into(), port)
-        }
+    let (address, port): (IpAddr, _) = if let Some(literal) = text.strip_prefix('[') {
+        let (address, port) = literal.split_once(']')?;
+        (address.parse::<Ipv6Addr>().ok()?.into(), if port.is_empty() { "0" } else { port.strip_prefix(':')? })
+    } else {
+        let (address, port) = text.split_once(':')?;
+        (address.parse::<Ipv4Addr>().ok()?.into(), port)
     };
     let is_hidden = port.len() > 1
         && port.starts_with('_')

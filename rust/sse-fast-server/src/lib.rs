@@ -14,7 +14,7 @@
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `admission`, `addresses` | how many connections there may be, in all and of one address |
-//! | `forwarded` | who a request is from, where proxies pass it on |
+//! | `forwarded`, `network` | who a request is from, where proxies pass it on |
 //! | `unreadable` | what is answered to bytes that are no request |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
@@ -50,6 +50,7 @@ mod directory;
 #[cfg(not(loom))]
 mod dispatch;
 mod expiry;
+#[cfg(not(loom))]
 mod forwarded;
 #[cfg(not(loom))]
 mod handler_call;
@@ -59,6 +60,7 @@ mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
+mod network;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
@@ -96,8 +98,8 @@ mod waiting;
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
 pub use config::{Config, StartError};
 pub use directory::StreamError;
-pub use forwarded::{Family, Network, NoNetwork};
 pub use logs::{Level, LogRecord, Logs};
+pub use network::{Family, Network, NoNetwork};
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
 #[cfg(not(loom))]

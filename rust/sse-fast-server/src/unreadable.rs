@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_came_is_told_from_its_first_bytes() {
-        let long = [b"GET /".as_slice(), &[b'a'; 20_000]].concat();
+        let long = [b"GET /".as_slice(), &vec![b'a'; 20_000]].concat();
         for (fault, read, expected) in [
             (Fault::Malformed, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], Some("goaway")),
             (Fault::Late, b"PRI * HTTP/2.0\r\n", Some("goaway")),
@@ -153,7 +153,7 @@ mod tests {
             (Fault::Late, b"GE", Some("408 head_timeout")),
             (Fault::Cut, b"GET / HTTP/1.1\r\nHo", Some("400 bad_request")),
             (Fault::TooLarge, &long, Some("414 target_too_long")),
-            (Fault::TooLarge, &[b'a'; 20_000], Some("431 head_too_large")),
+            (Fault::TooLarge, &vec![b'a'; 20_000], Some("431 head_too_large")),
             (Fault::TooLarge, b"GET / HTTP/1.1\r\nA: aaa", Some("431 head_too_large")),
             (Fault::Malformed, b"GET / HTTP/2.0\r\n", Some("505 http_version")),
             (Fault::Malformed, b"GET / HTTP/3\r\n", Some("505 http_version")),

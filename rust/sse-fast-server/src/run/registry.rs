@@ -143,10 +143,9 @@ impl Runs {
             }
         };
         let run = Run::new(child, pid);
-        let log = self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name));
+        let (limit, log) = (self.set.event_limit, self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name)));
         log.put(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
-        let event_limit = self.set.event_limit;
-        let publisher = Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone(), event_limit);
+        let publisher = Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone(), limit);
         let publisher = Arc::new(publisher);
         let (stop_reading, stop) = watch::channel(false);
         if let (Some(stdin), Some(bytes)) = (ends.stdin, spec.stdin.clone()) {
@@ -154,16 +153,14 @@ impl Runs {
         }
         let pipe = |name| Pipe {
             name,
-            lines: MarkedLines::new(markers.clone(), event_limit),
+            lines: MarkedLines::new(markers.clone(), limit),
             publishes_lines: spec.lines.is_some(),
             publisher: Arc::clone(&publisher),
             log: log.clone(),
         };
         let out = pipe("stdout").read_to_end(ends.stdout, stop.clone());
         let err = pipe("stderr").read_to_end(ends.stderr, stop);
-        let reading: Reading = Box::pin(async {
-            tokio::join!(out, err);
-        });
+        let reading: Reading = Box::pin(async { _ = tokio::join!(out, err) });
         let supervisor = Supervisor {
             shared: Arc::clone(&run.shared),
             publisher,
@@ -172,7 +169,7 @@ impl Runs {
             timeout: spec.timeout,
             grace: spec.grace,
             drain: spec.drain,
-            event_limit,
+            event_limit: limit,
             stop_reading,
         };
         let registration = self.set.add(run.clone());

@@ -16,7 +16,7 @@ fn wakeups() -> Wakeups {
     Wakeups::waking(Quiet).expect("a descriptor")
 }
 
-fn event(data: &str, stream: &Stream) -> OwnedEvent {
+fn event(data: &str, stream: &crate::stream::Stream) -> OwnedEvent {
     OwnedEvent::of(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }, stream).expect("an event")
 }
 
