@@ -217,6 +217,8 @@ mod tests {
             ("expect", &["100-continue"][..], None),
             ("expect", &["100-Continue"], None),
             ("expect", &["200-ok"], Some("417")),
+            ("expect", &["something-else"], Some("417")),
+            ("expect", &["100-continue;a=e"], Some("417")),
             ("expect", &["100-continue", "x"], Some("417")),
             ("expect", &[""], Some("417")),
             ("transfer-encoding", &["chunked"], None),

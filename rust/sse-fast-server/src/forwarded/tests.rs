@@ -158,6 +158,8 @@ fn forwarded_elements_are_read_from_the_right() {
         (&[";;;==,,,\\, for=1.2.3.4"], ("1.2.3.4:0", None, None)),
         // A comma in quotes is none.
         (&["for=1.2.3.4;host=\"a,b\""], ("1.2.3.4:0", Some("a,b"), None)),
+        (&["for=1.2.3.4;host=\"a\\\",b\""], ("1.2.3.4:0", Some("a\",b"), None)),
+        (&["for=6.6.6.6, for=1.2.3.4;host=\"a\\\\\""], ("1.2.3.4:0", Some("a\\"), None)),
         // Hidden, or what is none: the proxy itself.
         (&["for=1.2.3.4, for=_hidden"], ("10.0.0.9:4000", None, None)),
         (&["for=unknown;host=app.test"], ("10.0.0.9:4000", Some("app.test"), None)),
