@@ -318,3 +318,18 @@ def test_the_log_names_what_was_refused_at_a_warning(serve: Serve, caplog: pytes
         refused(server)
     until(lambda: [r for r in caplog.records if r.name == "sse_fast.access"], what="the record")
     assert {r.levelno for r in caplog.records if r.name == "sse_fast.access"} == {logging.WARNING}
+
+
+def test_those_that_are_only_told_take_no_places_of_others(serve: Serve) -> None:
+    server = serve(max_connections=3, max_connections_per_address=1, header_timeout=60.0)
+    server.stream("s")
+    with Reader(server.port) as reader, ExitStack() as stack:
+        reader.open()
+        for _ in range(10):
+            stack.enter_context(Reader(server.port, raw=b""))
+        until(lambda: server.stats().connections > 3, what="more connections than are served")
+        # Another address, for there are two places left.
+        with socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.0.2", 0)) as other:
+            other.settimeout(10)
+            other.sendall(b"GET /streams/s HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")
+            assert other.recv(4096).startswith(b"HTTP/1.1 200 OK")

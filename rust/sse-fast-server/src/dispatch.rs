@@ -65,7 +65,7 @@ impl Context {
             return Ok(Action::Respond(self.options(&endpoint.allow())));
         }
         if let Some(handler) = endpoint.change(request.method.as_str()) {
-            if !self.cors.may_change(&request.headers, &request.host, request.scheme.as_deref()) {
+            if !self.cors.may_change(&request.headers, request.host(), request.requester.scheme.as_deref()) {
                 return Err(self.origin_refused(request));
             }
             return self.call_handler(request, handler, params, body).await;

@@ -125,7 +125,7 @@ impl Context {
             Ok(Err(BodyError::TooLarge)) => Err(self.body_too_large(&request.path)),
             Ok(Err(BodyError::Incomplete)) => {
                 let refusal = Refusal::new(400, "bad_request", "the body ended early or is not well framed");
-                Err(self.malformed(request.client, refusal))
+                Err(self.malformed(request.client(), refusal))
             }
             Err(_) => Err(self.body_late(&request.path)),
         }
@@ -235,7 +235,7 @@ fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
         query: request.query.clone(),
         headers: headers.collect(),
         body,
-        client: Some(request.client),
+        client: Some(request.client()),
     }
 }
 

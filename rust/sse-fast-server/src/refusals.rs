@@ -77,7 +77,7 @@ impl Context {
     /// It would change something, and comes from a page of another site.
     pub(crate) fn origin_refused(&self, request: &ParsedRequest) -> Refusal {
         let origin = shown(request.headers.get(header::ORIGIN).map_or(b"", HeaderValue::as_bytes));
-        let is_unknown = request.by_proxy && !self.proxies.trusts(request.peer.ip());
+        let is_unknown = request.is_by_proxy() && !self.proxies.trusts(request.peer.ip());
         let hint = if is_unknown { "; a proxy that is not in trusted_proxies has passed it on" } else { "" };
         self.count(Reason::Origin, || format!("Origin {origin:?} is not allowed: see the setting cors{hint}"));
         Refusal::new(403, "origin_not_allowed", "this request comes from another site; see the setting cors")

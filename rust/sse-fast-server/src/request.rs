@@ -44,13 +44,8 @@ pub(crate) struct ParsedRequest {
     pub(crate) http10: bool,
     /// The other end of the connection.
     pub(crate) peer: SocketAddr,
-    /// Who asks, as far as can be believed: behind a trusted proxy that is not the peer.
-    pub(crate) client: SocketAddr,
-    /// The host and the scheme by which the client asked; the scheme is known only where a trusted proxy says it.
-    pub(crate) host: String,
-    pub(crate) scheme: Option<String>,
-    /// Whether a proxy has passed it on, trusted or not: the peer may be another than the client.
-    pub(crate) by_proxy: bool,
+    /// Who asks, as far as can be believed.
+    pub(crate) requester: Requester,
 }
 
 /// What proxies add to a request.
@@ -74,14 +69,9 @@ impl ParsedRequest {
         let from_query = query.iter().filter(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, id)| id.as_str());
         let last_event_id =
             from_header.as_deref().into_iter().chain(from_query).find(|id| !id.is_empty()).map(Box::from);
-        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let host = head.uri.authority().map_or(host, |authority| authority.as_str()).to_owned();
         Ok(Self {
             last_event_id,
-            client: requester.client,
-            host: requester.host.unwrap_or(host),
-            scheme: requester.scheme,
-            by_proxy: requester.by_proxy || OF_PROXIES.iter().any(|name| head.headers.contains_key(name)),
+            requester,
             uri: head.uri,
             path,
             query,
@@ -93,6 +83,23 @@ impl ParsedRequest {
             http10: head.version == Version::HTTP_10,
             peer,
         })
+    }
+
+    /// The address of who asks: behind a trusted proxy that is not the peer's.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.requester.client
+    }
+
+    /// The host by which the client asked.
+    pub(crate) fn host(&self) -> &str {
+        let header = || self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let target = || self.uri.authority().map(hyper::http::uri::Authority::as_str);
+        self.requester.host.as_deref().or_else(target).or_else(header).unwrap_or_default()
+    }
+
+    /// Whether a proxy has passed it on, trusted or not: the peer may be another than the client.
+    pub(crate) fn is_by_proxy(&self) -> bool {
+        self.requester.by_proxy || OF_PROXIES.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Whether the answer would carry a stream's events, as an event stream or as JSON.

@@ -156,7 +156,7 @@ impl Context {
         if over.is_some() || !self.proxies.trusts(request.peer.ip()) {
             return (Place::free(), over);
         }
-        match self.limits.admit_request(request.client) {
+        match self.limits.admit_request(request.client()) {
             Some(place) => (place, None),
             None => (Place::free(), Some(Over::Address)),
         }
@@ -175,7 +175,7 @@ impl Context {
     }
 
     fn refuse_over(&self, request: &ParsedRequest, over: Over) -> HttpResponse {
-        self.too_many(over, request.client.ip());
+        self.too_many(over, request.client().ip());
         let detail = match over {
             Over::Connections => "the server holds as many connections as it may",
             Over::Address => "your address has as many connections as it may",
