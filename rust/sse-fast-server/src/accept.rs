@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
-use crate::admission::Over;
 use crate::connection;
 use crate::listener;
 use crate::logs::Level;
@@ -103,9 +102,9 @@ impl Failures {
 fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
     context.directory.totals.accepted.fetch_add(1, Ordering::Relaxed);
     match context.limits.admit(&context.directory, &context.proxies, peer) {
-        Some(admission) => connection::begin(Arc::clone(context), socket, admission),
+        Ok(admission) => connection::begin(Arc::clone(context), socket, admission),
         // A flood of newcomers that are to be told: it is dropped.
-        None => context.too_many(Over::Connections, peer.ip()),
+        Err(over) => context.too_many(over, peer.ip()),
     }
 }
 

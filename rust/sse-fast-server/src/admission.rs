@@ -76,22 +76,31 @@ impl ConnectionLimits {
         Self { connections, told, addresses }
     }
 
-    /// Lets a connection in that was just accepted; `None` where there is not even room to tell it that there is none.
-    pub(crate) fn admit(&self, directory: &Arc<Directory>, proxies: &Proxies, peer: SocketAddr) -> Option<Admission> {
+    /// Lets a connection in that was just accepted; the limit that it is over, where there is not even room to tell it so.
+    pub(crate) fn admit(
+        &self,
+        directory: &Arc<Directory>,
+        proxies: &Proxies,
+        peer: SocketAddr,
+    ) -> Result<Admission, Over> {
         let told = directory.totals.told.load(Ordering::Relaxed);
         let connections = directory.connections().saturating_sub(told);
         // A trusted proxy's connection carries many clients: each of its requests is counted instead.
-        let place = if proxies.trusts(peer.ip()) { Place::free() } else { self.addresses.enter(peer.ip())? };
+        let place = if proxies.trusts(peer.ip()) {
+            Place::free()
+        } else {
+            self.addresses.enter(peer.ip()).ok_or(Over::Address)?
+        };
         let over = match () {
             () if connections >= self.connections => Some(Over::Connections),
             () if place.is_over => Some(Over::Address),
             () => None,
         };
-        if over.is_some() && told >= self.told {
-            return None;
+        if let Some(over) = over.filter(|_| told >= self.told) {
+            return Err(over);
         }
         let told = over.map(|_| Counted::new(directory, |totals| &totals.told));
-        Some(Admission { peer, place, over, _told: told })
+        Ok(Admission { peer, place, over, _told: told })
     }
 
     /// A place for a request that a trusted proxy has passed on from this client; `None` where the address has as many as
