@@ -152,6 +152,7 @@ def test_a_preflight_passes_where_its_request_is_told_to_come_back(serve: Serve,
     server = serve(cors=[OK], max_connections=1)
     assert ask(server, path, OK, "OPTIONS")["access-control-allow-origin"] == OK
     server.stream("s")
+    until(lambda: server.stats().connections == 0, what="the only place")
     with Reader(server.port, "/streams/s") as reader:
         reader.open()
         head = ask(server, "/streams/s", OK, "OPTIONS")

@@ -14,7 +14,8 @@ from support.documented import SETTINGS
 
 #: The settings that None switches off.
 NONE_IS_A_VALUE = [
-    *("expire", "health", "heartbeat", "heartbeat_event", "max_connections", "metrics_key", "publish_wait", "ready"),
+    *("expire", "health", "heartbeat", "heartbeat_event", "max_connections", "max_connections_per_address"),
+    *("metrics_key", "publish_wait", "ready"),
     *("retry", "shards", "stall_after"),
 ]
 OPTIONAL = [f"SSE_FAST_{name.upper()}" for name in NONE_IS_A_VALUE]

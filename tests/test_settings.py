@@ -45,6 +45,16 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
         ["nope", "https://a.example nope"],
     ),
     "max_connections": ([0, -1, 1.5, "many"], ["0", "-1", "many"]),
+    "trusted_proxies": (
+        [*("127.0.0.1", 5, [5], [""], ["localhost"], ["10.0.0.1/8"], ["10.0.0.0/33"]), ["[::1]"], ["fe80::1%eth0/64"]],
+        ["localhost", "127.0.0.1, 10.0.0.1/8"],
+    ),
+    "forwarded": (["X", "", None, 7239], ["both", ""]),
+    "max_connections_per_address": ([0, -1, 1.5, "many"], ["0", "-1", "many"]),
+    "max_streams": ([0, -1, 1.5, None], ["0", "many"]),
+    "max_created_streams": ([0, -1, 1.5, None], ["0", "many"]),
+    "max_event_bytes": ([0, 1023, (64 << 20) + 1, 1.5, None], ["1023", "65MiB"]),
+    "max_head_bytes": ([0, 8191, 1.5, None], ["8191", "8KB"]),
     "max_body_bytes": ([-1, 1.5, "1MiB"], ["-1", "1MB?", "big"]),
     "header_timeout": (
         [0, -1, float("nan"), float("inf"), "10s", True],

@@ -34,6 +34,7 @@ from ._exceptions import (
     StartError,
     StreamEnded,
     StreamError,
+    TooManyStreams,
     WaitTimeout,
 )
 from ._handlers import Exists, Handler
@@ -86,6 +87,7 @@ __all__ = [
     "StreamError",
     "StreamOptions",
     "StreamStats",
+    "TooManyStreams",
     "Until",
     "WaitTimeout",
     "Watch",

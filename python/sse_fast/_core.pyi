@@ -138,7 +138,7 @@ class Stream:
 
         Raises:
             EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
-                1 MiB or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
+                ``max_event_bytes`` or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
             EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
                 text names the place in it, such as ``data['runs'][3]``. Nothing was published.
             StreamEnded: the stream has ended, or was removed.

@@ -14,7 +14,8 @@ SseFastError
 │   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
 ├── StreamError              (RuntimeError)     the stream does not take the event, or another run
 │   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
-│   └── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
+│   ├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
+│   └── TooManyStreams       (RuntimeError)     there are as many streams as may be
 ├── ServerClosed             (RuntimeError)     the server was closed
 ├── ForkError                (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout              (TimeoutError)     nothing came within the time given
@@ -84,7 +85,7 @@ class RunArgumentError(RunError, ValueError):
 
 
 class StreamError(SseFastError, RuntimeError):
-    """The stream does not take the event; its leaves say why. That event was not published.
+    """The stream does not take the event, or cannot be had; its leaves say why. That event was not published.
 
     It is raised itself where a second run, or the same watch once more, would write into a stream: nothing was started.
     """
@@ -99,6 +100,10 @@ class StreamEnded(StreamError):  # noqa: N818 - as above
 
 class PublishWouldWait(StreamError):  # noqa: N818 - as above
     """With ``publish_wait=None``, in the thread of an event loop: a reader's socket is full, and nothing is skipped."""
+
+
+class TooManyStreams(StreamError):  # noqa: N818 - as above
+    """There are ``max_streams`` streams: no other is made until one is removed, or forgotten after its end."""
 
 
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above

@@ -162,6 +162,7 @@ class Server:
         Raises:
             SettingError: an option is unknown or not allowed, or the name cannot be used.
             ArgumentTypeError: the name is not a str.
+            TooManyStreams: there is none of that name, and there are ``max_streams`` others.
             ServerClosed: the server was closed.
 
         >>> import sse_fast
@@ -217,8 +218,8 @@ class Server:
                 `sse_fast.runner.emit` uses.
             lines: the name of the event that every other line becomes, of both pipes, such as ``"log"``: for programs
                 that print no markers. Its data is the line as it is, what is not UTF-8 replaced. These lines are not
-                logged, and do not become the run's `status` or `result`. In place of a line above 1 MiB comes an
-                ``error`` event. None: other lines are logged.
+                logged, and do not become the run's `status` or `result`. In place of a line above
+                ``max_event_bytes`` comes an ``error`` event. None: other lines are logged.
             timeout: seconds after which the process gets SIGTERM.
             on_event: called with every event of the run, the terminal one too, in order, on a thread of the run's own.
                 An exception in it is logged and counted, and stops nothing. It must keep up with ``history``: beyond

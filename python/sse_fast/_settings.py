@@ -131,6 +131,15 @@ def _each(pattern: str) -> Callable[[object], list[str]]:
     return check
 
 
+def _networks(value: object) -> list[str]:
+    names = _names(value)
+    if names:
+        from ipaddress import ip_network  # noqa: PLC0415 - only where there are any
+
+        return [str(ip_network(name)) for name in names]
+    return names
+
+
 def _parse_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -174,6 +183,12 @@ ORIGINS = Kind(
     "and a port only where it is not the scheme's own (in the environment separated by commas)",
     _parse_list,
     _origins,
+)
+NETWORKS = Kind(
+    'a sequence of addresses and networks such as "127.0.0.1", "10.0.0.0/8" or "2001:db8::/32", without bits beyond '
+    "the prefix (in the environment separated by commas)",
+    _parse_list,
+    _networks,
 )
 HEADERS = Kind(
     'a sequence of names of headers such as "X-Trace" (in the environment separated by commas)',
@@ -251,7 +266,51 @@ SETTINGS: tuple[Setting, ...] = (
         "page, is refused.",
     ),
     Setting("cors_headers", HEADERS, (), "", "Headers that these pages may send besides the usual ones."),
+    Setting(
+        "trusted_proxies",
+        NETWORKS,
+        (),
+        "",
+        "Proxies whose headers say who a request is from, as addresses or networks; of others nothing is read.",
+    ),
+    Setting(
+        "forwarded",
+        _choice("x", "rfc7239"),
+        "x",
+        "",
+        "Which headers they say it by: `X-Forwarded-For`, `-Host` and `-Proto`, or `Forwarded`; others are never read.",
+    ),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
+    Setting(
+        "max_connections_per_address",
+        _integer(1).or_none(),
+        None,
+        "",
+        "Of these, how many one client's address may have; IPv6 counts by its first 64 bits. None: no limit of its "
+        "own. Behind a proxy that is not among `trusted_proxies` all clients have one address.",
+    ),
+    Setting("max_streams", _integer(1, 1 << 32), 1_000_000, "", "How many streams there may be; beyond it an error."),
+    Setting(
+        "max_created_streams",
+        _integer(1, 1 << 32),
+        16_384,
+        "",
+        "How many of them requests may have made, by routes with `create`; then the oldest that nobody uses goes.",
+    ),
+    Setting(
+        "max_event_bytes",
+        Kind(
+            "a size in bytes from 1024 to 64 MiB (in the environment also 64KiB, 1MiB)",
+            _parse_size,
+            _integer(1 << 10, 1 << 26).check,
+        ),
+        1 << 20,
+        "bytes",
+        "The largest event, its name and data together; a client in use stops reading beyond 1 MiB.",
+    ),
+    Setting(
+        "max_head_bytes", _size(8192), 1 << 14, "bytes", "The longest head of a request; it may also have 100 headers."
+    ),
     Setting("max_body_bytes", _size(0), 1 << 20, "bytes", "The largest request body a handler is given."),
     Setting(
         "header_timeout",
@@ -490,7 +549,14 @@ class ServeSettings(StreamOptions, total=False):
     allowed_hosts: Iterable[str]
     cors: Iterable[str]
     cors_headers: Iterable[str]
+    trusted_proxies: Iterable[str]
+    forwarded: Literal["x", "rfc7239"]
     max_connections: int | None
+    max_connections_per_address: int | None
+    max_streams: int
+    max_created_streams: int
+    max_event_bytes: int
+    max_head_bytes: int
     max_body_bytes: int
     header_timeout: float
     wait: float

@@ -96,6 +96,15 @@ class ServerStats:
         hosts_refused: requests refused because their ``Host`` is not one of ``allowed_hosts``.
         origins_refused: requests refused because they would change something and came from a page of an origin that is
             not in ``cors``.
+        addresses_refused: connections, and requests that a trusted proxy passed on, refused because their client's
+            address had ``max_connections_per_address``.
+        streams_refused: requests refused because they would have made a stream, and there were ``max_streams``, or
+            ``max_created_streams`` in use.
+        heads_refused: requests refused because their head, the target included, was longer than ``max_head_bytes``.
+        bodies_refused: requests refused because their body was longer than ``max_body_bytes``.
+        late: requests given up because their head or body did not come in time.
+        malformed: requests refused that could not be read, were in another protocol, or asked for what is not done
+            here.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
         gap_reasons: the `gaps` by reason.
@@ -126,6 +135,12 @@ class ServerStats:
     presence_missed: int
     hosts_refused: int
     origins_refused: int
+    addresses_refused: int
+    streams_refused: int
+    heads_refused: int
+    bodies_refused: int
+    late: int
+    malformed: int
     stalls: int
     closed: ClosedConnections
     gap_reasons: GapReasons

@@ -1,7 +1,8 @@
-"""docs/proxies.md: nginx and Caddy as the page shows them, with TLS and HTTP/2.
+"""docs/proxies.md: nginx, Caddy and haproxy as the page shows them, with TLS and HTTP/2, and with no setting at all.
 
 Guards that an event goes through at once, that twenty streams share one connection, that a reader resumes and its
-leaving arrives, that the site's own pages may POST and other sites' may not.
+leaving arrives, that the site's own pages may POST and other sites' may not, and that the client's address is right
+whatever the client says of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import httpx
 import pytest
@@ -41,6 +43,29 @@ def shown(title: str, replaced: dict[str, str]) -> str:
     return text
 
 
+def serve(**settings: Any) -> sse_fast.Server:
+    """An engine with handlers that publish and that say who asks."""
+    server = sse_fast.serve(0, heartbeat=0.2, **settings)
+    server.post("/streams/publish")(lambda request: server.stream("s").publish(request.body))
+    server.get("/streams/who")(lambda request: str(request.client and request.client[0]))
+    return server
+
+
+def system(name: str) -> str:
+    """The system's program of that name; where only root is meant to run it that is not on every PATH."""
+    return shutil.which(name) or f"/usr/sbin/{name}"
+
+
+def nginx(program: str, folder: Path, server: str) -> list[str]:
+    """The command for an nginx that serves that and keeps to the folder."""
+    paths = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = f"daemon off; pid {folder}/pid; error_log stderr; events {{}}"
+    (folder / "main.conf").write_text(f"{main} http {{ access_log off; {paths}\n{server} }}")
+    return [program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "main.conf")]
+
+
 class Proxy:
     """A proxy of that name in front of an engine, both on the loopback, until the end of the block."""
 
@@ -48,8 +73,7 @@ class Proxy:
         self.name = name
         self.folder = folder
         self.port, application, admin = free_ports(3)
-        self.server = sse_fast.serve(0, allowed_hosts=["app.example"], heartbeat=0.2)
-        self.server.post("/streams/publish")(lambda request: self.server.stream("s").publish(request.body))
+        self.server = serve(allowed_hosts=["app.example"], trusted_proxies=["127.0.0.1"])
         files = {"/etc/ssl/app.example": str(folder / "app.example"), "127.0.0.1:8000": f"127.0.0.1:{application}"}
         files["127.0.0.1:8080"] = f"127.0.0.1:{self.server.port}"
         openssl = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=app.example"]
@@ -62,28 +86,30 @@ class Proxy:
             "app.example.crt",
         ]
         subprocess.run(openssl, check=True, cwd=folder, capture_output=True)
+        certificate = [(folder / f"app.example.{kind}").read_bytes() for kind in ("crt", "key")]
+        (folder / "app.example.pem").write_bytes(b"".join(certificate))
         command = getattr(self, f"_{name}")(files, admin)
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(command, cwd=folder, stdout=self.output, stderr=self.output)
 
     def _nginx(self, files: dict[str, str], _admin: int) -> list[str]:
-        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        program = system("nginx")
         server = shown("nginx.conf", {**files, "listen 443": f"listen 127.0.0.1:{self.port}"})
         version = subprocess.run([program, "-v"], check=True, capture_output=True, text=True).stderr
         if tuple(map(int, version.rpartition("/")[2].split()[0].split("."))) >= (1, 25, 1):
             server = server.replace(" ssl http2;", " ssl;\n    http2 on;")
-        paths = "".join(
-            f"{kind}_temp_path {self.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        main = f"daemon off; pid {self.folder}/pid; error_log stderr; events {{}}"
-        (self.folder / "main.conf").write_text(f"{main} http {{ access_log off; {paths}\n{server} }}")
-        return [program, "-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "main.conf")]
+        return nginx(program, self.folder, server)
 
     def _caddy(self, files: dict[str, str], admin: int) -> list[str]:
         site = shown("Caddyfile", {**files, "app.example {": f"https://app.example:{self.port} {{\n    bind 127.0.0.1"})
         first = f"{{\n    admin 127.0.0.1:{admin}\n    auto_https disable_redirects\n}}\n"
         (self.folder / "Caddyfile").write_text(first + site)
         return [caddy(), "run", "--config", str(self.folder / "Caddyfile")]
+
+    def _haproxy(self, files: dict[str, str], _admin: int) -> list[str]:
+        configuration = shown("haproxy.cfg", {**files, "bind :443": f"bind 127.0.0.1:{self.port}"})
+        (self.folder / "haproxy.cfg").write_text(configuration)
+        return [system("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
 
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing has no Self before Python 3.11
         until(lambda: self.process.poll() is not None or accepts(self.port), 30, what=f"{self.name} listening")
@@ -113,10 +139,12 @@ class Proxy:
         return f"https://app.example:{self.port}"
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        """A client of HTTP/2 with a single connection, which finds the name on the loopback."""
+    def client(self, address: str = "127.0.0.1") -> Iterator[httpx.Client]:
+        """A client of HTTP/2 with a single connection from that address, which finds the name on the loopback."""
         context = ssl.create_default_context(cafile=str(self.folder / "app.example.crt"))
-        transport = OnTheLoopback(http2=True, verify=context, limits=httpx.Limits(max_connections=1))
+        transport = OnTheLoopback(
+            http2=True, verify=context, limits=httpx.Limits(max_connections=1), local_address=address
+        )
         with httpx.Client(transport=transport, timeout=10) as client:
             yield client
 
@@ -140,11 +168,59 @@ def caddy() -> str:
     return found
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+class Plain(Proxy):
+    """A proxy with no setting but where to listen and where the engine is: plain HTTP, also under `/live/`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.port, admin = free_ports(2)
+        self.server = serve()
+        command = getattr(self, f"_plain_{name}")(f"127.0.0.1:{self.server.port}", admin)
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self.process = subprocess.Popen(command, cwd=folder, stdout=self.output, stderr=self.output)
+
+    def _plain_nginx(self, engine: str, _admin: int) -> list[str]:
+        paths = f"location / {{ proxy_pass http://{engine}; }} location /live/ {{ proxy_pass http://{engine}/; }}"
+        return nginx(system("nginx"), self.folder, f"server {{ listen 127.0.0.1:{self.port}; {paths} }}")
+
+    def _plain_caddy(self, engine: str, admin: int) -> list[str]:
+        first = f"{{\n    admin 127.0.0.1:{admin}\n}}\nhttp://:{self.port} {{\n    bind 127.0.0.1\n"
+        paths = f"    handle_path /live/* {{\n        reverse_proxy {engine}\n    }}\n    reverse_proxy {engine}\n}}\n"
+        (self.folder / "Caddyfile").write_text(first + paths)
+        return [caddy(), "run", "--config", str(self.folder / "Caddyfile")]
+
+    def _plain_haproxy(self, engine: str, _admin: int) -> list[str]:
+        lines = ["defaults", "mode http", "timeout connect 5s", "timeout client 60s", "timeout server 60s"]
+        lines += ["listen site", f"bind 127.0.0.1:{self.port}", "http-request replace-path /live/(.*) /\\1"]
+        (self.folder / "haproxy.cfg").write_text("\n".join([*lines, f"server engine {engine}", ""]))
+        return [system("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+PROXIES = ["nginx", "caddy", "haproxy"]
+
+
+def readable(folder: Path) -> Path:
+    """The folder, for the workers of a proxy that run as another user."""
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(params=PROXIES)
+def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plain]:
+    with Plain(request.param, readable(tmp_path)) as running:
+        assert isinstance(running, Plain)
+        yield running
+
+
+@pytest.fixture(params=PROXIES)
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    readable(tmp_path)
     with Proxy(request.param, tmp_path) as running:
         yield running
 
@@ -185,3 +261,38 @@ def test_the_site_s_own_pages_may_post_and_others_may_not(proxy: Proxy) -> None:
         for origin, status in [(proxy.url, 200), ("https://evil.example", 403)]:
             answer = client.post(f"{proxy.url}/streams/publish", content=b"x", headers={"Origin": origin})
             assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("said", [{}, {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "127.0.0.1, 127.0.0.1"}])
+def test_the_client_s_address_is_right_whatever_it_says_of_it(proxy: Proxy, said: dict[str, str]) -> None:
+    with proxy.client("127.0.0.2") as client:
+        answer = client.get(f"{proxy.url}/streams/who", headers={**said, "Forwarded": "for=203.0.113.8"})
+        assert answer.json() == "127.0.0.2"
+
+
+def test_a_page_that_another_site_shows_may_not_post_by_saying_that_it_was_forwarded(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        said = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"}
+        answer = client.post(f"{proxy.url}/streams/publish", content=b"x", headers=said)
+        assert answer.status_code == 403, answer.text
+
+
+@pytest.mark.parametrize("prefix", ["", "/live"])
+def test_without_any_setting_a_page_reads_resumes_and_posts(plain: Plain, prefix: str) -> None:
+    stream = plain.server.stream("s")
+    url = f"{plain.url}{prefix}/streams"
+    with httpx.Client(timeout=10) as client:
+        with client.stream("GET", f"{url}/s") as response:
+            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            lines = response.iter_lines()
+            assert next(line for line in lines if line) == ": heartbeat"
+            first = stream.publish("1")
+            assert next(line for line in lines if line.startswith("id: ")) == f"id: {first}"
+        until(lambda: stream.subscribers == 0, what="the reader's leaving")
+        for site, status in [("same-origin", 200), ("cross-site", 403)]:
+            said = {"Sec-Fetch-Site": site, "Origin": "https://app.example"}
+            assert client.post(f"{url}/publish", content=b"2", headers=said).status_code == status
+        stream.end()
+        resumed = client.get(f"{url}/s", headers={"Last-Event-ID": first})
+        assert re.findall("^data: (.*)$", resumed.text, re.MULTILINE) == ["2", "null"]
+        assert client.get(f"{plain.url}{prefix}/sse-fast.js").status_code == 200

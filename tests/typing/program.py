@@ -221,7 +221,7 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         return OSError(error.errno, error.strerror)
     except (sse_fast.StartError, sse_fast.RunError) as error:
         return error
-    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait):
+    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams):
         return None
     except (sse_fast.StreamError, sse_fast.ServerClosed, sse_fast.ForkError) as error:
         return error

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crate::error::EventError;
 
-/// The most bytes an event's name and data may have together: 1 MiB, where the strictest client in use (httpx2) stops.
+/// The most bytes an event's name and data may have together, unless a program says otherwise: 1 MiB, where the strictest
+/// client in use (httpx2) stops.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// The most bytes a caller's id may have: ids travel back in a request header.
@@ -54,8 +55,13 @@ impl<'a> CheckedEvent<'a> {
     }
 }
 
-/// Checks every field of an event.
+/// Checks every field of an event, against the usual limit.
 pub fn check<'a>(event: &NewEvent<'a>) -> Result<CheckedEvent<'a>, EventError> {
+    check_within(event, MAX_EVENT_BYTES)
+}
+
+/// Checks every field of an event, whose name and data may have that many bytes together.
+pub fn check_within<'a>(event: &NewEvent<'a>, most: usize) -> Result<CheckedEvent<'a>, EventError> {
     if let Some(id) = event.id {
         if id.is_empty() {
             return Err(EventError::EmptyId);
@@ -66,15 +72,15 @@ pub fn check<'a>(event: &NewEvent<'a>) -> Result<CheckedEvent<'a>, EventError> {
     }
     let name = event.event.filter(|name| !name.is_empty());
     if let Some(name) = name {
-        bounded_together(name.len(), event.data.len())?;
+        bounded_together(name.len(), event.data.len(), most)?;
         one_line("event", name)?;
     }
     Ok(CheckedEvent {
-        data: text("data", event.data)?,
+        data: text("data", event.data, most)?,
         event: name,
         id: event.id,
         retry: event.retry,
-        snapshot: event.snapshot.map(|data| text("snapshot", data)).transpose()?,
+        snapshot: event.snapshot.map(|data| text("snapshot", data, most)).transpose()?,
     })
 }
 
@@ -113,16 +119,16 @@ fn returnable(field: &'static str, value: &str) -> Result<(), EventError> {
 }
 
 /// Checks name and data against the limit that they share. The longer one is blamed, with what the other leaves of it.
-fn bounded_together(name: usize, data: usize) -> Result<(), EventError> {
-    if name.saturating_add(data) <= MAX_EVENT_BYTES {
+fn bounded_together(name: usize, data: usize, most: usize) -> Result<(), EventError> {
+    if name.saturating_add(data) <= most {
         return Ok(());
     }
     let (field, length, other) = if name > data { ("event", name, data) } else { ("data", data, name) };
-    bounded(field, length, MAX_EVENT_BYTES.saturating_sub(other))
+    bounded(field, length, most.saturating_sub(other))
 }
 
-fn text<'a>(field: &'static str, bytes: &'a [u8]) -> Result<&'a str, EventError> {
-    bounded(field, bytes.len(), MAX_EVENT_BYTES)?;
+fn text<'a>(field: &'static str, bytes: &'a [u8], most: usize) -> Result<&'a str, EventError> {
+    bounded(field, bytes.len(), most)?;
     std::str::from_utf8(bytes).map_err(|error| EventError::NotUtf8 { field, position: error.valid_up_to() })
 }
 
@@ -203,5 +209,15 @@ mod tests {
     fn takes_everything_up_to_the_limit() {
         let data = vec![b'x'; MAX_EVENT_BYTES];
         assert!(check(&NewEvent { data: &data, id: Some("é"), ..NewEvent::default() }).is_ok());
+    }
+
+    #[test]
+    fn another_limit_counts_instead() {
+        let event = |data| NewEvent { data, event: Some("ab"), ..NewEvent::default() };
+        assert!(check_within(&event(b"xyz"), 5).is_ok());
+        let refused = check_within(&event(b"wxyz"), 5).expect_err("must be refused");
+        assert_eq!(refused, EventError::TooLong { field: "data", length: 4, limit: 3 });
+        let data = vec![b'x'; MAX_EVENT_BYTES + 1];
+        assert!(check_within(&NewEvent { data: &data, ..NewEvent::default() }, data.len()).is_ok());
     }
 }

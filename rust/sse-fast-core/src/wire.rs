@@ -123,7 +123,7 @@ pub fn chunk_around(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usiz
     start
 }
 
-/// Room for the longest size line: eight digits are 4 GiB, and an event has at most 1 MiB.
+/// Room for the longest size line: eight digits are 4 GiB, and no event has so many.
 const CHUNK_HEAD_BYTES: usize = 10;
 
 /// A chunk's size line, at the end of the array, and where it begins.

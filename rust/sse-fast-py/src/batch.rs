@@ -8,8 +8,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
-use sse_fast_core::event;
-use sse_fast_server::NewEvent;
+use sse_fast_server::{NewEvent, Stream};
 
 use crate::convert::{self, Data};
 use crate::errors::{event_error, event_type_error, event_value_error, is_event_error, is_event_type_error};
@@ -84,7 +83,7 @@ impl<'py> BatchItem<'py> {
         Ok(item)
     }
 
-    fn as_event(&self) -> PyResult<NewEvent<'_>> {
+    fn as_event(&self, stream: &Stream) -> PyResult<NewEvent<'_>> {
         let event = NewEvent {
             data: self.data.as_bytes("data")?,
             event: convert::text("event", self.event.as_ref())?,
@@ -92,15 +91,20 @@ impl<'py> BatchItem<'py> {
             retry: convert::retry(self.retry.as_ref())?,
             snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
-        event::check(&event).map_err(|error| event_error(&error))?;
+        stream.check(&event).map_err(|error| event_error(&error))?;
         Ok(event)
     }
 }
 
-/// The events of the items, the first of which has the number `first`; the engine will accept each of them.
-pub(crate) fn events<'a>(py: Python<'_>, items: &'a [BatchItem<'_>], first: usize) -> PyResult<Vec<NewEvent<'a>>> {
+/// The events of the items, the first of which has the number `first`; the stream will accept each of them.
+pub(crate) fn events<'a>(
+    py: Python<'_>,
+    items: &'a [BatchItem<'_>],
+    first: usize,
+    stream: &Stream,
+) -> PyResult<Vec<NewEvent<'a>>> {
     let checked = |(position, item): (usize, &'a BatchItem<'_>)| {
-        item.as_event().map_err(|error| placed(py, first + position, error))
+        item.as_event(stream).map_err(|error| placed(py, first + position, error))
     };
     items.iter().enumerate().map(checked).collect()
 }

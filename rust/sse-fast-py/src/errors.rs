@@ -27,6 +27,7 @@ struct Known {
     fork_error: Py<PyType>,
     permission_denied: Py<PyType>,
     publish_would_wait: Py<PyType>,
+    too_many_streams: Py<PyType>,
     route_error: Py<PyType>,
     run_argument_error: Py<PyType>,
     run_error: Py<PyType>,
@@ -63,6 +64,7 @@ pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
         fork_error: class("ForkError")?,
         permission_denied: class("PermissionDenied")?,
         publish_would_wait: class("PublishWouldWait")?,
+        too_many_streams: class("TooManyStreams")?,
         route_error: class("RouteError")?,
         run_argument_error: class("RunArgumentError")?,
         run_error: class("RunError")?,
@@ -239,6 +241,7 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
+        engine::StreamError::TooMany { .. } => with_text(|known| &known.too_many_streams, text),
         engine::StreamError::Closed { .. } | engine::StreamError::NamelessClosed => {
             with_text(|known| &known.server_closed, text)
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, MetricsAt, StreamPatch};
+use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, StreamPatch};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
@@ -28,6 +28,13 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "cors" => config.cors = value.extract()?,
             // 0 lets the engine choose by the limit on open files.
             "max_connections" => config.max_connections = value.extract::<Option<usize>>()?.unwrap_or(0),
+            "max_connections_per_address" => config.max_connections_per_address = value.extract()?,
+            "trusted_proxies" => config.trusted_proxies = networks(value.extract()?)?,
+            "forwarded" => config.forwarded = choice("forwarded", &value)?,
+            "max_head_bytes" => config.max_head_bytes = value.extract()?,
+            "max_event_bytes" => config.max_event_bytes = value.extract()?,
+            "max_streams" => config.max_streams = value.extract()?,
+            "max_created_streams" => config.max_created_streams = value.extract()?,
             "handler_queue" => config.handler_queue = value.extract()?,
             "max_body_bytes" => config.max_body_bytes = value.extract()?,
             "header_timeout" => config.header_timeout = seconds(&value)?,
@@ -94,6 +101,13 @@ fn metrics(value: &Bound<'_, PyAny>) -> PyResult<MetricsAt> {
         return Ok(MetricsAt::Address { host, port });
     }
     Ok(if value.extract()? { MetricsAt::MainPort } else { MetricsAt::Nowhere })
+}
+
+fn networks(texts: Vec<String>) -> PyResult<Vec<Network>> {
+    let network = |text: String| {
+        text.parse().map_err(|error: NoNetwork| setting_error(&format!("trusted_proxies: {text:?}: {error}")))
+    };
+    texts.into_iter().map(network).collect()
 }
 
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -120,8 +120,9 @@ impl PyPublishing {
     /// Adds events behind the others, in the forms of `Stream.publish_many`; `first` is the first one's number.
     fn add(&self, py: Python<'_>, events: &Bound<'_, PyAny>, first: usize) -> PyResult<()> {
         let items = batch::items(events, first, &self.encoder)?;
-        let events = batch::events(py, &items, first)?;
-        let owned = events.iter().map(OwnedEvent::of).collect::<Result<Vec<_>, _>>();
+        let stream = self.stream.get()?;
+        let events = batch::events(py, &items, first, stream)?;
+        let owned = events.iter().map(|event| OwnedEvent::of(event, stream)).collect::<Result<Vec<_>, _>>();
         self.state.get()?.lock().events.extend(owned.map_err(|error| event_error(&error))?);
         Ok(())
     }

@@ -201,7 +201,7 @@ impl PyStream {
     ///
     /// Raises:
     ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
-    ///         1 MiB or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
+    ///         ``max_event_bytes`` or not UTF-8, a negative `retry` or one above an hour. Nothing was published.
     ///     EventTypeError: `event` or `id` is not a str, `retry` is not a number, or the data is not JSON-able; the
     ///         text names the place in it, such as ``data['runs'][3]``. Nothing was published.
     ///     StreamEnded: the stream has ended, or was removed.
@@ -256,7 +256,7 @@ impl PyStream {
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
         let items = batch::items(events, 0, &self.encoder)?;
-        let events = batch::events(py, &items, 0)?;
+        let events = batch::events(py, &items, 0, stream)?;
         let caller = caller(py);
         wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
     }
@@ -674,7 +674,7 @@ impl PyStream {
         };
         match attached(|| stream.try_publish(&event))? {
             Err(PublishError::WouldWait) => {
-                let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
+                let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
                 Bound::new(py, PyPublishing::new(stream, self.encoder.clone_ref(py), Part::Event, [event]))
                     .map(Bound::into_any)
             }
@@ -702,7 +702,7 @@ impl PyStream {
         let data = self.terminal_data(data)?;
         let event = Some(convert::text("event", event)?.unwrap_or("end"));
         let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
-        let event = OwnedEvent::of(&event).map_err(|error| event_error(&error))?;
+        let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
         Ok(PyPublishing::new(stream, self.encoder.clone_ref(py), Part::End, [event]))
     }
 

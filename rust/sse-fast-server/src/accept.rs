@@ -1,6 +1,6 @@
 //! Accepting: connections are taken as they come, many at a time in a storm.
 //!
-//! Owns: how many there may be, and what is still taken of a server that closes. Must not know: requests.
+//! Owns: the pace, and what is still taken of a server that closes. Must not know: requests, limits (`admission`).
 //! Each becomes a task that usually ends the first time it runs: its request is there, it is a
 //! subscription, a shard has it. Shards are woken once for all of a batch, by a task that runs
 //! behind those of the batch; a lone connection's shard is woken as soon.
@@ -18,41 +18,14 @@ use crate::listener;
 use crate::logs::Level;
 use crate::respond::Context;
 
-/// Files a server needs besides its connections: listener, wake-ups, epolls, a child's pipes.
-const RESERVED_FILES: usize = 64;
-
 /// How long accepting rests when the system has no more files to give.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often failures of accepting are said again, in a system that stays short of files.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Connections over the limit that are told so at a time: each costs a file, and 10 KB while its request is parsed.
-const TOLD: usize = 1024;
-
 /// Connections accepted before those are looked at: what is being parsed costs 10 KB each.
 const BATCH: usize = 32;
-
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectionLimits {
-    /// Those that are served.
-    pub(crate) connections: usize,
-    /// Those, and the ones beyond that are told so.
-    told: usize,
-}
-
-impl ConnectionLimits {
-    /// `asked` of them are served, 0 being as many as the limit of open files leaves.
-    pub(crate) fn of(asked: usize) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let files = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        let possible = files.saturating_sub(RESERVED_FILES).max(1);
-        let connections = if asked == 0 { possible } else { asked.min(possible) };
-        let told = connections.saturating_add(TOLD).min(possible.saturating_add(RESERVED_FILES / 2));
-        Self { connections, told }
-    }
-}
 
 /// Accepts until the listener or the task ends.
 pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListener>) {
@@ -128,11 +101,10 @@ impl Failures {
 
 fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
     context.directory.totals.accepted.fetch_add(1, Ordering::Relaxed);
-    // Those over the limit are let in to be told so; a flood beyond that is dropped.
-    if context.directory.connections() < context.limits.told {
-        connection::begin(Arc::clone(context), socket, peer);
-    } else {
-        context.too_many();
+    match context.limits.admit(&context.directory, &context.proxies, peer) {
+        Ok(admission) => connection::begin(Arc::clone(context), socket, admission),
+        // A flood of newcomers that are to be told: it is dropped.
+        Err(over) => context.too_many(over, peer.ip()),
     }
 }
 

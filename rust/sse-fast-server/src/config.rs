@@ -6,8 +6,11 @@
 use std::io;
 use std::time::Duration;
 
+use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::options::StreamOptions;
 use thiserror::Error;
+
+use crate::network::{Family, Network};
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
@@ -25,6 +28,21 @@ pub struct Config {
     pub cors_headers: Vec<String>,
     /// The most connections at a time; 0 takes what the limit of open files leaves.
     pub max_connections: usize,
+    /// The most connections of one client's address at a time, of IPv6 of its first 64 bits; `None` is as many as there
+    /// may be in all.
+    pub max_connections_per_address: Option<usize>,
+    /// Proxies whose word counts for who a request is from.
+    pub trusted_proxies: Vec<Network>,
+    /// Which headers they say it by.
+    pub forwarded: Family,
+    /// The most bytes of a request's head, from 8 KiB up.
+    pub max_head_bytes: usize,
+    /// The most bytes that an event's name and data may have together.
+    pub max_event_bytes: usize,
+    /// The most streams there may be.
+    pub max_streams: usize,
+    /// The most of them that requests made, by routes that create.
+    pub max_created_streams: usize,
     /// The most bytes of a request's body.
     pub max_body_bytes: usize,
     /// The most requests that wait for a handler of one kind, and that asynchronous handlers work on at a time.
@@ -89,6 +107,13 @@ impl Default for Config {
             cors: Vec::new(),
             cors_headers: Vec::new(),
             max_connections: 0,
+            max_connections_per_address: None,
+            trusted_proxies: Vec::new(),
+            forwarded: Family::X,
+            max_head_bytes: 16 * 1024,
+            max_event_bytes: MAX_EVENT_BYTES,
+            max_streams: 1_000_000,
+            max_created_streams: 16_384,
             max_body_bytes: 1 << 20,
             handler_queue: 1024,
             header_timeout: Duration::from_secs(10),

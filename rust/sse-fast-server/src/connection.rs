@@ -12,7 +12,8 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -31,18 +31,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::admission::{Admission, Over};
 use crate::calls::{Answer, Pending};
 use crate::directory::Counted;
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
-use crate::response::Refusal;
 use crate::shard::{Arrival, Order, Reading};
 use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
-
-/// The most bytes of a request's head; beyond it is a 431.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
@@ -72,34 +69,36 @@ enum Closing {
 }
 
 /// Begins a connection that was just accepted.
-pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, peer: SocketAddr) {
+pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, admission: Admission) {
     let signals = Arc::new(Signals::default());
     let mut socket = Socket::new(socket, Arc::clone(&signals));
     let parsing = Counted::new(&context.directory, |totals| &totals.parsing);
     if socket.read_ahead() {
-        tokio::spawn(serve(context, socket, signals, peer, parsing));
+        tokio::spawn(serve(context, socket, signals, admission, parsing));
     } else {
+        let limit = admission.head_timeout(context.directory.config.header_timeout);
         tokio::spawn(async move {
             let readable = tokio::select! {
-                readable = timeout(context.directory.config.header_timeout, socket.readable()) => matches!(readable, Ok(Ok(()))),
+                readable = timeout(limit, socket.readable()) => matches!(readable, Ok(Ok(()))),
                 () = context.until_closing() => socket.read_at_last(),
             };
             if readable {
                 // Boxed, so that a connection that says nothing costs little.
-                Box::pin(serve(context, socket, signals, peer, parsing)).await;
+                Box::pin(serve(context, socket, signals, admission, parsing)).await;
             }
         });
     }
 }
 
 /// Serves a connection until it closes or a shard has it.
-async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, peer: SocketAddr, parsing: Counted) {
-    let noted = Arc::new(Mutex::new(None));
+async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, admission: Admission, parsing: Counted) {
+    let (noted, mut closing) = (Arc::new(Mutex::new(None)), Closing::NotYet);
+    let (config, peer, over) = (&context.directory.config, admission.peer, admission.over);
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         signals.open();
         Box::pin(async move {
-            match answer(context, request, peer, signals).await {
+            match answer(context, request, (peer, over), signals).await {
                 Ok(response) => Ok::<_, Infallible>(response),
                 Err(subscription) => {
                     *noted.lock() = Some(Done::Subscribed(subscription));
@@ -110,11 +109,10 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.directory.config.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(admission.head_timeout(config.header_timeout))
+        .max_buf_size(config.max_head_bytes)
         .serve_connection(TokioIo::new(socket), service);
-    let mut pace = Pace::new(context.directory.config.stall_timeout);
-    let (mut until_closing, mut closing) = (pin!(context.until_closing()), Closing::NotYet);
+    let (mut pace, mut until_closing) = (Pace::new(config.stall_timeout), pin!(context.until_closing()));
     let done = poll_fn(|cx| {
         loop {
             let polled = connection.poll_without_shutdown(cx);
@@ -148,7 +146,7 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
         }
     })
     .await;
-    leave_http(&context, connection.into_parts().io.into_inner(), &signals, done).await;
+    leave_http(&context, connection.into_parts(), &signals, done, admission).await;
     drop(parsing);
 }
 
@@ -156,7 +154,7 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, pee
 async fn answer(
     context: Arc<Context>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    (peer, over): (SocketAddr, Option<Over>),
     signals: Arc<Signals>,
 ) -> Result<Response<ResponseBody>, Subscription> {
     let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
@@ -164,7 +162,7 @@ async fn answer(
         let uri = request.uri();
         (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
     });
-    match context.respond(request, peer).await {
+    match context.respond(request, peer, over).await {
         Action::Respond(response) => {
             if let Some(logged) = &mut logged {
                 logged.answered(response.status().as_u16());
@@ -181,13 +179,25 @@ async fn answer(
 }
 
 /// Does with the socket what is to be done now that HTTP is over.
-async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, done: Done) {
+async fn leave_http<S>(
+    context: &Arc<Context>,
+    parts: http1::Parts<TokioIo<Socket>, S>,
+    signals: &Signals,
+    done: Done,
+    admission: Admission,
+) {
+    let (socket, read) = (parts.io.into_inner(), &parts.read_buf);
+    let answer = match &done {
+        // Else the client has an answer, or part of one.
+        Done::Closed(Err(error)) if !signals.is_open() => context.unreadable(error, read, admission.peer),
+        _ => None,
+    };
     signals.take_over();
     match done {
-        Done::Subscribed(subscription) => hand_over(context, socket, subscription),
+        Done::Subscribed(subscription) => hand_over(context, socket, subscription, admission),
         Done::TooSlow => socket.reset(),
-        Done::Closed(Err(error)) if signals.held_back() => {
-            let _ = timeout(LINGERING_CLOSE, refuse(context, socket, &error)).await;
+        Done::Closed(_) if let Some(answer) = answer => {
+            let _ = timeout(LINGERING_CLOSE, say_last(socket, &answer)).await;
         }
         Done::Idle => {}
         Done::Closed(_) => tokio::select! {
@@ -199,19 +209,9 @@ async fn leave_http(context: &Arc<Context>, socket: Socket, signals: &Signals, d
     }
 }
 
-/// Says why a request could not be parsed, and closes.
-async fn refuse(context: &Context, mut socket: Socket, error: &hyper::Error) -> std::io::Result<()> {
-    let refusal = if error.is_parse_too_large() {
-        let detail = format!("the head of a request may have at most {MAX_HEAD_BYTES} bytes and 100 headers");
-        Refusal::new(431, "head_too_large", detail).with("limit", MAX_HEAD_BYTES)
-    } else {
-        Refusal::new(400, "bad_request", format!("this cannot be read as a request: {error}"))
-    };
-    // What it asked for cannot be read, its origin neither.
-    let cors = context.cors.headers(&HeaderMap::new());
-    let told = cors.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
-    let refusal = told.fold(refusal, |refusal, (name, value)| refusal.header(name, value));
-    socket.write_all(&refusal.into_last_bytes()).await?;
+/// Writes the last answer of a connection, and closes it.
+async fn say_last(mut socket: Socket, answer: &[u8]) -> std::io::Result<()> {
+    socket.write_all(answer).await?;
     close(socket).await
 }
 
@@ -230,9 +230,10 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 }
 
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
-fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
+fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription, admission: Admission) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { reading, framing, head, later, logged } = subscription;
+    let Subscription { reading, framing, head, place, later, logged } = subscription;
+    let place = if place.is_counted() { place } else { admission.place };
     let shards = context.directory.shards();
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -245,7 +246,7 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
         (_, reading) => (None, reading),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, reading, framing, head, logged };
+    let mut arrival = Arrival { socket, reading, framing, head, place, logged };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {

@@ -10,6 +10,7 @@
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::access::is_name;
+use crate::response::Refusal;
 
 /// What a page of another origin may send; the setting `cors_headers` adds to them.
 const MAY_SEND: &str = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With";
@@ -71,8 +72,9 @@ impl Cors {
         Self { origins: origins.iter().map(|origin| Allowed::new(origin)).collect(), may_send }
     }
 
-    /// Whether a request that changes something may come from where it says it comes.
-    pub(crate) fn may_change(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request that changes something may come from where it says it comes; `host` and `scheme` are those by
+    /// which its client asked, the scheme where it is known.
+    pub(crate) fn may_change(&self, headers: &HeaderMap, host: &str, scheme: Option<&str>) -> bool {
         let said =
             |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("null").to_ascii_lowercase());
         let site = said(&SEC_FETCH_SITE);
@@ -81,8 +83,10 @@ impl Cors {
             return true;
         }
         let Some(origin) = said(&header::ORIGIN) else { return site.is_none() };
-        let host = said(&header::HOST).unwrap_or_default();
-        let is_this_host = origin.split_once("://").is_some_and(|(_, named)| named == host);
+        let is_this_host = origin.split_once("://").is_some_and(|(of_origin, named)| {
+            scheme.is_none_or(|scheme| scheme == of_origin)
+                && without_port(of_origin, named).eq_ignore_ascii_case(without_port(of_origin, host))
+        });
         is_this_host || self.allows(&origin) || self.allows_any()
     }
 
@@ -126,9 +130,25 @@ impl CorsHeaders {
         self.0.len() > 1
     }
 
+    /// The refusal with these, for one that hyper does not write.
+    pub(crate) fn onto(&self, refusal: Refusal) -> Refusal {
+        let told = self.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
+        told.fold(refusal, |refusal, (name, value)| refusal.header(name, value))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
         self.0.iter()
     }
+}
+
+/// A host without the port that its scheme has anyway: some clients name it, and none does in an origin.
+fn without_port<'a>(scheme: &str, host: &'a str) -> &'a str {
+    let usual = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return host,
+    };
+    host.strip_suffix(usual).unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -136,7 +156,7 @@ mod tests {
     use super::*;
 
     fn asked(origin: Option<&str>, site: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost:1"))]);
+        let mut headers = HeaderMap::new();
         headers.extend(origin.map(|origin| (header::ORIGIN, origin.parse().expect("a header"))));
         headers.extend(site.map(|site| (SEC_FETCH_SITE, site.parse().expect("a header"))));
         headers
@@ -168,7 +188,27 @@ mod tests {
             (Some("null"), None, false),
             (Some("http://localhost:2"), None, false),
         ] {
-            assert_eq!(cors.may_change(&asked(origin, site)), may, "{origin:?} {site:?}");
+            assert_eq!(cors.may_change(&asked(origin, site), "localhost:1", None), may, "{origin:?} {site:?}");
+        }
+    }
+
+    #[test]
+    fn this_host_is_the_one_by_which_the_client_asked_with_its_scheme_where_that_is_known() {
+        let cors = cors(&[]);
+        for (origin, host, scheme, may) in [
+            ("https://shop.test", "shop.test", Some("https"), true),
+            ("https://shop.test", "Shop.Test:443", Some("https"), true),
+            ("https://shop.test:8443", "shop.test:8443", Some("https"), true),
+            ("http://shop.test", "shop.test:80", None, true),
+            ("http://shop.test", "shop.test", Some("https"), false),
+            ("https://shop.test", "shop.test", Some("http"), false),
+            ("https://shop.test", "shop.test:80", None, false),
+            ("https://shop.test:8443", "shop.test", None, false),
+            ("https://evil.test", "shop.test", None, false),
+            ("shop.test", "shop.test", None, false),
+            ("https://", "", None, true),
+        ] {
+            assert_eq!(cors.may_change(&asked(Some(origin), None), host, scheme), may, "{origin} {host} {scheme:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use sse_fast_core::budget::Micros;
+use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
@@ -105,6 +106,8 @@ pub(crate) struct Delivery {
     pub(crate) patience: Patience,
     /// How many times as fast the time between heartbeats passes; 1 but in tests of applications.
     pub(crate) heartbeat_pace: u32,
+    /// The most bytes that an event's name and data may have together.
+    pub(crate) max_event_bytes: usize,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
     pub(crate) waits: Waits,
@@ -127,7 +130,8 @@ impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, closed, waits, nameless }
+        let max_event_bytes = MAX_EVENT_BYTES;
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -68,6 +68,16 @@ pub enum StreamError {
     /// An option is wrong.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// There are as many as may be.
+    #[error("cannot make stream {name:?}: there are {limit} streams, and {setting} allows no more")]
+    TooMany {
+        /// The name of the one that is too many.
+        name: String,
+        /// How many there may be.
+        limit: usize,
+        /// Which setting says so.
+        setting: &'static str,
+    },
     /// The server was closed.
     #[error("cannot open stream {name:?}: the server is closed")]
     Closed {
@@ -132,7 +142,9 @@ pub(crate) struct Totals {
     pub(crate) parsing: AtomicUsize,
     /// Handlers that are still to answer requests whose heads went out early, and generators whose readers are there.
     pub(crate) followed: AtomicUsize,
-    /// Told when the last of either has gone.
+    /// Connections that were let in only to be told that there are too many; `parsing` counts them, too.
+    pub(crate) told: AtomicUsize,
+    /// Told when the last of any of these has gone.
     pub(crate) answered: Notify,
     /// Connections handed to shards so far; they are dealt out in turn.
     pub(crate) handed_over: AtomicUsize,
@@ -174,6 +186,7 @@ impl Directory {
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
         let mut delivery = Delivery::new(doorbells, notices, Patience::of(config.publish_wait));
         delivery.heartbeat_pace = config.heartbeat_pace;
+        delivery.max_event_bytes = config.max_event_bytes;
         let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
@@ -226,6 +239,12 @@ impl Directory {
             presence_missed: self.presence.lost(),
             hosts_refused: totals.refusals.host.count(),
             origins_refused: totals.refusals.origin.count(),
+            addresses_refused: totals.refusals.addresses.count(),
+            streams_refused: totals.refusals.streams.count(),
+            heads_refused: totals.refusals.heads.count(),
+            bodies_refused: totals.refusals.bodies.count(),
+            late: totals.refusals.late.count(),
+            malformed: totals.refusals.malformed.count(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
@@ -310,6 +329,11 @@ impl Directory {
         }
         check_name(name)?;
         let options = self.options(patch)?;
+        let limit = self.config.max_streams;
+        if self.streams.read().len() >= limit {
+            // Those that were removed a moment ago are none.
+            self.read_notices(&mut Vec::new());
+        }
         let mut streams = self.streams.write();
         if self.closed() {
             return Err(StreamError::Closed { name: name.to_owned() });
@@ -319,6 +343,10 @@ impl Directory {
             drop(streams);
             stream.configure(patch)?;
             return Ok((stream, false));
+        }
+        // One that was removed and is still there is replaced.
+        if streams.len() >= limit && !streams.contains(name) {
+            return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_streams" });
         }
         let is_timed = options.expire.is_some() || options.stall_after.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
@@ -424,10 +452,7 @@ impl Directory {
         let mut notices = Vec::new();
         loop {
             self.delivery.notices.latch().clear();
-            self.delivery.notices.take(&mut notices);
-            for notice in notices.drain(..) {
-                self.read(notice);
-            }
+            self.read_notices(&mut notices);
             self.forget_due(coarse_ms());
             self.tell_empty(coarse_ms());
             self.tell_stalled(coarse_ms());
@@ -436,6 +461,14 @@ impl Directory {
             // The coarse clock is some milliseconds behind.
             let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
             let _ = tokio::time::timeout(pause, self.tending.notified()).await;
+        }
+    }
+
+    /// Reads what streams have told of themselves; `notices` is empty, before and after.
+    fn read_notices(&self, notices: &mut Vec<Notice>) {
+        self.delivery.notices.take(notices);
+        for notice in notices.drain(..) {
+            self.read(notice);
         }
     }
 

@@ -11,7 +11,6 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response};
 
 use crate::directory::{StreamError, check_name};
-use crate::refusals::Reason;
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context};
 use crate::response::{self, HttpResponse, Refusal};
@@ -77,8 +76,8 @@ impl Context {
             return Ok(Action::Respond(self.options(&endpoint.allow())));
         }
         if let Some(handler) = endpoint.change(request.method.as_str()) {
-            if !self.cors.may_change(&request.headers) {
-                return Err(self.refused(Reason::Origin, request.headers.get(header::ORIGIN)));
+            if !self.cors.may_change(&request.headers, request.host(), request.requester.scheme.as_deref()) {
+                return Err(self.origin_refused(request));
             }
             return self.call_handler(request, handler, params, body).await;
         }

@@ -147,17 +147,12 @@ impl Context {
         let whole = body::read_whole(body, declared, self.directory.config.max_body_bytes);
         match tokio::time::timeout(self.body_timeout(), whole).await {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(BodyError::TooLarge { limit })) => {
-                let refusal = Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"));
-                Err(refusal.with("limit", limit))
-            }
+            Ok(Err(BodyError::TooLarge)) => Err(self.body_too_large(&request.path)),
             Ok(Err(BodyError::Incomplete)) => {
-                Err(Refusal::new(400, "bad_request", "the body ended early or is not well framed"))
+                let refusal = Refusal::new(400, "bad_request", "the body ended early or is not well framed");
+                Err(self.malformed(request.client(), refusal))
             }
-            Err(_) => {
-                let refusal = Refusal::new(408, "body_timeout", "the body did not come in time");
-                Err(refusal.header(header::CONNECTION, "close"))
-            }
+            Err(_) => Err(self.body_late(&request.path)),
         }
     }
 
@@ -265,7 +260,7 @@ fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
         query: request.query.clone(),
         headers: headers.collect(),
         body,
-        client: Some(request.peer),
+        client: Some(request.client()),
     }
 }
 

@@ -13,6 +13,9 @@
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
+//! | `admission`, `addresses` | how many connections there may be, in all and of one address |
+//! | `forwarded`, `network` | who a request is from, where proxies pass it on |
+//! | `unreadable` | what is answered to bytes that are no request |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `several`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
@@ -33,6 +36,9 @@ mod accept;
 #[cfg(not(loom))]
 mod access;
 mod access_log;
+mod addresses;
+#[cfg(not(loom))]
+mod admission;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;
@@ -49,6 +55,8 @@ mod dispatch;
 mod durations;
 mod expiry;
 #[cfg(not(loom))]
+mod forwarded;
+#[cfg(not(loom))]
 mod handler_call;
 #[cfg(not(loom))]
 mod json_form;
@@ -56,6 +64,7 @@ mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
+mod network;
 #[cfg(not(loom))]
 mod operate;
 pub mod presence;
@@ -89,6 +98,8 @@ mod socket;
 pub mod stats;
 pub mod stream;
 mod sync;
+#[cfg(not(loom))]
+mod unreadable;
 mod waiting;
 
 #[cfg(not(loom))]
@@ -96,6 +107,7 @@ pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, 
 pub use config::{Config, MetricsAt, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
+pub use network::{Family, Network, NoNetwork};
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
 #[cfg(not(loom))]

@@ -3,14 +3,18 @@
 //! Owns: how a refusal reads. Must not know: the rules. Invariant: a value that was refused is logged as a quoted text:
 //! strangers choose it. Changes together with `directory::refused`, which counts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 
 use crate::access::Denied;
+use crate::admission::Over;
+use crate::directory::StreamError;
+use crate::logs::Level;
 use crate::request::ParsedRequest;
-use crate::respond::Context;
-use crate::response::Refusal;
+use crate::respond::{Context, retry_later};
+use crate::response::{HttpResponse, Refusal};
+use crate::unreadable::{self, Answer, Fault};
 
 /// What was wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,56 +23,223 @@ pub(crate) enum Reason {
     Host,
     /// It would change something, and comes from a page of another origin.
     Origin,
+    /// Its head is longer than it may be.
+    Head,
+    /// Its body is.
+    Body,
+    /// Its head or body did not come in time.
+    Late,
+    /// It cannot be read, or asks for what HTTP here cannot do.
+    Malformed,
+    /// It would make a stream, of which there are as many as may be.
+    Streams,
 }
 
 const LOGGER: &str = "sse_fast.access";
 
-/// The most of a refused value that is shown.
+/// The most characters of a refused value that are shown.
 const SHOWN: usize = 200;
 
 impl Context {
-    /// Parses a head and checks whom it is addressed to.
+    /// Parses a head: who it is from, whom it is addressed to, and what of HTTP it asks for.
     pub(crate) fn parse(&self, head: hyper::http::request::Parts, peer: SocketAddr) -> Result<ParsedRequest, Refusal> {
+        let requester = self.proxies.requester(peer, &head.headers);
         let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
         let target = authority.as_deref().map_or(Ok(()), |authority| self.access.name(authority));
         match self.access.host(&head.headers, head.version).and(target) {
-            Ok(()) => ParsedRequest::parse(head, peer),
-            Err(Denied::NoHost) => Err(Refusal::new(400, "bad_request", "one Host header is required")),
+            Ok(()) => {}
+            Err(Denied::NoHost) => {
+                return Err(self.malformed(peer, Refusal::new(400, "bad_request", "one Host header is required")));
+            }
             Err(Denied::Host) => {
-                let named = authority.and_then(|authority| HeaderValue::try_from(authority).ok());
-                Err(self.refused(Reason::Host, named.as_ref().or(head.headers.get(header::HOST))))
+                let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+                let named = authority.as_deref().map(str::as_bytes).or(host);
+                return Err(self.host_refused(named.unwrap_or_default()));
+            }
+        }
+        if let Some(host) = &requester.host
+            && self.access.name(host).is_err()
+        {
+            return Err(self.host_refused(host.as_bytes()));
+        }
+        let client = requester.client;
+        unsupported(&head.headers)
+            .and_then(|()| ParsedRequest::parse(head, peer, requester))
+            .map_err(|refusal| self.malformed(client, refusal))
+    }
+
+    fn host_refused(&self, host: &[u8]) -> Refusal {
+        self.count(Reason::Host, || format!("Host {:?} is not allowed: see the setting allowed_hosts", shown(host)));
+        let detail = "this server does not answer to that Host; see the setting allowed_hosts";
+        Refusal::new(403, "host_not_allowed", detail)
+    }
+
+    /// It would change something, and comes from a page of another site.
+    pub(crate) fn origin_refused(&self, request: &ParsedRequest) -> Refusal {
+        let origin = shown(request.headers.get(header::ORIGIN).map_or(b"", HeaderValue::as_bytes));
+        let is_unknown = request.is_by_proxy() && !self.proxies.trusts(request.peer.ip());
+        let hint = if is_unknown { "; a proxy that is not in trusted_proxies has passed it on" } else { "" };
+        self.count(Reason::Origin, || format!("Origin {origin:?} is not allowed: see the setting cors{hint}"));
+        Refusal::new(403, "origin_not_allowed", "this request comes from another site; see the setting cors")
+    }
+
+    pub(crate) fn body_too_large(&self, path: &str) -> Refusal {
+        let limit = self.directory.config.max_body_bytes;
+        let path = shown(path.as_bytes());
+        self.count(Reason::Body, || format!("the body for {path:?} has more than max_body_bytes={limit}"));
+        Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"))
+            .with("limit", limit)
+            .last()
+    }
+
+    pub(crate) fn body_late(&self, path: &str) -> Refusal {
+        self.count(Reason::Late, || format!("the body for {:?} did not come in time", shown(path.as_bytes())));
+        Refusal::new(408, "body_timeout", "the body did not come in time").last()
+    }
+
+    /// It would make a stream, of which there are as many as may be; some will be forgotten.
+    pub(crate) fn too_many_streams(&self, request: &ParsedRequest, error: &StreamError) -> HttpResponse {
+        self.count(Reason::Streams, || error.to_string());
+        retry_later(request, "too_many_streams", "there are as many streams as may be")
+    }
+
+    /// What is written to a client whose bytes hyper gave up, as it goes out; `None` where nobody waits for a word.
+    pub(crate) fn unreadable(&self, error: &hyper::Error, read: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
+        let (fault, config) = (Fault::of(error)?, &self.directory.config);
+        let why = error.to_string();
+        match unreadable::answer(fault, read, &why, config.max_head_bytes, config.header_timeout)? {
+            Answer::GoAway => {
+                self.count(Reason::Malformed, || format!("{peer} speaks HTTP/2, which is for a proxy in front"));
+                Some(unreadable::go_away())
+            }
+            Answer::Refusal(reason, refusal) => {
+                let begins = shown(beginning(read));
+                self.count(reason, || format!("{} (from {peer}: {begins:?})", refusal.detail()));
+                // What it asked for cannot be read, its origin neither.
+                Some(self.cors.headers(&HeaderMap::new()).onto(refusal).into_last_bytes())
             }
         }
     }
 
-    /// Counts and logs a refusal, whose value it was, and says what the client is told.
-    pub(crate) fn refused(&self, reason: Reason, value: Option<&HeaderValue>) -> Refusal {
+    /// A request that asks for what cannot be; its connection ends.
+    pub(crate) fn malformed(&self, client: SocketAddr, refusal: Refusal) -> Refusal {
+        self.count(Reason::Malformed, || format!("{} (from {client})", refusal.detail()));
+        refusal.last()
+    }
+
+    fn count(&self, reason: Reason, text: impl FnOnce() -> String) {
         let refusals = &self.directory.totals.refusals;
-        let (refused, what, setting) = match reason {
-            Reason::Host => (&refusals.host, "Host", "allowed_hosts"),
-            Reason::Origin => (&refusals.origin, "Origin", "cors"),
+        let (refused, level) = match reason {
+            Reason::Host => (&refusals.host, Level::Warning),
+            Reason::Origin => (&refusals.origin, Level::Warning),
+            Reason::Head => (&refusals.heads, Level::Warning),
+            Reason::Body => (&refusals.bodies, Level::Warning),
+            Reason::Streams => (&refusals.streams, Level::Warning),
+            // Of these the Internet is full.
+            Reason::Late => (&refusals.late, Level::Info),
+            Reason::Malformed => (&refusals.malformed, Level::Info),
         };
-        let value = String::from_utf8_lossy(value.map_or(b"", HeaderValue::as_bytes));
-        let shown: String = value.chars().take(SHOWN).collect();
-        refused.add(&self.directory.logs, LOGGER, || {
-            format!("a request was refused: {what} {shown:?} is not allowed: see the setting {setting}")
-        });
-        match reason {
-            Reason::Host => {
-                let detail = "this server does not answer to that Host; see the setting allowed_hosts";
-                Refusal::new(403, "host_not_allowed", detail)
-            }
-            Reason::Origin => {
-                let detail = "this request comes from another site; see the setting cors";
-                Refusal::new(403, "origin_not_allowed", detail)
-            }
-        }
+        let text = || format!("a request was refused: {}", text());
+        refused.add_at(level, &self.directory.logs, LOGGER, text);
     }
 
-    /// There are as many connections as may be: one more is refused, or dropped.
-    pub(crate) fn too_many(&self) {
-        let text =
-            || format!("a request was refused: max_connections={} connections are open", self.limits.connections);
-        self.directory.totals.refusals.connections.add(&self.directory.logs, LOGGER, text);
+    /// There are as many connections as may be, in all or of this address: one more is refused, or dropped.
+    pub(crate) fn too_many(&self, over: Over, address: IpAddr) {
+        let (refusals, logs) = (&self.directory.totals.refusals, &self.directory.logs);
+        match over {
+            Over::Connections => refusals.connections.add(logs, LOGGER, || {
+                format!("a request was refused: max_connections={} connections are open", self.limits.connections)
+            }),
+            Over::Address => refusals.addresses.add(logs, LOGGER, || {
+                let limit = self.directory.config.max_connections_per_address.unwrap_or_default();
+                format!("a request was refused: {address} has max_connections_per_address={limit} connections open")
+            }),
+        }
+    }
+}
+
+/// The first line of what came, up to a query: tokens travel in those, and in headers.
+fn beginning(read: &[u8]) -> &[u8] {
+    let line = read.trim_ascii_start();
+    let end = line.iter().position(|byte| matches!(byte, b'?' | b'\r' | b'\n')).unwrap_or(line.len());
+    &line[..end]
+}
+
+/// What a stranger sent, as far as the log shows it; to be quoted there.
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(4 * SHOWN)]).chars().take(SHOWN).collect()
+}
+
+/// Refuses what a head asks of HTTP that is not done here (RFC 9110, 10.1.1; RFC 9112, 6.1; RFC 6455, 4.2).
+fn unsupported(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut expectations = headers.get_all(header::EXPECT).iter();
+    if !expectations.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::new(417, "expectation_failed", "the only expectation that is met is 100-continue"));
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if !codings.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(501, "unknown_coding", "the only transfer coding that is read is chunked"));
+    }
+    if headers.get_all(header::TRANSFER_ENCODING).iter().count() > 1 {
+        return Err(Refusal::new(400, "bad_request", "a body is chunked once"));
+    }
+    // Any other protocol is an offer that may be left alone (RFC 9110, 7.8), such as h2c.
+    let offered =
+        headers.get_all(header::UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if offered && headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        let detail = "this is no WebSocket: read it with EventSource, or with fetch";
+        return Err(Refusal::new(501, "no_websocket", detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_bytes_that_are_no_request_holds_no_token() {
+        for (read, expected) in [
+            (&b"GET /s?ticket=secret HTTP/9.9\r\n"[..], "GET /s"),
+            (b"\r\nBREW / HTTP/1.1\r\nAuthorization: Bearer secret", "BREW / HTTP/1.1"),
+            (b"Authorization Bearer\nsecret", "Authorization Bearer"),
+            (b"", ""),
+        ] {
+            assert_eq!(shown(beginning(read)), expected);
+        }
+        assert_eq!(shown(&[b'a'; 1000]).len(), SHOWN);
+        assert_eq!(shown("é".repeat(1000).as_bytes()).chars().count(), SHOWN);
+    }
+
+    #[test]
+    fn what_http_can_ask_for_and_is_not_done_here_is_refused() {
+        for (name, values, status) in [
+            ("expect", &["100-continue"][..], None),
+            ("expect", &["100-Continue"], None),
+            ("expect", &["200-ok"], Some("417")),
+            ("expect", &["something-else"], Some("417")),
+            ("expect", &["100-continue;a=e"], Some("417")),
+            ("expect", &["100-continue", "x"], Some("417")),
+            ("expect", &[""], Some("417")),
+            ("transfer-encoding", &["chunked"], None),
+            ("transfer-encoding", &["Chunked"], None),
+            ("transfer-encoding", &["gzip, chunked"], Some("501")),
+            ("transfer-encoding", &["gzip", "chunked"], Some("501")),
+            ("transfer-encoding", &["chunked", "chunked"], Some("400")),
+            ("transfer-encoding", &["chunked, chunked"], Some("501")),
+            ("upgrade", &["h2c"], None),
+            ("upgrade", &["websocket"], Some("501")),
+        ] {
+            let name = header::HeaderName::from_static(name);
+            let mut headers = HeaderMap::from_iter([(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("x"))]);
+            for value in values {
+                headers.append(&name, HeaderValue::from_static(value));
+            }
+            let refused = unsupported(&headers).err();
+            let told = refused.map(|refusal| String::from_utf8(refusal.into_last_bytes()).expect("text"));
+            assert_eq!(told.as_ref().map(|told| &told[9..12]), status, "{name} {values:?}");
+        }
+        let offer = HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static("websocket"))]);
+        assert!(unsupported(&offer).is_ok(), "a proxy that offers it of its own accord asks for nothing");
     }
 }

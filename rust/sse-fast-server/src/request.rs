@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
+use crate::forwarded::Requester;
 use crate::response::Refusal;
 
 /// The form of a stream a reader wants.
@@ -41,16 +42,27 @@ pub(crate) struct ParsedRequest {
     pub(crate) last_event_id: Option<Box<str>>,
     /// Whether the client speaks HTTP/1.0, which knows no chunks.
     pub(crate) http10: bool,
+    /// The other end of the connection.
     pub(crate) peer: SocketAddr,
+    /// Who asks, as far as can be believed.
+    pub(crate) requester: Requester,
 }
+
+/// What proxies add to a request.
+const OF_PROXIES: [HeaderName; 4] =
+    [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The same in a query; the second is what the `event-source-polyfill` sends.
 const IN_QUERY: [&str; 2] = ["last_event_id", "lastEventId"];
 
 impl ParsedRequest {
-    /// Parses a request's head.
-    pub(crate) fn parse(head: hyper::http::request::Parts, peer: SocketAddr) -> Result<Self, Refusal> {
+    /// Parses a request's head, whose hosts were checked.
+    pub(crate) fn parse(
+        head: hyper::http::request::Parts,
+        peer: SocketAddr,
+        requester: Requester,
+    ) -> Result<Self, Refusal> {
         let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -59,6 +71,7 @@ impl ParsedRequest {
             from_header.as_deref().into_iter().chain(from_query).find(|id| !id.is_empty()).map(Box::from);
         Ok(Self {
             last_event_id,
+            requester,
             uri: head.uri,
             path,
             query,
@@ -70,6 +83,23 @@ impl ParsedRequest {
             http10: head.version == Version::HTTP_10,
             peer,
         })
+    }
+
+    /// The address of who asks: behind a trusted proxy that is not the peer's.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.requester.client
+    }
+
+    /// The host by which the client asked.
+    pub(crate) fn host(&self) -> &str {
+        let header = || self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let target = || self.uri.authority().map(hyper::http::uri::Authority::as_str);
+        self.requester.host.as_deref().or_else(target).or_else(header).unwrap_or_default()
+    }
+
+    /// Whether a proxy has passed it on, trusted or not: the peer may be another than the client.
+    pub(crate) fn is_by_proxy(&self) -> bool {
+        self.requester.by_proxy || OF_PROXIES.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Whether the answer would carry a stream's events, as an event stream or as JSON.

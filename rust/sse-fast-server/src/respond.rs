@@ -18,13 +18,15 @@ use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::accept::ConnectionLimits;
 use crate::access::Access;
 use crate::access_log::{self, AccessLog};
+use crate::addresses::AddressPlace;
+use crate::admission::{ConnectionLimits, Over, is_reserved};
 use crate::body;
 use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
 use crate::directory::Directory;
+use crate::forwarded::Proxies;
 use crate::json_form::JsonForms;
 use crate::operate::Operated;
 use crate::request::{ParsedRequest, Wanted};
@@ -41,6 +43,14 @@ pub(crate) const RETRY_AFTER: &str = "2";
 /// reset, and the answer may be lost with it. Bodies that came with their heads take nothing.
 const UNWANTED_BODY: Duration = Duration::from_millis(500);
 
+/// What is decided of a request by where it comes from and whom it is addressed to.
+pub(crate) struct Doors {
+    pub(crate) access: Access,
+    pub(crate) cors: Cors,
+    pub(crate) proxies: Proxies,
+    pub(crate) limits: ConnectionLimits,
+}
+
 /// What requests are answered with.
 pub(crate) struct Context {
     pub(crate) directory: Arc<Directory>,
@@ -48,6 +58,7 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) access: Access,
     pub(crate) cors: Cors,
+    pub(crate) proxies: Proxies,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
     /// What operators ask for.
@@ -72,6 +83,8 @@ pub(crate) struct Subscription {
     pub(crate) reading: Reading,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
+    /// Its client's, where a proxy has passed the request on.
+    pub(crate) place: AddressPlace,
     /// Where the handler's answer comes from, if the head went out before it.
     pub(crate) later: Option<Pending>,
     /// Its request in the access log.
@@ -80,19 +93,26 @@ pub(crate) struct Subscription {
 
 impl Context {
     /// `closing` turns true when the server begins to close.
-    pub(crate) fn new(
-        directory: Arc<Directory>,
-        calls: Calls,
-        access: Access,
-        cors: Cors,
-        limits: ConnectionLimits,
-        closing: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(directory: Arc<Directory>, calls: Calls, doors: Doors, closing: watch::Receiver<bool>) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let operated = Operated::new(&directory.config);
         let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
         let started = Instant::now();
-        Self { directory, routes, calls, access, cors, limits, json_forms, operated, access_log, started, closing }
+        let Doors { access, cors, proxies, limits } = doors;
+        Self {
+            directory,
+            routes,
+            calls,
+            access,
+            cors,
+            proxies,
+            limits,
+            json_forms,
+            operated,
+            access_log,
+            started,
+            closing,
+        }
     }
 
     /// Whether the server is closing.
@@ -109,17 +129,24 @@ impl Context {
         }
     }
 
-    /// Answers a request.
-    pub(crate) async fn respond(self: Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
+    /// Answers a request of a connection with this other end, which is over that limit, if any.
+    pub(crate) async fn respond(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+        over: Option<Over>,
+    ) -> Action {
         self.directory.totals.requests.fetch_add(1, Ordering::Relaxed);
-        match self.answer(request, peer).await {
-            // The connection's task may not have been told yet.
-            Action::Respond(response) if self.is_closing() => Action::Respond(response::last(response)),
+        match self.answer(request, peer, over).await {
+            // The connection's task may not have been told yet; and one that is over a limit gets one answer.
+            Action::Respond(response) if self.is_closing() || over.is_some() => {
+                Action::Respond(response::last(response))
+            }
             action => action,
         }
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr) -> Action {
+    async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr, over: Option<Over>) -> Action {
         let (head, body) = request.into_parts();
         if let Some(response) = self.operated(&head, peer).await {
             return Action::Respond(response);
@@ -129,7 +156,8 @@ impl Context {
             Ok(request) => request,
             Err(refusal) => return Action::Respond(response::with_cors(refusal.into_response(), &cors)),
         };
-        let answered = match self.unavailable(&request) {
+        let (place, over) = self.place_of(&request, over);
+        let answered = match self.unavailable(&request, over) {
             Some(action) => {
                 let _ = timeout(UNWANTED_BODY, body::discard(body)).await;
                 Ok(action)
@@ -137,28 +165,47 @@ impl Context {
             None => self.dispatch(&request, body).await,
         };
         match answered {
+            // A reserved path is for an answer, not for a stream.
+            Ok(Action::Subscribe(_)) if let Some(over) = over => {
+                Action::Respond(response::with_cors(self.refuse_over(&request, over), &cors))
+            }
+            Ok(Action::Subscribe(subscription)) => Action::Subscribe(Subscription { place, ..subscription }),
             Ok(Action::Respond(response)) => Action::Respond(response::with_cors(response, &cors)),
-            Ok(action) => action,
             Err(refusal) => Action::Respond(response::with_cors(refusal.into_response(), &cors)),
+        }
+    }
+
+    /// The place of a client behind a trusted proxy, and the limit that it is over; who comes by itself has one with the
+    /// connection.
+    fn place_of(&self, request: &ParsedRequest, over: Option<Over>) -> (AddressPlace, Option<Over>) {
+        if over.is_some() || !self.proxies.trusts(request.peer.ip()) {
+            return (AddressPlace::free(), over);
+        }
+        match self.limits.admit_request(request.client()) {
+            Some(place) => (place, None),
+            None => (AddressPlace::free(), Some(Over::Address)),
         }
     }
 
     /// What answers every request for now, if anything does; preflights are let through, for one that fails ends what a page
     /// would have been told to try again.
-    fn unavailable(&self, request: &ParsedRequest) -> Option<Action> {
-        if request.method == Method::OPTIONS {
+    fn unavailable(&self, request: &ParsedRequest, over: Option<Over>) -> Option<Action> {
+        if request.method == Method::OPTIONS || (request.is_read() && is_reserved(&request.path)) {
             return None;
         }
         if self.is_closing() {
             return Some(while_closing(request));
         }
-        if self.directory.connections() > self.limits.connections {
-            self.too_many();
-            let detail = "the server holds as many connections as it may";
-            // Kept, it would be one of those that are too many.
-            return Some(Action::Respond(response::last(retry_later(request, "too_many_connections", detail))));
-        }
-        None
+        over.map(|over| Action::Respond(self.refuse_over(request, over)))
+    }
+
+    fn refuse_over(&self, request: &ParsedRequest, over: Over) -> HttpResponse {
+        self.too_many(over, request.client().ip());
+        let detail = match over {
+            Over::Connections => "the server holds as many connections as it may",
+            Over::Address => "your address has as many connections as it may",
+        };
+        retry_later(request, "too_many_connections", detail)
     }
 
     /// A stream in the form the reader wants.
@@ -190,6 +237,7 @@ impl Context {
             reading,
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),
+            place: AddressPlace::free(),
             later: None,
             logged: None,
         }

@@ -56,6 +56,16 @@ impl Refusal {
         self
     }
 
+    /// The connection ends with it: what else the client has sent cannot be told apart from it.
+    pub(crate) fn last(self) -> Self {
+        self.header(header::CONNECTION, "close")
+    }
+
+    /// Its sentence.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     fn body(&self) -> serde_json::Value {
         let mut body = json!({"error": self.error, "detail": self.detail});
         for (key, value) in &self.extra {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::calls::ExistsReply;
-use crate::directory::check_name;
+use crate::directory::{StreamError, check_name};
 use crate::dispatch::bad_name;
 use crate::logs::Level;
 use crate::request::ParsedRequest;
@@ -69,7 +69,13 @@ impl Context {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
                     self.directory.stand_in(&name, options)
                 };
-                self.read(request, &stream.map_err(|error| bad_name(&error))?).await
+                match stream {
+                    Ok(stream) => self.read(request, &stream).await,
+                    Err(error @ StreamError::TooMany { .. }) => {
+                        Ok(Action::Respond(self.too_many_streams(request, &error)))
+                    }
+                    Err(error) => Err(bad_name(&error)),
+                }
             }
         }
     }

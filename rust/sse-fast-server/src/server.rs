@@ -26,8 +26,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::{ConnectionLimits, accept, accept_rest};
+use crate::accept::{accept, accept_rest};
 use crate::access::Access;
+use crate::addresses::Addresses;
+use crate::admission::ConnectionLimits;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 #[cfg(test)]
@@ -35,11 +37,12 @@ use crate::config::MetricsAt;
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
 use crate::directory::{Directory, StreamError};
+use crate::forwarded::Proxies;
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
 use crate::operate::Scraped;
 use crate::presence::Presence;
-use crate::respond::Context;
+use crate::respond::{Context, Doors};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::{self, Order, Pacing, Settings};
@@ -96,7 +99,10 @@ impl Server {
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
         let cors = Cors::new(&config.cors, &config.cors_headers);
-        let limits = ConnectionLimits::of(config.max_connections);
+        let proxies = Proxies::new(&config.trusted_proxies, config.forwarded);
+        let addresses = Addresses::new(config.max_connections_per_address);
+        let limits = ConnectionLimits::of(config.max_connections, addresses);
+        let doors = Doors { access, cors, proxies, limits };
         let scraped = Scraped::bind(&config)?;
         let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
         let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
@@ -104,7 +110,7 @@ impl Server {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
         let (closing, closed) = watch::channel(false);
-        let context = Arc::new(Context::new(directory, calls, access, cors, limits, closed));
+        let context = Arc::new(Context::new(directory, calls, doors, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
         let (shuts, port_shut) = oneshot::channel();
         let (runtime, runs, control) = match start_control(&context, (listener, scraped), watch, shuts) {
@@ -320,7 +326,8 @@ fn start_control(
         .build()
         .map_err(io_error("making the control runtime"))?;
     let handle = runtime.handle().clone();
-    let runs = Runs::new(handle.clone(), context.directory.logs.clone());
+    let runs =
+        Runs::with_limit(handle.clone(), context.directory.logs.clone(), context.directory.config.max_event_bytes);
     let listener = {
         let _inside = runtime.enter();
         #[allow(

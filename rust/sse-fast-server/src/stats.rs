@@ -200,6 +200,18 @@ pub struct Stats {
     pub hosts_refused: u64,
     /// Requests refused so far for the origin of the page that they came from.
     pub origins_refused: u64,
+    /// Connections and requests refused so far because their client's address had as many as it may.
+    pub addresses_refused: u64,
+    /// Requests refused so far because they would have made one stream too many.
+    pub streams_refused: u64,
+    /// Requests refused so far because their head was too long.
+    pub heads_refused: u64,
+    /// Requests refused so far because their body was too long.
+    pub bodies_refused: u64,
+    /// Requests given up so far because their head or body did not come in time.
+    pub late: u64,
+    /// Requests refused so far that could not be read, or asked for what HTTP here cannot do.
+    pub malformed: u64,
     /// How often a stream was found stalled so far.
     pub stalls: u64,
     /// Subscribers' connections closed so far, by reason.

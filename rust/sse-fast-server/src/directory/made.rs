@@ -1,8 +1,9 @@
 //! Streams that requests made, by a route with `create=True`: strangers choose their names.
 //!
 //! Owns: which of them are kept. Must not know: requests.
-//! Invariants: of those that nothing was published into, that nobody reads and the application does not hold, no more than
-//! [`MOST`] are kept; the oldest goes first. One that anybody could notice the loss of is not among them.
+//! Invariants: there are no more of them than `max_created_streams`. Where one more is asked for the oldest goes that nothing
+//! was published into, that nobody reads and the application does not hold: one whose loss nobody can notice. Where there
+//! is none among those looked at, the newest is refused.
 
 use std::collections::VecDeque;
 
@@ -11,10 +12,11 @@ use sse_fast_core::options::StreamPatch;
 use super::{Directory, StreamError};
 use crate::stream::{Stream, WeakStream};
 
-/// With names of the longest kind 25 MB, and more pages than anybody opens between two events.
-pub(super) const MOST: usize = 16_384;
+/// How many are looked at, for one that is unused, before one more is refused: no request takes long, and the next goes on
+/// from there.
+const LOOKED_AT: usize = 64;
 
-/// In the order they were made.
+/// In the order they were made, but for those that were found in use.
 pub(super) type Made = VecDeque<WeakStream>;
 
 /// A stream's own handle, and the map's.
@@ -23,17 +25,33 @@ const HOLDERS: usize = 2;
 impl Directory {
     /// The stream of this name, made for a request if there is none.
     pub(crate) fn stream_for_request(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let limit = self.config.max_created_streams;
+        if self.find(name).is_none() && !self.has_room_for_made(limit) {
+            return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_created_streams" });
+        }
         let (stream, is_new) = self.get_or_make(name, patch)?;
         if is_new {
-            let mut made = self.made.lock();
-            made.push_back(stream.downgrade());
-            let oldest = if made.len() > MOST { made.pop_front() } else { None };
-            drop(made);
-            if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
-                self.forget_if_unused(&oldest);
-            }
+            self.made.lock().push_back(stream.downgrade());
         }
         Ok(stream)
+    }
+
+    /// Whether one more may be made; forgets one that is unused where that makes room.
+    fn has_room_for_made(&self, limit: usize) -> bool {
+        for _ in 0..LOOKED_AT {
+            let mut made = self.made.lock();
+            if made.len() < limit {
+                return true;
+            }
+            let oldest = made.pop_front().and_then(|oldest| oldest.upgrade());
+            drop(made);
+            let Some(oldest) = oldest else { continue };
+            self.forget_if_unused(&oldest);
+            if !oldest.removed() {
+                self.made.lock().push_back(oldest.downgrade());
+            }
+        }
+        self.made.lock().len() < limit
     }
 
     /// Forgets a stream whose loss nobody can notice.

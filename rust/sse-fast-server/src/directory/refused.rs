@@ -20,6 +20,18 @@ pub(crate) struct Refusals {
     pub(crate) calls: Refused,
     /// For metrics, from elsewhere or without the key.
     pub(crate) metrics: Refused,
+    /// Its client's address had as many connections as it may.
+    pub(crate) addresses: Refused,
+    /// It would have made a stream, of which there were as many as may be.
+    pub(crate) streams: Refused,
+    /// Its head was longer than it may be.
+    pub(crate) heads: Refused,
+    /// Its body was longer than it may be.
+    pub(crate) bodies: Refused,
+    /// Its head or its body did not come in time.
+    pub(crate) late: Refused,
+    /// It could not be read as a request, or asked for what HTTP here cannot do.
+    pub(crate) malformed: Refused,
 }
 
 #[derive(Default)]
@@ -31,10 +43,15 @@ pub(crate) struct Refused {
 impl Refused {
     /// Counts one, and logs it unless one was logged within the second.
     pub(crate) fn add(&self, logs: &Logs, logger: &'static str, text: impl FnOnce() -> String) {
+        self.add_at(Level::Warning, logs, logger, text);
+    }
+
+    /// The same, where it is worth another level.
+    pub(crate) fn add_at(&self, level: Level, logs: &Logs, logger: &'static str, text: impl FnOnce() -> String) {
         self.count.fetch_add(1, Ordering::Relaxed);
         if let Some(others) = self.log.may_log() {
             let more = if others > 0 { format!(" ({others} more since the last such line)") } else { String::new() };
-            logs.put(Level::Warning, logger, format!("{}{more}", text()));
+            logs.put(level, logger, format!("{}{more}", text()));
         }
     }
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::lines::{Ended, Fault, Item, MarkedEvent};
 
 use super::handle::RunShared;
@@ -30,14 +29,22 @@ pub(super) struct Publisher {
     shared: Arc<RunShared>,
     /// The name of the event that a plain line becomes, where lines are published.
     lines: Option<String>,
+    /// The most bytes that an event may have.
+    limit: usize,
     /// Held while a batch is published, so that the two pipes take turns. True once the stream refused even an
     /// `error` event: later events are then not tried, and the log says so once.
     refused: Mutex<bool>,
 }
 
 impl Publisher {
-    pub(super) fn new(sink: Arc<dyn EventSink>, log: LogSource, shared: Arc<RunShared>, lines: Option<String>) -> Self {
-        Self { sink, log, shared, lines, refused: Mutex::new(false) }
+    pub(super) fn new(
+        sink: Arc<dyn EventSink>,
+        log: LogSource,
+        shared: Arc<RunShared>,
+        lines: Option<String>,
+        limit: usize,
+    ) -> Self {
+        Self { sink, log, shared, lines, limit, refused: Mutex::new(false) }
     }
 
     /// Publishes the events among the items, in order.
@@ -103,7 +110,7 @@ impl Publisher {
         let Some(name) = &self.lines else { return };
         self.log
             .put(Level::Warning, &format!("{start}… (the start of a line of {length} bytes: too long for an event)"));
-        self.error_event(&json!({"error": "event_too_large", "limit": MAX_EVENT_BYTES, "event": name}), refused);
+        self.error_event(&json!({"error": "event_too_large", "limit": self.limit, "event": name}), refused);
     }
 
     fn rejected(&self, event: Option<&str>, fault: Fault, refused: &mut bool) {

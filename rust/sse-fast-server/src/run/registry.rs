@@ -45,6 +45,8 @@ struct RunSet {
     /// Starts the children, which on Linux die with its thread.
     launcher: Launcher,
     logs: Logs,
+    /// The most bytes that an event may have.
+    event_limit: usize,
     /// Held to add, remove and list runs. No run is started under it.
     live: Mutex<LiveRuns>,
     /// How many runs are live; `stop_all` waits on it.
@@ -74,9 +76,14 @@ impl Runs {
     /// The runs of a server whose control runtime is `handle` (with I/O and time enabled). What children print, and
     /// what happens to them, goes to `logs`.
     pub fn new(handle: Handle, logs: Logs) -> Self {
+        Self::with_limit(handle, logs, MAX_EVENT_BYTES)
+    }
+
+    /// The same, with another limit for an event's bytes.
+    pub fn with_limit(handle: Handle, logs: Logs, event_limit: usize) -> Self {
         let (count, _) = watch::channel(0);
         let (runtime, launcher) = (Mutex::new(Some(handle)), Launcher::default());
-        Self { set: Arc::new(RunSet { runtime, launcher, logs, live: Mutex::default(), count }) }
+        Self { set: Arc::new(RunSet { runtime, launcher, logs, event_limit, live: Mutex::default(), count }) }
     }
 
     /// Starts a child whose marked lines are published into `sink`. Blocks until the child executes its
@@ -165,25 +172,24 @@ impl Runs {
             }
         };
         let run = Run::new(child, pid);
-        let log = self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name));
+        let (limit, log) = (self.set.event_limit, self.set.logs.source(LOGGER, &format!("{}: ", spec.stream_name)));
         log.put(Level::Debug, &format!("started {:?} as pid {}", spec.argv, run.pid()));
-        let publisher = Arc::new(Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone()));
+        let publisher = Publisher::new(sink, log.clone(), Arc::clone(&run.shared), spec.lines.clone(), limit);
+        let publisher = Arc::new(publisher);
         let (stop_reading, stop) = watch::channel(false);
         if let (Some(stdin), Some(bytes)) = (ends.stdin, spec.stdin.clone()) {
             runtime.spawn(write_all(stdin, bytes, stop.clone(), log.clone()));
         }
         let pipe = |name| Pipe {
             name,
-            lines: MarkedLines::new(markers.clone(), MAX_EVENT_BYTES),
+            lines: MarkedLines::new(markers.clone(), limit),
             publishes_lines: spec.lines.is_some(),
             publisher: Arc::clone(&publisher),
             log: log.clone(),
         };
         let out = pipe("stdout").read_to_end(ends.stdout, stop.clone());
         let err = pipe("stderr").read_to_end(ends.stderr, stop);
-        let reading: Reading = Box::pin(async {
-            tokio::join!(out, err);
-        });
+        let reading: Reading = Box::pin(async { _ = tokio::join!(out, err) });
         let supervisor = Supervisor {
             shared: Arc::clone(&run.shared),
             publisher,
@@ -192,7 +198,7 @@ impl Runs {
             timeout: spec.timeout,
             grace: spec.grace,
             drain: spec.drain,
-            event_limit: MAX_EVENT_BYTES,
+            event_limit: limit,
             stop_reading,
         };
         let registration = self.set.add(run.clone(), place);

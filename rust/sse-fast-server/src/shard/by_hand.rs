@@ -21,6 +21,7 @@ use sse_fast_core::vector::{Beginning, Entry, Life};
 use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, NamedReading, Reading, ShardHandle};
+use crate::addresses::AddressPlace;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -115,6 +116,7 @@ impl Stage {
             reading: Reading::One { claim, last_event_id: None },
             framing,
             head: HEAD.to_vec(),
+            place: AddressPlace::free(),
             logged: None,
         };
         assert!(self.handle.subscribe(arrival).is_ok());
@@ -129,7 +131,14 @@ impl Stage {
         let beginning = Beginning { place: Place::New, entry: Entry::New };
         let names = streams.iter().map(|stream| NamedReading { claim: stream.claim(), life: Life::NONE, beginning });
         let (reading, framing) = (Reading::Several(names.collect()), Framing::Chunked);
-        let arrival = Arrival { socket: socket.clone(), reading, framing, head: HEAD.to_vec(), logged: None };
+        let arrival = Arrival {
+            socket: socket.clone(),
+            reading,
+            framing,
+            head: HEAD.to_vec(),
+            place: AddressPlace::free(),
+            logged: None,
+        };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

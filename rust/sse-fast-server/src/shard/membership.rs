@@ -31,7 +31,7 @@ use sse_fast_core::wire;
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, reading, framing, head, logged } = arrival;
+        let Arrival { socket, reading, framing, head, place, logged } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
@@ -41,6 +41,9 @@ impl<N: Net> Shard<N> {
             // It was closed on its way, or the system is out of memory: there is nobody to tell.
             self.connections.remove(key);
             return;
+        }
+        if place.is_counted() {
+            self.places.insert(key, place);
         }
         Counters::add(&self.counters().sockets, 1);
         match reading {
@@ -320,6 +323,10 @@ impl<N: Net> Shard<N> {
         self.log_end(key, reason);
         self.net.deregister(&mut self.connections[key].socket);
         let connection = self.connections.remove(key);
+        // Without a limit for each address there are none.
+        if !self.places.is_empty() {
+            self.places.remove(&key);
+        }
         Counters::subtract(&self.counters().sockets, 1);
         if connection.phase == Phase::Open {
             self.counters().close(reason);

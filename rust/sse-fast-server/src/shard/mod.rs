@@ -84,6 +84,7 @@ pub(crate) use self::probe::{Seen, SeenSeveral};
 pub(crate) use self::report::{LAG_BOUNDS, Question, Report};
 pub(crate) use self::thread::{prepare, spawn};
 use crate::access_log::Access;
+use crate::addresses::AddressPlace;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -114,6 +115,8 @@ pub(crate) struct Arrival<S> {
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
+    /// Its client's, kept as long as the connection.
+    pub(crate) place: AddressPlace,
     /// Its request in the access log.
     pub(crate) logged: Option<Box<Access>>,
 }

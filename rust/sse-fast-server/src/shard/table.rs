@@ -19,7 +19,7 @@ pub(super) trait Key: Copy {
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(super) struct $name(pub(super) u32);
 
         impl Key for $name {

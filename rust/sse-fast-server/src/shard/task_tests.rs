@@ -16,8 +16,8 @@ fn wakeups() -> Wakeups {
     Wakeups::waking(Quiet).expect("a descriptor")
 }
 
-fn event(data: &str) -> OwnedEvent {
-    OwnedEvent::of(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }).expect("an event")
+fn event(data: &str, stream: &crate::stream::Stream) -> OwnedEvent {
+    OwnedEvent::of(&NewEvent { data: data.as_bytes(), ..NewEvent::default() }, stream).expect("an event")
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn tasks_that_come_at_once_append_in_the_order_they_came() {
 fn what_is_given_up_is_not_published_and_the_next_goes_on() {
     let (mut stage, stream, socket) = blocked(PATIENT);
     let (wakeups, mut account) = (wakeups(), Account::default());
-    let mut first = stream.task_publish(event("1"), wakeups.task(1));
-    let mut second = stream.task_publish(event("2"), wakeups.task(2));
+    let mut first = stream.task_publish(event("1", &stream), wakeups.task(1));
+    let mut second = stream.task_publish(event("2", &stream), wakeups.task(2));
     for task in [&mut first, &mut second] {
         assert!(matches!(task.step(&mut account), Ok(TaskProgress::Wait(_))), "the socket is in its way");
     }
@@ -90,7 +90,7 @@ fn what_is_given_up_is_not_published_and_the_next_goes_on() {
     second.give_up(&mut account);
     stage.step(0, &[]);
     assert_eq!(data_of(&socket), ["0", "2"]);
-    let mut third = stream.task_end(event("over"), wakeups.task(3));
+    let mut third = stream.task_end(event("over", &stream), wakeups.task(3));
     assert!(matches!(third.step(&mut account), Ok(TaskProgress::Published(_))), "nobody is in its way");
     assert!(stream.ended());
 }

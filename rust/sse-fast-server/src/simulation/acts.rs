@@ -16,6 +16,7 @@ use super::client::{Client, HEAD};
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
+use crate::addresses::AddressPlace;
 use crate::shard::{Arrival, Order, Reading};
 
 /// What a client may say unasked, all at once.
@@ -52,6 +53,7 @@ impl World {
             reading: Reading::One { claim, last_event_id },
             framing,
             head: HEAD.to_vec(),
+            place: AddressPlace::free(),
             logged: None,
         };
         let handle = &self.shards[shard].handle;

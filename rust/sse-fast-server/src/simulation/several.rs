@@ -24,6 +24,7 @@ use super::times::{MS, STALL, TICKS};
 use super::told::{Opened, SimStream};
 use super::wire::{self, Wire, edge};
 use super::world::World;
+use crate::addresses::AddressPlace;
 use crate::shard::{Arrival, NamedReading, Reading, SeenSeveral};
 
 /// See the module.
@@ -279,7 +280,14 @@ impl World {
         self.stage.wires.borrow_mut().push(Rc::downgrade(&wire));
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let reading = Reading::Several(names);
-        let arrival = Arrival { socket, reading, framing: client.framing, head: HEAD.to_vec(), logged: None };
+        let arrival = Arrival {
+            socket,
+            reading,
+            framing: client.framing,
+            head: HEAD.to_vec(),
+            place: AddressPlace::free(),
+            logged: None,
+        };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),

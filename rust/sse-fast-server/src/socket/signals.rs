@@ -30,8 +30,6 @@ pub(crate) struct Signals(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     exchange: Exchange,
-    /// Something hyper wrote by itself was held back.
-    held_back: bool,
     /// The client shut its writing side, and hyper has not been told.
     end_hidden: bool,
     read: ReadWait,
@@ -127,15 +125,7 @@ impl Signals {
 
     /// Whether what is about to be written is held back, because no exchange is open.
     pub(crate) fn hold_back(&self) -> bool {
-        let mut state = self.0.lock();
-        let unasked = state.exchange == Exchange::None;
-        state.held_back |= unasked;
-        unasked
-    }
-
-    /// Whether anything was held back.
-    pub(crate) fn held_back(&self) -> bool {
-        self.0.lock().held_back
+        self.0.lock().exchange == Exchange::None
     }
 
     /// The client sends nothing more: whether hyper must not know yet.
@@ -231,7 +221,7 @@ mod tests {
         signals.answered();
         assert!(!signals.hold_back(), "it is not flushed");
         signals.flushed();
-        assert!(!signals.held_back() && signals.hold_back() && signals.held_back());
+        assert!(signals.hold_back());
         signals.take_over();
         assert!(!signals.hold_back(), "ours");
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
 use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
@@ -60,7 +61,7 @@ impl Stream {
     }
 
     fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
-        let event = event::check(event)?;
+        let event = self.check(event)?;
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
         let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
@@ -97,11 +98,21 @@ impl Stream {
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
         let event = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
-        let event = event::check(&event)?;
+        let event = self.check(&event)?;
         let mut inner = self.lock();
         self.check_open(&inner)?;
         with_scratch(|scratch| inner.state.set_snapshot(scratch, &event));
         Ok(())
+    }
+
+    /// Checks every field of an event that is to be published here.
+    pub fn check<'a>(&self, event: &NewEvent<'a>) -> Result<CheckedEvent<'a>, EventError> {
+        event::check_within(event, self.max_event_bytes())
+    }
+
+    /// The most bytes that an event's name and data may have together.
+    pub fn max_event_bytes(&self) -> usize {
+        self.0.delivery.max_event_bytes
     }
 
     /// Something that publishers wait for has happened.
@@ -111,7 +122,7 @@ impl Stream {
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
     pub fn publishing<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, event::check(event)?, Role::Ordinary, caller))
+        Ok(Publishing::new(self, self.check(event)?, Role::Ordinary, caller))
     }
 
     /// Begins to end the stream, likewise.
@@ -126,7 +137,7 @@ impl Stream {
 
     /// Begins to end the stream with this event, likewise.
     pub fn ending_with<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, event::check(event)?, Role::Terminal, caller))
+        Ok(Publishing::new(self, self.check(event)?, Role::Terminal, caller))
     }
 
     /// Lets the stream go and tells everybody who waits for news.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::error::EventError;
-use sse_fast_core::event::{self, NewEvent};
+use sse_fast_core::event::NewEvent;
 
 use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
 use super::outcome::{PublishError, Published};
@@ -29,9 +29,9 @@ pub struct OwnedEvent {
 }
 
 impl OwnedEvent {
-    /// A copy of what may stand on the wire.
-    pub fn of(event: &NewEvent<'_>) -> Result<Self, EventError> {
-        event::check(event)?;
+    /// A copy of what `stream` may be given.
+    pub fn of(event: &NewEvent<'_>, stream: &Stream) -> Result<Self, EventError> {
+        stream.check(event)?;
         Ok(Self {
             data: event.data.to_vec(),
             event: event.event.map(str::to_owned),
@@ -95,7 +95,7 @@ impl TaskPublish {
     /// Goes as far as it can; `account` is what the task has waited for sockets.
     pub fn step(&mut self, account: &mut Account) -> Result<TaskProgress, PublishError> {
         let event = self.event.as_new();
-        let event = event::check(&event)?;
+        let event = self.stream.check(&event)?;
         let waiting = self.waiting.take().unwrap_or_default();
         let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
         let stream = self.stream.clone();
@@ -149,7 +149,7 @@ impl TaskPublish {
     pub fn give_up(&mut self, account: &mut Account) {
         let Some(waiting) = self.waiting.take().filter(|_| !std::mem::replace(&mut self.is_over, true)) else { return };
         let event = self.event.as_new();
-        let Ok(event) = event::check(&event) else { return };
+        let Ok(event) = self.stream.check(&event) else { return };
         let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
         let (mut inner, now) = (self.stream.lock(), clock::now());
         account.with(&self.stream.0.delivery, now, |account| attempt.leave(&self.stream, &mut inner, now, account));

@@ -11,6 +11,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
+use crate::addresses::AddressPlace;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -186,6 +187,7 @@ impl World {
             reading: Reading::One { claim, last_event_id: last_event_id.map(Into::into) },
             framing,
             head: Vec::new(),
+            place: AddressPlace::free(),
             logged: None,
         };
         if self.handle.subscribe(arrival).unwrap_or(false) {
