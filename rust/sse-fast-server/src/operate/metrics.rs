@@ -121,6 +121,12 @@ fn connections(text: &mut Text, stats: &Stats) {
     text.counter("sse_fast_requests", "Requests answered, subscriptions included.", stats.requests);
     let refused = [
         ("connections", stats.refused),
+        ("addresses", stats.addresses_refused),
+        ("streams", stats.streams_refused),
+        ("heads", stats.heads_refused),
+        ("bodies", stats.bodies_refused),
+        ("late", stats.late),
+        ("malformed", stats.malformed),
         ("calls", stats.calls_refused),
         ("host", stats.hosts_refused),
         ("origin", stats.origins_refused),
