@@ -49,6 +49,11 @@ pub fn gap(out: &mut Vec<u8>, epoch: Epoch, range: Option<(Position, Position)>)
     }
 }
 
+/// Appends what a subscriber is told whose right to read is over; without an id, for nothing was published.
+pub fn expired(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: auth\ndata: {\"reason\":\"expired\"}\n\n");
+}
+
 /// Whether a heartbeat comment ends with a blank line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlankLine {

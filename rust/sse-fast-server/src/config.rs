@@ -6,8 +6,12 @@
 use std::io;
 use std::time::Duration;
 
-use sse_fast_core::options::StreamOptions;
+use sse_fast_core::error::OptionError;
+use sse_fast_core::options::{StreamOptions, StreamPatch};
 use thiserror::Error;
+
+use crate::pattern::PatternError;
+use crate::rights::RightsConfig;
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
@@ -50,8 +54,12 @@ pub struct Config {
     /// Whether other processes of the same user may listen on the port, too: the kernel spreads
     /// connections among them. Off, so that a second server is told that the port is taken.
     pub reuse_port: bool,
+    /// Who may read.
+    pub rights: RightsConfig,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
+    /// Options by patterns of names, which beat those above; of two patterns that match the later one counts.
+    pub streams: Vec<(String, StreamPatch)>,
 }
 
 impl Default for Config {
@@ -74,7 +82,9 @@ impl Default for Config {
             shards: 0,
             chunked: true,
             reuse_port: false,
+            rights: RightsConfig::default(),
             stream: StreamOptions::default(),
+            streams: Vec::new(),
         }
     }
 }
@@ -109,6 +119,17 @@ pub enum StartError {
         address: String,
         /// What the system said.
         reason: String,
+    },
+    /// A pattern that options are given by is none.
+    #[error("streams: {0}")]
+    BadPattern(#[from] PatternError),
+    /// An option that is given by a pattern is wrong.
+    #[error("streams[{pattern:?}]: {error}")]
+    BadOption {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        error: OptionError,
     },
     /// Anything else the system refused.
     #[error("cannot start: {attempt}: {source}")]

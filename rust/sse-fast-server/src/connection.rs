@@ -205,7 +205,7 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { claim, last_event_id, framing, head, later } = subscription;
+    let Subscription { claim, admission, last_event_id, framing, head, later } = subscription;
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -215,7 +215,14 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
         None => (None, last_event_id),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, claim, last_event_id, framing, head };
+    // Until a shard has it, so that it is among those that a reader's disconnecting ends, or came after that.
+    let readers = admission.reader.is_some().then(|| context.rights.disconnected.hold());
+    if let (Some(readers), Some(reader)) = (&readers, &admission.reader)
+        && readers.has_cut(reader, admission.since)
+    {
+        return;
+    }
+    let mut arrival = Arrival { socket, claim, admission, last_event_id, framing, head };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {
@@ -265,7 +272,7 @@ async fn follow_up(
         Ok(Answer::Response { status, body, .. }) => Some((status, body)),
         // Its client is disconnected with everybody else, and may come back.
         Ok(Answer::NotBegun) => return,
-        Ok(Answer::Stream { .. }) | Err(_) => None,
+        Ok(Answer::Stream { .. } | Answer::Admitted { .. } | Answer::Denied) | Err(_) => None,
     };
     let failed = || (500, br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#.to_vec());
     let (status, body) = answer.unwrap_or_else(failed);

@@ -41,14 +41,17 @@ use crate::stats::{CloseReason, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
+mod by_pattern;
 mod counted;
 mod made;
 mod refused;
 mod stalls;
 
+pub(crate) use self::by_pattern::ByPattern;
 pub(crate) use self::counted::Counted;
 use self::made::Made;
 use self::refused::Refusals;
+pub(crate) use self::refused::Refused;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
@@ -81,6 +84,8 @@ pub(crate) struct Directory {
     pub(crate) config: Config,
     /// The default options, shared by every stream that is told nothing else.
     defaults: Arc<StreamOptions>,
+    /// What streams have by their names, whoever makes them.
+    by_pattern: ByPattern,
     /// What streams need to reach the shards.
     pub(crate) delivery: Arc<Delivery>,
     shards: Box<[SocketShard]>,
@@ -161,7 +166,13 @@ impl Wake for Arc<Notify> {
 }
 
 impl Directory {
-    pub(crate) fn new(config: Config, shards: Box<[SocketShard]>, presence: Presence, logs: Logs) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        by_pattern: ByPattern,
+        shards: Box<[SocketShard]>,
+        presence: Presence,
+        logs: Logs,
+    ) -> Self {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
@@ -171,6 +182,7 @@ impl Directory {
         Self {
             defaults: Arc::new(config.stream.clone()),
             config,
+            by_pattern,
             delivery,
             shards,
             streams: RwLock::default(),
@@ -217,6 +229,9 @@ impl Directory {
             presence_missed: self.presence.lost(),
             hosts_refused: totals.refusals.host.count(),
             origins_refused: totals.refusals.origin.count(),
+            unauthorized: totals.refusals.unauthorized.count(),
+            forbidden: totals.refusals.forbidden.count(),
+            undecided: totals.refusals.undecided.count(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
@@ -276,7 +291,7 @@ impl Directory {
             return Ok((stream, false));
         }
         check_name(name)?;
-        let options = self.options(patch)?;
+        let options = self.options_of(name, patch)?;
         let mut streams = self.streams.write();
         if self.closed() {
             return Err(StreamError::Closed { name: name.to_owned() });
@@ -304,7 +319,7 @@ impl Directory {
 
     /// A stream that stands for one of this name that is not known yet, or is not to be made.
     pub(crate) fn stand_in(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        let options = self.options(patch)?;
+        let options = self.options_of(name, patch)?;
         Ok(Stream::of_kind(Kind::StandIn, name, self.next_epoch(), &self.delivery, options))
     }
 
@@ -350,6 +365,11 @@ impl Directory {
     pub(crate) fn find(&self, name: &str) -> Option<Stream> {
         let stream = self.streams.read().get(name).map(|named| named.0.clone());
         stream.filter(|stream| !stream.removed())
+    }
+
+    /// The stream of this name, where it is one that `/streams/` leads to.
+    pub(crate) fn find_public(&self, name: &str) -> Option<Stream> {
+        self.find(name).filter(|stream| !stream.lock().state.options().private)
     }
 
     /// Every stream, in no order.
@@ -490,6 +510,15 @@ impl Directory {
     fn count_forgotten(&self, stream: &Stream) {
         let published = stream.lock().state.newest();
         self.totals.forgotten.fetch_add(published, Ordering::Relaxed);
+    }
+
+    /// The options of a stream of this name that is told these.
+    fn options_of(&self, name: &str, patch: &StreamPatch) -> Result<Arc<StreamOptions>, OptionError> {
+        match self.by_pattern.of(name, &self.defaults)? {
+            Some(options) if *patch == StreamPatch::default() => Ok(options),
+            Some(options) => options.patched(patch).map(Arc::new),
+            None => self.options(patch),
+        }
     }
 
     fn options(&self, patch: &StreamPatch) -> Result<Arc<StreamOptions>, OptionError> {

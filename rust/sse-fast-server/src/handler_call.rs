@@ -17,6 +17,7 @@ use bytes::Bytes;
 use hyper::{Method, header};
 use sse_fast_core::options::{Start, StreamPatch};
 
+use crate::admission::Admission;
 use crate::body::{self, BodyError};
 use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
 use crate::directory::{Counted, Directory};
@@ -30,7 +31,7 @@ use crate::socket::{RequestBody, Signals};
 use crate::stream::Stream;
 
 /// How waiting for a handler ended.
-enum Waited {
+pub(crate) enum Waited {
     /// With its answer; `None` where it failed.
     Answered(Option<Answer>),
     /// The call was not begun, or is a generator's, and its client counts as gone.
@@ -73,7 +74,8 @@ impl Context {
         let gives_up = handler.kind.generates();
         match (wait(&mut pending, head_after, &signals, gives_up).await, waiting) {
             (Waited::HeadDue, Some(waiting)) => {
-                let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?);
+                let subscription =
+                    self.subscription(request, waiting.claim().ok_or_else(failed)?, Admission::default());
                 Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
             }
             (Waited::Answered(answer), _) => self.answered(request, answer).await,
@@ -91,7 +93,9 @@ impl Context {
         if let Some(id) = request.last_event_id.as_deref() {
             match self.directory.resumable.find(id, handler.key) {
                 Some(Left::Nothing) => return Ok(Some(Action::Respond(response::empty(204)))),
-                Some(Left::Stream(stream)) => return self.read(request, &stream).await.map(Some),
+                Some(Left::Stream(stream)) => {
+                    return self.read(request, &stream, Admission::default()).await.map(Some);
+                }
                 None => {}
             }
         }
@@ -152,7 +156,7 @@ impl Context {
         match answer {
             Some(Answer::Stream { stream, headers, reading }) if self.owns(&stream) => {
                 let headers = response::handler_headers(&headers).map_err(unwritable)?;
-                let mut action = self.read(request, &stream).await;
+                let mut action = self.read(request, &stream, Admission::default()).await;
                 match &mut action {
                     Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);
@@ -173,7 +177,7 @@ impl Context {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
             }
             Some(Answer::NotBegun) => Ok(while_closing(request)),
-            Some(Answer::Stream { .. }) | None => Err(failed()),
+            Some(Answer::Stream { .. } | Answer::Admitted { .. } | Answer::Denied) | None => Err(failed()),
         }
     }
 
@@ -202,7 +206,12 @@ pub(crate) fn hold_while_read(directory: &Arc<Directory>, stream: &Stream, readi
 
 /// Waits for the answer of a call, for the early head where `head_after` says when that is due, or until the call is
 /// not worth keeping; `gives_up` where that is so also of one that was begun.
-async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals, gives_up: bool) -> Waited {
+pub(crate) async fn wait(
+    pending: &mut Pending,
+    head_after: Option<Duration>,
+    signals: &Signals,
+    gives_up: bool,
+) -> Waited {
     let head_due = async {
         match head_after {
             Some(interval) => tokio::time::sleep(interval).await,
@@ -229,7 +238,7 @@ async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Sig
 }
 
 /// A request as its handler sees it.
-fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
+pub(crate) fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
     let method = if request.method == Method::HEAD { Method::GET } else { request.method.clone() };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers = request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));

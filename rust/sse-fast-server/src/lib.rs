@@ -12,6 +12,7 @@
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
+//! | [`rights`], `admission`, `pattern` | who may read, as what, and names in patterns |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
@@ -30,6 +31,7 @@
 mod accept;
 #[cfg(not(loom))]
 mod access;
+mod admission;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;
@@ -52,6 +54,7 @@ mod json_form;
 mod listener;
 pub mod logs;
 mod mailbox;
+mod pattern;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
@@ -63,6 +66,7 @@ mod respond;
 #[cfg(not(loom))]
 mod response;
 mod resumable;
+pub mod rights;
 #[cfg(not(loom))]
 pub mod route;
 #[cfg(not(loom))]
@@ -88,8 +92,10 @@ pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, 
 pub use config::{Config, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
+pub use pattern::PatternError;
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
+pub use rights::{Algorithm, FetchOrder, Key, KeyError, KeySource, Keys, MAX_KEYS, RightsConfig, TokenRules};
 #[cfg(not(loom))]
 pub use route::{HandlerKind, HandlerSpec, RouteError, RouteSpec};
 #[cfg(not(loom))]

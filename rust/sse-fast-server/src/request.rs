@@ -7,12 +7,14 @@
 //! Changes together with `dispatch`, which decides by what is parsed here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::response::Refusal;
+use crate::socket::Signals;
 
 /// The form of a stream a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(crate) struct ParsedRequest {
     /// Whether the client speaks HTTP/1.0, which knows no chunks.
     pub(crate) http10: bool,
     pub(crate) peer: SocketAddr,
+    /// What its socket tells; `None` where it has none, as in tests.
+    pub(crate) signals: Option<Arc<Signals>>,
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -69,6 +73,7 @@ impl ParsedRequest {
             headers: head.headers,
             http10: head.version == Version::HTTP_10,
             peer,
+            signals: None,
         })
     }
 

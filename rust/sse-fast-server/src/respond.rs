@@ -20,13 +20,16 @@ use tokio::time::timeout;
 
 use crate::accept::ConnectionLimits;
 use crate::access::Access;
+use crate::admission::Admission;
 use crate::body;
 use crate::calls::{Calls, Pending};
+use crate::clock;
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::json_form::JsonForms;
 use crate::request::{ParsedRequest, Wanted};
 use crate::response::{self, HttpResponse, Refusal};
+use crate::rights::Rights;
 use crate::route::Routes;
 use crate::socket::RequestBody;
 use crate::stream::{Claim, Stream};
@@ -45,6 +48,7 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) access: Access,
     pub(crate) cors: Cors,
+    pub(crate) rights: Rights,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
     /// When the server started.
@@ -64,6 +68,7 @@ pub(crate) enum Action {
 /// A stream for one connection.
 pub(crate) struct Subscription {
     pub(crate) claim: Claim,
+    pub(crate) admission: Admission,
     pub(crate) last_event_id: Option<Box<str>>,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
@@ -78,12 +83,13 @@ impl Context {
         calls: Calls,
         access: Access,
         cors: Cors,
+        rights: Rights,
         limits: ConnectionLimits,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let started = Instant::now();
-        Self { directory, routes, calls, access, cors, limits, json_forms, started, closing }
+        Self { directory, routes, calls, access, cors, rights, limits, json_forms, started, closing }
     }
 
     /// Whether the server is closing.
@@ -114,7 +120,7 @@ impl Context {
         let (head, body) = request.into_parts();
         let cors = self.cors.headers(&head.headers);
         let request = match self.parse(head, peer) {
-            Ok(request) => request,
+            Ok(request) => ParsedRequest { signals: Some(Arc::clone(&body.signals)), ..request },
             Err(refusal) => return Action::Respond(response::with_cors(refusal.into_response(), &cors)),
         };
         let answered = match self.unavailable(&request) {
@@ -149,8 +155,17 @@ impl Context {
         None
     }
 
-    /// A stream in the form the reader wants.
-    pub(crate) async fn read(&self, request: &ParsedRequest, stream: &Stream) -> Result<Action, Refusal> {
+    /// A stream in the form that its reader wants, who was let in so.
+    pub(crate) async fn read(
+        &self,
+        request: &ParsedRequest,
+        stream: &Stream,
+        admission: Admission,
+    ) -> Result<Action, Refusal> {
+        if admission.expires.is_some_and(|at| at <= clock::now()) {
+            // While it waited for the stream.
+            return Err(Refusal::new(401, "invalid_token", "the right to read this has expired"));
+        }
         let last_event_id = request.last_event_id.as_deref();
         Ok(match request.wanted {
             Wanted::Neither => {
@@ -161,17 +176,18 @@ impl Context {
             Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
-                Some(claim) => Action::Subscribe(self.subscription(request, claim)),
+                Some(claim) => Action::Subscribe(self.subscription(request, claim, admission)),
                 // It was removed, or expired, in this very moment.
                 None => return Err(response::unknown_stream(stream.name(), Duration::ZERO)),
             },
         })
     }
 
-    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim) -> Subscription {
+    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim, admission: Admission) -> Subscription {
         let framing = if request.http10 || !self.directory.config.chunked { Framing::Plain } else { Framing::Chunked };
         Subscription {
             claim,
+            admission,
             last_event_id: request.last_event_id.clone(),
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),

@@ -14,7 +14,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,20 +28,25 @@ use tokio::sync::{oneshot, watch};
 
 use crate::accept::{ConnectionLimits, accept, accept_rest};
 use crate::access::Access;
-use crate::calls::Calls;
+use crate::calls::{Calls, Lane};
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
-use crate::directory::{Directory, StreamError};
+use crate::directory::{ByPattern, Directory, StreamError};
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
+use crate::pattern::PatternError;
 use crate::presence::Presence;
 use crate::respond::Context;
+use crate::rights::{Check, Rights};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::{self, Order, Pacing, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
+
+/// How long a program has to say who may read, after its server has started; the first reader ends it.
+const UNTIL_WARNED: Duration = Duration::from_secs(1);
 
 /// A server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -88,12 +93,17 @@ impl Server {
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
         let cors = Cors::new(&config.cors, &config.cors_headers);
         let limits = ConnectionLimits::of(config.max_connections);
-        let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
+        let by_pattern = ByPattern::new(&config.streams, &config.stream)?;
+        let is_exposed = !address.ip().is_loopback() && !config.stream.private && !by_pattern.has_private();
+        let rights = Rights::new(&config.rights, is_exposed);
+        let rights =
+            rights.map_err(|error| io_error("reading randomness")(std::io::Error::other(error.to_string())))?;
+        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern)?;
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
         let (closing, closed) = watch::channel(false);
-        let context = Arc::new(Context::new(directory, calls, access, cors, limits, closed));
+        let context = Arc::new(Context::new(directory, calls, access, cors, rights, limits, closed));
         let (stage, watch) = watch::channel(Stage::Serving);
         let (shuts, port_shut) = oneshot::channel();
         let (runtime, runs, control) = match start_control(&context, listener, watch, shuts) {
@@ -124,6 +134,9 @@ impl Server {
 
     /// Gets or creates a stream; options given are put in force either way.
     pub fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        if patch.private == Some(true) {
+            self.0.context.rights.never_warn();
+        }
         self.directory().stream(name, patch)
     }
 
@@ -223,6 +236,7 @@ impl Server {
             // Runs and requests that were not ready are cut off later.
             let _ = tokio::join!(self.0.runs.stop_all(first), answered);
         });
+        self.0.context.rights.close();
         self.directory().close();
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
@@ -231,6 +245,34 @@ impl Server {
         self.0.context.calls.close();
         self.directory().logs.close();
         self.directory().clear();
+    }
+
+    /// The application decides who may read, by the check with this key, on this lane; false where another does already.
+    pub fn authorize(&self, lane: Lane, key: u64) -> bool {
+        self.0.context.rights.ask(Check { lane, key })
+    }
+
+    /// A ticket for the streams that these patterns match, for so many seconds.
+    pub fn ticket(&self, subscribe: &[String], reader: Option<&str>, ttl: Duration) -> Result<String, PatternError> {
+        self.0.context.rights.ticket(subscribe, reader, ttl.as_secs_f64())
+    }
+
+    /// Ends every connection of a reader, and refuses what was issued to it until now; how many connections that were.
+    /// Waits for the shards, which is a matter of milliseconds.
+    pub fn disconnect(&self, reader: &str) -> usize {
+        let reader: Arc<str> = reader.into();
+        // Before the shards are told: who is on the way to one is there by then, or is not let in.
+        self.0.context.rights.disconnected.add(&reader, clock::unix_us(), clock::now());
+        let (told, counts) = mpsc::channel();
+        for shard in self.directory().shards() {
+            shard.order(Order::Disconnect { reader: Arc::clone(&reader), told: told.clone() });
+        }
+        drop(told);
+        // It ends once every shard has answered, or is gone.
+        let count = counts.iter().sum();
+        let text = format!("reader {reader:?} was disconnected: {count} connections");
+        self.directory().logs.put(Level::Info, "sse_fast.access", text);
+        count
     }
 
     fn directory(&self) -> &Arc<Directory> {
@@ -244,7 +286,7 @@ struct Shards {
     polls: Vec<RawFd>,
 }
 
-fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> {
+fn start_shards(config: Config, by_pattern: ByPattern) -> Result<(Arc<Directory>, Shards), StartError> {
     let logs = Logs::default();
     let presence = Presence::new(logs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -256,7 +298,7 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> 
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
     let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
     let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, handles, presence, logs.clone()));
+    let directory = Arc::new(Directory::new(config, by_pattern, handles, presence, logs.clone()));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {
@@ -321,6 +363,7 @@ async fn control(
     port_shut: oneshot::Sender<()>,
 ) {
     let tending = tokio::spawn(Arc::clone(&context.directory).tend());
+    let warning = tokio::spawn(warn_if_open(Arc::clone(&context)));
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
         () = accept(&context, &listener) => {}
@@ -335,6 +378,13 @@ async fn control(
         let _ = tokio::time::timeout_at(until.into(), context.directory.requests_answered()).await;
     }
     tending.abort();
+    warning.abort();
+}
+
+/// Says that everybody may read, where that may be news, unless the program has said by then who may.
+async fn warn_if_open(context: Arc<Context>) {
+    tokio::time::sleep(UNTIL_WARNED).await;
+    context.warn_if_open();
 }
 
 /// Calls no more handlers from that moment on.

@@ -18,6 +18,12 @@ pub(crate) struct Refusals {
     pub(crate) connections: Refused,
     /// As many requests waited for a handler as may.
     pub(crate) calls: Refused,
+    /// They had no token, or one that is none.
+    pub(crate) unauthorized: Refused,
+    /// What they had does not let them read what they asked for.
+    pub(crate) forbidden: Refused,
+    /// Nobody could decide whether they may read.
+    pub(crate) undecided: Refused,
 }
 
 #[derive(Default)]

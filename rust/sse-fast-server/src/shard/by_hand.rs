@@ -19,6 +19,7 @@ use sse_fast_core::options::StreamOptions;
 use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, ShardHandle};
+use crate::admission::Admission;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -39,7 +40,7 @@ pub(super) struct Wire {
     pub(super) room: usize,
     pub(super) taken: Vec<u8>,
     pub(super) is_shut: bool,
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
 }
 
 impl Sink for Socket {
@@ -80,7 +81,7 @@ impl Net for Memory {
 
 /// A shard, what reaches it, and the time.
 pub(super) struct Stage {
-    handle: ShardHandle<Socket>,
+    pub(super) handle: ShardHandle<Socket>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) shard: Shard<Memory>,
     pub(super) now: Micros,
@@ -102,10 +103,16 @@ impl Stage {
 
     /// A reader of the stream; its socket takes `room` bytes beside the head.
     pub(super) fn subscribe(&self, stream: &Stream, framing: Framing, room: usize) -> Socket {
+        self.subscribe_as(Admission::default(), stream, framing, room)
+    }
+
+    /// The same, let in so.
+    pub(super) fn subscribe_as(&self, admission: Admission, stream: &Stream, framing: Framing, room: usize) -> Socket {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
-        let arrival = Arrival { socket: socket.clone(), claim, last_event_id: None, framing, head: HEAD.to_vec() };
+        let arrival =
+            Arrival { socket: socket.clone(), claim, admission, last_event_id: None, framing, head: HEAD.to_vec() };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

@@ -21,6 +21,7 @@ use super::agenda::Stage;
 use super::agenda::{Agenda, Work};
 use super::asked::Asked;
 use super::connection::{Connection, Flow, Heard, Phase};
+use super::grants::Grants;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
 #[cfg(debug_assertions)]
@@ -93,6 +94,7 @@ pub(crate) struct Shard<N: Net> {
     /// Slow readers whose sockets take bytes again: they come after everybody else.
     pub(super) slow: VecDeque<Token>,
     pub(super) wheel: Wheel,
+    pub(super) grants: Grants,
     /// The time of the step under way, also in ticks.
     pub(super) now: Micros,
     pub(super) tick: Tick,
@@ -141,6 +143,7 @@ impl<N: Net> Shard<N> {
             asked: Asked::default(),
             slow: VecDeque::new(),
             wheel: Wheel::default(),
+            grants: Grants::default(),
             now,
             tick: 0,
             ticks: Ticks::since(now),
@@ -170,6 +173,7 @@ impl<N: Net> Shard<N> {
             self.on_ready(event);
         }
         self.run_timers();
+        self.expire();
         self.work();
         self.recover_slow();
         self.answer_publishers();
@@ -189,7 +193,8 @@ impl<N: Net> Shard<N> {
             return Next::Now;
         }
         let timer = self.wheel.next_due().map(|tick| self.ticks.beginning(tick));
-        let due = [timer, self.asked.next_check(), self.agenda.next_rest(), self.draining].into_iter().flatten().min();
+        let due = [timer, self.grants.next_due(), self.asked.next_check(), self.agenda.next_rest(), self.draining];
+        let due = due.into_iter().flatten().min();
         match due {
             Some(at) if at <= self.now => Next::Now,
             Some(at) => Next::At(at),
@@ -242,6 +247,10 @@ impl<N: Net> Shard<N> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
+            Order::Disconnect { reader, told } => {
+                // Who asked may have stopped waiting.
+                let _ = told.send(self.disconnect(&reader));
+            }
             Order::Drain { until } => {
                 self.draining = Some(until);
                 for key in self.locals.keys() {
@@ -345,6 +354,11 @@ impl<N: Net> Shard<N> {
             debug_assert_eq!(catches_up, listed, "who catches up is on the list");
             debug_assert!(!catches_up || writable, "who catches up takes bytes");
         }
+        self.grants.check(|key| {
+            self.connections.get(key).is_some_and(|connection| {
+                connection.phase == Phase::Open && connection.subscriber != SubscriberKey::NONE
+            })
+        });
         for (_, connection) in self.connections.iter() {
             let unwritten = connection.account.as_ref().is_some_and(|account| account.unwritten.is_some());
             debug_assert!(!unwritten || connection.flow == Flow::Full, "only a full socket leaves something unwritten");

@@ -10,21 +10,21 @@ use super::Arrival;
 use super::agenda::Stage;
 use super::ahead::Ahead;
 use super::connection::{Connection, Flow, NO_TICK, Phase, Taken, Unwritten};
+use super::departure::last_bytes;
 use super::local::LocalStream;
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
+use crate::admission::ReaderName;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
-use sse_fast_core::frame::Framing;
-use sse_fast_core::wire;
 
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, claim, last_event_id, framing, head } = arrival;
+        let Arrival { socket, claim, admission, last_event_id, framing, head } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
@@ -35,6 +35,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         Counters::add(&self.counters().sockets, 1);
+        self.grants.add(key, admission);
         let stream = claim.stream().clone();
         self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
     }
@@ -74,7 +75,9 @@ impl<N: Net> Shard<N> {
             claim.redeem(&mut inner);
         }
         inner.somebody_came();
-        self.handle.presence().joined(stream);
+        let reader = self.grants.reader(connection);
+        inner.reader_came(&reader);
+        self.handle.presence().joined(stream, &reader);
         let retuned = self.find_heartbeat(local, &inner);
         let opening = self.begin_with(key, &inner, last_event_id, out);
         self.owe(key, &inner);
@@ -112,21 +115,22 @@ impl<N: Net> Shard<N> {
             self.raise_held(local);
         }
         let stream = self.locals[local].stream.clone();
-        if self.count_out(&stream) {
+        if self.count_out(&stream, &self.grants.reader(connection)) {
             stream.left();
         }
         self.forget_if_unused(local);
     }
 
     /// A subscriber of the stream is here no longer; says whether it was the last here.
-    fn count_out(&self, stream: &Stream) -> bool {
+    fn count_out(&self, stream: &Stream, reader: &ReaderName) -> bool {
         let (link, presence) = (stream.link(self.number), self.handle.presence());
-        if !presence.is_wanted() {
+        if !presence.is_wanted() && reader.is_none() {
             return link.leave();
         }
-        let inner = stream.lock();
+        let mut inner = stream.lock();
         let was_last = link.leave();
-        presence.left(stream);
+        inner.reader_left(reader);
+        presence.left(stream, reader);
         drop(inner);
         presence.ring();
         was_last
@@ -152,6 +156,7 @@ impl<N: Net> Shard<N> {
     /// Writes the last chunk and shuts our end; the subscriber leaves its stream at once.
     pub(super) fn finish(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
+        self.grants.forget(key);
         self.counters().close(reason);
         let connection = &mut self.connections[key];
         debug_assert_eq!(connection.phase, Phase::Open, "it is finished once");
@@ -161,14 +166,11 @@ impl<N: Net> Shard<N> {
             return self.close(key, reason);
         }
         connection.account = None;
-        let taken = match connection.framing {
-            // Who is cut off must see a cut: the last chunk would say that this was all.
-            Framing::Chunked if reason != CloseReason::Lagged => connection.offer(wire::LAST_CHUNK, self.tick),
-            Framing::Chunked | Framing::Plain => Taken::All,
-        };
+        let last = last_bytes(connection.framing, reason);
+        let taken = if last.is_empty() { Taken::All } else { connection.offer(&last, self.tick) };
         match taken {
             Taken::All => self.shut(key),
-            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&wire::LAST_CHUNK[taken..]))),
+            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&last[taken..]))),
             Taken::Gone => self.close(key, CloseReason::Gone),
         }
     }
@@ -189,6 +191,7 @@ impl<N: Net> Shard<N> {
     /// Closes a connection at once.
     pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
+        self.grants.forget(key);
         if self.connections[key].phase == Phase::Lingering {
             // Closing with unread bytes would reset the connection, and destroy what its reader has not read yet.
             self.connections[key].listen();
@@ -205,9 +208,17 @@ impl<N: Net> Shard<N> {
     pub(super) fn abandon(&mut self) {
         for key in self.locals.keys() {
             let local = &self.locals[key];
-            let inner = local.stream.lock();
-            let gone = local.stream.link(self.number).abandon();
-            (0..gone).for_each(|_| self.handle.presence().left(&local.stream));
+            let own = self.subscribers.iter().filter(|(_, subscriber)| subscriber.local == key);
+            let mut named: Vec<_> = own.map(|(_, subscriber)| self.grants.reader(subscriber.connection)).collect();
+            named.retain(ReaderName::is_some);
+            let mut inner = local.stream.lock();
+            let gone = local.stream.link(self.number).abandon() as usize;
+            // It may have failed while one came or left.
+            named.resize(gone, None);
+            for reader in &named {
+                inner.reader_left(reader);
+                self.handle.presence().left(&local.stream, reader);
+            }
             drop(inner);
             self.handle.presence().ring();
             local.stream.left();

@@ -19,6 +19,7 @@
 //! | `ahead` | what one subscriber gets before the frames of the log |
 //! | `debt` | whom publishers wait for |
 //! | `asked` | the streams whose publishers wait |
+//! | `grants`, `departure` | who reads, until when; connections that end because of that |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
 
@@ -31,7 +32,11 @@ mod by_hand;
 mod catch_up_tests;
 mod connection;
 mod debt;
+mod departure;
 mod feed;
+mod grants;
+#[cfg(all(test, not(loom)))]
+mod grants_tests;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -53,6 +58,7 @@ mod waiting_tests;
 mod walk;
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
@@ -65,6 +71,7 @@ pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
 pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
+use crate::admission::Admission;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -92,6 +99,8 @@ struct Post<S> {
 pub(crate) struct Arrival<S> {
     pub(crate) socket: S,
     pub(crate) claim: Claim,
+    /// Who its reader is, and until when it may read.
+    pub(crate) admission: Admission,
     pub(crate) last_event_id: Option<Box<str>>,
     pub(crate) framing: Framing,
     /// The response head, to be written first.
@@ -102,6 +111,8 @@ pub(crate) struct Arrival<S> {
 pub(crate) enum Order {
     /// The subscribers of one stream become another's; their heads were written.
     Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
+    /// End every connection of this reader, and say how many that were.
+    Disconnect { reader: Arc<str>, told: Sender<usize> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
     /// Panic, so that a test can see what becomes of the rest.

@@ -93,7 +93,6 @@ impl<K: Key, T> Table<K, T> {
         self.slab.iter().map(|(index, _)| key_of(index)).collect()
     }
 
-    #[cfg(any(test, debug_assertions))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.slab.iter().map(|(index, value)| (key_of(index), value))
     }

@@ -16,6 +16,7 @@ use super::client::{Client, HEAD};
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
+use crate::admission::Admission;
 use crate::shard::{Arrival, Order};
 
 /// What a client may say unasked, all at once.
@@ -47,7 +48,8 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
-        let arrival = Arrival { socket, claim, last_event_id, framing, head: HEAD.to_vec() };
+        let arrival =
+            Arrival { socket, claim, admission: Admission::default(), last_event_id, framing, head: HEAD.to_vec() };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),

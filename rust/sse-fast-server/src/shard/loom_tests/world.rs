@@ -11,6 +11,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
+use crate::admission::Admission;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -181,8 +182,14 @@ impl World {
     /// As `listener` does it.
     pub(super) fn subscribe(&self, claim: Claim, socket: &Socket, last_event_id: Option<&str>) {
         let (socket, framing) = (socket.clone(), Framing::Plain);
-        let arrival =
-            Arrival { socket, claim, last_event_id: last_event_id.map(Into::into), framing, head: Vec::new() };
+        let arrival = Arrival {
+            socket,
+            claim,
+            admission: Admission::default(),
+            last_event_id: last_event_id.map(Into::into),
+            framing,
+            head: Vec::new(),
+        };
         if self.handle.subscribe(arrival).unwrap_or(false) {
             self.handle.ring();
         }
