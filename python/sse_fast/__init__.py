@@ -38,6 +38,7 @@ from ._exceptions import (
 )
 from ._handlers import Exists, Handler
 from ._request import Headers, HeadersGiven, Request, Response
+from ._rights import Algorithm, Authorize, Grant, Key, Tokens
 from ._run import Run, RunArgument
 from ._server import Server, serve
 from ._settings import Encoder, ServeSettings, StreamOptions
@@ -47,7 +48,9 @@ from ._watch import Poll, Until, Watch
 
 __all__ = [
     "AddressInUse",
+    "Algorithm",
     "ArgumentTypeError",
+    "Authorize",
     "ClosedConnections",
     "Encoder",
     "Event",
@@ -56,11 +59,13 @@ __all__ = [
     "Events",
     "Exists",
     "ForkError",
+    "Grant",
     "Handler",
     "Headers",
     "HeadersGiven",
     "Heartbeat",
     "HttpError",
+    "Key",
     "PermissionDenied",
     "Poll",
     "PublishWouldWait",
@@ -84,6 +89,7 @@ __all__ = [
     "StreamError",
     "StreamOptions",
     "StreamStats",
+    "Tokens",
     "Until",
     "WaitTimeout",
     "Watch",

@@ -22,6 +22,8 @@ class ClosedConnections:
         stalled: the reader took nothing for ``stall_timeout``.
         lagged: the reader lagged by more than ``max_lag`` in a stream with ``on_lag="disconnect"``.
         shutdown: the server was closed.
+        expired: the reader's token, ticket or grant expired.
+        disconnected: the reader was disconnected by `Server.disconnect`.
     """
 
     gone: int
@@ -29,6 +31,8 @@ class ClosedConnections:
     stalled: int
     lagged: int
     shutdown: int
+    expired: int
+    disconnected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ class ServerStats:
         hosts_refused: requests refused because their ``Host`` is not one of ``allowed_hosts``.
         origins_refused: requests refused because they would change something and came from a page of an origin that is
             not in ``cors``.
+        unauthorized: requests for streams refused because they had no token, or one that is invalid (401).
+        forbidden: those refused because their token does not suffice, or ``authorize`` did not let them in (403).
+        undecided: those turned away because ``authorize`` failed or was too busy, or tokens' keys could not be fetched.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
     """
@@ -89,6 +96,9 @@ class ServerStats:
     presence_missed: int
     hosts_refused: int
     origins_refused: int
+    unauthorized: int
+    forbidden: int
+    undecided: int
     stalls: int
     closed: ClosedConnections
 

@@ -14,6 +14,7 @@ use sse_fast_server::{Config, StreamPatch};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
+use crate::rights;
 
 /// A server's configuration; `stream` are the defaults of its streams.
 pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Config> {
@@ -40,11 +41,25 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,
             "reuse_port" => config.reuse_port = value.extract()?,
+            "cookie" => config.rights.cookie = value.extract()?,
+            "ticket_key" => config.rights.ticket_key = value.extract()?,
+            "tokens" => config.rights.tokens = rights::rules(&value)?,
+            "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
         }
     }
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
     Ok(config)
+}
+
+/// Options by patterns of names, in the order in which they were given.
+fn by_pattern(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, StreamPatch)>> {
+    let mut rules = Vec::new();
+    for rule in given.try_iter()? {
+        let (pattern, options): (String, Bound<'_, PyDict>) = rule?.extract()?;
+        rules.push((pattern, patch(Some(&options))?));
+    }
+    Ok(rules)
 }
 
 /// The stream options that were given; without a dict, none.
@@ -64,6 +79,7 @@ pub(crate) fn patch(options: Option<&Bound<'_, PyDict>>) -> PyResult<StreamPatch
             "retry" => patch.retry = Some(optional_seconds(&value)?),
             "ids" => patch.ids = Some(value.extract()?),
             "linger" => patch.linger = Some(seconds(&value)?),
+            "private" => patch.private = Some(value.extract()?),
             "stall_after" => patch.stall_after = Some(optional_seconds(&value)?),
             "expire" => patch.expire = Some(optional_seconds(&value)?),
             other => return Err(unknown(other)),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
+use sse_fast_server::{Calls, HandlerSpec, Lane, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
 
 use crate::calls::{self, PyCall};
 use crate::convert::{self, Data};
@@ -245,6 +245,28 @@ impl PyServer {
         py.detached(|| server.handler(spec))?.map_err(route_error)
     }
 
+    /// The callable with that key, of that kind, decides who may read; False where another does already.
+    fn authorize(&self, py: Python<'_>, key: u64, kind: &str) -> PyResult<bool> {
+        let server = self.open(py)?;
+        let lane = if kind == "function" { Lane::Checks } else { Lane::Loop };
+        py.detached(|| server.authorize(lane, key))
+    }
+
+    /// A ticket for the streams that these patterns match, which is good for `ttl` seconds.
+    #[pyo3(signature = (subscribe, reader, ttl))]
+    fn ticket(&self, py: Python<'_>, subscribe: Vec<String>, reader: Option<String>, ttl: f64) -> PyResult<String> {
+        let server = &self.engine.get()?.server;
+        let ttl = convert::timeout(Some(ttl)).unwrap_or_default();
+        py.detached(|| server.ticket(&subscribe, reader.as_deref(), ttl))?
+            .map_err(|error| setting_error(&format!("subscribe: {error}")))
+    }
+
+    /// Ends every connection of that reader; how many there were.
+    fn disconnect(&self, py: Python<'_>, reader: String) -> PyResult<usize> {
+        let server = &self.engine.get()?.server;
+        py.detached(|| server.disconnect(&reader))
+    }
+
     /// A stream for a generator of the handler with that key to fill; `path` is its request's.
     fn generated(
         &self,
@@ -297,7 +319,7 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
+    /// Waits for the next call of a lane: ``"threads"``, ``"loop"``, ``"generators"`` or ``"checks"``. None once the engine has
     /// stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
     fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
         let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);

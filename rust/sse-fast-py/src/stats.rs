@@ -51,6 +51,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         presence_missed,
         hosts_refused,
         origins_refused,
+        unauthorized,
+        forbidden,
+        undecided,
         stalls,
         closed,
     } = stats;
@@ -84,6 +87,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         presence_missed,
         hosts_refused,
         origins_refused,
+        unauthorized,
+        forbidden,
+        undecided,
         stalls,
         closed,
     )

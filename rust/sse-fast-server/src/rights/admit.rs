@@ -116,8 +116,8 @@ impl Context {
                 Ok(Admission { reader: reader.map(Arc::from), expires, since })
             }
             Ok(Grants { reader, .. }) => {
-                let who = reader.map_or_else(|| what.to_owned(), |reader| format!("{what}, of reader {reader:?}"));
-                self.refuse(Kind::Forbidden, request, names, &format!("{who}, does not grant that"));
+                let who = reader.map_or_else(|| what.to_owned(), |reader| format!("{what}, of reader {reader:?},"));
+                self.refuse(Kind::Forbidden, request, names, &format!("{who} does not grant that"));
                 Err(Refusal::new(403, "forbidden", "the token does not grant reading this"))
             }
             Err(Failure::Invalid(why)) => {

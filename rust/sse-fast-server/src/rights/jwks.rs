@@ -13,7 +13,6 @@ use sse_fast_core::budget::Micros;
 use tokio::sync::Notify;
 
 use super::key::{Key, key_set};
-use crate::clock;
 
 /// How often keys are fetched for a token that names one which is not there: strangers can make any number of those.
 const REFETCH_AFTER: Micros = 30_000_000;
@@ -48,8 +47,10 @@ struct State {
     /// In force; `None` before the first were fetched.
     keys: Option<Arc<[Key]>>,
     fetch: Fetch,
-    /// When the last fetch ended, and whether it brought keys.
-    last: Option<(Micros, bool)>,
+    /// When keys were last fetched for a token.
+    refetched: Option<Micros>,
+    /// Whether the last fetch brought keys.
+    brought: bool,
     closed: bool,
 }
 
@@ -96,18 +97,14 @@ impl KeySource {
         if state.fetch != Fetch::None {
             return Found::Fetching;
         }
-        match state.last {
-            Some((at, brought)) if now.saturating_sub(at) < REFETCH_AFTER || state.closed => {
-                // Only who was asked knows that there is no such key.
-                if brought { Found::Keys(None) } else { Found::Away }
-            }
-            _ if state.closed => Found::Away,
-            _ => {
-                state.fetch = Fetch::Wanted;
-                self.0.wanted.notify_one();
-                Found::Fetching
-            }
+        if state.closed || state.refetched.is_some_and(|at| now.saturating_sub(at) < REFETCH_AFTER) {
+            // Only who was asked knows that there is no such key.
+            return if state.brought { Found::Keys(None) } else { Found::Away };
         }
+        state.refetched = Some(now);
+        state.fetch = Fetch::Wanted;
+        self.0.wanted.notify_one();
+        Found::Fetching
     }
 
     /// Resolves once a fetch has ended; to be made before [`Self::find`] is asked.
@@ -139,15 +136,11 @@ impl KeySource {
     /// A fetch has ended, with a key set's bytes or without. How many keys it brought; `None` where it brought none that can
     /// be used: then those in force stay.
     pub fn fetched(&self, set: Option<&[u8]>) -> Option<usize> {
-        self.fetched_at(set, clock::now())
-    }
-
-    fn fetched_at(&self, set: Option<&[u8]>, now: Micros) -> Option<usize> {
         let keys = set.and_then(key_set).filter(|keys| !keys.is_empty());
         let keys: Option<Arc<[Key]>> = keys.map(|keys| keys.into_iter().take(MOST_KEYS).collect());
         let count = keys.as_ref().map(|keys| keys.len());
         let mut state = self.0.state.lock();
-        state.last = Some((now, keys.is_some()));
+        state.brought = keys.is_some();
         if keys.is_some() {
             state.keys = keys;
         }
@@ -185,10 +178,13 @@ mod tests {
         assert!(matches!(find(&source, 0, "a"), Found::Fetching), "the first fetch is wanted from the beginning on");
         assert_eq!(source.wait(Duration::ZERO), FetchOrder::Fetch);
         assert_eq!(source.wait(Duration::ZERO), FetchOrder::Timeout, "one at a time");
-        assert_eq!(source.fetched_at(None, 1), None);
-        assert!(matches!(find(&source, 2, "a"), Found::Away), "nobody knows whether it is a key");
+        assert_eq!(source.fetched(None), None);
+        assert!(matches!(find(&source, 10, "a"), Found::Fetching), "it is tried once more");
+        assert_eq!(source.wait(Duration::ZERO), FetchOrder::Fetch);
+        assert_eq!(source.fetched(None), None);
+        assert!(matches!(find(&source, 11, "a"), Found::Away), "nobody knows whether it is a key");
         source.begin();
-        assert_eq!(source.fetched_at(Some(SET), 10), Some(1), "a symmetric key is none");
+        assert_eq!(source.fetched(Some(SET)), Some(1), "a symmetric key is none");
         assert!(matches!(find(&source, 11, "a"), Found::Keys(Some(()))));
         assert!(matches!(find(&source, 11, "s"), Found::Keys(None)), "it was asked for a moment ago");
         let later = 10 + REFETCH_AFTER;
@@ -196,7 +192,7 @@ mod tests {
         assert!(matches!(find(&source, later, "c"), Found::Fetching), "the same fetch is for all");
         assert!(matches!(find(&source, later, "a"), Found::Keys(Some(()))), "nobody else waits for it");
         assert_eq!(source.wait(Duration::ZERO), FetchOrder::Fetch);
-        assert_eq!(source.fetched_at(Some(br#"{"keys":[]}"#), later), None);
+        assert_eq!(source.fetched(Some(br#"{"keys":[]}"#)), None);
         assert!(matches!(find(&source, later, "a"), Found::Keys(Some(()))), "the old keys stay");
         assert!(matches!(find(&source, later, "b"), Found::Away));
         source.close();
@@ -209,7 +205,7 @@ mod tests {
     fn no_bytes_are_a_set_that_is_none() {
         let source = KeySource::default();
         for set in [&b""[..], b"[]", b"{}", b"{\"keys\":1}", b"\xff", b"{\"keys\":[1,{}]}", &[b'['; 60_000]] {
-            assert_eq!(source.fetched_at(Some(set), 1), None);
+            assert_eq!(source.fetched(Some(set)), None);
         }
     }
 }
