@@ -53,6 +53,11 @@ impl Refusal {
         Self { whole: Some(Box::new(response)), ..Self::new(status, "refused", "") }
     }
 
+    /// Whether it says that there is nothing, rather than that something is wrong.
+    pub(crate) fn is_of_what_is_unknown(&self) -> bool {
+        self.status == 404
+    }
+
     pub(crate) fn with(mut self, key: &'static str, value: impl Into<serde_json::Value>) -> Self {
         self.extra.push((key, value.into()));
         self

@@ -119,7 +119,7 @@ impl Context {
     /// The refusal of what is not known; within `settle` of the server's start an `EventSource` is told to come back: what
     /// the program has made before a restart it may be about to make again.
     pub(crate) fn settled(&self, request: &ParsedRequest, refusal: Refusal) -> Result<Action, Refusal> {
-        if !self.is_settling() || !request.is_event_source() {
+        if !refusal.is_of_what_is_unknown() || !self.is_settling() || !request.is_event_source() {
             return Err(refusal);
         }
         let text = format!(
