@@ -127,7 +127,7 @@ impl Context {
             }
             Err(Failure::KeysAway) => {
                 self.refuse(Kind::Failed, request, names, "the keys of tokens could not be fetched");
-                Err(passing(request, "keys_missing", "the keys of tokens are not there yet"))
+                Err(Refusal::whole(retry_later(request, "keys_missing", "the keys of tokens are not there yet")))
             }
         }
     }
@@ -175,7 +175,11 @@ impl Context {
         let Ok(mut pending) = pending else {
             let Full = Full;
             self.refuse(Kind::Failed, request, names, "as many requests wait for authorize as may");
-            return Err(passing(request, "busy", "as many requests wait to be let in as may; try again"));
+            return Err(Refusal::whole(retry_later(
+                request,
+                "busy",
+                "as many requests wait to be let in as may; try again",
+            )));
         };
         let answer = match &request.signals {
             Some(signals) => wait(&mut pending, None, signals, false).await,
@@ -196,7 +200,7 @@ impl Context {
                 Err(response.map_or_else(|_| failed(request), Refusal::whole))
             }
             Waited::Answered(Some(Answer::NotBegun)) => {
-                Err(passing(request, "closing", "the server closes; the request was not begun"))
+                Err(Refusal::whole(retry_later(request, "closing", "the server closes; the request was not begun")))
             }
             Waited::Answered(Some(Answer::Stream { .. }) | None) => {
                 self.refuse(Kind::Failed, request, names, "authorize failed");
@@ -204,7 +208,7 @@ impl Context {
             }
             Waited::Abandoned | Waited::HeadDue => {
                 let detail = "nobody could decide within a second after the client shut its writing side";
-                Err(passing(request, "busy", detail))
+                Err(Refusal::whole(retry_later(request, "busy", detail)))
             }
         }
     }
@@ -311,13 +315,10 @@ fn select(keys: &Arc<[Key]>, token: &Unverified<'_>, fetched: bool) -> Option<Re
     Some(Ok(Selected { keys: Arc::clone(keys), places: found }))
 }
 
-/// What will pass: lets nobody in, and ends nobody's reading.
-fn passing(request: &ParsedRequest, error: &'static str, detail: &str) -> Refusal {
-    Refusal::whole(retry_later(request, error, detail))
-}
-
+/// The application failed, which will pass.
 fn failed(request: &ParsedRequest) -> Refusal {
-    passing(request, "authorize_failed", "whether this may be read could not be decided; see the server's log")
+    let detail = "whether this may be read could not be decided; see the server's log";
+    Refusal::whole(retry_later(request, "authorize_failed", detail))
 }
 
 /// Seconds that are left as microseconds.

@@ -74,7 +74,8 @@ fn a_full_socket_gets_what_was_published_until_its_right_ended_and_nothing_later
     let (mut stage, stream) = stage();
     let socket = stage.subscribe_as(of("ann", Some(stage.now + 10 * MS)), &stream, Framing::Chunked, FRAME / 2);
     stage.step(0, &[]);
-    ["1", "2"].map(|data| publish(&stream, data.as_bytes()));
+    publish(&stream, b"1");
+    publish(&stream, b"2");
     stage.step(0, &[]);
     stage.step(10 * MS, &[]);
     publish(&stream, b"late");
@@ -165,6 +166,8 @@ fn a_crowd_whose_rights_end_in_one_moment_ends_a_few_at_a_time() {
     stage.step(0, &[]);
     let shut = || sockets.iter().filter(|socket| is_shut(socket)).count();
     assert_eq!((stage.step(10 * MS, &[]), shut()), (Next::Now, 32));
-    (0..3).for_each(|_| drop(stage.step(0, &[])));
+    for _ in 0..3 {
+        stage.step(0, &[]);
+    }
     assert_eq!(shut(), 100);
 }
