@@ -1,4 +1,4 @@
-"""Private streams: every user reads streams of their own, by a cookie or by a ticket, and logging out ends what is open."""
+"""Private streams: every user reads streams of their own, by a cookie or a ticket; logging out ends what is open."""
 
 import sse_fast
 

@@ -227,7 +227,9 @@ def test_private_streams_are_read_by_their_users_alone_until_they_log_out() -> N
     with started("private_streams.py") as (_, port, command):
         assert command[-1].endswith("/streams/users/ann/inbox")
         assert command[3] == "Cookie: session=secret-of-ann"
-        assert [fetch(port, "/streams/users/ann/inbox", headers=headers)[0].status for headers in ([], bob)] == [403] * 2
+        assert [fetch(port, "/streams/users/ann/inbox", headers=headers)[0].status for headers in ([], bob)] == [
+            403
+        ] * 2
         assert fetch(port, "/ticket", method="POST")[0].status == 401
         ticket = json.loads(fetch(port, "/ticket", method="POST", headers=ann)[1])["ticket"]
         with (

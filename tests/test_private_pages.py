@@ -1,7 +1,7 @@
 """Private streams in Chromium, read by a page of another origin: tickets, tokens in headers, cookies.
 
-Guards that a page whose tickets expire goes on without losing or repeating an event, and that each way of showing a right
-that a browser has works across origins, and only for an origin that is allowed.
+Guards that a page whose tickets expire goes on without losing or repeating an event, and that each way of showing a
+right that a browser has works across origins, and only for an origin that is allowed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ window.follow = (url) => {
 };
 window.listen = (url, withCredentials) => {
   window.source = new EventSource(url, { withCredentials });
-  for (const name of ["message", "auth", "error"]) source.addEventListener(name, (event) => told.push([name, event.data ?? null]));
+  for (const name of ["message", "auth", "error"]) {
+    source.addEventListener(name, (event) => told.push([name, event.data ?? null]));
+  }
 };
 window.poll = async (url, headers) => {
   try {
@@ -83,9 +85,7 @@ def test_a_ticket_that_expires_twice_loses_and_repeats_nothing(private: sse_fast
     assert words == {"connecting", "live", "ended"}, "an expired ticket is no lost connection"
 
 
-def test_a_token_in_a_header_needs_an_allowed_origin(
-    private: sse_fast.Server, serve: Serve, browser: Chrome
-) -> None:
+def test_a_token_in_a_header_needs_an_allowed_origin(private: sse_fast.Server, serve: Serve, browser: Chrome) -> None:
     private.stream("s", start="all").publish("for ann")
     closed = serve(tokens=sse_fast.Tokens(keys=[sse_fast.Key("HS256", SECRET)]))
     closed.stream("s", start="all").publish("for ann")

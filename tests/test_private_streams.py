@@ -1,8 +1,8 @@
 """Every way to ask for a stream without the right to it: none gets a byte of it, and each its exact status.
 
-Guards that however a path is written, whichever credential is forged, stale, swapped or put elsewhere, and whatever form
-of the stream is asked for, what is decided is decided by the name, before anybody looks whether there is such a stream.
-The stream's event is in every test's server, and a right token gets it there.
+Guards that however a path is written, whichever credential is forged, stale, swapped or put elsewhere, and whatever
+form of the stream is asked for, what is decided is decided by the name, before anybody looks whether it exists. The stream's event is in every test's server, and a right token gets it there.
+This file is long because its tables have a row for every way.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def test_an_absolute_target_is_decided_by_its_path(guarded: sse_fast.Server) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "status"), [("POST", 405), ("PUT", 405), ("DELETE", 405), ("PATCH", 405), ("OPTIONS", 204), ("TRACE", 405)]
+    ("method", "status"),
+    [("POST", 405), ("PUT", 405), ("DELETE", 405), ("PATCH", 405), ("OPTIONS", 204), ("TRACE", 405)],
 )
 def test_other_methods_read_nothing(guarded: sse_fast.Server, method: str, status: int) -> None:
     for headers in ([JSON], [JSON, bearer(token("HS256", own()))]):
@@ -198,7 +199,7 @@ def test_other_methods_read_nothing(guarded: sse_fast.Server, method: str, statu
 
 
 def forged() -> Iterator[tuple[str, str, int]]:
-    """What each token is, the token, and what it gets as a Bearer."""
+    """What each token is, the token, and what it gets as a Bearer. Long because each way has a row."""
     good = token("HS256", own())
     head, body, code = good.split(".")
     more = encode(own(sub="root"))
@@ -229,7 +230,11 @@ def forged() -> Iterator[tuple[str, str, int]]:
         ("HS512 called HS256", token("HS512", own(), named="HS256"), 401),
         ("another secret", token("HS256", own(), b"x" * 32), 401),
         ("an empty secret", token("HS256", own(), b""), 401),
-        ("the named secret without its kid", token("HS256", own(), b"another secret of 32 bytes or more", kid=None), 200),
+        (
+            "the named secret without its kid",
+            token("HS256", own(), b"another secret of 32 bytes or more", kid=None),
+            200,
+        ),
         ("the first secret under the other's kid", token("HS256", own(), kid="named"), 401),
         ("the secret under RS256's kid", token("HS256", own(), kid="rsa"), 401),
         ("RS256 under ES256's kid", token("RS256", own(), kid="p256"), 401),
@@ -243,7 +248,11 @@ def forged() -> Iterator[tuple[str, str, int]]:
         ("a number as kid", token("HS256", own(), kid=7), 401),
         ("a path as kid", token("HS256", own(), b"", kid="../../dev/null"), 401),
         ("its own key", token("HS256", own(), b"x" * 32, jwk={"kty": "oct", "k": encode(b"x" * 32)}), 401),
-        ("its own key's address", token("HS256", own(), b"x" * 32, jku="http://127.0.0.1/", x5u="http://127.0.0.1/"), 401),
+        (
+            "its own key's address",
+            token("HS256", own(), b"x" * 32, jku="http://127.0.0.1/", x5u="http://127.0.0.1/"),
+            401,
+        ),
         ("crit", token("HS256", own(), crit=["exp"]), 401),
         ("crit b64", token("HS256", own(), crit=["b64"], b64=False), 401),
         ("crit empty", token("HS256", own(), crit=[]), 401),
@@ -330,7 +339,13 @@ def test_one_credential_counts_and_an_invalid_one_is_not_passed_over(guarded: ss
         ([("Authorization", "Basic eDp5")], "", 401),
         ([cookie(good, "sse_fast")], "", 401),
         ([cookie(good, "__host-sse_fast")], "", 401),
-        ([cookie(""), ], f"?ticket={ticket}", 200),
+        (
+            [
+                cookie(""),
+            ],
+            f"?ticket={ticket}",
+            200,
+        ),
         ([], f"?ticket={ticket}&ticket={ticket}", 400),
         ([], f"?Ticket={ticket}", 401),
         ([bearer(ticket)], "", 401),

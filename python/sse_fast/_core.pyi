@@ -828,8 +828,8 @@ class Server:
         """Starts a child process whose events go to that stream."""
 
     def next_call(self, lane: str) -> Call | int | None:
-        """Waits for the next call of a lane: ``"threads"``, ``"loop"``, ``"generators"`` or ``"checks"``. None once the engine has
-        stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+        """Waits for the next call of a lane: ``"threads"``, ``"loop"``, ``"generators"`` or ``"checks"``. None once the
+        engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
         """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:

@@ -82,7 +82,7 @@ class Callbacks:
         self._given_loop = loop
         self._process = os.getpid()
         self._keys = itertools.count(1)
-        self._callables: dict[int, Callable[[Any], Any]] = {}
+        self._callables: dict[int, Callable[..., Any]] = {}
         self._options: dict[int, dict[str, Any]] = {}  # Of the streams that generators fill.
         self._starting = threading.Lock()  # Protects what follows; no callable runs under it.
         self._function_threads: list[_threads.Started] = []

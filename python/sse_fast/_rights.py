@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from ._core import TokenKey, json_dumps
 from ._exceptions import SettingError
+from ._request import Request
 from ._settings import checked_seconds, wrong_type
 
 if TYPE_CHECKING:
     from ._core import KeySource
-    from ._request import Request
 
 #: What decides who may read: called with the request and the names of the streams that it asks for, all at once.
-Authorize = Callable[["Request", tuple[str, ...]], object]
+Authorize = Callable[[Request, tuple[str, ...]], object]
 
 #: The algorithms of tokens.
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
@@ -119,8 +119,8 @@ class Tokens:
 
     Args:
         keys: what tokens are verified with, up to 16.
-        jwks: the URL of a key set, ``https`` or of this machine. It is fetched on a thread of the server's own when that
-            starts, once an hour, and for a token whose ``kid`` is not in it, at most once in 30 seconds; redirects are
+        jwks: the URL of a key set, ``https`` or of this machine. It is fetched on a thread of the server's own at its
+            start, once an hour, and for a token whose ``kid`` is not in it, at most once in 30 seconds; redirects are
             not followed, 64 KiB are read, symmetric keys ignored. Where it cannot be fetched the old keys stay.
         issuer: what ``iss`` must be; None takes any.
         audience: what ``aud`` must be or hold; None takes any.

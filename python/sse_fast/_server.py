@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from . import _exit, _run, _settings, _threads
-from ._core import Server as Engine
 from ._core import KeySource, Stream, use_hub_sleep
+from ._core import Server as Engine
 from ._exceptions import SettingError, StartError
 from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._hints import Self, Unpack, asyncio
@@ -43,7 +43,7 @@ _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 
 
-def serve(
+def serve(  # noqa: PLR0913 - what is no setting, because the environment cannot hold it
     port: int | None = None,
     *,
     host: str | None = None,
@@ -72,7 +72,7 @@ def serve(
         authorize: who may read; see `Server.authorize`.
         tokens: the tokens that let readers in; see `Tokens`.
         streams: stream options by patterns of names, such as ``{"users/**": {"private": True, "history": 1000}}``, in
-            force for every stream of such a name from the moment it is made, whoever makes it; of two patterns that
+            force for every stream of such a name from the moment it is made, also by a route or a run; of two that
             match the later one counts, and what `Server.stream` is given counts before both. ``*`` is one whole
             segment, a trailing ``/**`` everything below.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
@@ -485,11 +485,12 @@ class Server:
     def on_join(self, callback: Joined) -> Joined:
         """Calls `callback` with ``(stream, reader)`` for each subscriber that comes; returns the callback.
 
-        `reader` is who it is, as ``authorize``, a token or a ticket named it; None is anonymous. Joins and leaves of each stream are told in
-        their order, also of nameless ones, one after another on a thread of the server's own, never on the engine's. A
-        callback that is slow delays the others and no reader; up to 65,536 joins and leaves wait for it, what comes
-        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An exception is logged. Who
-        is here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
+        `reader` is who it is, as ``authorize``, a token or a ticket named it; None is anonymous. Joins and leaves of
+        each stream are told in their order, also of nameless ones, one after another on a thread of the server's own,
+        never on the engine's. A callback that is slow delays the others and no reader; up to 65,536 joins and leaves
+        wait for it, what comes beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An
+        exception is logged. Who is here already is told only when it leaves. At shutdown those who leave are told too,
+        within ``drain``.
 
         Args:
             callback: what is called; it is kept as long as the server.
@@ -552,7 +553,7 @@ class Server:
         """A ticket that lets its holder read these streams, for the URL of a page: ``/streams/NAME?ticket=...``.
 
         For pages whose ``EventSource`` can send no header, above all from another origin. It serves reconnects too,
-        until it expires: then the reader gets an ``auth`` event with ``{"reason": "expired"}``, and its connection ends;
+        until it expires: then the reader gets an ``auth`` event with ``{"reason": "expired"}``, and is disconnected;
         ``sse-fast.js`` takes ``token: async () => ticket`` and renews by itself. It is taken from the URL alone, and
         nothing else is taken from there. The engine logs no ticket; a proxy in front may log URLs. Cheap: it makes a
         signature. It does not know what `subscribe` names, and needs no such stream.

@@ -27,7 +27,7 @@ _HOUR = 3600.0  # The longest `retry`: who gives more means milliseconds, as oth
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECRET = 32  # Bytes: as many as what is signed with it is worth.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # A name in HTTP (RFC 9110, 5.6.2).
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # A name in HTTP (RFC 9110, 5.6.2).
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -128,7 +128,7 @@ def _secret(value: object) -> bytes:
 
 def _cookie(value: object) -> str:
     name = _name(value)
-    if not re.fullmatch(_TOKEN, name, re.ASCII):
+    if not re.fullmatch(_WORD, name, re.ASCII):
         raise ValueError
     return name
 
@@ -180,7 +180,7 @@ ORIGINS = Kind(
 HEADERS = Kind(
     'a sequence of names of headers such as "X-Trace" (in the environment separated by commas)',
     _parse_list,
-    _each(_TOKEN),
+    _each(_WORD),
 )
 SECRET = Kind(f"{_SECRET} bytes or more, as bytes or a str", lambda text: text, _secret)
 COOKIE = Kind("the name of a cookie", str.strip, _cookie)
@@ -275,8 +275,8 @@ SETTINGS: tuple[Setting, ...] = (
         SECRET.or_none(),
         None,
         "",
-        "What tickets are signed with, the same in every process that is to take them; None: derived from the first HS256 "
-        "key of `tokens`, else random.",
+        "What tickets are signed with, the same in every process that is to take them; None: derived from the first "
+        "HS256 key of `tokens`, else random.",
         secret=True,
     ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),

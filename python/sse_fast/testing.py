@@ -36,8 +36,8 @@ from . import _server, _settings
 from ._core import Stream
 from ._exceptions import WaitTimeout
 from ._hints import Unpack
-from ._server import Server
 from ._rights import Authorize, Tokens
+from ._server import Server
 from ._settings import ServeSettings, StreamOptions
 from ._stream import Event
 
@@ -200,7 +200,8 @@ def token(
     ...     connection = http.client.HTTPConnection(address.hostname, address.port)
     ...     headers = {"Authorization": f"Bearer {token(secret, ['runs/*'])}", "Accept": "application/json"}
     ...     connection.request("GET", "/streams/runs/42", headers=headers)
-    ...     connection.getresponse().status
+    ...     with contextlib.closing(connection):
+    ...         connection.getresponse().status
     200
     """
     now = time.time()

@@ -107,7 +107,11 @@ def p256_pem() -> str:
 
 def _der(tag: int, value: bytes) -> bytes:
     length = len(value)
-    head = bytes([length]) if length < 0x80 else bytes([0x81, length] if length < 0x100 else [0x82, *length.to_bytes(2, "big")])
+    head = (
+        bytes([length])
+        if length < 0x80
+        else bytes([0x81, length] if length < 0x100 else [0x82, *length.to_bytes(2, "big")])
+    )
     return bytes([tag]) + head + value
 
 

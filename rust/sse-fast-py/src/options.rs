@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, StreamPatch};
+use sse_fast_server::{Config, RightsConfig, StreamPatch};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
-use crate::rights;
+use crate::rights::rules;
 
 /// A server's configuration; `stream` are the defaults of its streams.
-pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Config> {
-    let mut config = Config::default();
+pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<(Config, RightsConfig)> {
+    let (mut config, mut rights) = (Config::default(), RightsConfig::default());
     for (name, value) in settings {
         let name: String = name.extract()?;
         match name.as_str() {
@@ -41,15 +41,15 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "shards" => config.shards = value.extract::<Option<usize>>()?.unwrap_or(0),
             "chunked" => config.chunked = value.extract()?,
             "reuse_port" => config.reuse_port = value.extract()?,
-            "cookie" => config.rights.cookie = value.extract()?,
-            "ticket_key" => config.rights.ticket_key = value.extract()?,
-            "tokens" => config.rights.tokens = rights::rules(&value)?,
+            "cookie" => rights.cookie = value.extract()?,
+            "ticket_key" => rights.ticket_key = value.extract()?,
+            "tokens" => rights.tokens = rules(&value)?,
             "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
         }
     }
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
-    Ok(config)
+    Ok((config, rights))
 }
 
 /// Options by patterns of names, in the order in which they were given.

@@ -71,13 +71,11 @@ pub(crate) fn rules(given: &Bound<'_, PyAny>) -> PyResult<Option<TokenRules>> {
     }
     let given = given.cast::<PyDict>()?;
     let item = |name: &str| given.get_item(name).map(|item| item.filter(|item| !item.is_none()));
-    let keys = match item("source")? {
-        Some(source) => Keys::Fetched(source.cast::<PyKeySource>()?.get().0.clone()),
-        None => {
-            let keys: Vec<Bound<'_, PyTokenKey>> =
-                item("keys")?.map(|keys| keys.extract()).transpose()?.unwrap_or_default();
-            Keys::Given(keys.iter().map(|key| key.get().0.clone()).collect())
-        }
+    let keys = if let Some(source) = item("source")? {
+        Keys::Fetched(source.cast::<PyKeySource>()?.get().0.clone())
+    } else {
+        let keys = item("keys")?.map(|keys| keys.extract::<Vec<Bound<'_, PyTokenKey>>>()).transpose()?;
+        Keys::Given(keys.unwrap_or_default().iter().map(|key| key.get().0.clone()).collect())
     };
     let text = |name: &str| item(name)?.map(|value| value.extract::<String>()).transpose();
     let leeway = item("leeway")?.map(|value| value.extract::<f64>()).transpose()?.unwrap_or_default();

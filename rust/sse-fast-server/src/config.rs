@@ -11,7 +11,6 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use thiserror::Error;
 
 use crate::pattern::PatternError;
-use crate::rights::RightsConfig;
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
@@ -54,8 +53,6 @@ pub struct Config {
     /// Whether other processes of the same user may listen on the port, too: the kernel spreads
     /// connections among them. Off, so that a second server is told that the port is taken.
     pub reuse_port: bool,
-    /// Who may read.
-    pub rights: RightsConfig,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
     /// Options by patterns of names, which beat those above; of two patterns that match the later one counts.
@@ -82,7 +79,6 @@ impl Default for Config {
             shards: 0,
             chunked: true,
             reuse_port: false,
-            rights: RightsConfig::default(),
             stream: StreamOptions::default(),
             streams: Vec::new(),
         }

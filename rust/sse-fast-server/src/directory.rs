@@ -84,7 +84,7 @@ pub(crate) struct Directory {
     pub(crate) config: Config,
     /// The default options, shared by every stream that is told nothing else.
     defaults: Arc<StreamOptions>,
-    /// What streams have by their names, whoever makes them.
+    /// What streams have by their names.
     by_pattern: ByPattern,
     /// What streams need to reach the shards.
     pub(crate) delivery: Arc<Delivery>,

@@ -12,9 +12,11 @@
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
 //! is over; then the runtime stops, and with it what is left.
 
+mod rights;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,25 +30,21 @@ use tokio::sync::{oneshot, watch};
 
 use crate::accept::{ConnectionLimits, accept, accept_rest};
 use crate::access::Access;
-use crate::calls::{Calls, Lane};
+use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
 use crate::directory::{ByPattern, Directory, StreamError};
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
-use crate::pattern::PatternError;
 use crate::presence::Presence;
 use crate::respond::Context;
-use crate::rights::{Check, Rights};
+use crate::rights::{Rights, RightsConfig};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::{self, Order, Pacing, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
-
-/// How long a program has to say who may read, after its server has started; the first reader ends it.
-const UNTIL_WARNED: Duration = Duration::from_secs(1);
 
 /// A server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -86,8 +84,13 @@ enum Stage {
 }
 
 impl Server {
-    /// Binds and starts every thread. Requests for handlers are put into `calls`.
+    /// Binds and starts every thread. Requests for handlers are put into `calls`. Everybody may read.
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
+        Self::start_with(config, &RightsConfig::default(), calls)
+    }
+
+    /// The same, where tokens and tickets may be asked for.
+    pub fn start_with(config: Config, rights: &RightsConfig, calls: Calls) -> Result<Self, StartError> {
         let Bound { listener, lacking } = listener::bind(&config)?;
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
@@ -95,7 +98,7 @@ impl Server {
         let limits = ConnectionLimits::of(config.max_connections);
         let by_pattern = ByPattern::new(&config.streams, &config.stream)?;
         let is_exposed = !address.ip().is_loopback() && !config.stream.private && !by_pattern.has_private();
-        let rights = Rights::new(&config.rights, is_exposed);
+        let rights = Rights::new(rights, is_exposed);
         let rights =
             rights.map_err(|error| io_error("reading randomness")(std::io::Error::other(error.to_string())))?;
         let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern)?;
@@ -247,34 +250,6 @@ impl Server {
         self.directory().clear();
     }
 
-    /// The application decides who may read, by the check with this key, on this lane; false where another does already.
-    pub fn authorize(&self, lane: Lane, key: u64) -> bool {
-        self.0.context.rights.ask(Check { lane, key })
-    }
-
-    /// A ticket for the streams that these patterns match, for so many seconds.
-    pub fn ticket(&self, subscribe: &[String], reader: Option<&str>, ttl: Duration) -> Result<String, PatternError> {
-        self.0.context.rights.ticket(subscribe, reader, ttl.as_secs_f64())
-    }
-
-    /// Ends every connection of a reader, and refuses what was issued to it until now; how many connections that were.
-    /// Waits for the shards, which is a matter of milliseconds.
-    pub fn disconnect(&self, reader: &str) -> usize {
-        let reader: Arc<str> = reader.into();
-        // Before the shards are told: who is on the way to one is there by then, or is not let in.
-        self.0.context.rights.disconnected.add(&reader, clock::unix_us(), clock::now());
-        let (told, counts) = mpsc::channel();
-        for shard in self.directory().shards() {
-            shard.order(Order::Disconnect { reader: Arc::clone(&reader), told: told.clone() });
-        }
-        drop(told);
-        // It ends once every shard has answered, or is gone.
-        let count = counts.iter().sum();
-        let text = format!("reader {reader:?} was disconnected: {count} connections");
-        self.directory().logs.put(Level::Info, "sse_fast.access", text);
-        count
-    }
-
     fn directory(&self) -> &Arc<Directory> {
         &self.0.context.directory
     }
@@ -363,7 +338,7 @@ async fn control(
     port_shut: oneshot::Sender<()>,
 ) {
     let tending = tokio::spawn(Arc::clone(&context.directory).tend());
-    let warning = tokio::spawn(warn_if_open(Arc::clone(&context)));
+    let warning = tokio::spawn(rights::warn_if_open(Arc::clone(&context)));
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
         () = accept(&context, &listener) => {}
@@ -379,12 +354,6 @@ async fn control(
     }
     tending.abort();
     warning.abort();
-}
-
-/// Says that everybody may read, where that may be news, unless the program has said by then who may.
-async fn warn_if_open(context: Arc<Context>) {
-    tokio::time::sleep(UNTIL_WARNED).await;
-    context.warn_if_open();
 }
 
 /// Calls no more handlers from that moment on.

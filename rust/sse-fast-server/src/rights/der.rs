@@ -1,4 +1,4 @@
-//! As much of DER as a public key needs (X.509's SubjectPublicKeyInfo, PKCS#1's RSAPublicKey).
+//! As much of DER as a public key needs (`SubjectPublicKeyInfo` of X.509, `RSAPublicKey` of PKCS#1).
 //!
 //! Owns: taking it apart. Must not know: what is done with a key. Invariants: definite lengths in their shortest form, no
 //! byte left over; what is anything else is `None`, never a panic.

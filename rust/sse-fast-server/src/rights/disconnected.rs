@@ -2,7 +2,7 @@
 //!
 //! Owns: since when each reader's tokens count. Must not know: tokens, connections.
 //! Invariants: what is refused once stays refused. No more than [`MOST`] readers are kept by name; beyond it the oldest is
-//! folded into one time for everybody: a token that old is refused whoever has it, which costs its reader a new one and lets
+//! folded into one time for everybody: a token that old is refused, which costs its reader a new one and lets
 //! nobody in. A connection that is on its way to a shard is counted before or after a reader was disconnected, never neither.
 
 use std::collections::{BTreeSet, HashMap};

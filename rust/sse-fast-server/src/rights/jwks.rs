@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn no_bytes_are_a_set_that_is_none() {
         let source = KeySource::default();
-        for set in [&b""[..], b"[]", b"{}", b"{\"keys\":1}", b"\xff", b"{\"keys\":[1,{}]}", &[b'['; 60_000]] {
+        let deep = vec![b'['; 60_000];
+        for set in [&b""[..], b"[]", b"{}", b"{\"keys\":1}", b"\xff", b"{\"keys\":[1,{}]}", &deep] {
             assert_eq!(source.fetched(Some(set)), None);
         }
     }

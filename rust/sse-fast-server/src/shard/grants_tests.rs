@@ -1,5 +1,7 @@
 //! Rights that end and readers that are disconnected, stepped by hand.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
+
 use std::sync::Arc;
 use std::sync::mpsc;
 
