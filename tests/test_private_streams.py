@@ -1,7 +1,8 @@
 """Every way to ask for a stream without the right to it: none gets a byte of it, and each its exact status.
 
 Guards that however a path is written, whichever credential is forged, stale, swapped or put elsewhere, and whatever
-form of the stream is asked for, what is decided is decided by the name, before anybody looks whether it exists. The stream's event is in every test's server, and a right token gets it there.
+form of the stream is asked for, what is decided is decided by the name, before anybody looks whether it exists.
+The stream's event is in every test's server, and a right token gets it there.
 This file is long because its tables have a row for every way.
 """
 

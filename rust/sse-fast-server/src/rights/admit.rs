@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header;
-use smallvec::SmallVec;
 use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
 use super::jwks::Found;
-use super::{Check, Grants, Invalid, Key, Keys, Rights, Seconds, Unverified, unix_seconds};
+use super::{Check, Grants, Invalid, Keys, Rights, Seconds, Unverified, unix_seconds};
 use crate::admission::Admission;
 use crate::calls::{Answer, Full};
 use crate::clock::{self, in_micros};
@@ -48,12 +47,6 @@ enum Failure {
     Invalid(Invalid),
     /// Its key is not known, and nobody could be asked.
     KeysAway,
-}
-
-/// Keys that may have signed a token.
-struct Selected {
-    keys: Arc<[Key]>,
-    places: SmallVec<[usize; 4]>,
 }
 
 /// Several of what there may be one of.
@@ -136,8 +129,8 @@ impl Context {
     async fn verified(&self, token: &str, names: &[&str]) -> Result<Grants, Failure> {
         let Some((keys, demands)) = &self.rights.tokens else { return Err(Failure::Invalid(Invalid::Key)) };
         let token = Unverified::read(token).map_err(Failure::Invalid)?;
-        let Selected { keys, places } = match keys {
-            Keys::Given(keys) => select(keys, &token, false).unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
+        let selected = match keys {
+            Keys::Given(keys) => token.select(keys, false).unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
             Keys::Fetched(source) => {
                 let patience = sleep(KEY_PATIENCE);
                 tokio::pin!(patience);
@@ -146,7 +139,7 @@ impl Context {
                     tokio::pin!(fetched);
                     // Before it is looked: what is fetched from here on ends the wait.
                     fetched.as_mut().enable();
-                    match source.find(clock::now(), |keys| select(keys, &token, true)) {
+                    match source.find(clock::now(), |keys| token.select(keys, true)) {
                         Found::Keys(found) => break found.unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
                         Found::Away => return Err(Failure::KeysAway),
                         Found::Fetching => tokio::select! {
@@ -158,8 +151,7 @@ impl Context {
                 }
             }
         };
-        let keys: SmallVec<[&Key; 4]> = places.into_iter().map(|place| &keys[place]).collect();
-        token.verify(&keys, demands, names, unix_seconds()).map_err(Failure::Invalid)
+        token.verify(&selected.keys(), demands, names, unix_seconds()).map_err(Failure::Invalid)
     }
 
     /// Has the application decide.
@@ -284,35 +276,6 @@ fn bearer(value: &[u8]) -> Option<&str> {
         [b' ', token @ ..] => Some(std::str::from_utf8(token).unwrap_or_default().trim_matches(' ')),
         _ => None,
     }
-}
-
-/// The keys that may have signed a token: that of the id it names, or else those that were given without one. `None` where
-/// no key is, and others might be; the key itself where it is one of another algorithm is a decision.
-fn select(keys: &Arc<[Key]>, token: &Unverified<'_>, fetched: bool) -> Option<Result<Selected, Invalid>> {
-    let places = |is_meant: &dyn Fn(&Key) -> bool| -> SmallVec<[usize; 4]> {
-        let meant = keys.iter().enumerate().filter(|(_, key)| is_meant(key));
-        meant.map(|(place, _)| place).collect()
-    };
-    let of_algorithm = |key: &Key| key.algorithm() == token.algorithm;
-    let mut found = match token.key.as_deref() {
-        Some(id) => places(&|key| key.id() == Some(id)),
-        None => places(&of_algorithm),
-    };
-    if found.is_empty() && token.key.is_some() {
-        found = places(&|key| key.id().is_none());
-    }
-    if found.is_empty() {
-        return None;
-    }
-    found.retain(|place| of_algorithm(&keys[*place]));
-    if found.is_empty() {
-        return Some(Err(Invalid::Algorithm));
-    }
-    if fetched && token.key.is_none() && found.len() > 1 {
-        // A set may be large, and trying them all takes time.
-        return Some(Err(Invalid::Key));
-    }
-    Some(Ok(Selected { keys: Arc::clone(keys), places: found }))
 }
 
 /// The application failed, which will pass.

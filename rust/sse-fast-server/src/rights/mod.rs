@@ -59,6 +59,19 @@ pub struct TokenRules {
     pub leeway: f64,
 }
 
+impl TokenRules {
+    /// Whether a token lets its holder read all of these streams now, by keys that were given; or why it is refused.
+    pub fn suffices(&self, token: &str, names: &[&str]) -> Result<bool, &'static str> {
+        let Self { keys, issuer, audience, leeway } = self.clone();
+        let Keys::Given(keys) = keys else { return Err("its keys are fetched") };
+        let verified = Unverified::read(token).and_then(|token| {
+            let selected = token.select(&keys, false).unwrap_or(Err(Invalid::Key))?;
+            token.verify(&selected.keys(), &Demands { issuer, audience, leeway }, names, unix_seconds())
+        });
+        verified.map(|grants| grants.suffices).map_err(Invalid::text)
+    }
+}
+
 /// What a server is told about rights.
 #[derive(Clone)]
 pub struct RightsConfig {

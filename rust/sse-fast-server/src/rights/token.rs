@@ -6,11 +6,13 @@
 //! What a token holds shows up in no text.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::key::{Algorithm, Key};
 use crate::pattern::Pattern;
@@ -138,6 +140,18 @@ pub(crate) struct Unverified<'a> {
     signature: Vec<u8>,
 }
 
+/// Keys that may have signed a token.
+pub(crate) struct Selected {
+    keys: Arc<[Key]>,
+    places: SmallVec<[usize; 4]>,
+}
+
+impl Selected {
+    pub(crate) fn keys(&self) -> SmallVec<[&Key; 4]> {
+        self.places.iter().map(|&place| &self.keys[place]).collect()
+    }
+}
+
 impl<'a> Unverified<'a> {
     /// Takes a token apart.
     pub(crate) fn read(token: &'a str) -> Result<Self, Invalid> {
@@ -154,6 +168,35 @@ impl<'a> Unverified<'a> {
         let algorithm = Algorithm::named(&head.alg).ok_or(Invalid::Algorithm)?;
         let key = head.kid.map(Cow::into_owned);
         Ok(Self { algorithm, key, signed, claims, signature: decode(signature)? })
+    }
+
+    /// The keys that may have signed a token: that of the id it names, or else those that were given without one. `None` where
+    /// no key is, and others might be; the key itself where it is one of another algorithm is a decision.
+    pub(crate) fn select(&self, keys: &Arc<[Key]>, fetched: bool) -> Option<Result<Selected, Invalid>> {
+        let places = |is_meant: &dyn Fn(&Key) -> bool| -> SmallVec<[usize; 4]> {
+            let meant = keys.iter().enumerate().filter(|(_, key)| is_meant(key));
+            meant.map(|(place, _)| place).collect()
+        };
+        let of_algorithm = |key: &Key| key.algorithm() == self.algorithm;
+        let mut found = match self.key.as_deref() {
+            Some(id) => places(&|key| key.id() == Some(id)),
+            None => places(&of_algorithm),
+        };
+        if found.is_empty() && self.key.is_some() {
+            found = places(&|key| key.id().is_none());
+        }
+        if found.is_empty() {
+            return None;
+        }
+        found.retain(|place| of_algorithm(&keys[*place]));
+        if found.is_empty() {
+            return Some(Err(Invalid::Algorithm));
+        }
+        if fetched && self.key.is_none() && found.len() > 1 {
+            // A set may be large, and trying them all takes time.
+            return Some(Err(Invalid::Key));
+        }
+        Some(Ok(Selected { keys: Arc::clone(keys), places: found }))
     }
 
     /// What it grants of `names`, if one of these keys signed it and its claims are as demanded.
