@@ -136,7 +136,8 @@ def test_checks_have_threads_of_their_own_and_hold_up_nothing(serve: Serve) -> N
     with Reader(server.port, "/streams/s", headers=[EVENTS]) as before:
         before.open().next()
         slow = [Reader(server.port, "/streams/s?slow=1", headers=[EVENTS]) for _ in range(5)]
-        until(lambda: comes_back(server), what="two that are checked, and three that wait")
+        until(lambda: server.stats().requests == 6, what="two that are checked, and three that wait")
+        assert comes_back(server)
         assert status(server) == 503
         assert status(server, "/handled") == 200, "a handler does not wait for a check"
         stream.publish("y")

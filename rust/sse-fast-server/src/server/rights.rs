@@ -35,10 +35,11 @@ impl Server {
     pub fn disconnect(&self, reader: &str) -> usize {
         let reader: Arc<str> = reader.into();
         // Before the shards are told: who is on the way to one is there by then, or is not let in.
-        self.0.context.rights.disconnected.add(&reader, clock::unix_us(), clock::now());
+        let until = clock::now();
+        self.0.context.rights.disconnected.add(&reader, clock::unix_us(), until);
         let (told, counts) = mpsc::channel();
         for shard in self.directory().shards() {
-            shard.order(Order::Disconnect { reader: Arc::clone(&reader), told: told.clone() });
+            shard.order(Order::Disconnect { reader: Arc::clone(&reader), until, told: told.clone() });
         }
         drop(told);
         // It ends once every shard has answered, or is gone.

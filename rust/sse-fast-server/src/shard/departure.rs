@@ -4,6 +4,7 @@
 //! was published until then, as far as its socket takes it, then its end; it is never walked again. Changes together with
 //! `grants` (who and until when) and `feed` (which serves it to its end).
 
+use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
 use sse_fast_core::wire;
 
@@ -24,9 +25,9 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Ends every connection of a reader; says how many that were.
-    pub(super) fn disconnect(&mut self, reader: &str) -> usize {
-        let own = self.grants.of_reader(reader);
+    /// Ends every connection of a reader that was let in until then; says how many that were.
+    pub(super) fn disconnect(&mut self, reader: &str, until: Micros) -> usize {
+        let own = self.grants.of_reader(reader, until);
         own.into_iter().filter(|&key| self.depart(key, CloseReason::Disconnected)).count()
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Grants {
 /// What is kept of one connection.
 struct Grant {
     reader: ReaderName,
+    /// When it was let in.
+    since: Micros,
     /// `None` where it has none, or it has come.
     expires: Option<Micros>,
     leaving: Option<Box<Leaving>>,
@@ -48,9 +50,9 @@ impl Grants {
         if admission.is_plain() {
             return;
         }
-        let Admission { reader, expires, since: _ } = admission;
+        let Admission { reader, expires, since } = admission;
         self.due.extend(expires.map(|at| (at, connection.0)));
-        let former = self.entries.insert(connection.0, Grant { reader, expires, leaving: None });
+        let former = self.entries.insert(connection.0, Grant { reader, since, expires, leaving: None });
         debug_assert!(former.is_none(), "a connection comes once");
     }
 
@@ -77,9 +79,10 @@ impl Grants {
         self.entries.get(&connection.0).and_then(|grant| grant.reader.clone())
     }
 
-    /// The connections of a reader.
-    pub(super) fn of_reader(&self, reader: &str) -> Vec<ConnectionKey> {
-        let own = self.entries.iter().filter(|(_, grant)| grant.reader.as_deref() == Some(reader));
+    /// The connections of a reader that were let in until then.
+    pub(super) fn of_reader(&self, reader: &str, until: Micros) -> Vec<ConnectionKey> {
+        let is_meant = |grant: &Grant| grant.reader.as_deref() == Some(reader) && grant.since <= until;
+        let own = self.entries.iter().filter(|(_, grant)| is_meant(grant));
         own.map(|(&key, _)| ConnectionKey(key)).collect()
     }
 

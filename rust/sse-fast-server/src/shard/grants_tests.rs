@@ -38,7 +38,7 @@ fn closed(stage: &Stage, reason: CloseReason) -> u64 {
 
 fn disconnect(stage: &mut Stage, reader: &str) -> usize {
     let (told, count) = mpsc::channel();
-    stage.handle.order(Order::Disconnect { reader: reader.into(), told });
+    stage.handle.order(Order::Disconnect { reader: reader.into(), until: 5, told });
     stage.step(0, &[]);
     count.recv().expect("the shard has answered")
 }
@@ -141,6 +141,9 @@ fn a_reader_is_disconnected_wherever_it_reads_and_nobody_else_is() {
     assert_eq!((data_of(&full), is_shut(&full)), (vec!["1".to_owned()], true));
     assert_eq!((stream.readers().len(), stream.subscribers(), closed(&stage, CloseReason::Disconnected)), (2, 2, 4));
     assert_eq!(disconnect(&mut stage, "nobody"), 0);
+    let later = Admission { since: 6, ..of("ann", None) };
+    let again = stage.subscribe_as(later, &stream, Framing::Chunked, LARGE);
+    assert_eq!((disconnect(&mut stage, "ann"), is_shut(&again)), (0, false), "it was let in after that");
 }
 
 #[test]

@@ -247,9 +247,9 @@ impl<N: Net> Shard<N> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
-            Order::Disconnect { reader, told } => {
+            Order::Disconnect { reader, until, told } => {
                 // Who asked may have stopped waiting.
-                let _ = told.send(self.disconnect(&reader));
+                let _ = told.send(self.disconnect(&reader, until));
             }
             Order::Drain { until } => {
                 self.draining = Some(until);

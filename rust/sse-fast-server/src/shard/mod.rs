@@ -111,8 +111,8 @@ pub(crate) struct Arrival<S> {
 pub(crate) enum Order {
     /// The subscribers of one stream become another's; their heads were written.
     Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
-    /// End every connection of this reader, and say how many that were.
-    Disconnect { reader: Arc<str>, told: Sender<usize> },
+    /// End every connection of this reader that was let in until then, and say how many that were.
+    Disconnect { reader: Arc<str>, until: Micros, told: Sender<usize> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
     /// Panic, so that a test can see what becomes of the rest.

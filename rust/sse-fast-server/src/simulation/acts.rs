@@ -48,8 +48,9 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
-        let arrival =
-            Arrival { socket, claim, admission: Admission::default(), last_event_id, framing, head: HEAD.to_vec() };
+        let admission = if early { Admission::default() } else { self.admission(at) };
+        let expires = admission.expires;
+        let arrival = Arrival { socket, claim, admission, last_event_id, framing, head: HEAD.to_vec() };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),
@@ -57,6 +58,7 @@ impl World {
             Err(_) => return assert!(!handle.is_open(), "a shard that lives takes connections"),
         }
         self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
+        self.clients[at].right.expires = expires;
     }
 
     pub(super) fn half_close(&mut self, at: usize) {

@@ -45,6 +45,15 @@ pub(super) enum Action {
     Leave {
         client: usize,
     },
+    /// The right of its next connection lasts so long.
+    NextRight {
+        client: usize,
+        micros: Micros,
+    },
+    /// The application disconnects its reader.
+    Disconnect {
+        client: usize,
+    },
     Read {
         client: usize,
         bytes: usize,
@@ -186,12 +195,14 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         38..48 => Action::Connect { client, shard, early: random.percent(20) },
         48 => Action::ConnectFromElsewhere { client, shard },
         49..52 => Action::Answer { client, from_elsewhere: random.percent(20) },
-        52..54 => Action::HalfClose { client },
+        52 => Action::HalfClose { client },
+        53 => Action::Disconnect { client },
         54 => Action::Say { client, bytes: random.pick(&[1, 100, 70_000]) },
         55..58 => Action::Leave { client },
         58..70 => Action::Read { client, bytes: random.pick(&[1, 7, 40, 200, 5000, usize::MAX]) },
         70..74 => Action::NextTakes { client, bytes: random.pick(&[0, 1, 3, 10, 30, 60]) },
-        74..77 => Action::Repeat { shard, ago: random.between(0, 12) },
+        74 | 75 => Action::Repeat { shard, ago: random.between(0, 12) },
+        76 => Action::NextRight { client, micros: random.pick(&[1, 20, 150, 700, 3000]) * MS },
         77 => match random.between(0, 12) {
             0 => Action::Fail { shard },
             1 | 2 => Action::GiveUp { account: random.between(0, setup.accounts) },

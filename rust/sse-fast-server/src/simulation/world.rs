@@ -86,6 +86,8 @@ pub(super) struct World {
     pub(super) setup: Setup,
     pub(super) moving: Vec<Moving>,
     pub(super) draining: Option<Micros>,
+    /// How many moments were told apart in which somebody was let in, or disconnected.
+    pub(super) moments: Micros,
     /// Until when the shards were last kept from doing anything.
     pub(super) jammed: Micros,
     /// Which states were followed by which.
@@ -121,7 +123,7 @@ impl World {
         let shards = shards.collect();
         let names = setup.options.iter().map(|options| stage.add(options.clone())).collect();
         let (clients, inside, moving, covered) = Default::default();
-        Self { stage, shards, clients, inside, names, setup, moving, draining: None, jammed: now, covered }
+        Self { stage, shards, clients, inside, names, setup, moving, draining: None, moments: 0, jammed: now, covered }
     }
 
     pub(super) fn now(&self) -> Micros {
@@ -238,6 +240,7 @@ impl World {
             self.stage.step_publishers(self.setup.lazily);
             self.read_healthy();
             if !stepped && !(0..self.shards.len()).any(|at| self.is_due(at)) {
+                self.limit_who_leaves();
                 return self.check();
             }
         }
