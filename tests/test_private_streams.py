@@ -526,6 +526,7 @@ def test_what_is_no_key_set_is_none(
 ) -> None:
     with KeySetServer() as web:
         web.status, web.body, web.headers = status, body, headers
+        web.elsewhere = [rsa_jwk(kid="one")]
         server = fetched(web.url)
         for text in (token("RS256", claims("s"), kid="one"), token("HS256", claims("s"), bytes(3), kid="one")):
             assert statuses(server, text) == (503, 0)

@@ -9,7 +9,10 @@ from typing import Any
 
 
 class KeySetServer:
-    """Serves `body` with `status` at any path and counts; while `flowing` is cleared it does not answer."""
+    """Serves `body` with `status` at any path and counts; while `flowing` is cleared it does not answer.
+
+    At ``/elsewhere``, where a redirect may lead, it gives the keys in `elsewhere`.
+    """
 
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.asked = 0
@@ -18,17 +21,21 @@ class KeySetServer:
         self.flowing = threading.Event()
         self.flowing.set()
         self.give(*keys)
+        self.elsewhere: list[dict[str, Any]] = []
         key_set = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 key_set.asked += 1
                 key_set.flowing.wait()
-                self.send_response(key_set.status)
-                for name, value in {"Content-Length": str(len(key_set.body)), **key_set.headers}.items():
+                status, body, headers = key_set.status, key_set.body, key_set.headers
+                if self.path == "/elsewhere":
+                    status, body, headers = 200, json.dumps({"keys": key_set.elsewhere}).encode(), {}
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(key_set.body)
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Says nothing."""
