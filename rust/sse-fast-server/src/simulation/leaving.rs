@@ -68,7 +68,7 @@ impl World {
     /// As what a client is let in the next time it connects, and until when.
     pub(super) fn admission(&mut self, at: usize) -> Admission {
         let expires = self.clients[at].next_right.take().map(|micros| self.now() + micros);
-        Admission { reader: (at % 3 > 0).then(|| name_of(at).into()), expires, since: self.next_moment() }
+        Admission { reader: (has_name(at)).then(|| name_of(at).into()), expires, since: self.next_moment() }
     }
 
     /// The application disconnects a client's reader.
@@ -80,7 +80,7 @@ impl World {
         }
         let (newest, now) = (self.clients[at].newest_of_its_own(&self.stage), self.now());
         let client = &mut self.clients[at];
-        if client.wire.is_some() && client.early.is_none() && at % 3 > 0 && !client.right.leaves(now) {
+        if client.wire.is_some() && client.early.is_none() && has_name(at) && !client.right.leaves(now) {
             client.right.disconnected = Some(newest);
         }
     }
@@ -114,4 +114,9 @@ impl super::client::Client {
 
 fn name_of(at: usize) -> String {
     format!("client {at}")
+}
+
+/// Whether a client is let in under its name: two of three are.
+fn has_name(at: usize) -> bool {
+    !at.is_multiple_of(3)
 }
