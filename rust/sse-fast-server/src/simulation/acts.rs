@@ -13,6 +13,7 @@ use sse_fast_core::options::{Start, StreamOptions};
 use sse_fast_oracle::everything::Expected;
 
 use super::client::{Client, HEAD};
+use super::leaving::Right;
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
@@ -49,7 +50,7 @@ impl World {
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
         let admission = if early { Admission::default() } else { self.admission(at) };
-        let expires = admission.expires;
+        let right = Right::of(&admission);
         let arrival = Arrival { socket, claim, admission, last_event_id, framing, head: HEAD.to_vec() };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
@@ -58,7 +59,7 @@ impl World {
             Err(_) => return assert!(!handle.is_open(), "a shard that lives takes connections"),
         }
         self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
-        self.clients[at].right.expires = expires;
+        self.clients[at].right = right;
     }
 
     pub(super) fn half_close(&mut self, at: usize) {

@@ -15,10 +15,14 @@ use crate::shard::Order;
 /// See the module; of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Right {
+    /// Whether it was let in under a name: not where its head went out early.
+    is_named: bool,
     /// When it is over.
-    pub(super) expires: Option<Micros>,
+    expires: Option<Micros>,
     /// The application has disconnected its reader, when so many events had been published.
     disconnected: Option<u64>,
+    /// It was to be disconnected, perhaps when its time had come already: which of the two a late shard sees first is open.
+    is_ordered: bool,
     /// It is given nothing beyond this.
     limit: Option<u64>,
     /// It was told that its right is over.
@@ -26,6 +30,11 @@ pub(super) struct Right {
 }
 
 impl Right {
+    /// That of a connection that was let in so.
+    pub(super) fn of(admission: &Admission) -> Self {
+        Self { is_named: admission.reader.is_some(), expires: admission.expires, ..Self::default() }
+    }
+
     /// Whether it is on its way out.
     pub(super) fn leaves(&self, now: Micros) -> bool {
         self.disconnected.is_some() || self.expires.is_some_and(|at| at <= now)
@@ -58,7 +67,7 @@ impl Right {
     /// Its connection has ended as it should, and it has everything before `next`. It may have had an end of its own before: it
     /// `has_shut` its side, or the stream or the server `is_over`.
     pub(super) fn ended(&self, next: u64, has_shut: bool, is_over: bool) {
-        assert!(self.told || self.disconnected.is_some() || has_shut || is_over, "the end of a right is told");
+        assert!(self.told || self.is_ordered || has_shut || is_over, "the end of a right is told");
         let owed = self.disconnected.filter(|_| !has_shut);
         assert!(owed.is_none_or(|newest| next > newest), "what was published before is still given");
     }
@@ -80,8 +89,11 @@ impl World {
         }
         let (newest, now) = (self.clients[at].newest_of_its_own(&self.stage), self.now());
         let client = &mut self.clients[at];
-        if client.wire.is_some() && client.early.is_none() && has_name(at) && !client.right.leaves(now) {
-            client.right.disconnected = Some(newest);
+        if client.wire.is_some() && client.right.is_named {
+            client.right.is_ordered = true;
+            if !client.right.leaves(now) {
+                client.right.disconnected = Some(newest);
+            }
         }
     }
 

@@ -195,14 +195,12 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         38..48 => Action::Connect { client, shard, early: random.percent(20) },
         48 => Action::ConnectFromElsewhere { client, shard },
         49..52 => Action::Answer { client, from_elsewhere: random.percent(20) },
-        52 => Action::HalfClose { client },
-        53 => Action::Disconnect { client },
+        52..54 => Action::HalfClose { client },
         54 => Action::Say { client, bytes: random.pick(&[1, 100, 70_000]) },
         55..58 => Action::Leave { client },
         58..70 => Action::Read { client, bytes: random.pick(&[1, 7, 40, 200, 5000, usize::MAX]) },
         70..74 => Action::NextTakes { client, bytes: random.pick(&[0, 1, 3, 10, 30, 60]) },
-        74 | 75 => Action::Repeat { shard, ago: random.between(0, 12) },
-        76 => Action::NextRight { client, micros: random.pick(&[1, 20, 150, 700, 3000]) * MS },
+        74..77 => Action::Repeat { shard, ago: random.between(0, 12) },
         77 => match random.between(0, 12) {
             0 => Action::Fail { shard },
             1 | 2 => Action::GiveUp { account: random.between(0, setup.accounts) },
@@ -214,6 +212,19 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
         89..94 => Action::Settle,
         94..97 => Action::Wait { micros: random.pick(&[1, 15, 130, 400, 2500]) * MS },
         _ => Action::Jam { micros: random.pick(&[1, 6, 25, 90]) * MS },
+    }
+}
+
+/// Rights that end and readers that are disconnected, in the middle of what happens anyway.
+fn add_rights(random: &mut Random, clients: usize, actions: &mut Vec<Action>) {
+    for _ in 0..actions.len() / 10 + 1 {
+        let client = random.between(0, clients);
+        let action = if random.percent(40) {
+            Action::Disconnect { client }
+        } else {
+            Action::NextRight { client, micros: random.pick(&[1, 20, 150, 700, 3000]) * MS }
+        };
+        actions.insert(random.between(0, actions.len() + 1), action);
     }
 }
 
@@ -274,6 +285,9 @@ impl Script {
             .collect();
         actions.extend(connects);
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
+        if seed % 3 == 1 {
+            add_rights(&mut Random::new(!seed), clients.len(), &mut actions);
+        }
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
         Self { setup, clients, actions, drains }
     }
