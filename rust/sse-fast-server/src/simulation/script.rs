@@ -215,9 +215,11 @@ fn action(random: &mut Random, setup: &Setup, clients: usize, subject: Subject) 
     }
 }
 
-/// Rights that end and readers that are disconnected, in the middle of what happens anyway.
-fn add_rights(random: &mut Random, clients: usize, actions: &mut Vec<Action>) {
-    for _ in 0..actions.len() / 10 + 1 {
+/// In a third of all scripts: rights that end and readers that are disconnected, in the middle of what happens anyway.
+fn add_rights(seed: u64, clients: usize, actions: &mut Vec<Action>) {
+    let random = &mut Random::new(!seed);
+    let count = if seed % 3 == 1 { actions.len() / 10 + 1 } else { 0 };
+    for _ in 0..count {
         let client = random.between(0, clients);
         let action = if random.percent(40) {
             Action::Disconnect { client }
@@ -285,9 +287,7 @@ impl Script {
             .collect();
         actions.extend(connects);
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
-        if seed % 3 == 1 {
-            add_rights(&mut Random::new(!seed), clients.len(), &mut actions);
-        }
+        add_rights(seed, clients.len(), &mut actions);
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
         Self { setup, clients, actions, drains }
     }
