@@ -205,7 +205,7 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { claim, admission, last_event_id, framing, head, later } = subscription;
+    let Subscription { claim, admitted, last_event_id, framing, head, later } = subscription;
     let (shards, stream) = (context.directory.shards(), claim.stream().clone());
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
     // Before a shard has it: its client may be gone a moment later.
@@ -216,13 +216,13 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription)
     };
     let socket = mio::net::TcpStream::from_std(socket);
     // Until a shard has it, so that it is among those that a reader's disconnecting ends, or came after that.
-    let readers = admission.reader.is_some().then(|| context.rights.disconnected.hold());
-    if let (Some(readers), Some(reader)) = (&readers, &admission.reader)
-        && readers.has_cut(reader, admission.since)
+    let readers = admitted.reader.is_some().then(|| context.rights.disconnected.hold());
+    if let (Some(readers), Some(reader)) = (&readers, &admitted.reader)
+        && readers.has_cut(reader, admitted.since)
     {
         return;
     }
-    let mut arrival = Arrival { socket, claim, admission, last_event_id, framing, head };
+    let mut arrival = Arrival { socket, claim, admitted, last_event_id, framing, head };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {

@@ -47,10 +47,10 @@ impl Context {
             return Err(not_allowed(STREAM_METHODS));
         }
         check_name(name).map_err(|error| bad_name(&error))?;
-        let admission = self.admit(request, &[name]).await?;
+        let admitted = self.admit(request, &[name]).await?;
         match self.directory.find_public(name) {
-            Some(stream) => self.read(request, &stream, admission).await,
-            None => self.appears_or_settles(request, name, admission, &body.signals).await,
+            Some(stream) => self.read(request, &stream, admitted).await,
+            None => self.appears_or_settles(request, name, admitted, &body.signals).await,
         }
     }
 

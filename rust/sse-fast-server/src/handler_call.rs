@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hyper::{Method, header};
 use sse_fast_core::options::{Start, StreamPatch};
 
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::body::{self, BodyError};
 use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
 use crate::directory::{Counted, Directory};
@@ -74,8 +74,7 @@ impl Context {
         let gives_up = handler.kind.generates();
         match (wait(&mut pending, head_after, &signals, gives_up).await, waiting) {
             (Waited::HeadDue, Some(waiting)) => {
-                let subscription =
-                    self.subscription(request, waiting.claim().ok_or_else(failed)?, Admission::default());
+                let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?, Admitted::default());
                 Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
             }
             (Waited::Answered(answer), _) => self.answered(request, answer).await,
@@ -94,7 +93,7 @@ impl Context {
             match self.directory.resumable.find(id, handler.key) {
                 Some(Left::Nothing) => return Ok(Some(Action::Respond(response::empty(204)))),
                 Some(Left::Stream(stream)) => {
-                    return self.read(request, &stream, Admission::default()).await.map(Some);
+                    return self.read(request, &stream, Admitted::default()).await.map(Some);
                 }
                 None => {}
             }
@@ -156,7 +155,7 @@ impl Context {
         match answer {
             Some(Answer::Stream { stream, headers, reading }) if self.owns(&stream) => {
                 let headers = response::handler_headers(&headers).map_err(unwritable)?;
-                let mut action = self.read(request, &stream, Admission::default()).await;
+                let mut action = self.read(request, &stream, Admitted::default()).await;
                 match &mut action {
                     Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);

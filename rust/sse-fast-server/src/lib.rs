@@ -12,7 +12,7 @@
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
-//! | [`rights`], `admission`, `pattern` | who may read, as what, and names in patterns |
+//! | [`rights`], `admitted`, `pattern` | who may read, as what, and names in patterns |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
@@ -31,7 +31,7 @@
 mod accept;
 #[cfg(not(loom))]
 mod access;
-mod admission;
+mod admitted;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;

@@ -22,7 +22,7 @@ pub(crate) const MAX_WAITING: usize = 65_536;
 /// The most that one `take` gives. The binding converts a batch while it holds the interpreter.
 const BATCH: usize = 1024;
 
-pub use crate::admission::ReaderName;
+pub use crate::admitted::ReaderName;
 
 /// What a callback is told.
 #[derive(Clone, Debug)]

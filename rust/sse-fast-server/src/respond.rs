@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::accept::ConnectionLimits;
 use crate::access::Access;
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::body;
 use crate::calls::{Calls, Pending};
 use crate::clock;
@@ -68,7 +68,7 @@ pub(crate) enum Action {
 /// A stream for one connection.
 pub(crate) struct Subscription {
     pub(crate) claim: Claim,
-    pub(crate) admission: Admission,
+    pub(crate) admitted: Admitted,
     pub(crate) last_event_id: Option<Box<str>>,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
@@ -160,9 +160,9 @@ impl Context {
         &self,
         request: &ParsedRequest,
         stream: &Stream,
-        admission: Admission,
+        admitted: Admitted,
     ) -> Result<Action, Refusal> {
-        if admission.expires.is_some_and(|at| at <= clock::now()) {
+        if admitted.expires.is_some_and(|at| at <= clock::now()) {
             // While it waited for the stream.
             return Err(Refusal::new(401, "invalid_token", "the right to read this has expired"));
         }
@@ -176,18 +176,18 @@ impl Context {
             Wanted::Events if finished(stream, last_event_id) => Action::Respond(response::empty(204)),
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
-                Some(claim) => Action::Subscribe(self.subscription(request, claim, admission)),
+                Some(claim) => Action::Subscribe(self.subscription(request, claim, admitted)),
                 // It was removed, or expired, in this very moment.
                 None => return Err(response::unknown_stream(stream.name(), Duration::ZERO)),
             },
         })
     }
 
-    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim, admission: Admission) -> Subscription {
+    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim, admitted: Admitted) -> Subscription {
         let framing = if request.http10 || !self.directory.config.chunked { Framing::Plain } else { Framing::Chunked };
         Subscription {
             claim,
-            admission,
+            admitted,
             last_event_id: request.last_event_id.clone(),
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),

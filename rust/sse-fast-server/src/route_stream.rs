@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::calls::ExistsReply;
 use crate::directory::check_name;
 use crate::dispatch::bad_name;
@@ -71,16 +71,16 @@ impl Context {
             }
         })?;
         check_name(&name).map_err(|error| bad_name(&error))?;
-        let admission = self.admit(request, &[&name]).await?;
+        let admitted = self.admit(request, &[&name]).await?;
         if let Some(stream) = self.directory.find(&name) {
-            return self.read(request, &stream, admission).await;
+            return self.read(request, &stream, admitted).await;
         }
         match &route.missing {
             Missing::Refuse => Err(self.never_appeared(&name, Duration::ZERO, None)),
             Missing::Wait { limit, check } => {
                 let limit = *limit;
                 let awaited = Awaited { name: &name, limit, door: Door::Route(check.is_some().then_some(route)) };
-                self.await_stream(request, awaited, admission, signals).await
+                self.await_stream(request, awaited, admitted, signals).await
             }
             Missing::Create(options) => {
                 let stream = if request.wants_stream_body() {
@@ -89,7 +89,7 @@ impl Context {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
                     self.directory.stand_in(&name, options)
                 };
-                self.read(request, &stream.map_err(|error| bad_name(&error))?, admission).await
+                self.read(request, &stream.map_err(|error| bad_name(&error))?, admitted).await
             }
         }
     }
@@ -99,14 +99,14 @@ impl Context {
         self: &Arc<Self>,
         request: &ParsedRequest,
         name: &str,
-        admission: Admission,
+        admitted: Admitted,
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let limit = self.directory.config.wait;
         let answered = if limit.is_zero() {
             Err(response::unknown_stream(name, limit))
         } else {
-            self.await_stream(request, Awaited { name, limit, door: Door::Public }, admission, signals).await
+            self.await_stream(request, Awaited { name, limit, door: Door::Public }, admitted, signals).await
         };
         answered.or_else(|refusal| self.settled(request, refusal))
     }
@@ -135,7 +135,7 @@ impl Context {
         self: &Arc<Self>,
         request: &ParsedRequest,
         awaited: Awaited<'_>,
-        admission: Admission,
+        admitted: Admitted,
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let name = awaited.name;
@@ -158,7 +158,7 @@ impl Context {
                 let after = attempts.map(|attempts| format!("{attempts} attempts, ")).unwrap_or_default();
                 let text = format!("stream {name:?} appeared after {after}{:.3} s", waited.as_secs_f64());
                 self.directory.logs.put(Level::Info, "sse_fast.route", text);
-                self.read(request, &stream, admission).await
+                self.read(request, &stream, admitted).await
             }
             Waited::TimeOver => Err(self.never_appeared(name, waited, attempts)),
             Waited::Closing => Ok(respond::while_closing(request)),

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::jwks::Found;
 use super::{Check, Grants, Invalid, Keys, Rights, Seconds, Unverified, unix_seconds};
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::calls::{Answer, Full};
 use crate::clock::{self, in_micros};
 use crate::directory::Refused;
@@ -54,7 +54,7 @@ struct Several(&'static str);
 
 impl Context {
     /// Decides whether a request may read all of these streams, before anybody looks whether there are any.
-    pub(crate) async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admission, Refusal> {
+    pub(crate) async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admitted, Refusal> {
         let since = clock::now();
         let credential = self
             .rights
@@ -72,7 +72,7 @@ impl Context {
             return Err(refusal.header(header::WWW_AUTHENTICATE, "Bearer"));
         }
         self.warn_if_open();
-        Ok(Admission::default())
+        Ok(Admitted::default())
     }
 
     /// Says, once, that everybody may read, where that may be news.
@@ -90,7 +90,7 @@ impl Context {
         request: &ParsedRequest,
         names: &[&str],
         since: Micros,
-    ) -> Result<Admission, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let what = match credential {
             Credential::Bearer(_) => "the token of its Authorization",
             Credential::Cookie(_) => "the token in its cookie",
@@ -106,7 +106,7 @@ impl Context {
         match granted {
             Ok(Grants { suffices: true, reader, expires, .. }) => {
                 let expires = Some(clock::now().saturating_add(left(expires - unix_seconds())));
-                Ok(Admission { reader: reader.map(Arc::from), expires, since })
+                Ok(Admitted { reader: reader.map(Arc::from), expires, since })
             }
             Ok(Grants { reader, .. }) => {
                 let who = reader.map_or_else(|| what.to_owned(), |reader| format!("{what}, of reader {reader:?},"));
@@ -161,7 +161,7 @@ impl Context {
         request: &ParsedRequest,
         names: &[&str],
         since: Micros,
-    ) -> Result<Admission, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let asked = names.iter().map(|&name| name.to_owned()).collect();
         let pending = self.calls.ask_check(lane, key, asked, parts(request, Vec::new(), Bytes::new()));
         let Ok(mut pending) = pending else {
@@ -180,7 +180,7 @@ impl Context {
         match answer {
             Waited::Answered(Some(Answer::Admitted { reader, ttl })) => {
                 let expires = ttl.map(|ttl| clock::now().saturating_add(in_micros(ttl)));
-                Ok(Admission { reader: reader.map(Arc::from), expires, since })
+                Ok(Admitted { reader: reader.map(Arc::from), expires, since })
             }
             Waited::Answered(Some(Answer::Denied)) => {
                 self.refuse(Kind::Forbidden, request, names, "authorize denies it");

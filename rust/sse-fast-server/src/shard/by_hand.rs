@@ -19,7 +19,7 @@ use sse_fast_core::options::StreamOptions;
 use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, ShardHandle};
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -103,16 +103,16 @@ impl Stage {
 
     /// A reader of the stream; its socket takes `room` bytes beside the head.
     pub(super) fn subscribe(&self, stream: &Stream, framing: Framing, room: usize) -> Socket {
-        self.subscribe_as(Admission::default(), stream, framing, room)
+        self.subscribe_as(Admitted::default(), stream, framing, room)
     }
 
     /// The same, let in so.
-    pub(super) fn subscribe_as(&self, admission: Admission, stream: &Stream, framing: Framing, room: usize) -> Socket {
+    pub(super) fn subscribe_as(&self, admitted: Admitted, stream: &Stream, framing: Framing, room: usize) -> Socket {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
         let arrival =
-            Arrival { socket: socket.clone(), claim, admission, last_event_id: None, framing, head: HEAD.to_vec() };
+            Arrival { socket: socket.clone(), claim, admitted, last_event_id: None, framing, head: HEAD.to_vec() };
         assert!(self.handle.subscribe(arrival).is_ok());
         self.handle.ring();
         socket

@@ -13,7 +13,7 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Position;
 
 use super::table::{ConnectionKey, SubscriberKey};
-use crate::admission::{Admission, ReaderName};
+use crate::admitted::{Admitted, ReaderName};
 use crate::stats::CloseReason;
 
 /// See the module.
@@ -46,11 +46,11 @@ struct Leaving {
 
 impl Grants {
     /// A connection has come that was let in so.
-    pub(super) fn add(&mut self, connection: ConnectionKey, admission: Admission) {
-        if admission.is_plain() {
+    pub(super) fn add(&mut self, connection: ConnectionKey, admitted: Admitted) {
+        if admitted.is_plain() {
             return;
         }
-        let Admission { reader, expires, since } = admission;
+        let Admitted { reader, expires, since } = admitted;
         self.due.extend(expires.map(|at| (at, connection.0)));
         let former = self.entries.insert(connection.0, Grant { reader, since, expires, leaving: None });
         debug_assert!(former.is_none(), "a connection comes once");

@@ -13,7 +13,7 @@ use super::Order;
 use super::by_hand::{FRAME, LARGE, MS, Socket, Stage, data_of, publish};
 use super::machine::{Next, Pacing};
 use super::net::Ready;
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::delivery::Patience;
 use crate::stats::CloseReason;
 use crate::stream::Stream;
@@ -28,8 +28,8 @@ fn stage() -> (Stage, Stream) {
     (stage, stream)
 }
 
-fn of(reader: &str, expires: Option<Micros>) -> Admission {
-    Admission { reader: Some(reader.into()), expires, since: 0 }
+fn of(reader: &str, expires: Option<Micros>) -> Admitted {
+    Admitted { reader: Some(reader.into()), expires, since: 0 }
 }
 
 fn closed(stage: &Stage, reason: CloseReason) -> u64 {
@@ -141,7 +141,7 @@ fn a_reader_is_disconnected_wherever_it_reads_and_nobody_else_is() {
     assert_eq!((data_of(&full), is_shut(&full)), (vec!["1".to_owned()], true));
     assert_eq!((stream.readers().len(), stream.subscribers(), closed(&stage, CloseReason::Disconnected)), (2, 2, 4));
     assert_eq!(disconnect(&mut stage, "nobody"), 0);
-    let later = Admission { since: 6, ..of("ann", None) };
+    let later = Admitted { since: 6, ..of("ann", None) };
     let again = stage.subscribe_as(later, &stream, Framing::Chunked, LARGE);
     assert_eq!((disconnect(&mut stage, "ann"), is_shut(&again)), (0, false), "it was let in after that");
 }

@@ -16,7 +16,7 @@ use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, SubscriberKey};
-use crate::admission::ReaderName;
+use crate::admitted::ReaderName;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
@@ -24,7 +24,7 @@ use crate::stream::{Claim, Stream};
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, claim, admission, last_event_id, framing, head } = arrival;
+        let Arrival { socket, claim, admitted, last_event_id, framing, head } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
@@ -35,7 +35,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         Counters::add(&self.counters().sockets, 1);
-        self.grants.add(key, admission);
+        self.grants.add(key, admitted);
         let stream = claim.stream().clone();
         self.attach(key, &stream, Some(claim), last_event_id.as_deref(), head);
     }

@@ -71,7 +71,7 @@ pub(crate) use self::net::{Net, Ready, Sink, Token};
 #[cfg(test)]
 pub(crate) use self::probe::Seen;
 pub(crate) use self::thread::{prepare, spawn};
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -100,7 +100,7 @@ pub(crate) struct Arrival<S> {
     pub(crate) socket: S,
     pub(crate) claim: Claim,
     /// Who its reader is, and until when it may read.
-    pub(crate) admission: Admission,
+    pub(crate) admitted: Admitted,
     pub(crate) last_event_id: Option<Box<str>>,
     pub(crate) framing: Framing,
     /// The response head, to be written first.

@@ -17,7 +17,7 @@ use super::leaving::Right;
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::shard::{Arrival, Order};
 
 /// What a client may say unasked, all at once.
@@ -49,9 +49,9 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
-        let admission = if early { Admission::default() } else { self.admission(at) };
-        let right = Right::of(&admission);
-        let arrival = Arrival { socket, claim, admission, last_event_id, framing, head: HEAD.to_vec() };
+        let admitted = if early { Admitted::default() } else { self.admitted(at) };
+        let right = Right::of(&admitted);
+        let arrival = Arrival { socket, claim, admitted, last_event_id, framing, head: HEAD.to_vec() };
         let handle = &self.shards[shard].handle;
         match handle.subscribe(arrival) {
             Ok(true) => handle.ring(),

@@ -9,7 +9,7 @@ use sse_fast_oracle::parser::Block;
 
 use super::stage::Stage;
 use super::world::World;
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::shard::Order;
 
 /// See the module; of one connection.
@@ -31,8 +31,8 @@ pub(super) struct Right {
 
 impl Right {
     /// That of a connection that was let in so.
-    pub(super) fn of(admission: &Admission) -> Self {
-        Self { is_named: admission.reader.is_some(), expires: admission.expires, ..Self::default() }
+    pub(super) fn of(admitted: &Admitted) -> Self {
+        Self { is_named: admitted.reader.is_some(), expires: admitted.expires, ..Self::default() }
     }
 
     /// Whether it is on its way out.
@@ -75,9 +75,9 @@ impl Right {
 
 impl World {
     /// As what a client is let in the next time it connects, and until when.
-    pub(super) fn admission(&mut self, at: usize) -> Admission {
+    pub(super) fn admitted(&mut self, at: usize) -> Admitted {
         let expires = self.clients[at].next_right.take().map(|micros| self.now() + micros);
-        Admission { reader: (has_name(at)).then(|| name_of(at).into()), expires, since: self.next_moment() }
+        Admitted { reader: (has_name(at)).then(|| name_of(at).into()), expires, since: self.next_moment() }
     }
 
     /// The application disconnects a client's reader.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Inner, Stream};
-use crate::admission::ReaderName;
+use crate::admitted::ReaderName;
 
 /// Those with a name.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
-use crate::admission::Admission;
+use crate::admitted::Admitted;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -185,7 +185,7 @@ impl World {
         let arrival = Arrival {
             socket,
             claim,
-            admission: Admission::default(),
+            admitted: Admitted::default(),
             last_event_id: last_event_id.map(Into::into),
             framing,
             head: Vec::new(),

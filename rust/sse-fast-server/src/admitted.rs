@@ -12,7 +12,7 @@ pub type ReaderName = Option<Arc<str>>;
 
 /// See the module. The default is anybody, without an end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Admission {
+pub(crate) struct Admitted {
     /// Who reads.
     pub(crate) reader: ReaderName,
     /// When the right ends, by the monotonic clock.
@@ -21,7 +21,7 @@ pub(crate) struct Admission {
     pub(crate) since: Micros,
 }
 
-impl Admission {
+impl Admitted {
     /// Whether the shard has something to remember of it.
     pub(crate) fn is_plain(&self) -> bool {
         self.reader.is_none() && self.expires.is_none()
