@@ -108,7 +108,7 @@ versions: $(VENV)/.python ## Runs rows of bars with two wheels in turn: ARGS="--
 	$(BIN)/python -m loadtest versions $(ARGS)
 
 bench: $(VENV)/.python ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
-	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server -- $(ARGS)
+	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server --bench rights -- $(ARGS)
 
 # In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
 # because tests that count and tests with deadlines want the machine to themselves.

@@ -252,3 +252,29 @@ def test_a_page_outlives_a_deploy() -> None:
         with Reader(int(port), "/events/not/yet") as early:
             assert early.open().head is not None
         end(new)
+
+
+def test_private_streams_are_read_by_their_users_alone_until_they_log_out() -> None:
+    ann, bob = [("Cookie", "session=secret-of-ann")], [("Cookie", "session=secret-of-bob")]
+    with started("private_streams.py") as (_, port, command):
+        assert command[-1].endswith("/streams/users/ann/inbox")
+        assert command[3] == "Cookie: session=secret-of-ann"
+        assert [fetch(port, "/streams/users/ann/inbox", headers=headers)[0].status for headers in ([], bob)] == [
+            403
+        ] * 2
+        assert fetch(port, "/ticket", method="POST")[0].status == 401
+        ticket = json.loads(fetch(port, "/ticket", method="POST", headers=ann)[1])["ticket"]
+        with (
+            Reader(port, "/streams/users/ann/inbox", headers=ann) as one,
+            Reader(port, f"/streams/users/ann/inbox?ticket={ticket}") as other,
+        ):
+            one.open()
+            other.open()
+            body = b'{"from":"bob"}'
+            assert fetch(port, "/notify/ann", method="POST", headers=bob, body=body)[0].status == 204
+            for reader in (one, other):
+                event = reader.next()
+                assert (event.event, event.json()) == ("notification", {"from": "bob"})
+            assert json.loads(fetch(port, "/logout", method="POST", headers=ann)[1]) == {"ended": 2}
+            assert (one.rest(), other.rest()) == ([], [])
+        assert fetch(port, f"/streams/users/ann/inbox?ticket={ticket}")[0].status == 401

@@ -39,6 +39,7 @@ from ._exceptions import (
 )
 from ._handlers import Exists, Handler
 from ._request import Headers, HeadersGiven, Request, Response
+from ._rights import Algorithm, Authorize, Grant, Key, Tokens
 from ._run import Run, RunArgument
 from ._server import Server, serve
 from ._settings import Encoder, ServeSettings, StreamOptions
@@ -48,7 +49,9 @@ from ._watch import Poll, Until, Watch
 
 __all__ = [
     "AddressInUse",
+    "Algorithm",
     "ArgumentTypeError",
+    "Authorize",
     "ClosedConnections",
     "Encoder",
     "Event",
@@ -58,11 +61,13 @@ __all__ = [
     "Exists",
     "ForkError",
     "GapReasons",
+    "Grant",
     "Handler",
     "Headers",
     "HeadersGiven",
     "Heartbeat",
     "HttpError",
+    "Key",
     "PermissionDenied",
     "Poll",
     "PublishWouldWait",
@@ -88,6 +93,7 @@ __all__ = [
     "StreamOptions",
     "StreamStats",
     "TooManyStreams",
+    "Tokens",
     "Until",
     "WaitTimeout",
     "Watch",

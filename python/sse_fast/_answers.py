@@ -52,7 +52,7 @@ def refuse(call: Call, request: Request, error: BaseException, dumps: Dumps) -> 
     """Answers with what a handler raised: its own refusal, or a 500 without detail."""
     if isinstance(error, HttpError):
         try:
-            response = Response(error_body(error, dumps), error.status, error.headers, "application/json")
+            response = error_response(error, dumps)
         except BaseException as unsendable:  # A header or a body of its own that cannot be sent.
             error = unsendable
         else:
@@ -73,6 +73,11 @@ def _interpreter_ends() -> bool:
 def refuse_busy(call: Call, detail: str) -> None:
     """Answers that it may be tried again in a moment."""
     _send(call, json_response({"error": "busy", "detail": detail}, 503, {"Retry-After": "2"}))
+
+
+def error_response(error: HttpError, dumps: Dumps) -> Response:
+    """The response that a handler, or a check, raised."""
+    return Response(error_body(error, dumps), error.status, error.headers, "application/json")
 
 
 def error_body(error: HttpError, dumps: Dumps) -> bytes:

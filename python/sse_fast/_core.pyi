@@ -20,12 +20,14 @@ __all__ = [
     "Account",
     "Call",
     "Heartbeat",
+    "KeySource",
     "Presence",
     "Publishing",
     "Reader",
     "Run",
     "Server",
     "Stream",
+    "TokenKey",
     "Wakeups",
     "Watch",
     "__version__",
@@ -380,8 +382,8 @@ class Stream:
     def readers(self) -> dict[str | None, int]:
         """How many connections each present reader has, by its name; None is those without one.
 
-        Readers in this process are not counted. It costs what `subscribers` does, whatever the load; after shutdown
-        nobody is here.
+        A reader's name is what `authorize`, a token's ``sub`` or a ticket gave it. Readers in this process are not
+        counted. It costs a copy of the names, whatever the load; after shutdown nobody is here.
 
         >>> import sse_fast
         >>> server = sse_fast.serve(0)
@@ -652,7 +654,7 @@ class Run:
 
 @final
 class Call:
-    """A request of the engine to Python, a handler's or an ``exists`` check, to be answered once."""
+    """A request of the engine to Python, a handler's, a check of rights or an ``exists`` check, to be answered once."""
 
     @property
     def key(self) -> int:
@@ -665,6 +667,10 @@ class Call:
     @property
     def stream(self) -> str | None:
         """The name an ``exists`` check asks for; None for a handler's call."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the streams that a request wants to read; None but for a check of its rights."""
 
     @property
     def lost(self) -> bool:
@@ -694,8 +700,37 @@ class Call:
     def answer_response(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answers with a whole response."""
 
+    def admit(self, reader: str | None, ttl: float | None) -> None:
+        """Answers a check of rights: the request may read what it asked for, as this reader, for so many seconds."""
+
+    def fail(self) -> None:
+        """There is no answer: the engine has one for that."""
+
+    def deny(self) -> None:
+        """Answers a check of rights: it may not."""
+
     def answer_exists(self, exists: bool) -> None:
         """Answers an ``exists`` check."""
+
+@final
+class TokenKey:
+    """A key that tokens are verified with."""
+
+    def __new__(cls, algorithm: str, given: bytes, id: str | None) -> TokenKey: ...
+
+@final
+class KeySource:
+    """Keys that are fetched from the web by a thread of Python's."""
+
+    def __new__(cls) -> KeySource: ...
+    def wait(self, timeout: float) -> bool | None:
+        """Waits for a fetch: True where one is to be done now, False after `timeout` seconds, None at the end."""
+
+    def begin(self) -> None:
+        """A fetch begins that no request waits for."""
+
+    def fetched(self, set: bytes | None) -> int | None:
+        """A fetch has ended, with a key set or without; how many keys it has, None where the old ones stay."""
 
 @final
 class Server:
@@ -765,6 +800,15 @@ class Server:
         ``"coroutine"``, ``"generator"`` or ``"async generator"``.
         """
 
+    def authorize(self, key: int, kind: str) -> bool:
+        """The callable with that key, of that kind, decides who may read; False where another does already."""
+
+    def ticket(self, subscribe: list[str], reader: str | None, ttl: float) -> str:
+        """A ticket for the streams that these patterns match, which is good for `ttl` seconds."""
+
+    def disconnect(self, reader: str) -> int:
+        """Ends every connection of that reader; how many there were."""
+
     def generated(self, path: str, key: int, options: dict[str, Any] | None) -> Stream:
         """A stream for a generator of the handler with that key to fill; `path` is its request's."""
 
@@ -793,8 +837,8 @@ class Server:
         """Starts a child process whose events go to that stream."""
 
     def next_call(self, lane: str) -> Call | int | None:
-        """Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
-        stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+        """Waits for the next call of a lane: ``"threads"``, ``"loop"``, ``"generators"`` or ``"checks"``. None once the
+        engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
         """
 
     def next_logs(self) -> list[tuple[int, str, str]] | None:

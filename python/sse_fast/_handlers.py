@@ -1,6 +1,7 @@
 """Handlers and `exists` checks: which callable a call means, and who calls it.
 
-Owns: `Callbacks`, the table of callables with the kind of each, and the threads that take calls.
+Owns: `Callbacks`, the table of callables with the kind of each, and the threads that take calls: for handlers,
+generators, and checks of rights, none of which waits for another kind.
 Must not know: routes and URLs (the engine matches them), what an answer looks like (`_answers`), sockets.
 Invariants: every call is answered exactly once, whatever the callable does; the engine answers 500 for one that is
 dropped. A thread that waits does not hold the interpreter; none is held by a coroutine that waits. What is needed for a
@@ -21,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _threads
 from ._answers import LOG, answer, refuse
+from ._authorize import decide, failed
 from ._calling import serving
 from ._generators import Feed, GeneratorThreads, pump, pump_async
 from ._request import Request
+from ._settings import wrong_type
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,23 +62,31 @@ class Callbacks:
     Args:
         engine: whose calls are answered.
         threads: how many threads call functions.
+        check_threads: how many threads call a function that checks rights, and nothing else.
         generator_threads: how many generators run at a time.
         loop: the caller's event loop for what is asynchronous; None makes one when it is needed.
     """
 
     def __init__(
-        self, engine: Engine, threads: int, generator_threads: int, loop: asyncio.AbstractEventLoop | None
+        self,
+        engine: Engine,
+        threads: int,
+        generator_threads: int,
+        check_threads: int,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         """Starts nothing."""
         self._engine = engine
         self._threads = threads
+        self._check_threads = check_threads
         self._given_loop = loop
         self._process = os.getpid()
         self._keys = itertools.count(1)
-        self._callables: dict[int, Callable[[Any], Any]] = {}
+        self._callables: dict[int, Callable[..., Any]] = {}
         self._options: dict[int, dict[str, Any]] = {}  # Of the streams that generators fill.
         self._starting = threading.Lock()  # Protects what follows; no callable runs under it.
         self._function_threads: list[_threads.Started] = []
+        self._started_threads = 0  # Of those, the ones that call handlers.
         self._loop: HandlerLoop | None = None
         self._finished = False
         self._generators = GeneratorThreads(engine, generator_threads, self._run_generator)
@@ -100,6 +111,25 @@ class Callbacks:
         else:
             self._handler_loop()
 
+    def authorize(self, check: Callable[..., Any]) -> bool:
+        """From now on `check` decides who may read; False where another does already."""
+        kind = kind_of(check)
+        if kind.endswith("generator"):
+            raise wrong_type("authorize", check, "a function or an async def function, not a generator")
+        key = next(self._keys)
+        self._callables[key] = check
+        if not self._engine.authorize(key, kind):
+            del self._callables[key]
+            return False
+        if kind == "function":
+            with self._starting:
+                for number in range(self._check_threads):
+                    serve = functools.partial(self._serve, "checks")
+                    self._function_threads.append(_threads.start(serve, f"sse_fast authorize {number + 1}"))
+        else:
+            self._handler_loop()
+        return True
+
     def finish(self, until: float) -> None:
         """Waits for what still runs, until that time by `time.monotonic`; called once the engine has stopped.
 
@@ -115,9 +145,10 @@ class Callbacks:
 
     def _start_threads(self) -> None:
         with self._starting:
-            while len(self._function_threads) < self._threads:
-                name = f"sse_fast handler {len(self._function_threads) + 1}"
-                self._function_threads.append(_threads.start(self._serve, name))
+            while self._started_threads < self._threads:
+                self._started_threads += 1
+                serve = functools.partial(self._serve, "threads")
+                self._function_threads.append(_threads.start(serve, f"sse_fast handler {self._started_threads}"))
 
     def _handler_loop(self) -> HandlerLoop:
         """The event loop of everything asynchronous."""
@@ -130,14 +161,16 @@ class Callbacks:
                 self._loop = HandlerLoop(self._engine, self._serve_async, self._given_loop)
             return self._loop
 
-    def _serve(self) -> None:
+    def _serve(self, lane: str) -> None:
         """One thread for functions: waits, answers, until the engine stops."""
-        while (call := self._engine.next_call("threads")) is not None:
+        while (call := self._engine.next_call(lane)) is not None:
             if isinstance(call, int):  # The loop's lane alone has numbers.
                 continue
             try:
                 with serving(self._engine):
-                    if call.stream is None:
+                    if call.names is not None:
+                        self._call_check(call, call.names)
+                    elif call.stream is None:
                         self._call_handler(call)
                     else:
                         self._call_exists(call, call.stream)
@@ -162,6 +195,38 @@ class Callbacks:
         else:
             answer(call, request, value, self._engine.json)
 
+    def _call_check(self, call: Call, names: tuple[str, ...]) -> None:
+        """Decides whether a request may read."""
+        request = request_of(call)
+        try:
+            value = self._callables[call.key](request, names)
+        except BaseException as error:  # As in `_call_handler`.
+            failed(call, request, error, self._engine.json)
+            return
+        if inspect.isawaitable(value):
+            self._handler_loop().start(self._marked(self._decide_awaited(call, request, value)))
+        else:
+            decide(call, request, value, self._engine.json)
+
+    async def _decide_awaited(self, call: Call, request: Request, value: object) -> None:
+        """Decides by what the awaitable brings that a check returned; or by that value itself."""
+        _name_task(self._callables[call.key])
+        try:
+            outcome = await value if inspect.isawaitable(value) else value
+        except BaseException as error:  # CancelledError too: nobody has decided.
+            failed(call, request, error, self._engine.json)
+            return
+        decide(call, request, outcome, self._engine.json)
+
+    async def _check_async(self, call: Call, names: tuple[str, ...]) -> None:
+        request = request_of(call)
+        try:
+            value = self._callables[call.key](request, names)
+        except BaseException as error:  # As above.
+            failed(call, request, error, self._engine.json)
+            return
+        await self._decide_awaited(call, request, value)
+
     def _call_exists(self, call: Call, stream: str) -> None:
         """Answers whether a stream is to exist. A check that raises counts as no, and the engine asks again."""
         try:
@@ -181,7 +246,10 @@ class Callbacks:
     async def _serve_async(self, call: Call) -> None:
         """Answers one call of an asynchronous handler; the task of that call, on the loop."""
         with serving(self._engine):
-            await self._call_async(call)
+            if call.names is None:
+                await self._call_async(call)
+            else:
+                await self._check_async(call, call.names)
 
     async def _call_async(self, call: Call) -> None:
         request, function = request_of(call), self._callables[call.key]

@@ -17,35 +17,41 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import _exit, _run, _settings, _threads
+from ._core import KeySource, Stream, use_hub_sleep
 from ._core import Server as Engine
-from ._core import Stream, use_hub_sleep
 from ._exceptions import SettingError, StartError
 from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._hints import Self, Unpack, asyncio
-from ._lifetime import Lifetime
+from ._lifetime import Ends, Lifetime
 from ._logs import LogThread
 from ._presence import PresenceCallbacks
+from ._rights import Authorize, Tokens, checked_patterns, checked_reader, rules_of
 from ._settings import Encoder, ServeSettings, StreamOptions
 from ._stats import ServerStats
 from ._stream import Event
 from ._watch import Poll, Until, Watch, Watches
 
 Function = TypeVar("Function", bound=Handler)
+Check = TypeVar("Check", bound=Authorize)
 Joined = TypeVar("Joined", bound=Callable[[Stream, "str | None"], object])
 
+_CHECK = "a callable that is given the request and the names of the streams, or None"
 _STATIC = Path(__file__).parent / "static"
 _ASSETS = {"/sse-fast.js": "text/javascript; charset=utf-8", "/sse-fast.d.ts": "text/plain; charset=utf-8"}
 
 
-def serve(
+def serve(  # noqa: PLR0913 - what is no setting, because the environment cannot hold it
     port: int | None = None,
     *,
     host: str | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     json: Encoder | None = None,
+    authorize: Authorize | None = None,
+    tokens: Tokens | None = None,
+    streams: Mapping[str, StreamOptions] | None = None,
     **settings: Unpack[ServeSettings],
 ) -> Server:
     """Starts a server; it listens when this returns, and its engine's threads run from here on.
@@ -63,12 +69,19 @@ def serve(
             JSON, and returns it as str or bytes. It runs in the thread that publishes; one that takes more than a
             second for a value may abort a process that ends while a daemon thread is inside it. What it raises becomes
             the cause of an `EventTypeError`. None: the encoder whose table is in ``docs/reference/values.md``.
+        authorize: who may read; see `Server.authorize`.
+        tokens: the tokens that let readers in; see `Tokens`.
+        streams: stream options by patterns of names, such as ``{"users/**": {"private": True, "history": 1000}}``, in
+            force for every stream of such a name from the moment it is made, also by a route or a run; of two that
+            match the later one counts, and what `Server.stream` is given counts before both. ``*`` is one whole
+            segment, a trailing ``/**`` everything below.
         **settings: the server's settings, and the defaults of its streams' options. Each can also be given as
             ``SSE_FAST_<NAME>`` in the environment; a keyword beats the environment.
 
     Raises:
         SettingError: a setting is unknown or not allowed.
-        ArgumentTypeError: `loop` is not an event loop, or `json` cannot be called.
+        ArgumentTypeError: `loop` is not an event loop, `json` or `authorize` cannot be called, `tokens` is no `Tokens`,
+            or `streams` is no mapping.
         AddressInUse: something listens there already.
         PermissionDenied: the port needs privileges.
         StartError: the operating system refused for another reason.
@@ -83,10 +96,19 @@ def serve(
     if json is not None and not callable(json):
         raise _settings.wrong_type("json", json, "a callable that returns a value as JSON, or None")
     resolved = _settings.serve_settings(given)
+    rights = Rights(authorize, tokens, streams)
     if loop is not None and not hasattr(loop, "call_soon_threadsafe"):
         raise _settings.wrong_type("loop", loop, "an event loop of asyncio, or None")
     _raise_open_files_limit()
-    return Server(resolved, loop, json)
+    return Server(resolved, loop, json, rights)
+
+
+class Rights(NamedTuple):
+    """What `serve` is told of who may read."""
+
+    authorize: Authorize | None = None
+    tokens: Tokens | None = None
+    streams: Mapping[str, StreamOptions] | None = None
 
 
 class Server:
@@ -101,28 +123,46 @@ class Server:
         settings: dict[str, Any],
         loop: asyncio.AbstractEventLoop | None = None,
         json: Encoder | None = None,
+        rights: Rights = Rights(),  # noqa: B008 - a value
     ) -> None:
         """Starts the engine; use `serve`."""
+        authorize, tokens, streams = rights
+        if authorize is not None and not callable(authorize):
+            raise _settings.wrong_type("authorize", authorize, _CHECK)
+        if tokens is not None and not isinstance(tokens, Tokens):
+            raise _settings.wrong_type("tokens", tokens, "a Tokens, or None")
+        keys = KeySource() if tokens is not None and tokens.jwks is not None else None
         self._host: str = settings["host"]
         self._metrics = bool(settings["metrics"])
         if _threads.may_have_hubs():
             use_hub_sleep(_threads.hub_sleep)
         threads, generator_threads = settings.pop("handler_threads"), settings.pop("generator_threads")
+        check_threads: int = settings.pop("authorize_threads")
         drain: float = settings.pop("drain")
         lame_duck: float = settings.pop("lame_duck")
         stream = {name: value for name, value in settings.items() if _settings.is_stream_option(name)}
-        self._engine = Engine({name: value for name, value in settings.items() if name not in stream}, stream, json)
-        self._callbacks = Callbacks(self._engine, threads, generator_threads, loop)
+        settings = {name: value for name, value in settings.items() if name not in stream}
+        settings["tokens"] = rules_of(tokens, keys)
+        settings["streams"] = _settings.options_by_pattern(streams)
+        self._engine = Engine(settings, stream, json)
+        self._callbacks = Callbacks(self._engine, threads, generator_threads, check_threads, loop)
         self._runs = _run.Runs(self._engine)
         self._watches = Watches()
         self._presence = PresenceCallbacks(self._engine.presence())
         self._engine.set_callbacks(self._presence)
         logs = LogThread(self._engine)
-        self._lifetime = Lifetime(self._engine, drain, lame_duck, (self._runs, self._callbacks, self._presence), logs)
+        parts: list[Ends] = [self._runs, self._callbacks, self._presence]
+        if keys is not None and tokens is not None and tokens.jwks is not None:
+            from ._jwks import KeyFetcher  # noqa: PLC0415 - only servers that fetch keys pay for it
+
+            parts.append(KeyFetcher(keys, tokens.jwks))
+        self._lifetime = Lifetime(self._engine, drain, lame_duck, parts, logs)
         _exit.opened(self._lifetime, drain, self._engine.held())
         try:
             logs.start()
             self._serve_assets()
+            if authorize is not None:
+                self.authorize(authorize)
         except BaseException:
             self._engine.close(0.0)
             _exit.closed(self._lifetime)
@@ -474,11 +514,12 @@ class Server:
     def on_join(self, callback: Joined) -> Joined:
         """Calls `callback` with ``(stream, reader)`` for each subscriber that comes; returns the callback.
 
-        `reader` is who it is: None for everybody, until readers have names. Joins and leaves of each stream are told in
-        their order, also of nameless ones, one after another on a thread of the server's own, never on the engine's. A
-        callback that is slow delays the others and no reader; up to 65,536 joins and leaves wait for it, what comes
-        beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An exception is logged. Who
-        is here already is told only when it leaves. At shutdown those who leave are told too, within ``drain``.
+        `reader` is who it is, as ``authorize``, a token or a ticket named it; None is anonymous. Joins and leaves of
+        each stream are told in their order, also of nameless ones, one after another on a thread of the server's own,
+        never on the engine's. A callback that is slow delays the others and no reader; up to 65,536 joins and leaves
+        wait for it, what comes beyond is lost, logged as a WARNING and counted in `stats` as ``presence_missed``. An
+        exception is logged. Who is here already is told only when it leaves. At shutdown those who leave are told too,
+        within ``drain``.
 
         Args:
             callback: what is called; it is kept as long as the server.
@@ -499,6 +540,99 @@ class Server:
     def on_leave(self, callback: Joined) -> Joined:
         """The same for each subscriber that leaves; see `on_join`."""
         return self._presence.on_leave(callback)
+
+    def authorize(self, check: Check) -> Check:
+        """Decorates the function that decides who may read; the same as ``serve(authorize=...)``. Returns it.
+
+        It is called with a `Request` and the tuple of all the names that this asks for, once for each request at
+        ``/streams/`` or a route that has no token and no ticket, before anybody looks whether there are such streams;
+        also for each poll, and when a reader comes back; never for an event. What a handler returns is the handler's
+        own decision. ``True`` lets in (anonymously), so do a str that is not empty (the reader's name) and a `Grant`;
+        ``False`` and None are 403. An `HttpError`, raised or returned, is the answer. Anything else that it returns
+        is 403, and logged as an ERROR; what it raises is logged as an ERROR, lets nobody in, and is answered 503, or,
+        to a GET that names ``text/event-stream``, by an empty stream that tells a browser to come back.
+
+        A function runs on ``authorize_threads`` threads that do nothing else; an ``async def`` function on the event
+        loop of the handlers. Under load ``handler_queue`` requests wait; beyond that they are turned away as those are
+        for whom it fails. At shutdown those that wait are told to come back.
+
+        Args:
+            check: what decides; once for each server.
+
+        Raises:
+            ArgumentTypeError: `check` cannot be called, or is a generator.
+            SettingError: another function decides already.
+            ServerClosed: the server was closed.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...
+        ...     @server.authorize
+        ...     def check(request, names):
+        ...         user = {"secret of ann": "ann"}.get(request.cookies.get("session", ""))
+        ...         return user if user and all(name.startswith(f"users/{user}/") for name in names) else False
+        """
+        if not callable(check):
+            raise _settings.wrong_type("authorize", check, _CHECK)
+        if not self._callbacks.authorize(check):
+            raise SettingError("authorize is given already: one function decides who may read")
+        return check
+
+    def ticket(self, subscribe: Iterable[str], *, reader: str | None = None, ttl: float = 3600.0) -> str:
+        """A ticket that lets its holder read these streams, for the URL of a page: ``/streams/NAME?ticket=...``.
+
+        For pages whose ``EventSource`` can send no header, above all from another origin. It serves reconnects too,
+        until it expires: then the reader gets an ``auth`` event with ``{"reason": "expired"}``, and is disconnected;
+        ``sse-fast.js`` takes ``token: async () => ticket`` and renews by itself. It is taken from the URL alone, and
+        nothing else is taken from there. The engine logs no ticket; a proxy in front may log URLs. Cheap: it makes a
+        signature. It does not know what `subscribe` names, and needs no such stream.
+
+        Without ``ticket_key``, and without an HS256 key in ``tokens``, its key is a random one of this server: then a
+        restart, or another process on the port, refuses it.
+
+        Args:
+            subscribe: names of streams and patterns: ``*`` is one whole segment, a trailing ``/**`` everything below.
+            reader: who reads, as in a `Grant`.
+            ttl: seconds until it expires.
+
+        Raises:
+            SettingError: a pattern or `ttl` is not allowed, or `subscribe` is empty.
+            ArgumentTypeError: `subscribe` is no sequence of str, or `reader` no str.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     server.ticket(["runs/42"], reader="ann", ttl=600.0).startswith("sse1.")
+        True
+        """
+        name = None if reader is None else checked_reader(reader)
+        seconds = _settings.checked_seconds("ttl", ttl, low=0.001)
+        return self._engine.ticket(checked_patterns(subscribe), name, seconds)
+
+    def disconnect(self, reader: str) -> int:
+        """Ends every connection of a reader now; returns how many that were.
+
+        What was published before is still delivered, what is published later is not. Tokens and tickets that were
+        issued to this reader until now are refused until they expire; a token that does not say when it was issued
+        (``iat``) is taken for one of them, and so is one of the same second. Where ``authorize`` named the reader it is
+        asked again when the reader comes back. Requests of the reader that wait for a stream get none. It waits for the
+        engine, not for sockets: milliseconds. After shutdown nobody is there.
+
+        The 100,000 readers that were disconnected last are known by their names; of those before, the last one's time
+        counts for everybody's tokens.
+
+        Args:
+            reader: the name that ``authorize``, a token's ``sub`` or a ticket gave it.
+
+        Raises:
+            ArgumentTypeError: `reader` is not a str.
+            SettingError: `reader` is empty.
+
+        >>> import sse_fast
+        >>> with sse_fast.serve(0) as server:
+        ...     server.disconnect("ann")
+        0
+        """
+        return self._engine.disconnect(checked_reader(reader))
 
     def stats(self) -> ServerStats:
         """The server's counters and present numbers; cheap enough to be asked every second.

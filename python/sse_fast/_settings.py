@@ -26,6 +26,8 @@ _YEAR = 366 * 24 * 3600.0  # A greater number was probably meant in milliseconds
 _HOUR = 3600.0  # The longest `retry`: who gives more means milliseconds, as other libraries take them.
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SECRET = 32  # Bytes: as many as what is signed with it is worth.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # A name in HTTP (RFC 9110, 5.6.2).
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -115,6 +117,22 @@ def _name(value: object) -> str:
     return value
 
 
+def _secret(value: object) -> bytes:
+    if not isinstance(value, (str, bytes)):
+        raise TypeError
+    secret = value.encode() if isinstance(value, str) else value
+    if len(secret) < _SECRET:
+        raise ValueError
+    return secret
+
+
+def _cookie(value: object) -> str:
+    name = _name(value)
+    if not re.fullmatch(_WORD, name, re.ASCII):
+        raise ValueError
+    return name
+
+
 def _names(value: object) -> list[str]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError
@@ -193,7 +211,7 @@ NETWORKS = Kind(
 HEADERS = Kind(
     'a sequence of names of headers such as "X-Trace" (in the environment separated by commas)',
     _parse_list,
-    _each(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
+    _each(_WORD),
 )
 
 
@@ -229,12 +247,17 @@ KEY = Kind("a str of 16 or more printable ASCII characters without spaces", str.
 METRICS = Kind(
     'True, False, or an address such as "127.0.0.1:9090" (in the environment also 1 or 0)', _parse_metrics, _metrics
 )
+SECRET = Kind(f"{_SECRET} bytes or more, as bytes or a str", lambda text: text, _secret)
+COOKIE = Kind("the name of a cookie", str.strip, _cookie)
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table; `stream` is true for settings that are also options of single streams."""
+    """One row of the table; `stream` is true for settings that are also options of single streams.
+
+    The value of one that is `secret` is in no text.
+    """
 
     name: str
     kind: Kind
@@ -383,6 +406,17 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Requests that wait for a handler, and that `async` ones work on at a time; beyond it 503 with Retry-After.",
     ),
+    Setting("authorize_threads", _integer(1, 1024), 16, "", "Python threads that run `authorize`, and nothing else."),
+    Setting("cookie", COOKIE, "__Host-sse_fast", "", "The cookie that may hold a token, where `tokens` are taken."),
+    Setting(
+        "ticket_key",
+        SECRET.or_none(),
+        None,
+        "",
+        "What tickets are signed with, the same in every process that is to take them; None: derived from the first "
+        "HS256 key of `tokens`, else random.",
+        secret=True,
+    ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
     Setting("start", _choice("new", "last", "all"), "new", "", "What a new subscriber gets first.", stream=True),
@@ -422,6 +456,14 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "s",
         "Silence of a stream that is read after which it counts as stalled: one warning, and a mark in its `stats`.",
+        stream=True,
+    ),
+    Setting(
+        "private",
+        BOOLEAN,
+        False,
+        "",
+        "`/streams/` does not lead to it: only the application's own routes and handlers do.",
         stream=True,
     ),
 )
@@ -483,14 +525,30 @@ def stream_options(given: Mapping[str, object]) -> dict[str, Any]:
     return {name: _accept(options[name], value, name) for name, value in given.items()}
 
 
+def options_by_pattern(given: object) -> list[tuple[str, dict[str, Any]]]:
+    """Stream options by patterns of names, checked, in their order; the engine checks the patterns."""
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        raise wrong_type("streams", given, 'a mapping of patterns to options, such as {"users/**": {"private": True}}')
+    rules = []
+    for pattern, options in given.items():
+        if not isinstance(pattern, str):
+            raise wrong_type("streams", given, f"a mapping whose keys are patterns: there is {pattern!r} among them")
+        if not isinstance(options, Mapping):
+            raise wrong_type(f"streams[{pattern!r}]", options, "a mapping of stream options")
+        rules.append((pattern, stream_options(options)))
+    return rules
+
+
 def is_stream_option(name: str) -> bool:
     """Whether that is the name of an option of streams."""
     return name in _BY_NAME and _BY_NAME[name].stream
 
 
-def checked_seconds(name: str, value: object, *, low: float = 0.0) -> float:
+def checked_seconds(name: str, value: object, *, low: float = 0.0, high: float = _YEAR) -> float:
     """A duration that is an argument of a method, checked as a setting would be."""
-    kind = _seconds(low)
+    kind = _seconds(low) if high == _YEAR else _seconds(low, high, f"{high:g}")
     _accept(Setting(name, kind, None, "s", ""), value, name)
     return float(cast("float", value))
 
@@ -541,6 +599,7 @@ class StreamOptions(TypedDict, total=False):
     linger: float
     expire: float | None
     stall_after: float | None
+    private: bool
 
 
 class ServeSettings(StreamOptions, total=False):
@@ -576,3 +635,6 @@ class ServeSettings(StreamOptions, total=False):
     handler_threads: int
     generator_threads: int
     handler_queue: int
+    authorize_threads: int
+    cookie: str
+    ticket_key: bytes | str | None

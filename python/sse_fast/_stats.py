@@ -22,6 +22,8 @@ class ClosedConnections:
         stalled: the reader took nothing for ``stall_timeout``.
         lagged: the reader lagged by more than ``max_lag`` in a stream with ``on_lag="disconnect"``.
         shutdown: the server was closed.
+        expired: the reader's token, ticket or grant expired.
+        disconnected: the reader was disconnected by `Server.disconnect`.
     """
 
     gone: int
@@ -29,6 +31,8 @@ class ClosedConnections:
     stalled: int
     lagged: int
     shutdown: int
+    expired: int
+    disconnected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ class ServerStats:
         late: requests given up because their head or body did not come in time.
         malformed: requests refused that could not be read, were in another protocol, or asked for what is not done
             here.
+        unauthorized: requests for streams refused because they had no token, or one that is invalid (401).
+        forbidden: those refused because their token does not suffice, or ``authorize`` did not let them in (403).
+        undecided: those turned away because ``authorize`` failed or was too busy, or tokens' keys could not be fetched.
         stalls: how often a stream was found stalled: read, and without an event for its ``stall_after``.
         closed: subscribers' connections closed, by reason.
         gap_reasons: the `gaps` by reason.
@@ -141,6 +148,9 @@ class ServerStats:
     bodies_refused: int
     late: int
     malformed: int
+    unauthorized: int
+    forbidden: int
+    undecided: int
     stalls: int
     closed: ClosedConnections
     gap_reasons: GapReasons

@@ -22,10 +22,13 @@ Invariants: every wait has a limit, and its failure says what there was instead.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import http.client
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -33,22 +36,33 @@ from . import _server, _settings
 from ._core import Stream
 from ._exceptions import WaitTimeout
 from ._hints import Unpack
+from ._rights import Authorize, Tokens
 from ._server import Server
-from ._settings import ServeSettings
+from ._settings import ServeSettings, StreamOptions
 from ._stream import Event
 
-__all__ = ["aevents_of", "events_of", "heartbeats_of", "serve"]
+__all__ = ["aevents_of", "events_of", "heartbeats_of", "serve", "token"]
 
 _TIMEOUT = 10.0  # Seconds. Long enough for a busy machine; a test that passes never waits it out.
 
 
-def serve(*, heartbeat_pace: int = 1, **settings: Unpack[ServeSettings]) -> Server:
+def serve(
+    *,
+    heartbeat_pace: int = 1,
+    authorize: Authorize | None = None,
+    tokens: Tokens | None = None,
+    streams: Mapping[str, StreamOptions] | None = None,
+    **settings: Unpack[ServeSettings],
+) -> Server:
     """A server on a free port of the loopback, for one test; close it, or use it as a context manager.
 
     Args:
         heartbeat_pace: how many times as fast the time between heartbeats passes: with 100 a heartbeat of 15 seconds,
             from whatever setting, option or ``with stream.heartbeat(...)`` block, comes after 0.15. At most one comes
             in 20 ms. All other times are those of the clock: give them as short settings, such as ``linger=0.05``.
+        authorize: as for `sse_fast.serve`.
+        tokens: likewise; `token` makes some.
+        streams: likewise.
         **settings: as for `sse_fast.serve`; without ``settle`` what is not known is 404 from the first moment on.
 
     Raises:
@@ -60,7 +74,8 @@ def serve(*, heartbeat_pace: int = 1, **settings: Unpack[ServeSettings]) -> Serv
     """
     pace = _settings.checked_whole("heartbeat_pace", heartbeat_pace, low=1)
     resolved = _settings.serve_settings({"port": 0, "settle": 0.0, **settings})
-    return _server.Server({**resolved, "heartbeat_pace": pace})
+    rights = _server.Rights(authorize, tokens, streams)
+    return _server.Server({**resolved, "heartbeat_pace": pace}, rights=rights)
 
 
 def events_of(stream: Stream, until: int | str | None = None, *, timeout: float = _TIMEOUT) -> list[Event]:
@@ -156,6 +171,50 @@ def heartbeats_of(
                 if time.monotonic() > until:
                     break
     raise AssertionError(f"{what} did not come within {timeout} s; those that came: {found}")
+
+
+def token(
+    secret: bytes | str,
+    subscribe: Iterable[str] = ("**",),
+    *,
+    reader: str | None = None,
+    ttl: float = 60.0,
+    kid: str | None = None,
+    **claims: object,
+) -> str:
+    """A token that a server with ``Tokens(keys=[Key("HS256", secret)])`` takes, for tests of programs that have tokens.
+
+    Args:
+        secret: the secret.
+        subscribe: the names and patterns of streams that it lets read.
+        reader: who reads: its ``sub``.
+        ttl: seconds until it expires; what is not above 0 makes one that has expired.
+        kid: the ``id`` of the key.
+        **claims: further claims, and others in place of those above; None leaves one out.
+
+    >>> from sse_fast import Key, Tokens
+    >>> secret = "a secret that is long enough to be one"
+    >>> with serve(tokens=Tokens(keys=[Key("HS256", secret)])) as server:
+    ...     _ = server.stream("runs/42", start="all").publish("x")
+    ...     address = urlsplit(server.url)
+    ...     connection = http.client.HTTPConnection(address.hostname, address.port)
+    ...     headers = {"Authorization": f"Bearer {token(secret, ['runs/*'])}", "Accept": "application/json"}
+    ...     connection.request("GET", "/streams/runs/42", headers=headers)
+    ...     with contextlib.closing(connection):
+    ...         connection.getresponse().status
+    200
+    """
+    now = time.time()
+    head: dict[str, object] = {"alg": "HS256", "typ": "JWT", "kid": kid}
+    body = {"iat": now, "exp": now + ttl, "sub": reader, "sse": {"subscribe": list(subscribe)}, **claims}
+    parts = [{name: value for name, value in part.items() if value is not None} for part in (head, body)]
+    signed = ".".join(_base64(json.dumps(part).encode()) for part in parts)
+    key = secret.encode() if isinstance(secret, str) else secret
+    return f"{signed}.{_base64(hmac.digest(key, signed.encode(), 'sha256'))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _heartbeats(response: http.client.HTTPResponse, event: str | None) -> Iterator[str]:

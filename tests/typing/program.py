@@ -105,6 +105,26 @@ class Hub:
         return self.server.stream(None, start="all")
 
 
+def who_may_read(algorithm: sse_fast.Algorithm, authorize: sse_fast.Authorize) -> str:
+    """Everything by which a program says who may read."""
+    key = sse_fast.Key(algorithm, b"a secret that is long enough to be one", id="one")
+    tokens = sse_fast.Tokens(keys=[key], issuer="us", audience="me", leeway=5.0)
+    assert_type([key.algorithm, key.id, tokens.jwks, tokens.issuer, tokens.audience], "list[str | None]")
+    assert_type((tokens.keys, tokens.leeway), "tuple[tuple[sse_fast.Key, ...], float]")
+    server = sse_fast.serve(0, authorize=authorize, tokens=tokens, streams={"users/**": {"private": True}})
+    testing.serve(authorize=authorize, tokens=tokens, streams={"users/**": {"history": 10}}).close()
+
+    @server.authorize
+    def check(request: sse_fast.Request, names: tuple[str, ...]) -> sse_fast.Grant:
+        return sse_fast.Grant(request.path, ttl=60.0)
+
+    assert_type(server.disconnect("ann"), int)
+    grant = sse_fast.Grant("ann")
+    assert_type((grant.reader, grant.ttl), "tuple[str | None, float | None]")
+    ticket: str = server.ticket(["users/7/*"], reader="ann", ttl=60.0)
+    return ticket + testing.token("a secret", ["**"], reader="ann", ttl=60.0, kid="one", iss="us")
+
+
 def publish(stream: sse_fast.Stream) -> sse_fast.StreamStats:
     """Everything that a stream takes and tells."""
     assert_type(stream.name, str)

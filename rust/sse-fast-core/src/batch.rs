@@ -58,21 +58,31 @@ impl Batch {
     /// Fills the batch from `from` on, as far as its limit goes, at least one frame
     /// where there is one. `from` must not lie before the log's first.
     pub fn fill(&mut self, log: &Log, from: Position, framing: Framing) {
+        self.fill_up_to(log, from, Position::MAX, framing);
+    }
+
+    /// The same, no further than the position `last`.
+    pub fn fill_up_to(&mut self, log: &Log, from: Position, last: Position, framing: Framing) {
         self.clear();
         self.from = from;
         self.framing = framing;
-        self.extend(log);
+        self.extend_up_to(log, last);
     }
 
     /// Adds what was appended to the log since, as far as its limit goes.
     pub fn extend(&mut self, log: &Log) {
+        self.extend_up_to(log, Position::MAX);
+    }
+
+    fn extend_up_to(&mut self, log: &Log, last: Position) {
         if self.until() < log.first() {
             // What would continue it is gone; a subscriber that needs it is told of a gap.
             return;
         }
         debug_assert!(self.frames.len() <= 1 || self.ends.len() == self.frames.len(), "each laid frame has its end");
         for frame in log.from(self.until()) {
-            if self.total + frame.len() > self.limit && !self.frames.is_empty() {
+            let is_full = self.total + frame.len() > self.limit && !self.frames.is_empty();
+            if is_full || self.until() > last {
                 break;
             }
             self.total += frame.len();

@@ -66,6 +66,8 @@ pub struct StreamOptions {
     pub expire: Option<Duration>,
     /// How long an open stream that is read may be without an event before it counts as stalled.
     pub stall_after: Option<Duration>,
+    /// Whether only the application's own routes and handlers lead to it, and `/streams/` does not.
+    pub private: bool,
     /// Whether publishers wait for its readers as long as it takes, whatever the server's `publish_wait` is. No setting:
     /// the engine gives it to streams that have one reader alone, for whom nobody else waits.
     pub lossless: bool,
@@ -87,6 +89,7 @@ impl Default for StreamOptions {
             linger: Duration::from_secs(900),
             expire: None,
             stall_after: None,
+            private: false,
             lossless: false,
         }
     }
@@ -109,6 +112,7 @@ pub struct StreamPatch {
     pub linger: Option<Duration>,
     pub expire: Option<Option<Duration>>,
     pub stall_after: Option<Option<Duration>>,
+    pub private: Option<bool>,
     pub lossless: Option<bool>,
 }
 
@@ -140,6 +144,7 @@ impl StreamOptions {
             linger: patch.linger.unwrap_or(self.linger),
             expire: patch.expire.unwrap_or(self.expire),
             stall_after: patch.stall_after.unwrap_or(self.stall_after),
+            private: patch.private.unwrap_or(self.private),
             lossless: patch.lossless.unwrap_or(self.lossless),
         };
         options.check()?;

@@ -71,6 +71,11 @@ fn json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends what a subscriber is told whose right to read is over; without an id, for nothing was published.
+pub fn expired(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: auth\ndata: {\"reason\":\"expired\"}\n\n");
+}
+
 /// Whether a heartbeat comment ends with a blank line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlankLine {

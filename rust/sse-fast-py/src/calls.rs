@@ -1,4 +1,4 @@
-//! `Call`: one request of the engine to Python, for a handler or an `exists` check, with its answer.
+//! `Call`: one request of the engine to Python, for a handler, a check of rights or an `exists` check, with its answer.
 //!
 //! Owns: giving a call's parts to Python and taking its answer; which lane's calls a thread of Python takes.
 //! Must not know: routes, handlers, threads; `_handlers.py` has them.
@@ -7,9 +7,10 @@
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use sse_fast_server::{Call, ExistsReply, HandlerKind, Lane, Pairs, Reply, RequestParts, Watched};
 
+use crate::convert;
 use crate::errors::internal;
 use crate::fork::Guarded;
 use crate::gil::Detached;
@@ -21,6 +22,7 @@ type Parts<'py> = (String, String, Pairs, Pairs, Pairs, Bound<'py, PyBytes>, Opt
 /// What Python is asked.
 enum Question {
     Handler { request: RequestParts, watched: Watched },
+    Check { names: Vec<String>, request: RequestParts },
     Exists { stream: String },
 }
 
@@ -30,7 +32,7 @@ enum AnswerTo {
     Exists(ExistsReply),
 }
 
-/// A request of the engine to Python, a handler's or an ``exists`` check, to be answered once.
+/// A request of the engine to Python, a handler's, a check of rights or an ``exists`` check, to be answered once.
 #[pyclass(frozen, module = "sse_fast._core", name = "Call")]
 pub(crate) struct PyCall {
     /// Which callable is meant; its number was given to `route` or `handler`.
@@ -50,6 +52,9 @@ impl PyCall {
             Call::Handler { key, request, reply } => {
                 let question = Question::Handler { request, watched: reply.watched() };
                 (key, reply.number(), question, AnswerTo::Response(reply))
+            }
+            Call::Check { key, names, request, reply } => {
+                (key, reply.number(), Question::Check { names, request }, AnswerTo::Response(reply))
             }
             Call::Exists { key, stream, reply } => (key, 0, Question::Exists { stream }, AnswerTo::Exists(reply)),
         };
@@ -75,6 +80,7 @@ pub(crate) fn lane(name: &str) -> PyResult<Lane> {
         "threads" => Ok(Lane::Threads),
         "loop" => Ok(Lane::Loop),
         "generators" => Ok(Lane::Generators),
+        "checks" => Ok(Lane::Checks),
         other => Err(internal(&format!("there is no lane {other:?}"))),
     }
 }
@@ -96,8 +102,17 @@ impl PyCall {
     #[getter]
     fn stream(&self) -> Option<&str> {
         match &self.question {
-            Question::Handler { .. } => None,
+            Question::Handler { .. } | Question::Check { .. } => None,
             Question::Exists { stream } => Some(stream),
+        }
+    }
+
+    /// The names of the streams that a request wants to read; None but for a check of its rights.
+    #[getter]
+    fn names<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        match &self.question {
+            Question::Check { names, .. } => PyTuple::new(py, names).map(Some),
+            Question::Handler { .. } | Question::Exists { .. } => Ok(None),
         }
     }
 
@@ -109,7 +124,7 @@ impl PyCall {
 
     /// ``(method, path, params, query, headers, body, client)``; None for an ``exists`` check.
     fn request<'py>(&self, py: Python<'py>) -> Option<Parts<'py>> {
-        let Question::Handler { request, .. } = &self.question else { return None };
+        let (Question::Handler { request, .. } | Question::Check { request, .. }) = &self.question else { return None };
         let client = request.client.map(|client| (client.ip().to_string(), client.port()));
         Some((
             request.method.clone(),
@@ -141,6 +156,25 @@ impl PyCall {
     fn answer_response(&self, py: Python<'_>, status: u16, headers: Pairs, body: Vec<u8>) -> PyResult<()> {
         let reply = self.reply()?;
         py.detached(move || reply.response(status, headers, body))
+    }
+
+    /// Answers a check of rights: the request may read what it asked for, as this reader, for so many seconds.
+    #[pyo3(signature = (reader, ttl))]
+    fn admit(&self, py: Python<'_>, reader: Option<String>, ttl: Option<f64>) -> PyResult<()> {
+        let ttl = convert::timeout(ttl);
+        let reply = self.reply()?;
+        py.detached(move || reply.admit(reader, ttl))
+    }
+
+    /// There is no answer: the engine has one for that.
+    fn fail(&self) -> PyResult<()> {
+        self.take_answer().map(drop)
+    }
+
+    /// Answers a check of rights: it may not.
+    fn deny(&self, py: Python<'_>) -> PyResult<()> {
+        let reply = self.reply()?;
+        py.detached(move || reply.deny())
     }
 
     /// Answers an ``exists`` check.

@@ -229,7 +229,9 @@ pub(crate) fn start_error(error: &engine::StartError) -> PyErr {
         engine::StartError::BadAddress { .. } => {
             with_number(|known| &known.start_error, |errno| errno.addrnotavail, &text)
         }
-        engine::StartError::BadHost { .. } => setting_error(&text),
+        engine::StartError::BadHost { .. }
+        | engine::StartError::BadPattern(_)
+        | engine::StartError::BadOption { .. } => setting_error(&text),
         engine::StartError::Io { source, .. } => {
             made(|known| &known.start_error, (source.raw_os_error().unwrap_or(0), text.as_str()))
         }

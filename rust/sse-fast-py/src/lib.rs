@@ -32,6 +32,7 @@ mod options;
 mod presence;
 mod publishing;
 mod reader;
+mod rights;
 mod run;
 mod server;
 mod stats;
@@ -61,6 +62,8 @@ mod _core {
     use crate::publishing::{PyAccount, PyPublishing};
     #[pymodule_export]
     use crate::reader::PyReader;
+    #[pymodule_export]
+    use crate::rights::{PyKeySource, PyTokenKey};
     #[pymodule_export]
     use crate::run::PyRun;
     #[pymodule_export]

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, StreamPatch};
+use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
+use crate::rights::rules;
 
 /// A server's configuration; `stream` are the defaults of its streams.
-pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<Config> {
-    let mut config = Config::default();
+pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<(Config, RightsConfig)> {
+    let (mut config, mut rights) = (Config::default(), RightsConfig::default());
     for (name, value) in settings {
         let name: String = name.extract()?;
         match name.as_str() {
@@ -52,11 +53,25 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "metrics" => config.metrics = metrics(&value)?,
             "metrics_key" => config.metrics_key = value.extract()?,
             "access_log" => config.access_log = value.extract()?,
+            "cookie" => rights.cookie = value.extract()?,
+            "ticket_key" => rights.ticket_key = value.extract()?,
+            "tokens" => rights.tokens = rules(&value)?,
+            "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
         }
     }
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
-    Ok(config)
+    Ok((config, rights))
+}
+
+/// Options by patterns of names, in the order in which they were given.
+fn by_pattern(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, StreamPatch)>> {
+    let mut rules = Vec::new();
+    for rule in given.try_iter()? {
+        let (pattern, options): (String, Bound<'_, PyDict>) = rule?.extract()?;
+        rules.push((pattern, patch(Some(&options))?));
+    }
+    Ok(rules)
 }
 
 /// The stream options that were given; without a dict, none.
@@ -77,6 +92,7 @@ pub(crate) fn patch(options: Option<&Bound<'_, PyDict>>) -> PyResult<StreamPatch
             "retry" => patch.retry = Some(optional_seconds(&value)?),
             "ids" => patch.ids = Some(value.extract()?),
             "linger" => patch.linger = Some(seconds(&value)?),
+            "private" => patch.private = Some(value.extract()?),
             "stall_after" => patch.stall_after = Some(optional_seconds(&value)?),
             "expire" => patch.expire = Some(optional_seconds(&value)?),
             other => return Err(unknown(other)),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Calls, HandlerSpec, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
+use sse_fast_server::{Calls, HandlerSpec, Lane, Level, Limits, Logs, NewEvent, Received, RouteSpec, Server, Stream};
 
 use crate::calls::{self, PyCall};
 use crate::convert::{self, Data};
@@ -113,9 +113,10 @@ impl PyServer {
         // What is needed later; at the interpreter's end nothing can be imported.
         gil::prepare(py)?;
         json::prepare(py)?;
-        let config = options::config(settings, stream)?;
+        let (config, rights) = options::config(settings, stream)?;
         let calls = Calls::new(Limits::of(&config));
-        let server = py.detached(|| Server::start(config, calls.clone()))?.map_err(|error| start_error(&error))?;
+        let server =
+            py.detached(|| Server::start_with(config, &rights, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
         Ok(Self { engine, callbacks: OnceLock::new(), encoder: Encoder::new(json) })
@@ -261,6 +262,29 @@ impl PyServer {
         py.detached(|| server.handler(spec))?.map_err(route_error)
     }
 
+    /// The callable with that key, of that kind, decides who may read; False where another does already.
+    fn authorize(&self, py: Python<'_>, key: u64, kind: &str) -> PyResult<bool> {
+        let server = self.open(py)?;
+        let lane = if kind == "function" { Lane::Checks } else { Lane::Loop };
+        py.detached(|| server.authorize(lane, key))
+    }
+
+    /// A ticket for the streams that these patterns match, which is good for `ttl` seconds.
+    #[pyo3(signature = (subscribe, reader, ttl))]
+    #[expect(clippy::needless_pass_by_value, reason = "a list of Python's is no slice")]
+    fn ticket(&self, py: Python<'_>, subscribe: Vec<String>, reader: Option<&str>, ttl: f64) -> PyResult<String> {
+        let server = &self.engine.get()?.server;
+        let ttl = convert::timeout(Some(ttl)).unwrap_or_default();
+        py.detached(|| server.ticket(&subscribe, reader, ttl))?
+            .map_err(|error| setting_error(&format!("subscribe: {error}")))
+    }
+
+    /// Ends every connection of that reader; how many there were.
+    fn disconnect(&self, py: Python<'_>, reader: &str) -> PyResult<usize> {
+        let server = &self.engine.get()?.server;
+        py.detached(|| server.disconnect(reader))
+    }
+
     /// A stream for a generator of the handler with that key to fill; `path` is its request's.
     fn generated(
         &self,
@@ -320,8 +344,8 @@ impl PyServer {
         Ok(PyRun::new(py.detached(|| server.run(&spec, stream))?.map_err(run_error)?))
     }
 
-    /// Waits for the next call of a lane: ``"threads"``, ``"loop"`` or ``"generators"``. None once the engine has
-    /// stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
+    /// Waits for the next call of a lane: ``"threads"``, ``"loop"``, ``"generators"`` or ``"checks"``. None once the
+    /// engine has stopped; in the lane ``"loop"`` also the number of a call whose answer is no longer wanted.
     fn next_call(&self, py: Python<'_>, lane: &str) -> PyResult<Option<Taken>> {
         let (calls, lane) = (&self.engine.get()?.calls, calls::lane(lane)?);
         let taken = py.serve(|slice| match calls.receive(lane, slice) {

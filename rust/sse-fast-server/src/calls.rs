@@ -41,6 +41,8 @@ pub enum Lane {
     Loop,
     /// A thread for each call, as long as its generator runs.
     Generators,
+    /// A fixed number of threads, for nothing but deciding who may read.
+    Checks,
 }
 
 /// A request as a handler sees it.
@@ -76,6 +78,13 @@ pub(crate) enum Answer {
         headers: Pairs,
         body: Vec<u8>,
     },
+    /// A check lets the request in.
+    Admitted {
+        reader: Option<String>,
+        ttl: Option<Duration>,
+    },
+    /// A check does not.
+    Denied,
     /// The server closes, and the handler was not called.
     NotBegun,
 }
@@ -146,6 +155,16 @@ impl Reply {
         self.send(Answer::Stream { stream: stream.hand_out(), headers, reading });
     }
 
+    /// The request may read what it asked for, as this reader, for so long.
+    pub fn admit(self, reader: Option<String>, ttl: Option<Duration>) {
+        self.send(Answer::Admitted { reader, ttl });
+    }
+
+    /// It may not.
+    pub fn deny(self) {
+        self.send(Answer::Denied);
+    }
+
     /// The response is this.
     pub fn response(self, status: u16, headers: Pairs, body: Vec<u8>) {
         self.send(Answer::Response { status, headers, body });
@@ -214,6 +233,17 @@ pub enum Call {
         /// Where the answer goes.
         reply: Reply,
     },
+    /// Whether a request may read the streams of these names, for the check registered under `key`.
+    Check {
+        /// The key given with the check.
+        key: u64,
+        /// The streams' names.
+        names: Vec<String>,
+        /// The request.
+        request: RequestParts,
+        /// Where the answer goes.
+        reply: Reply,
+    },
     /// Whether the stream of this name exists, for the route registered under `key`.
     Exists {
         /// The key given with the route.
@@ -256,6 +286,7 @@ struct Queues {
     threads: Queue<Call>,
     event_loop: Queue<Call>,
     generators: Queue<Call>,
+    rights: Queue<Call>,
     limits: Limits,
     /// Permits to ask whether a stream exists; fair, and closed with the queues.
     checks: Arc<Semaphore>,
@@ -338,10 +369,10 @@ impl Calls {
     /// Empty queues.
     pub fn new(limits: Limits) -> Self {
         // A thread is busy with what it took; an event loop would take all there is.
-        let [threads, event_loop, generators] = [None, Some(limits.calls), None].map(Queue::new);
+        let [threads, event_loop, generators, rights] = [None, Some(limits.calls), None, None].map(Queue::new);
         let checks = Arc::new(Semaphore::new(MAX_CHECKS));
         let [refusing, cutting_off] = [0, 0].map(Semaphore::new);
-        Self(Arc::new(Queues { threads, event_loop, generators, limits, checks, refusing, cutting_off }))
+        Self(Arc::new(Queues { threads, event_loop, generators, rights, limits, checks, refusing, cutting_off }))
     }
 
     fn lane(&self, lane: Lane) -> &Queue<Call> {
@@ -349,6 +380,7 @@ impl Calls {
             Lane::Threads => &self.0.threads,
             Lane::Loop => &self.0.event_loop,
             Lane::Generators => &self.0.generators,
+            Lane::Checks => &self.0.rights,
         }
     }
 
@@ -376,13 +408,29 @@ impl Calls {
 
     /// Asks the handler registered under `key`.
     pub(crate) fn ask_handler(&self, lane: Lane, key: u64, request: RequestParts) -> Result<Pending, Full> {
+        let bytes = request.body.len();
+        self.ask(lane, bytes, |reply| Call::Handler { key, request, reply })
+    }
+
+    /// Asks the check registered under `key` whether the request may read the streams of these names.
+    pub(crate) fn ask_check(
+        &self,
+        lane: Lane,
+        key: u64,
+        names: Vec<String>,
+        request: RequestParts,
+    ) -> Result<Pending, Full> {
+        self.ask(lane, 0, |reply| Call::Check { key, names, request, reply })
+    }
+
+    fn ask(&self, lane: Lane, bytes: usize, call: impl FnOnce(Reply) -> Call) -> Result<Pending, Full> {
         let (sender, mut answer) = oneshot::channel();
-        let (bytes, mut interest) = (request.body.len(), None);
+        let mut interest = None;
         let put = self.lane(lane).put(Some(self.0.limits), bytes, |number| {
             let lost = AtomicBool::new(false);
             let wanted = Arc::new(Wanted { calls: self.clone(), lane, number, lost });
             interest = Some(Interest(Some(Arc::clone(&wanted))));
-            Call::Handler { key, request, reply: Reply { answer: Some(sender), wanted, begun: false } }
+            call(Reply { answer: Some(sender), wanted, begun: false })
         });
         let number = match put {
             Ok(number) => number,
@@ -408,7 +456,7 @@ impl Calls {
     pub fn receive(&self, lane: Lane, timeout: Duration) -> Received {
         match self.lane(lane).receive(timeout) {
             Taken::Item(mut call) => {
-                if let Call::Handler { reply, .. } = &mut call {
+                if let Call::Handler { reply, .. } | Call::Check { reply, .. } = &mut call {
                     reply.begun = true;
                 }
                 Received::Call(call)
@@ -441,13 +489,13 @@ impl Calls {
     }
 }
 
-const LANES: [Lane; 3] = [Lane::Threads, Lane::Loop, Lane::Generators];
+const LANES: [Lane; 4] = [Lane::Threads, Lane::Loop, Lane::Generators, Lane::Checks];
 
 /// Answers calls that were not begun; the number of those that were for handlers. Checks are answered by being dropped.
 fn refused(waiting: BTreeMap<u64, (Call, usize)>) -> usize {
     let mut handlers = 0;
     for (call, _) in waiting.into_values() {
-        if let Call::Handler { reply, .. } = call {
+        if let Call::Handler { reply, .. } | Call::Check { reply, .. } = call {
             reply.send(Answer::NotBegun);
             handlers += 1;
         }

@@ -6,11 +6,13 @@
 use std::io;
 use std::time::Duration;
 
+use sse_fast_core::error::OptionError;
 use sse_fast_core::event::MAX_EVENT_BYTES;
-use sse_fast_core::options::StreamOptions;
+use sse_fast_core::options::{StreamOptions, StreamPatch};
 use thiserror::Error;
 
 use crate::network::{Family, Network};
+use crate::pattern::PatternError;
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
@@ -80,6 +82,8 @@ pub struct Config {
     pub access_log: bool,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
+    /// Options by patterns of names, which beat those above; of two patterns that match the later one counts.
+    pub streams: Vec<(String, StreamPatch)>,
 }
 
 /// Where a server's numbers are.
@@ -131,6 +135,7 @@ impl Default for Config {
             metrics_key: None,
             access_log: false,
             stream: StreamOptions::default(),
+            streams: Vec::new(),
         }
     }
 }
@@ -165,6 +170,17 @@ pub enum StartError {
         address: String,
         /// What the system said.
         reason: String,
+    },
+    /// A pattern that options are given by is none.
+    #[error("streams: {0}")]
+    BadPattern(#[from] PatternError),
+    /// An option that is given by a pattern is wrong.
+    #[error("streams[{pattern:?}]: {error}")]
+    BadOption {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        error: OptionError,
     },
     /// Anything else the system refused.
     #[error("cannot start: {attempt}: {source}")]

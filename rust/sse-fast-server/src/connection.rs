@@ -232,7 +232,7 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
 /// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
 fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription, admission: Admission) {
     let Ok(socket) = socket.into_std() else { return };
-    let Subscription { reading, framing, head, place, later, logged } = subscription;
+    let Subscription { reading, admitted, framing, head, place, later, logged } = subscription;
     let place = if place.is_counted() { place } else { admission.place };
     let shards = context.directory.shards();
     let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
@@ -246,7 +246,14 @@ fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription,
         (_, reading) => (None, reading),
     };
     let socket = mio::net::TcpStream::from_std(socket);
-    let mut arrival = Arrival { socket, reading, framing, head, place, logged };
+    // Until a shard has it, so that it is among those that a reader's disconnecting ends, or came after that.
+    let readers = admitted.reader.is_some().then(|| context.rights.disconnected.hold());
+    if let (Some(readers), Some(reader)) = (&readers, &admitted.reader)
+        && readers.has_cut(reader, admitted.since)
+    {
+        return;
+    }
+    let mut arrival = Arrival { socket, reading, admitted, framing, head, place, logged };
     for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
         match shards[number].subscribe(arrival) {
             Ok(is_first) => {
@@ -296,7 +303,7 @@ async fn follow_up(
         Ok(Answer::Response { status, body, .. }) => Some((status, body)),
         // Its client is disconnected with everybody else, and may come back.
         Ok(Answer::NotBegun) => return,
-        Ok(Answer::Stream { .. }) | Err(_) => None,
+        Ok(Answer::Stream { .. } | Answer::Admitted { .. } | Answer::Denied) | Err(_) => None,
     };
     let failed = || (500, br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#.to_vec());
     let (status, body) = answer.unwrap_or_else(failed);

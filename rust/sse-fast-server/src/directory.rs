@@ -42,15 +42,18 @@ use crate::stats::{CloseReason, GapReason, Resumed, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
+mod by_pattern;
 mod counted;
 mod made;
 mod refused;
 mod stalls;
 mod wanted;
 
+pub(crate) use self::by_pattern::ByPattern;
 pub(crate) use self::counted::Counted;
 use self::made::Made;
 use self::refused::Refusals;
+pub(crate) use self::refused::Refused;
 use self::wanted::Wanted;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
@@ -94,6 +97,8 @@ pub(crate) struct Directory {
     pub(crate) config: Config,
     /// The default options, shared by every stream that is told nothing else.
     defaults: Arc<StreamOptions>,
+    /// What streams have by their names.
+    by_pattern: ByPattern,
     /// What streams need to reach the shards.
     pub(crate) delivery: Arc<Delivery>,
     shards: Box<[SocketShard]>,
@@ -180,7 +185,13 @@ impl Wake for Arc<Notify> {
 }
 
 impl Directory {
-    pub(crate) fn new(config: Config, shards: Box<[SocketShard]>, presence: Presence, logs: Logs) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        by_pattern: ByPattern,
+        shards: Box<[SocketShard]>,
+        presence: Presence,
+        logs: Logs,
+    ) -> Self {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
         let doorbells = shards.iter().map(SocketShard::doorbell).collect();
@@ -191,6 +202,7 @@ impl Directory {
         Self {
             defaults: Arc::new(config.stream.clone()),
             config,
+            by_pattern,
             delivery,
             shards,
             streams: RwLock::default(),
@@ -245,6 +257,9 @@ impl Directory {
             bodies_refused: totals.refusals.bodies.count(),
             late: totals.refusals.late.count(),
             malformed: totals.refusals.malformed.count(),
+            unauthorized: totals.refusals.unauthorized.count(),
+            forbidden: totals.refusals.forbidden.count(),
+            undecided: totals.refusals.undecided.count(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
@@ -328,7 +343,7 @@ impl Directory {
             return Ok((stream, false));
         }
         check_name(name)?;
-        let options = self.options(patch)?;
+        let options = self.options_of(name, patch)?;
         let limit = self.config.max_streams;
         if self.streams.read().len() >= limit {
             // Those that were removed a moment ago are none.
@@ -360,13 +375,16 @@ impl Directory {
             self.schedule(&stream);
         }
         self.waiting.appeared(name);
-        self.no_longer_wanted(name);
+        // Who reads several streams is not told of a private one, nor that it was made.
+        if !stream.lock().state.options().private {
+            self.no_longer_wanted(name);
+        }
         Ok((stream, true))
     }
 
     /// A stream that stands for one of this name that is not known yet, or is not to be made.
     pub(crate) fn stand_in(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
-        let options = self.options(patch)?;
+        let options = self.options_of(name, patch)?;
         Ok(Stream::of_kind(Kind::StandIn, name, self.next_epoch(), &self.delivery, options))
     }
 
@@ -412,6 +430,11 @@ impl Directory {
     pub(crate) fn find(&self, name: &str) -> Option<Stream> {
         let stream = self.streams.read().get(name).map(|named| named.0.clone());
         stream.filter(|stream| !stream.removed())
+    }
+
+    /// The stream of this name, where it is one that `/streams/` leads to.
+    pub(crate) fn find_public(&self, name: &str) -> Option<Stream> {
+        self.find(name).filter(|stream| !stream.lock().state.options().private)
     }
 
     /// Every stream, in no order.
@@ -557,6 +580,15 @@ impl Directory {
     fn count_forgotten(&self, stream: &Stream) {
         let published = stream.lock().state.newest();
         self.totals.forgotten.fetch_add(published, Ordering::Relaxed);
+    }
+
+    /// The options of a stream of this name that is told these.
+    fn options_of(&self, name: &str, patch: &StreamPatch) -> Result<Arc<StreamOptions>, OptionError> {
+        match self.by_pattern.of(name, &self.defaults)? {
+            Some(options) if *patch == StreamPatch::default() => Ok(options),
+            Some(options) => options.patched(patch).map(Arc::new),
+            None => self.options(patch),
+        }
     }
 
     fn options(&self, patch: &StreamPatch) -> Result<Arc<StreamOptions>, OptionError> {

@@ -2,7 +2,8 @@
 //!
 //! Owns the order: application's routes and handlers, then `/streams` and `/streams/{name}`, then 404; and which
 //! methods each allows. Must not know: how a stream is waited for, how a handler is called.
-//! Invariant: a request that changes something reaches no handler before its origin was checked.
+//! Invariants: a request that changes something reaches no handler before its origin was checked. Whether a request may read a
+//! name is decided before anybody looks what that leads to.
 //! Changes together with `route`, the table that is asked here.
 
 use std::sync::Arc;
@@ -55,9 +56,10 @@ impl Context {
             return Err(not_allowed(STREAM_METHODS));
         }
         check_name(name).map_err(|error| bad_name(&error))?;
-        match self.directory.find(name) {
-            Some(stream) => self.read(request, &stream).await,
-            None => self.appears_or_settles(request, name, &body.signals).await,
+        let admitted = self.admit(request, &[name]).await?;
+        match self.directory.find_public(name) {
+            Some(stream) => self.read(request, &stream, admitted).await,
+            None => self.appears_or_settles(request, name, admitted, &body.signals).await,
         }
     }
 

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use hyper::{Method, header};
 use sse_fast_core::options::{Start, StreamPatch};
 
+use crate::admitted::Admitted;
 use crate::body::{self, BodyError};
 use crate::calls::{Answer, Full, Interest, Pairs, Pending, RequestParts};
 use crate::directory::{Counted, Directory};
@@ -31,7 +32,7 @@ use crate::socket::{RequestBody, Signals};
 use crate::stream::Stream;
 
 /// How waiting for a handler ended.
-enum Waited {
+pub(crate) enum Waited {
     /// With its answer; `None` where it failed.
     Answered(Option<Answer>),
     /// The call was not begun, or is a generator's, and its client counts as gone.
@@ -81,7 +82,7 @@ impl Context {
         };
         match (waited, waiting) {
             (Waited::HeadDue, Some(waiting)) => {
-                let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?);
+                let subscription = self.subscription(request, waiting.claim().ok_or_else(failed)?, Admitted::default());
                 Ok(Action::Subscribe(Subscription { later: Some(pending), ..subscription }))
             }
             (Waited::Answered(answer), _) => self.answered(request, answer).await,
@@ -103,7 +104,9 @@ impl Context {
                     self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
                     return Ok(Some(Action::Respond(response::empty(204))));
                 }
-                Some(Left::Stream(stream)) => return self.read(request, &stream).await.map(Some),
+                Some(Left::Stream(stream)) => {
+                    return self.read(request, &stream, Admitted::default()).await.map(Some);
+                }
                 None => {}
             }
         }
@@ -172,7 +175,7 @@ impl Context {
         match answer {
             Some(Answer::Stream { stream, headers, reading }) if self.owns(&stream) => {
                 let headers = response::handler_headers(&headers).map_err(unwritable)?;
-                let mut action = self.read(request, &stream).await;
+                let mut action = self.read(request, &stream, Admitted::default()).await;
                 match &mut action {
                     Ok(Action::Subscribe(subscription)) => {
                         response::extend_head(&mut subscription.head, &headers);
@@ -193,7 +196,7 @@ impl Context {
                 response::of_handler(status, &headers, body).map(Action::Respond).map_err(unwritable)
             }
             Some(Answer::NotBegun) => Ok(while_closing(request)),
-            Some(Answer::Stream { .. }) | None => Err(failed()),
+            Some(Answer::Stream { .. } | Answer::Admitted { .. } | Answer::Denied) | None => Err(failed()),
         }
     }
 
@@ -222,7 +225,12 @@ pub(crate) fn hold_while_read(directory: &Arc<Directory>, stream: &Stream, readi
 
 /// Waits for the answer of a call, for the early head where `head_after` says when that is due, or until the call is
 /// not worth keeping; `gives_up` where that is so also of one that was begun.
-async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Signals, gives_up: bool) -> Waited {
+pub(crate) async fn wait(
+    pending: &mut Pending,
+    head_after: Option<Duration>,
+    signals: &Signals,
+    gives_up: bool,
+) -> Waited {
     let head_due = async {
         match head_after {
             Some(interval) => tokio::time::sleep(interval).await,
@@ -249,7 +257,7 @@ async fn wait(pending: &mut Pending, head_after: Option<Duration>, signals: &Sig
 }
 
 /// A request as its handler sees it.
-fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
+pub(crate) fn parts(request: &ParsedRequest, params: Pairs, body: Bytes) -> RequestParts {
     let method = if request.method == Method::HEAD { Method::GET } else { request.method.clone() };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers = request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));

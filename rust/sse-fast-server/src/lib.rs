@@ -12,6 +12,7 @@
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
+//! | [`rights`], `admitted`, `pattern` | who may read, as what, and names in patterns |
 //! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
 //! | `admission`, `addresses` | how many connections there may be, in all and of one address |
 //! | `forwarded`, `network` | who a request is from, where proxies pass it on |
@@ -39,6 +40,7 @@ mod access_log;
 mod addresses;
 #[cfg(not(loom))]
 mod admission;
+mod admitted;
 #[cfg(not(loom))]
 mod body;
 pub mod calls;
@@ -67,6 +69,7 @@ mod mailbox;
 mod network;
 #[cfg(not(loom))]
 mod operate;
+mod pattern;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
@@ -78,6 +81,7 @@ mod respond;
 #[cfg(not(loom))]
 mod response;
 mod resumable;
+pub mod rights;
 #[cfg(not(loom))]
 pub mod route;
 #[cfg(not(loom))]
@@ -108,8 +112,10 @@ pub use config::{Config, MetricsAt, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
 pub use network::{Family, Network, NoNetwork};
+pub use pattern::PatternError;
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
+pub use rights::{Algorithm, FetchOrder, Key, KeyError, KeySource, Keys, MAX_KEYS, RightsConfig, TokenRules};
 #[cfg(not(loom))]
 pub use route::{HandlerKind, HandlerSpec, RouteError, RouteSpec};
 #[cfg(not(loom))]

@@ -22,8 +22,7 @@ pub(crate) const MAX_WAITING: usize = 65_536;
 /// The most that one `take` gives. The binding converts a batch while it holds the interpreter.
 const BATCH: usize = 1024;
 
-/// Who a subscriber is; `None` is anonymous, as everybody is for now.
-pub type ReaderName = Option<Arc<str>>;
+pub use crate::admitted::ReaderName;
 
 /// What a callback is told.
 #[derive(Clone, Debug)]
@@ -103,13 +102,13 @@ impl Presence {
     }
 
     /// A subscriber came; under the stream's lock, and then [`Self::ring`] without it.
-    pub(crate) fn joined(&self, stream: &Stream) {
-        self.put_reader(stream, || PresenceEvent::Joined { stream: stream.clone(), reader: None });
+    pub(crate) fn joined(&self, stream: &Stream, reader: &ReaderName) {
+        self.put_reader(stream, || PresenceEvent::Joined { stream: stream.clone(), reader: reader.clone() });
     }
 
     /// A subscriber left; likewise.
-    pub(crate) fn left(&self, stream: &Stream) {
-        self.put_reader(stream, || PresenceEvent::Left { stream: stream.clone(), reader: None });
+    pub(crate) fn left(&self, stream: &Stream, reader: &ReaderName) {
+        self.put_reader(stream, || PresenceEvent::Left { stream: stream.clone(), reader: reader.clone() });
     }
 
     fn put_reader(&self, stream: &Stream, event: impl FnOnce() -> PresenceEvent) {
@@ -223,7 +222,7 @@ mod tests {
 
     fn join(presence: &Presence, stream: &Stream, times: usize) {
         let inner = stream.lock();
-        (0..times).for_each(|_| presence.joined(stream));
+        (0..times).for_each(|_| presence.joined(stream, &None));
         drop(inner);
         presence.ring();
     }

@@ -7,6 +7,7 @@
 //! Changes together with `dispatch`, which decides by what is parsed here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
@@ -14,6 +15,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::forwarded::Requester;
 use crate::response::Refusal;
+use crate::socket::Signals;
 
 /// The form of a stream a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(crate) struct ParsedRequest {
     pub(crate) peer: SocketAddr,
     /// Who asks, as far as can be believed.
     pub(crate) requester: Requester,
+    /// What its socket tells; `None` where it has none, as in tests.
+    pub(crate) signals: Option<Arc<Signals>>,
 }
 
 /// What proxies add to a request.
@@ -82,6 +86,7 @@ impl ParsedRequest {
             headers: head.headers,
             http10: head.version == Version::HTTP_10,
             peer,
+            signals: None,
         })
     }
 

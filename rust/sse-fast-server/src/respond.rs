@@ -22,8 +22,10 @@ use crate::access::Access;
 use crate::access_log::{self, AccessLog};
 use crate::addresses::AddressPlace;
 use crate::admission::{ConnectionLimits, Over, is_reserved};
+use crate::admitted::Admitted;
 use crate::body;
 use crate::calls::{Calls, Pending};
+use crate::clock;
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::forwarded::Proxies;
@@ -31,6 +33,7 @@ use crate::json_form::JsonForms;
 use crate::operate::Operated;
 use crate::request::{ParsedRequest, Wanted};
 use crate::response::{self, HttpResponse, Refusal};
+use crate::rights::Rights;
 use crate::route::Routes;
 use crate::shard::Reading;
 use crate::socket::RequestBody;
@@ -48,6 +51,7 @@ pub(crate) struct Doors {
     pub(crate) access: Access,
     pub(crate) cors: Cors,
     pub(crate) proxies: Proxies,
+    pub(crate) rights: Rights,
     pub(crate) limits: ConnectionLimits,
 }
 
@@ -59,6 +63,7 @@ pub(crate) struct Context {
     pub(crate) access: Access,
     pub(crate) cors: Cors,
     pub(crate) proxies: Proxies,
+    pub(crate) rights: Rights,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
     /// What operators ask for.
@@ -81,6 +86,7 @@ pub(crate) enum Action {
 /// What one connection reads.
 pub(crate) struct Subscription {
     pub(crate) reading: Reading,
+    pub(crate) admitted: Admitted,
     pub(crate) framing: Framing,
     pub(crate) head: Vec<u8>,
     /// Its client's, where a proxy has passed the request on.
@@ -98,7 +104,7 @@ impl Context {
         let operated = Operated::new(&directory.config);
         let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
         let started = Instant::now();
-        let Doors { access, cors, proxies, limits } = doors;
+        let Doors { access, cors, proxies, rights, limits } = doors;
         Self {
             directory,
             routes,
@@ -106,6 +112,7 @@ impl Context {
             access,
             cors,
             proxies,
+            rights,
             limits,
             json_forms,
             operated,
@@ -153,7 +160,7 @@ impl Context {
         }
         let cors = self.cors.headers(&head.headers);
         let request = match self.parse(head, peer) {
-            Ok(request) => request,
+            Ok(request) => ParsedRequest { signals: Some(Arc::clone(&body.signals)), ..request },
             Err(refusal) => return Action::Respond(response::with_cors(refusal.into_response(), &cors)),
         };
         let (place, over) = self.place_of(&request, over);
@@ -208,8 +215,17 @@ impl Context {
         retry_later(request, "too_many_connections", detail)
     }
 
-    /// A stream in the form the reader wants.
-    pub(crate) async fn read(&self, request: &ParsedRequest, stream: &Stream) -> Result<Action, Refusal> {
+    /// A stream in the form that its reader wants, who was let in so.
+    pub(crate) async fn read(
+        &self,
+        request: &ParsedRequest,
+        stream: &Stream,
+        admitted: Admitted,
+    ) -> Result<Action, Refusal> {
+        if admitted.expires.is_some_and(|at| at <= clock::now()) {
+            // While it waited for the stream.
+            return Err(Refusal::new(401, "invalid_token", "the right to read this has expired"));
+        }
         let last_event_id = request.last_event_id.as_deref();
         Ok(match request.wanted {
             Wanted::Neither => return Err(response::not_acceptable()),
@@ -220,21 +236,28 @@ impl Context {
             }
             Wanted::Events if request.method == Method::HEAD => Action::Respond(response::head_of_stream()),
             Wanted::Events => match stream.claim() {
-                Some(claim) => Action::Subscribe(self.subscription(request, claim)),
+                Some(claim) => Action::Subscribe(self.subscription(request, claim, admitted)),
                 // It was removed, or expired, in this very moment.
                 None => return Err(response::unknown_stream(stream.name(), Duration::ZERO)),
             },
         })
     }
 
-    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim) -> Subscription {
-        self.subscription_to(request, Reading::One { claim, last_event_id: request.last_event_id.clone() })
+    pub(crate) fn subscription(&self, request: &ParsedRequest, claim: Claim, admitted: Admitted) -> Subscription {
+        let reading = Reading::One { claim, last_event_id: request.last_event_id.clone() };
+        self.subscription_to(request, reading, admitted)
     }
 
-    pub(crate) fn subscription_to(&self, request: &ParsedRequest, reading: Reading) -> Subscription {
+    pub(crate) fn subscription_to(
+        &self,
+        request: &ParsedRequest,
+        reading: Reading,
+        admitted: Admitted,
+    ) -> Subscription {
         let framing = if request.http10 || !self.directory.config.chunked { Framing::Plain } else { Framing::Chunked };
         Subscription {
             reading,
+            admitted,
             framing,
             head: response::stream_head(framing, &self.cors.headers(&request.headers)),
             place: AddressPlace::free(),

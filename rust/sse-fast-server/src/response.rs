@@ -38,11 +38,24 @@ pub(crate) struct Refusal {
     detail: String,
     extra: Vec<(&'static str, serde_json::Value)>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is answered in place of all that, where that is not an error of the engine's own.
+    whole: Option<Box<HttpResponse>>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, error: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, error, detail: detail.into(), extra: Vec::new(), headers: Vec::new() }
+        Self { status, error, detail: detail.into(), extra: Vec::new(), headers: Vec::new(), whole: None }
+    }
+
+    /// A refusal that is this response.
+    pub(crate) fn whole(response: HttpResponse) -> Self {
+        let status = response.status().as_u16();
+        Self { whole: Some(Box::new(response)), ..Self::new(status, "refused", "") }
+    }
+
+    /// Whether it says that there is nothing, rather than that something is wrong.
+    pub(crate) fn is_of_what_is_unknown(&self) -> bool {
+        self.status == 404
     }
 
     pub(crate) fn with(mut self, key: &'static str, value: impl Into<serde_json::Value>) -> Self {
@@ -75,6 +88,9 @@ impl Refusal {
     }
 
     pub(crate) fn into_response(self) -> HttpResponse {
+        if let Some(response) = self.whole {
+            return *response;
+        }
         let mut response = json_response(self.status, self.body().to_string());
         response.headers_mut().extend(self.headers);
         response

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::admitted::Admitted;
 use crate::calls::ExistsReply;
 use crate::directory::{StreamError, check_name};
 use crate::dispatch::bad_name;
@@ -30,6 +31,23 @@ pub(crate) enum Waited {
     Found(Stream),
     TimeOver,
     Closing,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Awaited<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) limit: Duration,
+    pub(crate) door: Door<'a>,
+}
+
+/// What leads to the stream.
+#[derive(Clone, Copy)]
+pub(crate) enum Door<'a> {
+    /// `/streams/`, which leads to no private one.
+    Public,
+    /// A route of the application's, to be asked by its [`Check`] while it is waited for, if it has one.
+    Route(Option<&'a Arc<Route>>),
 }
 
 impl Context {
@@ -53,14 +71,16 @@ impl Context {
             }
         })?;
         check_name(&name).map_err(|error| bad_name(&error))?;
+        let admitted = self.admit(request, &[&name]).await?;
         if let Some(stream) = self.directory.find(&name) {
-            return self.read(request, &stream).await;
+            return self.read(request, &stream, admitted).await;
         }
         match &route.missing {
             Missing::Refuse => Err(self.never_appeared(&name, Duration::ZERO, None)),
             Missing::Wait { limit, check } => {
                 let limit = *limit;
-                self.await_stream(request, &name, limit, check.is_some().then_some(route), signals).await
+                let awaited = Awaited { name: &name, limit, door: Door::Route(check.is_some().then_some(route)) };
+                self.await_stream(request, awaited, admitted, signals).await
             }
             Missing::Create(options) => {
                 let stream = if request.wants_stream_body() {
@@ -70,7 +90,7 @@ impl Context {
                     self.directory.stand_in(&name, options)
                 };
                 match stream {
-                    Ok(stream) => self.read(request, &stream).await,
+                    Ok(stream) => self.read(request, &stream, admitted).await,
                     Err(error @ StreamError::TooMany { .. }) => {
                         Ok(Action::Respond(self.too_many_streams(request, &error)))
                     }
@@ -85,13 +105,14 @@ impl Context {
         self: &Arc<Self>,
         request: &ParsedRequest,
         name: &str,
+        admitted: Admitted,
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let limit = self.directory.config.wait;
         let answered = if limit.is_zero() {
             Err(response::unknown_stream(name, limit))
         } else {
-            self.await_stream(request, name, limit, None, signals).await
+            self.await_stream(request, Awaited { name, limit, door: Door::Public }, admitted, signals).await
         };
         answered.or_else(|refusal| self.settled(request, refusal))
     }
@@ -104,7 +125,7 @@ impl Context {
     /// The refusal of what is not known; within `settle` of the server's start an `EventSource` is told to come back: what
     /// the program has made before a restart it may be about to make again.
     pub(crate) fn settled(&self, request: &ParsedRequest, refusal: Refusal) -> Result<Action, Refusal> {
-        if !self.is_settling() || !request.is_event_source() {
+        if !refusal.is_of_what_is_unknown() || !self.is_settling() || !request.is_event_source() {
             return Err(refusal);
         }
         let text = format!(
@@ -116,15 +137,18 @@ impl Context {
         Ok(Action::Respond(response::last(response::come_back())))
     }
 
-    /// Waits for a stream; `checked` is the route whose [`Check`] is to be asked while it does.
     async fn await_stream(
         self: &Arc<Self>,
         request: &ParsedRequest,
-        name: &str,
-        limit: Duration,
-        checked: Option<&Arc<Route>>,
+        awaited: Awaited<'_>,
+        admitted: Admitted,
         signals: &Signals,
     ) -> Result<Action, Refusal> {
+        let name = awaited.name;
+        let checked = match awaited.door {
+            Door::Public => None,
+            Door::Route(checked) => checked,
+        };
         let began = Instant::now();
         let place = self.directory.waiting.enter(name);
         let before = place.entry.attempts.load(Ordering::Relaxed);
@@ -132,23 +156,24 @@ impl Context {
             let (route, entry) = (Arc::clone(route), Arc::clone(&place.entry));
             tokio::spawn(Arc::clone(self).check_until_it_exists(route, name.to_owned(), entry));
         }
-        let found = self.appears(name, &place.entry, limit, signals).await;
-        let waited = if limit.is_zero() { Duration::ZERO } else { began.elapsed() };
+        let found = self.appears(awaited, &place.entry, signals).await;
+        let waited = if awaited.limit.is_zero() { Duration::ZERO } else { began.elapsed() };
         let attempts = checked.map(|_| place.entry.attempts.load(Ordering::Relaxed) - before);
         match found {
             Waited::Found(stream) => {
                 let after = attempts.map(|attempts| format!("{attempts} attempts, ")).unwrap_or_default();
                 let text = format!("stream {name:?} appeared after {after}{:.3} s", waited.as_secs_f64());
                 self.directory.logs.put(Level::Info, "sse_fast.route", text);
-                self.read(request, &stream).await
+                self.read(request, &stream, admitted).await
             }
             Waited::TimeOver => Err(self.never_appeared(name, waited, attempts)),
             Waited::Closing => Ok(respond::while_closing(request)),
         }
     }
 
-    /// Waits until a stream of this name is made, for `limit` at most.
-    pub(crate) async fn appears(&self, name: &str, entry: &Name, limit: Duration, signals: &Signals) -> Waited {
+    /// Waits until such a stream is made, as long as it may be waited for.
+    pub(crate) async fn appears(&self, awaited: Awaited<'_>, entry: &Name, signals: &Signals) -> Waited {
+        let Awaited { name, limit, door } = awaited;
         let deadline = tokio::time::sleep(limit);
         let (closing, half_closed) = (self.until_closing(), signals.half_closed_for_a_second());
         tokio::pin!(deadline, closing, half_closed);
@@ -157,7 +182,11 @@ impl Context {
             tokio::pin!(bell);
             bell.as_mut().enable();
             // Looked for after the bell was enabled: what appears from here on rings it.
-            if let Some(stream) = self.directory.find(name) {
+            let found = match door {
+                Door::Public => self.directory.find_public(name),
+                Door::Route(_) => self.directory.find(name),
+            };
+            if let Some(stream) = found {
                 return Waited::Found(stream);
             }
             tokio::select! {

@@ -12,6 +12,8 @@
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
 //! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
 
+mod rights;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -36,13 +38,14 @@ use crate::clock::{self, in_micros};
 use crate::config::MetricsAt;
 use crate::config::{Config, StartError};
 use crate::cors::Cors;
-use crate::directory::{Directory, StreamError};
+use crate::directory::{ByPattern, Directory, StreamError};
 use crate::forwarded::Proxies;
 use crate::listener::{self, Bound};
 use crate::logs::{Level, Logs};
 use crate::operate::Scraped;
 use crate::presence::Presence;
 use crate::respond::{Context, Doors};
+use crate::rights::{Rights, RightsConfig};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::shard::{self, Order, Pacing, Settings};
@@ -93,19 +96,29 @@ enum Stage {
 }
 
 impl Server {
-    /// Binds and starts every thread. Requests for handlers are put into `calls`.
+    /// Binds and starts every thread. Requests for handlers are put into `calls`. Everybody may read.
     pub fn start(config: Config, calls: Calls) -> Result<Self, StartError> {
+        Self::start_with(config, &RightsConfig::default(), calls)
+    }
+
+    /// The same, where tokens and tickets may be asked for.
+    pub fn start_with(config: Config, rights: &RightsConfig, calls: Calls) -> Result<Self, StartError> {
         let Bound { listener, lacking } = listener::bind(&config)?;
         let address = listener.local_addr().map_err(io_error("reading the bound address"))?;
         let access = Access::new(&config.host, address.ip(), &config.allowed_hosts);
         let cors = Cors::new(&config.cors, &config.cors_headers);
+        let by_pattern = ByPattern::new(&config.streams, &config.stream)?;
+        let is_exposed = !address.ip().is_loopback() && !config.stream.private && !by_pattern.has_private();
+        let rights = Rights::new(rights, is_exposed);
+        let rights =
+            rights.map_err(|error| io_error("reading randomness")(std::io::Error::other(error.to_string())))?;
         let proxies = Proxies::new(&config.trusted_proxies, config.forwarded);
         let addresses = Addresses::new(config.max_connections_per_address);
         let limits = ConnectionLimits::of(config.max_connections, addresses);
-        let doors = Doors { access, cors, proxies, limits };
+        let doors = Doors { access, cors, proxies, rights, limits };
         let scraped = Scraped::bind(&config)?;
         let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
-        let (directory, Shards { threads: shards, polls }) = start_shards(config)?;
+        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern)?;
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
@@ -151,6 +164,9 @@ impl Server {
 
     /// Gets or creates a stream; options given are put in force either way.
     pub fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        if patch.private == Some(true) {
+            self.0.context.rights.never_warn();
+        }
         self.directory().stream(name, patch)
     }
 
@@ -255,6 +271,7 @@ impl Server {
             // Runs and requests that were not ready are cut off later.
             let _ = tokio::join!(self.0.runs.stop_all(first), answered);
         });
+        self.0.context.rights.close();
         self.directory().close();
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
@@ -276,7 +293,7 @@ struct Shards {
     polls: Vec<RawFd>,
 }
 
-fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> {
+fn start_shards(config: Config, by_pattern: ByPattern) -> Result<(Arc<Directory>, Shards), StartError> {
     let logs = Logs::default();
     let presence = Presence::new(logs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -288,7 +305,7 @@ fn start_shards(config: Config) -> Result<(Arc<Directory>, Shards), StartError> 
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
     let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
     let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, handles, presence, logs.clone()));
+    let directory = Arc::new(Directory::new(config, by_pattern, handles, presence, logs.clone()));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {
@@ -356,6 +373,7 @@ async fn control(
     port_shut: oneshot::Sender<()>,
 ) {
     let tending = tokio::spawn(Arc::clone(&context.directory).tend());
+    let warning = tokio::spawn(rights::warn_if_open(Arc::clone(&context)));
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
         () = accept(&context, &listener) => {}
@@ -374,6 +392,7 @@ async fn control(
         }
     }
     tending.abort();
+    warning.abort();
 }
 
 /// Calls no more handlers from that moment on.

@@ -23,11 +23,16 @@ pub(crate) enum CloseReason {
     Lagged,
     /// The server shut down.
     Shutdown,
+    /// The reader's right to read expired.
+    Expired,
+    /// The application disconnected the reader.
+    Disconnected,
 }
 
 impl CloseReason {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 5] = [Self::Gone, Self::Ended, Self::Stalled, Self::Lagged, Self::Shutdown];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Gone, Self::Ended, Self::Stalled, Self::Lagged, Self::Shutdown, Self::Expired, Self::Disconnected];
 
     /// Its word in statistics and metrics.
     pub(crate) fn name(self) -> &'static str {
@@ -37,6 +42,8 @@ impl CloseReason {
             Self::Stalled => "stalled",
             Self::Lagged => "lagged",
             Self::Shutdown => "shutdown",
+            Self::Expired => "expired",
+            Self::Disconnected => "disconnected",
         }
     }
 }
@@ -212,6 +219,12 @@ pub struct Stats {
     pub late: u64,
     /// Requests refused so far that could not be read, or asked for what HTTP here cannot do.
     pub malformed: u64,
+    /// Requests refused so far that had no token, or one that is none.
+    pub unauthorized: u64,
+    /// Requests refused so far whose token, or the application, does not let them read.
+    pub forbidden: u64,
+    /// Requests turned away so far because nobody could decide whether they may read.
+    pub undecided: u64,
     /// How often a stream was found stalled so far.
     pub stalls: u64,
     /// Subscribers' connections closed so far, by reason.

@@ -32,6 +32,12 @@ pub(crate) struct Refusals {
     pub(crate) late: Refused,
     /// It could not be read as a request, or asked for what HTTP here cannot do.
     pub(crate) malformed: Refused,
+    /// They had no token, or one that is none.
+    pub(crate) unauthorized: Refused,
+    /// What they had does not let them read what they asked for.
+    pub(crate) forbidden: Refused,
+    /// Nobody could decide whether they may read.
+    pub(crate) undecided: Refused,
 }
 
 #[derive(Default)]

@@ -27,7 +27,7 @@ use crate::dispatch::bad_name;
 use crate::request::{ParsedRequest, Wanted};
 use crate::respond::{self, Action, Context};
 use crate::response::{self, Refusal};
-use crate::route_stream::Waited;
+use crate::route_stream::{Awaited, Door, Waited};
 use crate::shard::{NamedReading, Reading};
 use crate::socket::Signals;
 use crate::stream::{Claim, Stream};
@@ -48,7 +48,7 @@ impl Context {
         }
         let sent = Sent::of(request.last_event_id.as_deref());
         let has_id = matches!(sent, Sent::Entries(_));
-        // Rights for all names in one decision belong here: `self.admit(request, &names)`.
+        let admitted = self.admit(request, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut streams: Vec<Option<Stream>> = names.iter().map(|name| self.known(name)).collect();
         if !has_id && let Some(action) = self.all_appear(request, &names, &mut streams, signals).await? {
             return Ok(action);
@@ -73,7 +73,7 @@ impl Context {
         }
         let readings = readings.into_iter().zip(finished).map(|(named, finished)| self.reading(named, finished));
         let reading = Reading::Several(readings.collect::<Result<_, _>>()?);
-        Ok(Action::Subscribe(self.subscription_to(request, reading)))
+        Ok(Action::Subscribe(self.subscription_to(request, reading, admitted)))
     }
 
     /// Waits for names that are not known, as long as the setting `wait` says for all of them together; the answer where
@@ -90,7 +90,8 @@ impl Context {
             if !limit.is_zero() {
                 let place = self.directory.waiting.enter(name);
                 let left = limit.saturating_sub(began.elapsed());
-                match self.appears(name, &place.entry, left, signals).await {
+                let awaited = Awaited { name, limit: left, door: Door::Public };
+                match self.appears(awaited, &place.entry, signals).await {
                     Waited::Found(found) => *stream = Some(found),
                     Waited::TimeOver => {}
                     Waited::Closing => return Ok(Some(respond::while_closing(request))),
@@ -106,7 +107,7 @@ impl Context {
 
     /// The stream of this name, as far as readers may know.
     fn known(&self, name: &str) -> Option<Stream> {
-        self.directory.find(name)
+        self.directory.find_public(name)
     }
 
     /// What a shard is told of one name.

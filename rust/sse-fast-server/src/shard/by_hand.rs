@@ -22,6 +22,7 @@ use super::machine::{Next, Pacing, Settings, Shard};
 use super::net::{Net, Ready, Sink, Token};
 use super::{Arrival, NamedReading, Reading, ShardHandle};
 use crate::addresses::AddressPlace;
+use crate::admitted::Admitted;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -44,7 +45,7 @@ pub(super) struct Wire {
     pub(super) is_shut: bool,
     /// How often it was written to.
     pub(super) writes: usize,
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
 }
 
 impl Sink for Socket {
@@ -86,7 +87,7 @@ impl Net for Memory {
 
 /// A shard, what reaches it, and the time.
 pub(super) struct Stage {
-    handle: ShardHandle<Socket>,
+    pub(super) handle: ShardHandle<Socket>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) shard: Shard<Memory>,
     pub(super) now: Micros,
@@ -108,12 +109,18 @@ impl Stage {
 
     /// A reader of the stream; its socket takes `room` bytes beside the head.
     pub(super) fn subscribe(&self, stream: &Stream, framing: Framing, room: usize) -> Socket {
+        self.subscribe_as(Admitted::default(), stream, framing, room)
+    }
+
+    /// The same, let in so.
+    pub(super) fn subscribe_as(&self, admitted: Admitted, stream: &Stream, framing: Framing, room: usize) -> Socket {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let claim = stream.claim().expect("an open stream");
         let arrival = Arrival {
             socket: socket.clone(),
             reading: Reading::One { claim, last_event_id: None },
+            admitted,
             framing,
             head: HEAD.to_vec(),
             place: AddressPlace::free(),
@@ -134,6 +141,7 @@ impl Stage {
         let arrival = Arrival {
             socket: socket.clone(),
             reading,
+            admitted: Admitted::default(),
             framing,
             head: HEAD.to_vec(),
             place: AddressPlace::free(),

@@ -179,7 +179,13 @@ impl<N: Net> Shard<N> {
         let inner = stream.lock();
         let framing = self.connections[connection].framing;
         let mut pace = self.pace_of(subscriber, inner.state.options());
+        // Who leaves gets nothing that was published later.
+        let until = self.grants.until(connection, key);
         loop {
+            if until.is_some_and(|until| self.subscribers[key].cursor() > until) {
+                self.single.clear();
+                break;
+            }
             match self.subscribers[key].follower.next(&inner.state, pace) {
                 Step::Gap(gap) => {
                     ahead.put(framing, |block| inner.state.write_gap(block, gap));
@@ -193,7 +199,8 @@ impl<N: Net> Shard<N> {
                 }
                 Step::Disconnect => return Decision::Disconnect,
                 Step::Frames => {
-                    self.single.fill(inner.state.log(), self.subscribers[key].cursor(), framing);
+                    let last = until.unwrap_or(Position::MAX);
+                    self.single.fill_up_to(inner.state.log(), self.subscribers[key].cursor(), last, framing);
                     break;
                 }
                 Step::End | Step::Pending => {
@@ -203,8 +210,11 @@ impl<N: Net> Shard<N> {
             }
         }
         self.owe(key, &inner);
-        let complete = self.draining.is_some() || inner.state.is_complete() || self.connections[connection].half_closed;
-        let newest = inner.state.newest();
+        let complete = self.draining.is_some()
+            || inner.state.is_complete()
+            || self.connections[connection].half_closed
+            || until.is_some();
+        let newest = inner.state.newest().min(until.unwrap_or(Position::MAX));
         drop(inner);
         if self.connections[connection].flow == Flow::Full {
             self.connections[connection].flows();

@@ -95,7 +95,10 @@ impl<N: Net> Shard<N> {
             room = room.saturating_sub(frame.len() + line);
             fits || is_first
         };
+        // Who leaves gets nothing that was published later.
+        let until = self.grants.until(connection, key);
         if walked == Some(member)
+            && until.is_none()
             && self.frames_of == local
             && self.groups[group].untold_of(member).next().is_none()
             && let Some(frames) = self.frames.frames_from(cursor)
@@ -106,20 +109,25 @@ impl<N: Net> Shard<N> {
         }
         let stream = self.locals[local].stream.clone();
         let inner = stream.lock();
-        self.judge_together(connection, group, member, key, &inner)?;
+        if until.is_none_or(|until| cursor <= until) {
+            self.judge_together(connection, group, member, key, &inner)?;
+        }
         let cursor = self.subscribers[key].cursor();
-        self.taken.extend(inner.state.log().from(cursor).take_while(&mut may_take).cloned());
+        let most =
+            until.map_or(usize::MAX, |until| usize::try_from((until + 1).saturating_sub(cursor)).unwrap_or(usize::MAX));
+        self.taken.extend(inner.state.log().from(cursor).take(most).take_while(&mut may_take).cloned());
         self.owe(key, &inner);
         let then = if inner.state.ended() {
             Then::DropsOut
         } else if inner.state.removed() {
             Then::EndsAll
-        } else if self.draining.is_some() || self.connections[connection].half_closed {
+        } else if until.is_some() || self.draining.is_some() || self.connections[connection].half_closed {
             Then::DropsOut
         } else {
             Then::Stays
         };
-        Some((Laid { member, newest: inner.state.newest(), then }, inner.state.epoch()))
+        let newest = inner.state.newest().min(until.unwrap_or(Position::MAX));
+        Some((Laid { member, newest, then }, inner.state.epoch()))
     }
 
     /// Moves a name beyond what it has lost, and notes that it is to be told; none where it is disconnected for it.

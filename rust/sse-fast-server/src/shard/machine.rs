@@ -26,6 +26,7 @@ use super::asked::Asked;
 use super::connection::Reads;
 use super::connection::{Connection, Flow, Heard, Phase};
 use super::delays::Delays;
+use super::grants::Grants;
 use super::group::Group;
 use super::local::{HeartbeatFrame, LocalStream};
 use super::net::{Net, Ready, Sink, Token};
@@ -105,6 +106,7 @@ pub(crate) struct Shard<N: Net> {
     /// Slow readers whose sockets take bytes again: they come after everybody else.
     pub(super) slow: VecDeque<Token>,
     pub(super) wheel: Wheel,
+    pub(super) grants: Grants,
     /// The time of the step under way, also in ticks.
     pub(super) now: Micros,
     pub(super) tick: Tick,
@@ -162,6 +164,7 @@ impl<N: Net> Shard<N> {
             asked: Asked::default(),
             slow: VecDeque::new(),
             wheel: Wheel::default(),
+            grants: Grants::default(),
             now,
             tick: 0,
             ticks: Ticks::since(now),
@@ -197,6 +200,7 @@ impl<N: Net> Shard<N> {
             self.on_ready(event);
         }
         self.run_timers();
+        self.expire();
         self.work();
         self.recover_slow();
         self.answer_publishers();
@@ -216,7 +220,8 @@ impl<N: Net> Shard<N> {
             return Next::Now;
         }
         let timer = self.wheel.next_due().map(|tick| self.ticks.beginning(tick));
-        let due = [timer, self.asked.next_check(), self.agenda.next_rest(), self.draining].into_iter().flatten().min();
+        let due = [timer, self.grants.next_due(), self.asked.next_check(), self.agenda.next_rest(), self.draining];
+        let due = due.into_iter().flatten().min();
         match due {
             Some(at) if at <= self.now => Next::Now,
             Some(at) => Next::At(at),
@@ -272,6 +277,10 @@ impl<N: Net> Shard<N> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Move { from, to, last_event_id } => self.move_subscribers(&from, &to, last_event_id.as_deref()),
+            Order::Disconnect { reader, until, told } => {
+                // Who asked may have stopped waiting.
+                let _ = told.send(self.disconnect(&reader, until));
+            }
             Order::Drain { until } => {
                 self.draining = Some(until);
                 for key in self.locals.keys() {
@@ -379,6 +388,10 @@ impl<N: Net> Shard<N> {
             debug_assert_eq!(catches_up, listed, "who catches up is on the list");
             debug_assert!(!catches_up || writable, "who catches up takes bytes");
         }
+        self.grants.check(|key| {
+            let connection = self.connections.get(key);
+            connection.is_some_and(|it| it.phase == Phase::Open && it.reads() != Reads::Nothing)
+        });
         for (key, connection) in self.connections.iter() {
             if let Reads::Several(group) = connection.reads() {
                 self.check_group(key, group);

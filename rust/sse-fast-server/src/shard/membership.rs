@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::agenda::Stage;
 use super::ahead::Ahead;
 use super::connection::{Account, Connection, Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
+use super::departure::last_bytes;
 use super::group::Group;
 use super::local::LocalStream;
 use super::machine::Shard;
@@ -19,19 +20,19 @@ use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, GroupKey, SubscriberKey};
 use super::{Arrival, NamedReading, Reading};
 use crate::access_log::Access;
+use crate::admitted::ReaderName;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Inner, Stream};
 use sse_fast_core::cursor::{self, Opening, Place};
 use sse_fast_core::follow::Follower;
-use sse_fast_core::frame::Framing;
 use sse_fast_core::id::Position;
 use sse_fast_core::wire;
 
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
     pub(super) fn arrive(&mut self, arrival: Arrival<N::Socket>) {
-        let Arrival { socket, reading, framing, head, place, logged } = arrival;
+        let Arrival { socket, reading, admitted, framing, head, place, logged } = arrival;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.connections.insert(Connection::new(socket, generation, framing, self.tick));
@@ -46,6 +47,7 @@ impl<N: Net> Shard<N> {
             self.places.insert(key, place);
         }
         Counters::add(&self.counters().sockets, 1);
+        self.grants.add(key, admitted);
         match reading {
             Reading::One { claim, last_event_id } => {
                 let stream = claim.stream().clone();
@@ -90,7 +92,9 @@ impl<N: Net> Shard<N> {
             claim.redeem(&mut inner);
         }
         inner.somebody_came();
-        self.handle.presence().joined(stream);
+        let reader = self.grants.reader(connection);
+        inner.reader_came(&reader);
+        self.handle.presence().joined(stream, &reader);
         let retuned = self.find_heartbeat(local, &inner);
         let opening = self.begin_with(key, &inner, last_event_id, out);
         let cursor = self.subscribers[key].cursor();
@@ -151,7 +155,9 @@ impl<N: Net> Shard<N> {
         stream.link(self.number).join();
         claim.redeem(&mut inner);
         inner.somebody_came();
-        self.handle.presence().joined(&stream);
+        let reader = self.grants.reader(connection);
+        inner.reader_came(&reader);
+        self.handle.presence().joined(&stream, &reader);
         let retuned = self.find_heartbeat(local, &inner);
         let (retry, cursor) = (inner.state.options().retry, self.begin_member((group, member), key, &inner, place));
         self.subscribers[key].follower = Follower::at(cursor);
@@ -228,21 +234,22 @@ impl<N: Net> Shard<N> {
             self.raise_held(local);
         }
         let stream = self.locals[local].stream.clone();
-        if self.count_out(&stream) {
+        if self.count_out(&stream, &self.grants.reader(subscriber.connection)) {
             stream.left();
         }
         self.forget_if_unused(local);
     }
 
     /// A subscriber of the stream is here no longer; says whether it was the last here.
-    fn count_out(&self, stream: &Stream) -> bool {
+    fn count_out(&self, stream: &Stream, reader: &ReaderName) -> bool {
         let (link, presence) = (stream.link(self.number), self.handle.presence());
-        if !presence.is_wanted() {
+        if !presence.is_wanted() && reader.is_none() {
             return link.leave();
         }
-        let inner = stream.lock();
+        let mut inner = stream.lock();
         let was_last = link.leave();
-        presence.left(stream);
+        inner.reader_left(reader);
+        presence.left(stream, reader);
         drop(inner);
         presence.ring();
         was_last
@@ -278,6 +285,7 @@ impl<N: Net> Shard<N> {
     /// Writes the last chunk and shuts our end; the subscriber leaves its stream at once.
     pub(super) fn finish(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
+        self.grants.forget(key);
         self.counters().close(reason);
         self.log_end(key, reason);
         let connection = &mut self.connections[key];
@@ -288,14 +296,11 @@ impl<N: Net> Shard<N> {
             return self.close(key, reason);
         }
         connection.account = None;
-        let taken = match connection.framing {
-            // Who is cut off must see a cut: the last chunk would say that this was all.
-            Framing::Chunked if reason != CloseReason::Lagged => connection.offer(wire::LAST_CHUNK, self.tick),
-            Framing::Chunked | Framing::Plain => Taken::All,
-        };
+        let last = last_bytes(connection.framing, reason);
+        let taken = if last.is_empty() { Taken::All } else { connection.offer(&last, self.tick) };
         match taken {
             Taken::All => self.shut(key),
-            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&wire::LAST_CHUNK[taken..]))),
+            Taken::Some(taken) => self.block(key, Some(Unwritten::own(&last[taken..]))),
             Taken::Gone => self.close(key, CloseReason::Gone),
         }
     }
@@ -316,6 +321,7 @@ impl<N: Net> Shard<N> {
     /// Closes a connection at once.
     pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.detach(key);
+        self.grants.forget(key);
         if self.connections[key].phase == Phase::Lingering {
             // Closing with unread bytes would reset the connection, and destroy what its reader has not read yet.
             self.connections[key].listen();
@@ -351,9 +357,17 @@ impl<N: Net> Shard<N> {
     pub(super) fn abandon(&mut self) {
         for key in self.locals.keys() {
             let local = &self.locals[key];
-            let inner = local.stream.lock();
-            let gone = local.stream.link(self.number).abandon();
-            (0..gone).for_each(|_| self.handle.presence().left(&local.stream));
+            let own = self.subscribers.iter().filter(|(_, subscriber)| subscriber.local == key);
+            let mut named: Vec<_> = own.map(|(_, subscriber)| self.grants.reader(subscriber.connection)).collect();
+            named.retain(ReaderName::is_some);
+            let mut inner = local.stream.lock();
+            let gone = local.stream.link(self.number).abandon() as usize;
+            // It may have failed while one came or left.
+            named.resize(gone, None);
+            for reader in &named {
+                inner.reader_left(reader);
+                self.handle.presence().left(&local.stream, reader);
+            }
             drop(inner);
             self.handle.presence().ring();
             local.stream.left();

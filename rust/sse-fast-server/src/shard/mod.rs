@@ -23,6 +23,7 @@
 //! | `delays` | how long news took to the sockets |
 //! | `report` | what a shard says of itself |
 //! | `asked` | the streams whose publishers wait |
+//! | `grants`, `departure` | who reads, until when; connections that end because of that |
 //! | `timers` | heartbeats, readers that take nothing, connections that linger |
 //! | `table` | lists, by keys of their own type |
 
@@ -38,7 +39,11 @@ mod connection;
 mod counted_tests;
 mod debt;
 mod delays;
+mod departure;
 mod feed;
+mod grants;
+#[cfg(all(test, not(loom)))]
+mod grants_tests;
 mod group;
 mod lay_out;
 mod local;
@@ -69,6 +74,7 @@ mod waiting_tests;
 mod walk;
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use sse_fast_core::budget::Micros;
 use sse_fast_core::frame::Framing;
@@ -85,6 +91,7 @@ pub(crate) use self::report::{LAG_BOUNDS, Question, Report};
 pub(crate) use self::thread::{prepare, spawn};
 use crate::access_log::Access;
 use crate::addresses::AddressPlace;
+use crate::admitted::Admitted;
 use crate::delivery::{Doorbell, Ring};
 use crate::mailbox::{Latch, Mailbox};
 use crate::presence::Presence;
@@ -112,6 +119,8 @@ struct Post<S> {
 pub(crate) struct Arrival<S> {
     pub(crate) socket: S,
     pub(crate) reading: Reading,
+    /// Who its reader is, and until when it may read.
+    pub(crate) admitted: Admitted,
     pub(crate) framing: Framing,
     /// The response head, to be written first.
     pub(crate) head: Vec<u8>,
@@ -154,6 +163,8 @@ pub(crate) struct NamedReading {
 pub(crate) enum Order {
     /// The subscribers of one stream become another's; their heads were written.
     Move { from: Stream, to: HandedOut, last_event_id: Option<Box<str>> },
+    /// End every connection of this reader that was let in until then, and say how many that were.
+    Disconnect { reader: Arc<str>, until: Micros, told: Sender<usize> },
     /// Give everybody what was published and end; those who are not done by then are cut.
     Drain { until: Micros },
     /// Say how it is.

@@ -235,7 +235,9 @@ impl<N: Net> Shard<N> {
 
     /// Why a connection ends that was given everything.
     pub(super) fn reason_of_completion(&self, connection: ConnectionKey) -> CloseReason {
-        if self.connections[connection].half_closed {
+        if let Some(reason) = self.grants.reason(connection) {
+            reason
+        } else if self.connections[connection].half_closed {
             CloseReason::Gone
         } else if self.draining.is_some() {
             CloseReason::Shutdown

@@ -13,10 +13,12 @@ use sse_fast_core::options::{Start, StreamOptions};
 use sse_fast_oracle::everything::Expected;
 
 use super::client::{Client, HEAD};
+use super::leaving::Right;
 use super::net::SimSocket;
 use super::wire::{Wire, edge};
 use super::world::World;
 use crate::addresses::AddressPlace;
+use crate::admitted::Admitted;
 use crate::shard::{Arrival, Order, Reading};
 
 /// What a client may say unasked, all at once.
@@ -48,9 +50,12 @@ impl World {
         let socket = SimSocket { wire: Rc::clone(&wire), stage: Rc::clone(&self.stage) };
         let framing = self.clients[at].framing;
         let last_event_id = id.map(String::into_boxed_str);
+        let admitted = if early { Admitted::default() } else { self.admitted(at) };
+        let right = Right::of(&admitted);
         let arrival = Arrival {
             socket,
             reading: Reading::One { claim, last_event_id },
+            admitted,
             framing,
             head: HEAD.to_vec(),
             place: AddressPlace::free(),
@@ -63,6 +68,7 @@ impl World {
             Err(_) => return assert!(!handle.is_open(), "a shard that lives takes connections"),
         }
         self.clients[at].begin(wire, shard, options.ids, early.then_some(opens), now);
+        self.clients[at].right = right;
     }
 
     pub(super) fn half_close(&mut self, at: usize) {

@@ -14,6 +14,7 @@ use sse_fast_oracle::everything::{Expected, Item};
 use sse_fast_oracle::parser::{Block, Parser};
 use sse_fast_oracle::reader::Reader;
 
+use super::leaving::Right;
 use super::stage::Stage;
 use super::times::{STALL, TICKS};
 use super::told::{Opened, SimStream};
@@ -50,6 +51,10 @@ pub(super) struct Client {
     is_fresh: bool,
     /// It has the terminal event and stays away.
     pub(super) finished: bool,
+    /// What its present connection was let in with.
+    pub(super) right: Right,
+    /// How long the right of its next connection is to last.
+    pub(super) next_right: Option<Micros>,
     /// The newest event when it shut its side: it is given everything up to that.
     pub(super) owed: Option<u64>,
     pub(super) live_gaps: usize,
@@ -80,6 +85,8 @@ impl Client {
             head: 0,
             is_fresh: true,
             finished: false,
+            right: Right::default(),
+            next_right: None,
             owed: None,
             live_gaps: 0,
             beats: 0,
@@ -110,6 +117,7 @@ impl Client {
         self.head = 0;
         self.is_fresh = true;
         self.owed = None;
+        self.right = Right::default();
     }
 
     /// The stream it reads now, as far as the shard is concerned.
@@ -158,6 +166,9 @@ impl Client {
         let told = self.opened.as_ref().is_some_and(|opened| opened.retry);
         assert!(!self.is_fresh || !told || block.retry.is_some(), "retry joins the first event: {block:?}");
         self.is_fresh = false;
+        if self.right.see(block, stage.now()) {
+            return;
+        }
         if block.event.as_deref() == Some(BEAT) {
             self.beats += 1;
             return;
@@ -179,6 +190,9 @@ impl Client {
             let patience = stage.publishers.borrow().patience;
             check_gap(stream, opened, was_short, patience);
             stream.check_end_of_gap(*range, patience);
+        }
+        if let Item::Event(position) = item {
+            self.right.given(position);
         }
         reader.see(&item, block.id.as_ref());
     }
@@ -207,16 +221,23 @@ impl Client {
         // Without chunks one that was closed for its lag cannot be told from one that was given the end.
         let is_whole = is_clean && (self.framing == Framing::Chunked || !may_lag);
         let is_complete = stream.is_some_and(SimStream::is_complete);
+        let leaves = self.right.leaves(stage.now());
         if is_whole {
             assert!(self.parser.is_between_events(), "the body is whole");
-            assert!(is_complete || wire.fin || drain.is_some(), "an open stream was ended for no reason");
+            assert!(is_complete || wire.fin || drain.is_some() || leaves, "an open stream was ended for no reason");
         } else if !is_clean {
             let is_over = drain.is_some_and(|until| wire.closed.is_some_and(|at| at >= until));
             let stalled = wire.was_short && wire.closed.is_some_and(|at| at + TICKS >= wire.last_taken + STALL);
             let reason = failed || is_over || wire.is_attack || stalled || may_lag;
             assert!(reason, "a connection was cut for no reason");
         }
-        if let Some(stream) = stream.filter(|_| is_whole && !wire.fin) {
+        if leaves && is_whole {
+            self.right.ended(self.reader.next(), wire.fin, is_complete || drain.is_some());
+            if let Some(stream) = stream.filter(|stream| stream.all.ended) {
+                let has_everything = self.reader.received.last() == Some(&stream.all.newest());
+                self.finished |= has_everything;
+            }
+        } else if let Some(stream) = stream.filter(|_| is_whole && !wire.fin) {
             if let Some(moved) = self.moves.pop_back() {
                 self.early = None;
                 if moved.expected != Expected::Nothing {

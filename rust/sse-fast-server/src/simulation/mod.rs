@@ -9,6 +9,7 @@
 //! | `net`, `wire` | the kernel between a shard's socket and a client |
 //! | `stage`, `publishers` | what other threads do, also between two writes of a step |
 //! | `told`, `times` | a stream beside its oracle; moments and what was waited |
+//! | `leaving` | ends that have to do with who reads |
 //! | `client`, `several`, `inside` | what readers see, held against the laws |
 //! | `check` | what must hold when nobody has anything to do |
 //! | `runner` | seeds, shortened scripts, what was covered |
@@ -31,6 +32,7 @@ mod client;
 mod faults;
 mod hand;
 mod inside;
+mod leaving;
 mod moves;
 mod net;
 mod patience;

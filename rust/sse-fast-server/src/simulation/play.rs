@@ -54,6 +54,8 @@ impl World {
             Action::HalfClose { client } => self.half_close(*client),
             Action::Say { client, bytes } => self.say(*client, *bytes),
             Action::Leave { client } => self.leave(*client),
+            Action::NextRight { client, micros } => self.clients[*client].next_right = Some(*micros),
+            Action::Disconnect { client } => self.disconnect(*client),
             Action::Read { client, bytes } => self.read(*client, *bytes),
             Action::NextTakes { client, bytes } => {
                 if let Some(wire) = &self.clients[*client].wire {

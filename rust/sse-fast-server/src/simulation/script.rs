@@ -45,6 +45,15 @@ pub(super) enum Action {
     Leave {
         client: usize,
     },
+    /// The right of its next connection lasts so long.
+    NextRight {
+        client: usize,
+        micros: Micros,
+    },
+    /// The application disconnects its reader.
+    Disconnect {
+        client: usize,
+    },
     Read {
         client: usize,
         bytes: usize,
@@ -261,6 +270,21 @@ fn several(seed: u64, setup: &Setup, subject: Subject, actions: &mut Vec<Action>
     clients
 }
 
+/// In a third of all scripts: rights that end and readers that are disconnected, in the middle of what happens anyway.
+fn add_rights(seed: u64, clients: usize, actions: &mut Vec<Action>) {
+    let random = &mut Random::new(!seed);
+    let count = if seed % 3 == 1 { actions.len() / 10 + 1 } else { 0 };
+    for _ in 0..count {
+        let client = random.between(0, clients);
+        let action = if random.percent(40) {
+            Action::Disconnect { client }
+        } else {
+            Action::NextRight { client, micros: random.pick(&[1, 20, 150, 700, 3000]) * MS }
+        };
+        actions.insert(random.between(0, actions.len() + 1), action);
+    }
+}
+
 impl Script {
     pub(super) fn draw(seed: u64) -> Self {
         let random = &mut Random::new(seed);
@@ -318,6 +342,7 @@ impl Script {
             .collect();
         actions.extend(connects);
         actions.extend((0..count).map(|_| action(random, &setup, clients.len(), subject)));
+        add_rights(seed, clients.len(), &mut actions);
         let drains = random.percent(40).then(|| random.pick(&[0, 500 * MS, 2 * SECOND]));
         let several = several(seed, &setup, subject, &mut actions);
         Self { setup, clients, several, actions, drains }

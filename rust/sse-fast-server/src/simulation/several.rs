@@ -25,6 +25,7 @@ use super::told::{Opened, SimStream};
 use super::wire::{self, Wire, edge};
 use super::world::World;
 use crate::addresses::AddressPlace;
+use crate::admitted::Admitted;
 use crate::shard::{Arrival, NamedReading, Reading, SeenSeveral};
 
 /// See the module.
@@ -285,6 +286,7 @@ impl World {
             reading,
             framing: client.framing,
             head: HEAD.to_vec(),
+            admitted: Admitted::default(),
             place: AddressPlace::free(),
             logged: None,
         };

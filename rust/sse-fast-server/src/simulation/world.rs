@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) setup: Setup,
     pub(super) moving: Vec<Moving>,
     pub(super) draining: Option<Micros>,
+    /// How many moments were told apart in which somebody was let in, or disconnected.
+    pub(super) moments: Micros,
     /// Until when the shards were last kept from doing anything.
     pub(super) jammed: Micros,
     /// Which states were followed by which.
@@ -124,7 +126,20 @@ impl World {
         let shards = shards.collect();
         let names = setup.options.iter().map(|options| stage.add(options.clone())).collect();
         let (clients, several, inside, moving, covered) = Default::default();
-        Self { stage, shards, clients, several, inside, names, setup, moving, draining: None, jammed: now, covered }
+        Self {
+            stage,
+            shards,
+            clients,
+            several,
+            inside,
+            names,
+            setup,
+            moving,
+            draining: None,
+            moments: 0,
+            jammed: now,
+            covered,
+        }
     }
 
     pub(super) fn now(&self) -> Micros {
@@ -241,6 +256,7 @@ impl World {
             self.stage.step_publishers(self.setup.lazily);
             self.read_healthy();
             if !stepped && !(0..self.shards.len()).any(|at| self.is_due(at)) {
+                self.limit_who_leaves();
                 return self.check();
             }
         }

@@ -13,6 +13,7 @@
 //! | `wakes` | who is woken once it is free |
 //! | `life` | claimed, handed out, left, removed, expired |
 //! | `empty` | whether anybody reads it, and who is told that nobody does |
+//! | `readers` | who reads it, by name |
 //! | `link` | what publishers and a shard tell each other |
 //! | `silence` | its last signs of life, and whether it is stalled |
 //! | `watch` | readers in this process that wait for news, and how all that wait sleep |
@@ -33,6 +34,7 @@ mod locked;
 mod obstacle;
 mod outcome;
 mod publish;
+mod readers;
 mod room;
 mod silence;
 mod task;
@@ -64,6 +66,7 @@ pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
+use self::readers::Readers;
 use self::room::Room;
 use self::silence::Signs;
 pub(crate) use self::silence::Silence;
@@ -130,6 +133,8 @@ struct Extra {
     room: Room,
     /// Readers in this process that wait for news.
     watchers: Watchers,
+    /// Subscribers of readers that have a name.
+    readers: Readers,
     /// Told when the last subscriber has left.
     emptied: Vec<oneshot::Sender<()>>,
     /// Told when nobody has read it for a while.

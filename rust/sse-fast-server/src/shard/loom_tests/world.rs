@@ -12,6 +12,7 @@ use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
 use crate::addresses::AddressPlace;
+use crate::admitted::Admitted;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
@@ -185,6 +186,7 @@ impl World {
         let arrival = Arrival {
             socket,
             reading: Reading::One { claim, last_event_id: last_event_id.map(Into::into) },
+            admitted: Admitted::default(),
             framing,
             head: Vec::new(),
             place: AddressPlace::free(),

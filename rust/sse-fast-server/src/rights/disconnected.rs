@@ -1,0 +1,123 @@
+//! Readers that were disconnected: what was issued to them until then is refused.
+//!
+//! Owns: since when each reader's tokens count. Must not know: tokens, connections.
+//! Invariants: what is refused once stays refused. No more than [`MOST`] readers are kept by name; beyond it the oldest is
+//! folded into one time for everybody: a token that old is refused, which costs its reader a new one and lets
+//! nobody in. A connection that is on its way to a shard is counted before or after a reader was disconnected, never neither.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use sse_fast_core::budget::Micros;
+
+use super::token::Seconds;
+
+/// At some 100 bytes each, 10 MB.
+const MOST: usize = 100_000;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Disconnected(RwLock<Readers>);
+
+/// Held to look, or for the one insertion.
+#[derive(Default)]
+pub(crate) struct Readers {
+    by_name: HashMap<Arc<str>, Cut>,
+    /// By when they were disconnected, in microseconds of the Unix epoch; the oldest is folded.
+    oldest: BTreeSet<(u64, Arc<str>)>,
+    /// Everybody's, by the wall clock.
+    everybody: Option<Seconds>,
+}
+
+/// When a reader was disconnected.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// By the wall clock, in microseconds.
+    wall: u64,
+    /// By the monotonic clock.
+    at: Micros,
+}
+
+impl Disconnected {
+    /// A reader is disconnected at this time of both clocks.
+    pub(crate) fn add(&self, reader: &Arc<str>, wall: u64, at: Micros) {
+        self.add_up_to(reader, wall, at, MOST);
+    }
+
+    fn add_up_to(&self, reader: &Arc<str>, wall: u64, at: Micros, most: usize) {
+        let mut readers = self.0.write();
+        // A wall clock that was set back brings no token back.
+        let wall = readers.by_name.get(reader).map_or(wall, |before| wall.max(before.wall));
+        if let Some(before) = readers.by_name.insert(Arc::clone(reader), Cut { wall, at }) {
+            readers.oldest.remove(&(before.wall, Arc::clone(reader)));
+        }
+        readers.oldest.insert((wall, Arc::clone(reader)));
+        if readers.by_name.len() > most
+            && let Some((wall, oldest)) = readers.oldest.pop_first()
+        {
+            readers.by_name.remove(&oldest);
+            readers.everybody = Some(seconds(wall).max(readers.everybody.unwrap_or(0.0)));
+        }
+        debug_assert_eq!(readers.by_name.len(), readers.oldest.len(), "each reader is kept once");
+    }
+
+    /// Whether what was issued then to this reader is refused; what does not say when is taken for older than all.
+    pub(crate) fn refuses(&self, reader: Option<&str>, issued: Option<Seconds>) -> bool {
+        let readers = self.0.read();
+        let own = reader.and_then(|reader| readers.by_name.get(reader)).map(|cut| seconds(cut.wall));
+        let since = [own, readers.everybody].into_iter().flatten().reduce(f64::max);
+        since.is_some_and(|since| issued.is_none_or(|issued| issued <= since))
+    }
+
+    /// Keeps readers from being disconnected while a connection is handed over.
+    pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Readers> {
+        self.0.read()
+    }
+}
+
+impl Readers {
+    /// Whether a reader that was let in at this time of the monotonic clock has been disconnected since.
+    pub(crate) fn has_cut(&self, reader: &str, admitted: Micros) -> bool {
+        self.by_name.get(reader).is_some_and(|cut| cut.at >= admitted)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact to a microsecond for 285 years")]
+fn seconds(micros: u64) -> Seconds {
+    micros as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn what_was_issued_until_then_is_refused_and_what_does_not_say_when() {
+        let (disconnected, ann): (_, Arc<str>) = (Disconnected::default(), "ann".into());
+        assert!(!disconnected.refuses(Some("ann"), None));
+        disconnected.add(&ann, 100 * SECOND, 7);
+        let refused = |issued| disconnected.refuses(Some("ann"), issued);
+        assert_eq!([Some(99.0), Some(100.0), Some(100.1), None].map(refused), [true, true, false, true]);
+        assert!(!disconnected.refuses(Some("bob"), None) && !disconnected.refuses(None, None));
+        let readers = disconnected.hold();
+        assert_eq!([6, 7, 8].map(|at| readers.has_cut("ann", at)), [true, true, false]);
+        drop(readers);
+        disconnected.add(&ann, 50 * SECOND, 9);
+        assert!(disconnected.refuses(Some("ann"), Some(100.0)), "a clock that was set back brings nothing back");
+    }
+
+    #[test]
+    fn the_oldest_is_folded_into_a_time_for_everybody() {
+        let disconnected = Disconnected::default();
+        for number in 0..5_u64 {
+            disconnected.add_up_to(&number.to_string().into(), (10 + number) * SECOND, number, 3);
+        }
+        let refused = |reader, issued| disconnected.refuses(Some(reader), Some(issued));
+        assert!(refused("0", 10.0) && refused("1", 11.0), "they are refused still");
+        assert!(refused("4", 14.0) && !refused("4", 14.1));
+        assert!(refused("else", 11.0) && !refused("else", 11.1), "and with them what is as old");
+    }
+}
