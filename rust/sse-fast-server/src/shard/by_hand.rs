@@ -133,6 +133,11 @@ impl Stage {
 
     /// A reader of all of these streams over one connection.
     pub(super) fn subscribe_to_several(&self, streams: &[&Stream], room: usize) -> Socket {
+        self.subscribe_to_several_as(Admitted::default(), streams, room)
+    }
+
+    /// The same, let in so.
+    pub(super) fn subscribe_to_several_as(&self, admitted: Admitted, streams: &[&Stream], room: usize) -> Socket {
         let socket = Socket::default();
         socket.0.borrow_mut().room = HEAD.len() + room;
         let beginning = Beginning { place: Place::New, entry: Entry::New };
@@ -141,7 +146,7 @@ impl Stage {
         let arrival = Arrival {
             socket: socket.clone(),
             reading,
-            admitted: Admitted::default(),
+            admitted,
             framing,
             head: HEAD.to_vec(),
             place: AddressPlace::free(),

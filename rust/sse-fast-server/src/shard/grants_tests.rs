@@ -92,6 +92,52 @@ fn a_full_socket_gets_what_was_published_until_its_right_ended_and_nothing_later
 }
 
 #[test]
+fn a_connection_of_several_streams_gets_what_each_had_until_its_right_ended_and_nothing_later() {
+    for room in [LARGE, FRAME / 2] {
+        let (mut stage, stream) = stage();
+        let other = stage.stream("other", StreamOptions { heartbeat: None, ..StreamOptions::default() });
+        let right = of("ann", Some(stage.now + 10 * MS));
+        let socket = stage.subscribe_to_several_as(right, &[&stream, &other], room);
+        stage.step(0, &[]);
+        for (stream, data) in [(&stream, "1"), (&other, "2"), (&stream, "3")] {
+            publish(stream, data.as_bytes());
+        }
+        stage.step(0, &[]);
+        stage.step(10 * MS, &[]);
+        publish(&stream, b"late");
+        publish(&other, b"late");
+        stage.step(0, &[]);
+        assert_eq!(is_shut(&socket), room == LARGE);
+        for _ in 0..400 {
+            socket.0.borrow_mut().room = 1;
+            stage.step(MS, &[&socket]);
+        }
+        let mut data = data_of(&socket);
+        assert_eq!(data.pop().as_deref(), Some(AUTH), "{data:?}");
+        data.sort_unstable();
+        assert_eq!(data, ["1", "2", "3"]);
+        assert!(socket.0.borrow().taken.ends_with(END) && is_shut(&socket));
+        assert_eq!((stream.subscribers(), other.subscribers(), closed(&stage, CloseReason::Expired)), (0, 0, 1));
+        assert!(stream.readers().is_empty() && other.readers().is_empty());
+    }
+}
+
+#[test]
+fn a_reader_of_several_streams_is_disconnected_once_and_counts_in_each() {
+    let (mut stage, stream) = stage();
+    let other = stage.stream("other", StreamOptions { heartbeat: None, ..StreamOptions::default() });
+    let socket = stage.subscribe_to_several_as(of("ann", None), &[&stream, &other], LARGE);
+    stage.step(0, &[]);
+    let ann = vec![(Some("ann".into()), 1)];
+    assert_eq!((stream.readers(), other.readers()), (ann.clone(), ann));
+    assert_eq!(
+        (disconnect(&mut stage, "bob"), disconnect(&mut stage, "ann"), disconnect(&mut stage, "ann")),
+        (0, 1, 0)
+    );
+    assert!(is_shut(&socket) && stream.readers().is_empty() && other.readers().is_empty());
+}
+
+#[test]
 fn one_that_lags_is_told_its_gap_and_ends_where_the_log_goes_on_later_than_it_may_read() {
     let (mut stage, _) = stage();
     let options = StreamOptions { history: 2, max_lag: 2, heartbeat: None, ..StreamOptions::default() };
