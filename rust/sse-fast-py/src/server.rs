@@ -5,7 +5,7 @@
 //!
 //! Invariants: closing runs on a thread of its own, so that Ctrl-C can leave it and it still completes; it is idempotent.
 //!
-//! Changes together with `_server.py` and the engine's `Server`.
+//! Changes together with `_server.py` and the engine's `Server`. It is long because every call of the engine stands here.
 
 use std::iter;
 use std::net::SocketAddr;

@@ -242,32 +242,19 @@ impl Directory {
             connections: self.connections() as u64,
             accepted: totals.accepted.load(Ordering::Relaxed),
             requests: totals.requests.load(Ordering::Relaxed),
-            refused: totals.refusals.connections.count(),
-            calls_refused: totals.refusals.calls.count(),
             publish_waits: waited.count(),
             publish_wait_timeouts: waits.gave_up.load(Ordering::Relaxed),
             publish_wait_us: waited.micros,
             publish_socket_wait_us: waits.sockets.load(Ordering::Relaxed),
             presence_missed: self.presence.lost(),
-            hosts_refused: totals.refusals.host.count(),
-            origins_refused: totals.refusals.origin.count(),
-            addresses_refused: totals.refusals.addresses.count(),
-            streams_refused: totals.refusals.streams.count(),
-            heads_refused: totals.refusals.heads.count(),
-            bodies_refused: totals.refusals.bodies.count(),
-            late: totals.refusals.late.count(),
-            malformed: totals.refusals.malformed.count(),
-            unauthorized: totals.refusals.unauthorized.count(),
-            forbidden: totals.refusals.forbidden.count(),
-            undecided: totals.refusals.undecided.count(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             gap_reasons: GapReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             resumes: Resumed::ALL.map(|resumed| (resumed.name(), 0)).to_vec(),
-            metrics_refused: totals.refusals.metrics.count(),
             ..Stats::default()
         };
+        totals.refusals.tell(&mut stats);
         for stream in streams.into_iter().chain(self.resumable.all()) {
             let inner = stream.lock();
             stats.published += inner.state.newest();

@@ -13,21 +13,22 @@
 //! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
 
 mod rights;
+mod shards;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sse_fast_core::budget::Micros;
 use sse_fast_core::options::StreamPatch;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use self::shards::{Shards, start_shards, stop_shards};
 use crate::accept::{accept, accept_rest};
 use crate::access::Access;
 use crate::addresses::Addresses;
@@ -48,7 +49,6 @@ use crate::respond::{Context, Doors};
 use crate::rights::{Rights, RightsConfig};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
 use crate::run::{Run, RunError, RunSpec, Runs};
-use crate::shard::{self, Order, Pacing, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
 
@@ -284,50 +284,6 @@ impl Server {
 
     fn directory(&self) -> &Arc<Directory> {
         &self.0.context.directory
-    }
-}
-
-/// The threads of all shards, and the polls that these own, as numbers.
-struct Shards {
-    threads: Vec<JoinHandle<()>>,
-    polls: Vec<RawFd>,
-}
-
-fn start_shards(config: Config, by_pattern: ByPattern) -> Result<(Arc<Directory>, Shards), StartError> {
-    let logs = Logs::default();
-    let presence = Presence::new(logs.clone());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let count = if config.shards == 0 { cores } else { config.shards };
-    let mut prepared = Vec::with_capacity(count);
-    for _ in 0..count {
-        prepared.push(shard::prepare(&presence).map_err(io_error("making a shard"))?);
-    }
-    let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
-    let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
-    let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, by_pattern, handles, presence, logs.clone()));
-    let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
-    let mut threads = Vec::with_capacity(count);
-    for (number, (handle, poll)) in prepared.into_iter().enumerate() {
-        match shard::spawn(handle, number, poll, settings, logs.clone()) {
-            Ok(thread) => threads.push(thread),
-            Err(error) => {
-                stop_shards(&directory, threads, clock::now());
-                return Err(io_error("starting a shard's thread")(error));
-            }
-        }
-    }
-    Ok((directory, Shards { threads, polls }))
-}
-
-/// Has every shard give everybody what was published, until then, and end.
-fn stop_shards(directory: &Directory, threads: Vec<JoinHandle<()>>, until: Micros) {
-    for shard in directory.shards() {
-        shard.order(Order::Drain { until });
-    }
-    for thread in threads {
-        // A shard that panicked has said so in the log.
-        let _ = thread.join();
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::logs::{Level, Logs, OncePerSecond};
+use crate::stats::Stats;
 
 /// Of each reason.
 #[derive(Default)]
@@ -38,6 +39,30 @@ pub(crate) struct Refusals {
     pub(crate) forbidden: Refused,
     /// Nobody could decide whether they may read.
     pub(crate) undecided: Refused,
+}
+
+impl Refusals {
+    /// How many there were of each.
+    pub(crate) fn tell(&self, stats: &mut Stats) {
+        for (count, refused) in [
+            (&mut stats.refused, &self.connections),
+            (&mut stats.calls_refused, &self.calls),
+            (&mut stats.hosts_refused, &self.host),
+            (&mut stats.origins_refused, &self.origin),
+            (&mut stats.addresses_refused, &self.addresses),
+            (&mut stats.streams_refused, &self.streams),
+            (&mut stats.heads_refused, &self.heads),
+            (&mut stats.bodies_refused, &self.bodies),
+            (&mut stats.late, &self.late),
+            (&mut stats.malformed, &self.malformed),
+            (&mut stats.unauthorized, &self.unauthorized),
+            (&mut stats.forbidden, &self.forbidden),
+            (&mut stats.undecided, &self.undecided),
+            (&mut stats.metrics_refused, &self.metrics),
+        ] {
+            *count = refused.count();
+        }
+    }
 }
 
 #[derive(Default)]

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 
 use super::*;
+use crate::shard::Order;
 
 fn asked(address: SocketAddr, path: &str) -> (String, String) {
     let mut socket = TcpStream::connect(address).expect("a connection");

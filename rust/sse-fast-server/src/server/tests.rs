@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use sse_fast_core::event::NewEvent;
 
 use super::*;
+use crate::shard::Order;
 
 fn subscribe(server: &Server) -> BufReader<TcpStream> {
     let mut socket = TcpStream::connect(server.local_addr()).expect("a connection");

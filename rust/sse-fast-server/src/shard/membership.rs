@@ -6,28 +6,21 @@
 //! (where a shard fails its whole poll goes); where joins and leaves are wanted they are told under the lock of the stream
 //! under which they are counted (`presence`), and never otherwise take it.
 
-use std::time::Duration;
-
 use super::agenda::Stage;
 use super::ahead::Ahead;
 use super::connection::{Account, Connection, Flow, NO_TICK, Phase, Reads, Taken, Unwritten};
 use super::departure::last_bytes;
-use super::group::Group;
 use super::local::LocalStream;
 use super::machine::Shard;
 use super::net::{Net, Sink, Token};
 use super::subscriber::{Progress, Roster, Subscriber};
 use super::table::{ConnectionKey, GroupKey, SubscriberKey};
-use super::{Arrival, NamedReading, Reading};
+use super::{Arrival, Reading};
 use crate::access_log::Access;
 use crate::admitted::ReaderName;
 use crate::delivery::LocalKey;
 use crate::stats::{CloseReason, Counters};
-use crate::stream::{Claim, Inner, Stream};
-use sse_fast_core::cursor::{self, Opening, Place};
-use sse_fast_core::follow::Follower;
-use sse_fast_core::id::Position;
-use sse_fast_core::wire;
+use crate::stream::{Claim, Stream};
 
 impl<N: Net> Shard<N> {
     /// Takes a connection over: it becomes a subscriber.
@@ -113,89 +106,6 @@ impl<N: Net> Shard<N> {
         if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
             self.schedule(connection);
         }
-    }
-
-    /// Makes a connection a subscriber of several streams, and gives it what there is, after `out`. All of them are opened
-    /// before anything is written.
-    fn attach_several(&mut self, connection: ConnectionKey, names: Vec<NamedReading>, mut out: Vec<u8>) {
-        let entries: Vec<_> = names.iter().map(|name| (name.life, name.beginning.entry)).collect();
-        let group = self.groups.insert(Group::new(&entries));
-        let before = self.connections[connection].set_reads(Reads::Several(group));
-        debug_assert_eq!(before, Reads::Nothing, "it reads nothing else");
-        let mut retry = None;
-        for (member, name) in (0..).zip(names) {
-            if let Some(claim) = name.claim {
-                retry = retry.max(self.attach_member((connection, group, member), claim, name.beginning.place));
-            }
-        }
-        if let Some(wait) = retry {
-            let mut block = Vec::new();
-            wire::retry(&mut block, wait);
-            self.connections[connection].framing.put(&mut out, &block);
-        }
-        self.tune(group);
-        self.feed_together(connection, None, self.names_at_rest(connection), &out);
-        if self.connections.get(connection).is_some_and(|connection| connection.due == NO_TICK) {
-            self.schedule(connection);
-        }
-    }
-
-    /// Makes one name's subscriber; says what its stream has for `retry`.
-    fn attach_member(
-        &mut self,
-        (connection, group, member): (ConnectionKey, GroupKey, u8),
-        claim: Claim,
-        place: Place,
-    ) -> Option<Duration> {
-        let stream = claim.stream().clone();
-        let local = self.local_of(&stream);
-        let key = self.subscribers.insert(Subscriber::of_group(connection, local, member));
-        let mut inner = stream.lock();
-        // As in `attach`.
-        stream.link(self.number).join();
-        claim.redeem(&mut inner);
-        inner.somebody_came();
-        let reader = self.grants.reader(connection);
-        inner.reader_came(&reader);
-        self.handle.presence().joined(&stream, &reader);
-        let retuned = self.find_heartbeat(local, &inner);
-        let (retry, cursor) = (inner.state.options().retry, self.begin_member((group, member), key, &inner, place));
-        self.subscribers[key].follower = Follower::at(cursor);
-        self.logged(connection, |logged| logged.reads_from(cursor));
-        self.owe(key, &inner);
-        drop(inner);
-        if self.handle.presence().is_wanted() {
-            self.handle.presence().ring();
-        }
-        self.locals[local].roster.add(key, &mut self.subscribers);
-        Counters::add(&self.counters().subscribers, 1);
-        if retuned {
-            self.reschedule(local);
-        }
-        retry
-    }
-
-    /// Opens a stream for one name, under its lock; says where that begins.
-    fn begin_member(
-        &mut self,
-        (group, member): (GroupKey, u8),
-        key: SubscriberKey,
-        inner: &Inner,
-        place: Place,
-    ) -> Position {
-        let group = &mut self.groups[group];
-        let newest = inner.state.newest();
-        if self.locals[self.subscribers[key].local].stream.is_stand_in() {
-            group.wait(member, key);
-            return newest + 1;
-        }
-        let opening = cursor::open_at(&inner.state, place, inner.state.options().start);
-        let cursor = match &opening {
-            Opening::Live { cursor, .. } => *cursor,
-            Opening::Finished => newest + 1,
-        };
-        group.begin(member, key, opening, cursor);
-        cursor
     }
 
     /// Takes a connection's subscribers away from their streams; the connection stays.

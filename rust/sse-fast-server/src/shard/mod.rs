@@ -10,6 +10,8 @@
 //! | `net` | the door to the network, and the real one behind it |
 //! | `machine` | a step: what is done in which order, and how much of it at a time |
 //! | `membership` | who is here: arriving, moving, leaving |
+//! | `joining` | how a connection of several streams begins |
+//! | `checks` | what must hold after each step |
 //! | `connection` | a socket, and what must be written to it first |
 //! | `subscriber` | a cursor, and the list of those of one stream |
 //! | `group`, `together` | the subscribers of a connection that reads several streams; serving them |
@@ -34,6 +36,8 @@ mod asked;
 mod by_hand;
 #[cfg(all(test, not(loom)))]
 mod catch_up_tests;
+#[cfg(debug_assertions)]
+mod checks;
 mod connection;
 #[cfg(all(test, not(loom)))]
 mod counted_tests;
@@ -45,6 +49,7 @@ mod grants;
 #[cfg(all(test, not(loom)))]
 mod grants_tests;
 mod group;
+mod joining;
 mod lay_out;
 mod local;
 #[cfg(all(test, loom))]

@@ -285,6 +285,17 @@ fn add_rights(seed: u64, clients: usize, actions: &mut Vec<Action>) {
     }
 }
 
+/// A client's framing, how much its socket takes, and its stream.
+fn client(random: &mut Random, at: usize, subject: Subject, streams: usize) -> (Framing, usize, usize) {
+    let capacity = match subject {
+        _ if at.is_multiple_of(3) => usize::MAX,
+        Subject::Bulk if random.percent(70) => usize::MAX,
+        Subject::Bulk => random.between(30, 300_000),
+        _ => random.between(30, 700),
+    };
+    (random.pick(&[Framing::Chunked, Framing::Chunked, Framing::Plain]), capacity, random.between(0, streams))
+}
+
 impl Script {
     pub(super) fn draw(seed: u64) -> Self {
         let random = &mut Random::new(seed);
@@ -314,19 +325,7 @@ impl Script {
         }
         let streams = setup.options.len();
         let clients: Vec<_> = (0..if is_crowd { random.between(7, 14) } else { random.between(2, 9) })
-            .map(|at| {
-                let capacity = match subject {
-                    _ if at % 3 == 0 => usize::MAX,
-                    Subject::Bulk if random.percent(70) => usize::MAX,
-                    Subject::Bulk => random.between(30, 300_000),
-                    _ => random.between(30, 700),
-                };
-                (
-                    random.pick(&[Framing::Chunked, Framing::Chunked, Framing::Plain]),
-                    capacity,
-                    random.between(0, streams),
-                )
-            })
+            .map(|at| client(random, at, subject, streams))
             .collect();
         let count = random.between(20, if subject == Subject::Bulk { 70 } else { 220 });
         let mut actions = Vec::new();
