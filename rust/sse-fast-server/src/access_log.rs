@@ -47,13 +47,9 @@ impl AccessLog {
     }
 
     /// A request has come.
-    pub(crate) fn begin(
-        &self,
-        client: SocketAddr,
-        request: impl FnOnce() -> (String, String, bool),
-    ) -> Option<Box<Access>> {
+    pub(crate) fn begin(&self, request: impl FnOnce() -> (SocketAddr, String, String, bool)) -> Option<Box<Access>> {
         let log = self.0.clone()?;
-        let (method, path, has_query) = request();
+        let (client, method, path, has_query) = request();
         let shown: String = path.chars().take(SHOWN).collect();
         let cut = if shown.len() < path.len() { "..." } else { "" };
         let query = if has_query { "?..." } else { "" };
@@ -69,15 +65,16 @@ impl Access {
         self.status = Some(status);
     }
 
-    /// It is answered with an event stream.
-    pub(crate) fn streams(&mut self, last_event_id: Option<&str>) {
+    /// It is answered with an event stream, to this reader, if it has a name.
+    pub(crate) fn streams(&mut self, last_event_id: Option<&str>, reader: Option<&str>) {
         (self.status, self.events) = (Some(200), Some(0));
+        let reader = reader.map(|reader| format!(" reader={reader:?}")).unwrap_or_default();
         let resumes = match last_event_id {
             Some(id) if id::parse(id).is_some() => format!(" last_event_id={id}"),
             Some(id) if !id.is_empty() => " last_event_id=(foreign)".to_owned(),
             _ => String::new(),
         };
-        self.log.put(Level::Info, &format!("{} 200 begins client={}{resumes}", self.request, self.client));
+        self.log.put(Level::Info, &format!("{} 200 begins client={}{reader}{resumes}", self.request, self.client));
     }
 
     /// Bytes were handed over.
@@ -134,7 +131,7 @@ mod tests {
 
     fn begin(logs: &Logs, path: &str) -> Box<Access> {
         let client = ([10, 0, 0, 1], 4242).into();
-        AccessLog::new(true, logs).begin(client, || ("GET".into(), path.into(), false)).expect("it is on")
+        AccessLog::new(true, logs).begin(|| (client, "GET".into(), path.into(), false)).expect("it is on")
     }
 
     #[test]
@@ -146,7 +143,7 @@ mod tests {
         drop(answered);
         drop(begin(&logs, "/b"));
         let mut stream = begin(&logs, "/c");
-        stream.streams(Some("1-7"));
+        stream.streams(Some("1-7"), Some("a\nb\" x"));
         stream.reads_from(8);
         stream.skipped(2);
         stream.gave(100);
@@ -157,7 +154,7 @@ mod tests {
         let lines = lines(&logs);
         assert!(lines[0].starts_with("GET \"/a\" 404 client=10.0.0.1:4242 bytes=30 seconds=0."), "{lines:?}");
         assert!(lines[1].starts_with("GET \"/b\" - client=10.0.0.1:4242 seconds=0."), "{lines:?}");
-        assert_eq!(lines[2], "GET \"/c\" 200 begins client=10.0.0.1:4242 last_event_id=1-7");
+        assert_eq!(lines[2], "GET \"/c\" 200 begins client=10.0.0.1:4242 reader=\"a\\nb\\\" x\" last_event_id=1-7");
         assert!(
             lines[3].starts_with("GET \"/c\" 200 ends client=10.0.0.1:4242 events=13 bytes=100 seconds=0."),
             "{lines:?}"
@@ -170,7 +167,7 @@ mod tests {
         let logs = Logs::default();
         for path in ["/a\nGET \"/b\" 200 x", "/a\" 200 client=1", "/\u{85}\u{2028}\r\u{1b}[31m", &"/x".repeat(5000)] {
             let mut access = begin(&logs, path);
-            access.streams(Some("\n500 token"));
+            access.streams(Some("\n500 token"), None);
         }
         for line in lines(&logs) {
             assert!(line.chars().all(|found| !found.is_control() && found != '\u{2028}'), "{line:?}");
@@ -183,8 +180,7 @@ mod tests {
 
     #[test]
     fn nothing_is_made_where_it_is_off() {
-        let client = ([10, 0, 0, 1], 4242).into();
-        let made = AccessLog::new(false, &Logs::default()).begin(client, || unreachable!("nobody asks what it was"));
+        let made = AccessLog::new(false, &Logs::default()).begin(|| unreachable!("nobody asks what it was"));
         assert!(made.is_none());
     }
 }

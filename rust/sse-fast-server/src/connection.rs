@@ -158,9 +158,9 @@ async fn answer(
     signals: Arc<Signals>,
 ) -> Result<Response<ResponseBody>, Subscription> {
     let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
-    let mut logged = context.access_log.begin(peer, || {
-        let uri = request.uri();
-        (request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
+    let mut logged = context.access_log.begin(|| {
+        let (uri, client) = (request.uri(), context.proxies.requester(peer, request.headers()).client);
+        (client, request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
     });
     match context.respond(request, peer, over).await {
         Action::Respond(response) => {
@@ -171,7 +171,7 @@ async fn answer(
         }
         Action::Subscribe(subscription) => {
             if let Some(logged) = &mut logged {
-                logged.streams(subscription.reading.last_event_id());
+                logged.streams(subscription.reading.last_event_id(), subscription.admitted.reader.as_deref());
             }
             Err(Subscription { logged, ..subscription })
         }
