@@ -10,7 +10,6 @@
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::access::is_name;
-use crate::response::Refusal;
 
 /// What a page of another origin may send; the setting `cors_headers` adds to them.
 const MAY_SEND: &str = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With";
@@ -128,12 +127,6 @@ impl CorsHeaders {
     /// Whether the request's origin is allowed.
     pub(crate) fn allows(&self) -> bool {
         self.0.len() > 1
-    }
-
-    /// The refusal with these, for one that hyper does not write.
-    pub(crate) fn onto(&self, refusal: Refusal) -> Refusal {
-        let told = self.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
-        told.fold(refusal, |refusal, (name, value)| refusal.header(name, value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response};
 
-use crate::directory::{StreamError, check_name};
+use crate::directory::check_name;
+use crate::refusals::bad_name;
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context};
-use crate::response::{self, HttpResponse, Refusal};
+use crate::response::{self, HttpResponse, Refusal, not_allowed};
 use crate::route::{Asset, Match, Read};
 use crate::several;
 use crate::socket::RequestBody;
@@ -98,12 +99,4 @@ fn fixed(asset: &Asset) -> HttpResponse {
     response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
-}
-
-pub(crate) fn bad_name(error: &StreamError) -> Refusal {
-    Refusal::new(400, "bad_stream_name", error.to_string())
-}
-
-pub(crate) fn not_allowed(allow: &str) -> Refusal {
-    Refusal::new(405, "method_not_allowed", format!("allowed here: {allow}")).header(header::ALLOW, allow)
 }

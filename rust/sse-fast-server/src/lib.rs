@@ -73,6 +73,8 @@ mod pattern;
 pub mod presence;
 pub mod reader;
 #[cfg(not(loom))]
+mod reason;
+#[cfg(not(loom))]
 mod refusals;
 #[cfg(not(loom))]
 mod request;

@@ -11,29 +11,11 @@ use crate::access::Denied;
 use crate::admission::Over;
 use crate::directory::StreamError;
 use crate::logs::Level;
+use crate::reason::Reason;
 use crate::request::ParsedRequest;
 use crate::respond::{Context, retry_later};
 use crate::response::{HttpResponse, Refusal};
 use crate::unreadable::{self, Answer, Fault};
-
-/// What was wrong with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// It is addressed to a name that the server does not answer to.
-    Host,
-    /// It would change something, and comes from a page of another origin.
-    Origin,
-    /// Its head is longer than it may be.
-    Head,
-    /// Its body is.
-    Body,
-    /// Its head or body did not come in time.
-    Late,
-    /// It cannot be read, or asks for what HTTP here cannot do.
-    Malformed,
-    /// It would make a stream, of which there are as many as may be.
-    Streams,
-}
 
 const LOGGER: &str = "sse_fast.access";
 
@@ -116,7 +98,7 @@ impl Context {
                 let begins = shown(beginning(read));
                 self.count(reason, || format!("{} (from {peer}: {begins:?})", refusal.detail()));
                 // What it asked for cannot be read, its origin neither.
-                Some(self.cors.headers(&HeaderMap::new()).onto(refusal).into_last_bytes())
+                Some(refusal.with_cors(&self.cors.headers(&HeaderMap::new())).into_last_bytes())
             }
         }
     }
@@ -191,6 +173,11 @@ fn unsupported(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::new(501, "no_websocket", detail));
     }
     Ok(())
+}
+
+/// The refusal of a name that no stream can have.
+pub(crate) fn bad_name(error: &StreamError) -> Refusal {
+    Refusal::new(400, "bad_stream_name", error.to_string())
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// The same with what is said of origins, where hyper does not write it.
+    pub(crate) fn with_cors(self, cors: &CorsHeaders) -> Self {
+        let told = cors.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap_or_default()));
+        told.fold(self, |refusal, (name, value)| refusal.header(name, value))
+    }
+
     pub(crate) fn new(status: u16, error: &'static str, detail: impl Into<String>) -> Self {
         Self { status, error, detail: detail.into(), extra: Vec::new(), headers: Vec::new(), whole: None }
     }
@@ -228,6 +234,11 @@ pub(crate) fn with_cors(mut response: HttpResponse, cors: &CorsHeaders) -> HttpR
         headers.remove(header::ACCESS_CONTROL_MAX_AGE);
     }
     response
+}
+
+/// The refusal of a method.
+pub(crate) fn not_allowed(allow: &str) -> Refusal {
+    Refusal::new(405, "method_not_allowed", format!("allowed here: {allow}")).header(header::ALLOW, allow)
 }
 
 /// The connection ends with this response, and its reader is told.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::refusals::Reason;
+use crate::reason::Reason;
 use crate::response::Refusal;
 
 /// How a connection of HTTP/2 begins (RFC 9113, 3.4).

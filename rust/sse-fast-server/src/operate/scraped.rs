@@ -20,11 +20,10 @@ use tokio::time::timeout;
 use super::{METHODS, METRICS, is_local, is_read, said};
 use crate::access::is_loopback_host;
 use crate::config::{Config, MetricsAt, StartError};
-use crate::dispatch::not_allowed;
 use crate::listener;
 use crate::request::decode;
 use crate::respond::Context;
-use crate::response::{HttpResponse, Refusal};
+use crate::response::{HttpResponse, Refusal, not_allowed};
 
 /// Connections at a time: a metrics server has one, a person two or three.
 const PLACES: usize = 32;

@@ -23,7 +23,7 @@ use sse_fast_core::vector::{MAX_NAMES, Sent};
 use self::named::{Named, found};
 use self::page::Page;
 use crate::directory::{StreamError, check_name};
-use crate::dispatch::bad_name;
+use crate::refusals::bad_name;
 use crate::request::{ParsedRequest, Wanted};
 use crate::respond::{self, Action, Context};
 use crate::response::{self, Refusal};
