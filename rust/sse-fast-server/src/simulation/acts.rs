@@ -13,8 +13,8 @@ use sse_fast_core::options::{Start, StreamOptions};
 use sse_fast_oracle::everything::Expected;
 
 use super::client::{Client, HEAD};
-use super::leaving::Right;
 use super::net::SimSocket;
+use super::right::Right;
 use super::wire::{Wire, edge};
 use super::world::World;
 use crate::addresses::AddressPlace;

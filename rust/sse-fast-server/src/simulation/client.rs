@@ -14,7 +14,7 @@ use sse_fast_oracle::everything::{Expected, Item};
 use sse_fast_oracle::parser::{Block, Parser};
 use sse_fast_oracle::reader::Reader;
 
-use super::leaving::Right;
+use super::right::Right;
 use super::stage::Stage;
 use super::times::{STALL, TICKS};
 use super::told::{Opened, SimStream};

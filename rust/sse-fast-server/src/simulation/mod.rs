@@ -5,11 +5,11 @@
 //! | `random`, `script` | what happens, drawn from a seed |
 //! | `play` | a script from its first action to its end |
 //! | `world` | time, and the order in which shards are stepped |
-//! | `acts`, `moves` | what clients and threads do to a world |
+//! | `acts`, `together`, `moves` | what clients and threads do to a world |
 //! | `net`, `wire` | the kernel between a shard's socket and a client |
 //! | `stage`, `publishers` | what other threads do, also between two writes of a step |
 //! | `told`, `times` | a stream beside its oracle; moments and what was waited |
-//! | `leaving` | ends that have to do with who reads |
+//! | `leaving`, `right` | ends that have to do with who reads |
 //! | `client`, `several`, `inside` | what readers see, held against the laws |
 //! | `check` | what must hold when nobody has anything to do |
 //! | `runner` | seeds, shortened scripts, what was covered |
@@ -40,11 +40,13 @@ mod play;
 mod promise;
 mod publishers;
 mod random;
+mod right;
 mod runner;
 mod script;
 mod several;
 mod stage;
 mod times;
+mod together;
 mod told;
 mod wire;
 mod world;

@@ -12,6 +12,7 @@ use sse_fast_oracle::content::Publish;
 
 use super::client::BEAT;
 use super::random::Random;
+use super::several::SeveralAct;
 use super::stage::{Deed, What};
 use super::times::{MS, SECOND};
 use super::world::Setup;
@@ -100,17 +101,6 @@ pub(super) enum Action {
     Jam {
         micros: Micros,
     },
-}
-
-/// What a client of several streams does.
-#[derive(Clone, Debug)]
-pub(super) enum SeveralAct {
-    Connect { shard: usize },
-    ConnectFromElsewhere { shard: usize },
-    Read { bytes: usize },
-    NextTakes { bytes: usize },
-    HalfClose,
-    Leave,
 }
 
 #[derive(Clone, Debug)]
