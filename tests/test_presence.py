@@ -339,6 +339,20 @@ def test_one_that_comes_back_is_waited_for_again(server: sse_fast.Server, read: 
     asyncio.run(main())
 
 
+def test_a_closing_server_tells_of_the_readers_that_it_ends(serve: Serve) -> None:
+    """Whether the handler's stream was read, was about to be, or still waited for its early head's reader."""
+    for number in range(60):
+        server, gone = serve(), threading.Event()
+        stream = server.stream(None, start="all", ids=False)
+        stream.on_empty(gone.set, after=0.0)
+        server.post("/c", early_head=True, heartbeat=0.05, ids=False)(lambda _request, stream=stream: stream)
+        with Reader(server.port, "/c", method="POST", body=b"x") as reader:
+            reader.open()
+            until(lambda server=server: server.stats().subscribers == 1)
+            server.close(drain=0.2)
+            assert gone.wait(DEADLINE), f"server {number} told nobody"
+
+
 def test_closing_ends_every_wait(serve: Serve) -> None:
     server = serve()
     stream, raised = server.stream("s"), threading.Event()

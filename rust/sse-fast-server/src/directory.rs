@@ -444,8 +444,13 @@ impl Directory {
         self.waiting.close();
     }
 
-    /// Forgets every stream: nothing of the server is left but what the application holds.
+    /// Forgets every stream: nothing of the server is left but what the application holds. Called once nobody tends it any
+    /// more: who is to be told that a stream is empty may have to be told of the last readers yet.
     pub(crate) fn clear(&self) {
+        let mut notices = Vec::new();
+        self.delivery.notices.take(&mut notices);
+        notices.into_iter().for_each(|notice| self.read(notice));
+        self.tell_empty(coarse_ms());
         self.delivery.notices.close();
         self.streams.write().clear();
         self.resumable.clear();
