@@ -449,7 +449,9 @@ impl Directory {
     pub(crate) fn clear(&self) {
         let mut notices = Vec::new();
         self.delivery.notices.take(&mut notices);
-        notices.into_iter().for_each(|notice| self.read(notice));
+        for notice in notices {
+            self.read(notice);
+        }
         self.tell_empty(coarse_ms());
         self.delivery.notices.close();
         self.streams.write().clear();
