@@ -503,3 +503,15 @@ def test_32_streams_published_from_threads_come_whole_across_cuts(serve: Serve, 
         thread.join()
     for index in range(32):
         assert [data for source, data in got if source == index] == [*map(str, range(10)), "end"]
+
+
+@pytest.mark.parametrize("path", ["/streams?name=guarded", "/%73treams?name=guarded", "/streams?n%61me=guarded&name=s"])
+def test_no_name_leads_around_a_door_of_the_application(server: sse_fast.Server, path: str) -> None:
+    for name in ("guarded", "s"):
+        server.stream(name, start="all").publish("secret" if name == "guarded" else "x")
+    server.get("/streams/guarded")(lambda _request: sse_fast.Response("no", 403))
+    for method in ("GET", "HEAD"):
+        for accept in ("text/event-stream", "application/json"):
+            head, body = fetch(server.port, path, method=method, headers=[("Accept", accept)])
+            assert (head.status in {200, 404}, b"secret" in body) == (True, False)
+            assert head.status == 404 or b"retry" in body, "within settle a page is told to come back"

@@ -105,8 +105,11 @@ impl Context {
         Ok(None)
     }
 
-    /// The stream of this name, as far as readers may know.
+    /// The stream of this name, as far as readers may know: not where the application has a door of its own at its path.
     fn known(&self, name: &str) -> Option<Stream> {
+        if self.routes.find(&format!("/streams/{name}")).is_some() {
+            return None;
+        }
         self.directory.find_public(name)
     }
 
