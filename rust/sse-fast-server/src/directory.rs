@@ -375,11 +375,7 @@ impl Directory {
     /// Forgets every stream: nothing of the server is left but what the application holds. Called once nobody tends it any
     /// more: who is to be told that a stream is empty may have to be told of the last readers yet.
     pub(crate) fn clear(&self) {
-        let mut notices = Vec::new();
-        self.delivery.notices.take(&mut notices);
-        for notice in notices {
-            self.read(notice);
-        }
+        self.read_notices(&mut Vec::new());
         self.tell_empty(coarse_ms());
         self.delivery.notices.close();
         self.streams.write().clear();
@@ -397,10 +393,7 @@ impl Directory {
         let mut notices = Vec::new();
         loop {
             self.delivery.notices.latch().clear();
-            self.delivery.notices.take(&mut notices);
-            for notice in notices.drain(..) {
-                self.read(notice);
-            }
+            self.read_notices(&mut notices);
             self.forget_due(coarse_ms());
             self.tell_empty(coarse_ms());
             self.tell_stalled(coarse_ms());
@@ -409,6 +402,14 @@ impl Directory {
             // The coarse clock is some milliseconds behind.
             let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
             let _ = tokio::time::timeout(pause, self.tending.notified()).await;
+        }
+    }
+
+    /// Reads what streams have told of themselves; `notices` is empty, before and after.
+    fn read_notices(&self, notices: &mut Vec<Notice>) {
+        self.delivery.notices.take(notices);
+        for notice in notices.drain(..) {
+            self.read(notice);
         }
     }
 
