@@ -1,8 +1,7 @@
 """Calls that come when the interpreter is being taken apart, has no stack left, or no memory.
 
 Guards that each of them ends with an exception at worst: no abort, no panic, the program's own exit code. What a
-program does at its end otherwise is in `test_exit_matrix.py`. The file is long
-because it holds whole programs.
+program does at its end otherwise is in `test_exit_matrix.py`. The file is long because it holds whole programs.
 """
 
 from __future__ import annotations
@@ -178,6 +177,15 @@ for name, call in calls.items():
 """,
 }
 
+#: A value that says when its encoding has begun, and is far from its end a second later.
+LONG_VALUE = """
+class Model:
+    def model_dump(self, mode):
+        begun.set()
+        return 1
+value = [Model()] + [[0.5] * 1000] * 100_000
+"""
+
 #: A server closed from wherever a program may be; then the program ends.
 CLOSINGS = {
     "poll": """
@@ -329,24 +337,16 @@ threading.Thread(target=publish, daemon=True).start()
 threading.excepthook = lambda *_: None
 begun.wait(20.0)
 """,
-    "value that takes minutes to encode": """
-class Model:
-    def model_dump(self, mode):
-        begun.set()
-        return 1
-plain = [0.5] * 1000
-threading.Thread(target=lambda: stream.publish([Model()] + [plain] * 100_000), daemon=True).start()
+    "value that takes minutes to encode": LONG_VALUE
+    + """
+threading.Thread(target=lambda: stream.publish(value), daemon=True).start()
 threading.excepthook = lambda *_: None
 begun.wait(20.0)
 """,
-    "answer that takes minutes to encode": """
+    "answer that takes minutes to encode": LONG_VALUE
+    + """
 import urllib.request
-class Model:
-    def model_dump(self, mode):
-        begun.set()
-        return 1
-plain = [0.5] * 1000
-server.get("/large")(lambda _request: [Model()] + [plain] * 100_000)
+server.get("/large")(lambda _request: value)
 threading.Thread(target=lambda: urllib.request.urlopen(server.url + "/large").read(), daemon=True).start()
 threading.excepthook = lambda *_: None
 begun.wait(20.0)

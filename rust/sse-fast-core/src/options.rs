@@ -6,6 +6,7 @@
 //! value out of range.
 //! Changes together with: the settings table in `python/sse_fast/_settings.py`, which repeats the defaults.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub struct StreamOptions {
     /// With a name, heartbeats are events of that name; without, they are comments.
     pub heartbeat_event: Option<String>,
     /// What a heartbeat says that is a comment: one line.
-    pub heartbeat_comment: String,
+    pub heartbeat_comment: Cow<'static, str>,
     /// The `retry:` a subscriber is told first.
     pub retry: Option<Duration>,
     /// Whether events carry ids.
@@ -83,7 +84,7 @@ impl Default for StreamOptions {
             on_lag: OnLag::Skip,
             heartbeat: Some(Duration::from_secs(15)),
             heartbeat_event: None,
-            heartbeat_comment: "heartbeat".to_owned(),
+            heartbeat_comment: "heartbeat".into(),
             retry: None,
             ids: true,
             linger: Duration::from_secs(900),
@@ -138,7 +139,10 @@ impl StreamOptions {
             on_lag: patch.on_lag.unwrap_or(self.on_lag),
             heartbeat: patch.heartbeat.unwrap_or(self.heartbeat),
             heartbeat_event: patch.heartbeat_event.clone().unwrap_or_else(|| self.heartbeat_event.clone()),
-            heartbeat_comment: patch.heartbeat_comment.as_ref().unwrap_or(&self.heartbeat_comment).clone(),
+            heartbeat_comment: patch
+                .heartbeat_comment
+                .clone()
+                .map_or_else(|| self.heartbeat_comment.clone(), Cow::Owned),
             retry: patch.retry.unwrap_or(self.retry),
             ids: patch.ids.unwrap_or(self.ids),
             linger: patch.linger.unwrap_or(self.linger),

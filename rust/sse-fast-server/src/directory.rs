@@ -447,11 +447,7 @@ impl Directory {
     /// Forgets every stream: nothing of the server is left but what the application holds. Called once nobody tends it any
     /// more: who is to be told that a stream is empty may have to be told of the last readers yet.
     pub(crate) fn clear(&self) {
-        let mut notices = Vec::new();
-        self.delivery.notices.take(&mut notices);
-        for notice in notices {
-            self.read(notice);
-        }
+        self.read_notices(&mut Vec::new());
         self.tell_empty(coarse_ms());
         self.delivery.notices.close();
         self.streams.write().clear();

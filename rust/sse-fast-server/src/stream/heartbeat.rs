@@ -94,7 +94,7 @@ impl Stream {
         }
         let form = match &options.heartbeat_event {
             Some(name) => HeartbeatForm::Event(name.as_str().into()),
-            None => HeartbeatForm::Comment { text: options.heartbeat_comment.as_str().into(), blank_line },
+            None => HeartbeatForm::Comment { text: options.heartbeat_comment.as_ref().into(), blank_line },
         };
         options.heartbeat.map(|every| Heartbeat { every, form })
     }
