@@ -206,6 +206,10 @@ INSTRUCTIONS = {
     "wheel": 265_000,
 }
 
+#: An event by itself from the publisher to so many sockets, in user space, the readers' own work included. How long it
+#: took is measured in it: 117 of the 3,630, and no more with more subscribers.
+LONE = {1: 3_630, 100: 45_200}
+
 #: Compilers and C libraries differ by less; other processors have other instructions.
 TOLERANCE = 1.25 if platform.machine() in {"x86_64", "AMD64"} else 1.7
 
@@ -213,28 +217,50 @@ TOLERANCE = 1.25 if platform.machine() in {"x86_64", "AMD64"} else 1.7
 @pytest.fixture(scope="module")
 def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that does the core's work, built against the core as it is released."""
-    cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--package", "sse-fast-core"]
-    built = run(*cargo, "--message-format", "json")
-    artifacts = [json.loads(line) for line in built.stdout.splitlines()]
-    core = next(made for made in artifacts if made.get("target", {}).get("name") == "sse_fast_core")
-    library = next(Path(name) for name in core["filenames"] if name.endswith(".rlib"))
-    program = tmp_path_factory.mktemp("instructions") / "instructions"
-    # By hand, since cargo would build everything that tests and benchmarks need, too.
-    linked = ["--extern", f"sse_fast_core={library}", "-L", f"dependency={library.parent / 'deps'}"]
-    source = ROOT / "rust/sse-fast-core/benches/instructions.rs"
-    run("rustc", "--edition", "2024", "-C", "opt-level=3", "-o", program, source, *linked)
-    return program
+    return program(tmp_path_factory.mktemp("instructions"), "sse-fast-core", "instructions")
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that sends events one at a time, built against the server as it is released."""
+    return program(tmp_path_factory.mktemp("lone"), "sse-fast-server", "lone")
 
 
 @pytest.mark.timeout(300)  # The first of them builds.
 @pytest.mark.parametrize("what", INSTRUCTIONS)
 def test_the_core_s_work_takes_no_more_instructions_than_it_did(instructions: Path, what: str) -> None:
-    assert shutil.which("valgrind"), "valgrind is missing: `make test` installs it"
-    few, many = 10, 110
-    # What starting the program takes is in both.
-    each = (counted(instructions, what, many) - counted(instructions, what, few)) / (many - few)
+    each = each_of(instructions, what, few=10, many=110)
     print(f"{what}: {each:.0f} instructions")
     assert each <= TOLERANCE * INSTRUCTIONS[what]
+
+
+@pytest.mark.timeout(600)  # The first of them builds.
+@pytest.mark.parametrize("subscribers", LONE)
+def test_a_lone_event_takes_no_more_instructions_than_it_did(lone: Path, subscribers: int) -> None:
+    each = each_of(lone, str(subscribers), few=20, many=220)
+    print(f"{subscribers} subscribers: {each:.0f} instructions")
+    assert each <= TOLERANCE * LONE[subscribers]
+
+
+def program(folder: Path, package: str, name: str) -> Path:
+    """The package's benchmark of that name, built against the package as it is released."""
+    cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--package", package]
+    built = run(*cargo, "--message-format", "json")
+    artifacts = [json.loads(line) for line in built.stdout.splitlines()]
+    crate = package.replace("-", "_")
+    made = next(artifact for artifact in artifacts if artifact.get("target", {}).get("name") == crate)
+    library = next(Path(file) for file in made["filenames"] if file.endswith(".rlib"))
+    # By hand, since cargo would build everything that tests and benchmarks need, too.
+    linked = ["--extern", f"{crate}={library}", "-L", f"dependency={library.parent / 'deps'}"]
+    source = ROOT / "rust" / package / "benches" / f"{name}.rs"
+    run("rustc", "--edition", "2024", "-C", "opt-level=3", "-o", folder / name, source, *linked)
+    return folder / name
+
+
+def each_of(program: Path, what: str, *, few: int, many: int) -> float:
+    """The instructions of one: what starting the program takes is in both numbers."""
+    assert shutil.which("valgrind"), "valgrind is missing: `make test` installs it"
+    return (counted(program, what, many) - counted(program, what, few)) / (many - few)
 
 
 def counted(program: Path, what: str, times: int) -> int:
