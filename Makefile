@@ -80,6 +80,7 @@ test-loom: $(VENV)/.python ## Runs every interleaving of the models of what thre
 test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes minutes: provisioning, 1,000 servers, SEEDS=10000 simulations
 	$(SIMULATION) -- --list | $(SOME_TEST)
 	SEEDS=$(SEEDS) $(SIMULATION) -- --nocapture
+	LOOM_MAX_PREEMPTIONS=1 $(LOOM)_publishers_that_wait
 	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
 
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others

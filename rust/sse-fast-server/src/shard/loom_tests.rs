@@ -128,9 +128,11 @@ fn loom_an_arrival_gets_everything_from_its_place_to_the_end() {
     });
 }
 
+// With threads that change only where they wait it takes half a second, and finds a queue that is not one; with one change
+// elsewhere it takes minutes: `make test-slow` does that.
 #[test]
 fn loom_publishers_that_wait_append_in_the_order_they_came() {
-    model(1, || {
+    model(0, || {
         let (world, stream, socket, mut shard) = World::with_reader(1, usize::MAX);
         publish(&stream, "0");
         let first = publishes(&stream, "1");
