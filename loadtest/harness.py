@@ -21,12 +21,13 @@ import gevent
 import locust.runners
 from locust.env import Environment
 
-from . import plan
+from . import metrics, plan
 from .histogram import Histogram, Series
 from .ledger import Totals
 from .processes import Child, ChildError, wait_until
 from .reader import SETTLE, Readers
 from .samples import Sampler
+from .scrapes import Scrapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ class Result:
         self.samples: list[dict[str, float]] = []
         self.began = self.ended = 0.0  # Publishing, in seconds since the run's origin.
         self.published = 0
+        self.scrapes: Scrapes | None = None
+        self.metrics_wrong: list[str] = []
 
     def add(self, account: dict[str, Any]) -> None:
         """Adds one process's account."""
@@ -106,6 +109,9 @@ class Harness:
             sampler = Sampler([s.pid for s in self._servers], [r.pid for r in self._readers], self._origin)
             stack.enter_context(sampler.running())
             stack.enter_context(self._showing())
+            if self.scenario.server.scrape:
+                self.result.scrapes = Scrapes(port, self._servers[0].pid, self.scenario.server.scrape)
+                stack.callback(self.result.scrapes.end)
             self._play(runner)
             self.result.samples = sampler.samples
         return self.result
@@ -187,6 +193,8 @@ class Harness:
         moment = time.monotonic() + 0.5
         runner.send_message("begin", moment)
         result.began = moment - self._origin
+        if result.scrapes:
+            result.scrapes.begin()
         self._publish(moment)
         result.ended = time.monotonic() - self._origin
         if scenario.events.quiet:
@@ -199,6 +207,7 @@ class Harness:
             figures = server.answer()  # Comes when all that was ordered before is published.
             result.publish.merge(figures["publish"])
         result.published = scenario.published
+        during = result.scrapes.rest() if result.scrapes else ""
         self._say("published; waiting for everyone to have everything")
         runner.send_message("finish", scenario.published)
         self._await_all("account", SETTLE + _START)
@@ -207,6 +216,10 @@ class Harness:
         for server in self._servers:
             server.tell("s")
             result.server_stats.append(server.answer()["stats"])
+        if result.scrapes:
+            after = result.scrapes.page()
+            result.metrics_wrong = metrics.wrong(scenario, result.totals, result.counts, during, after)
+            self._say("\n".join(["/metrics and accounts agree", *result.metrics_wrong][bool(result.metrics_wrong) :]))
 
     def _publish(self, moment: float) -> None:
         runs, events = self.scenario.runs, self.scenario.events

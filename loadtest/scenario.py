@@ -113,6 +113,7 @@ class Server:
 
     processes: int = 1  # More than one share the port (SO_REUSEPORT) and are given the same events.
     settings: dict[str, Any] = field(default_factory=dict)
+    scrape: float = 0.0  # Seconds between scrapes of /metrics; 0 is never.
 
 
 @dataclass(frozen=True)

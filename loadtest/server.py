@@ -82,6 +82,8 @@ def main() -> None:
     settings = dict(scenario.server.settings)
     if job["shared"]:
         settings["reuse_port"] = True
+    if scenario.server.scrape:
+        settings["metrics"] = True
     with sse_fast.serve(job["port"], **settings) as server:
         publisher = Publisher(scenario, server, shared=job["shared"])
         print(json.dumps({"port": server.port}), flush=True)

@@ -68,7 +68,21 @@ def figures(scenario: Scenario, result: Result) -> dict[str, float]:
         "server_memory_mb": max((sample["server_memory_mb"] for sample in samples), default=0.0),
         "server_open_files": max((sample["server_files"] for sample in samples), default=0),
         "locust_open_files": max((sample["reader_files"] for sample in samples), default=0),
+        **_scrapes(scenario, result),
         "publish_waits": sum(stats.get("publish_waits", 0) for stats in result.server_stats),
+    }
+
+
+def _scrapes(scenario: Scenario, result: Result) -> dict[str, float]:
+    """What reading /metrics cost: percent of a core at the scenario's pace, and what the page said that is not so."""
+    if result.scrapes is None:
+        return {}
+    took = result.scrapes.took.summary()
+    return {
+        "scrape_cpu": round(100 * result.scrapes.cost / scenario.server.scrape, 3),
+        "scrape_p50_ms": took["p50"],
+        "scrape_p99_ms": took["p99"],
+        "metrics_wrong": len(result.metrics_wrong),
     }
 
 

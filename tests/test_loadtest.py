@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from conftest import Serve
+from support.deadline import DEADLINE
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from loadtest import bars, bars_table, plan, scenario  # noqa: E402
+from loadtest import bars, bars_table, metrics, plan, scenario  # noqa: E402
 from loadtest.bars_figure import Figure, median, worst  # noqa: E402
 from loadtest.frames import Frames  # noqa: E402
 from loadtest.histogram import Histogram  # noqa: E402
@@ -221,6 +225,17 @@ def test_smoke_adds_up(tmp_path: Path) -> None:
     page = record.with_suffix(".html").read_text()
     assert "<svg" in page
     assert "http" not in page.replace("http_", "")
+
+
+def test_a_number_of_the_metrics_that_is_not_the_readers_is_named(serve: Serve) -> None:
+    server = serve(metrics=True)
+    server.stream("load/0").publish("one")
+    page = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=DEADLINE).read().decode()
+    asked = scenario.from_dict({"name": "t", "clients": {"visits": 1.0}, "events": {"rate": 1.0, "duration": 1.0}})
+    assert metrics.wrong(asked, Totals(), {}, page, page) == []
+    lost = page.replace("sse_fast_events_published_total 1.0", "sse_fast_events_published_total 0.0")
+    lost = lost.replace("sse_fast_events_published_total 1\n", "sse_fast_events_published_total 0\n")
+    assert metrics.wrong(asked, Totals(), {}, page, lost) == ["sse_fast_events_published_total is 0, counted 1"]
 
 
 @pytest.mark.timeout(120)
