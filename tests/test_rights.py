@@ -279,7 +279,7 @@ def test_a_reader_that_waits_is_disconnected_too_and_a_check_is_asked_anew(serve
         assert server.disconnect("ann") == 0
         stream = server.stream("late", start="all")
         stream.publish("x")
-        assert waiting.read_eof() == b""
+        assert waiting.read_head().status == 401
     with Reader(server.port, "/streams/late", headers=[EVENTS]) as again:
         assert again.open().next().data == "x"
 
@@ -347,6 +347,17 @@ def test_nothing_secret_and_no_line_of_a_stranger_s_is_logged(serve: Serve, capl
     assert all("\n" not in record.getMessage() for record in caplog.records)
     for shown in (repr(TOKENS), repr(TOKENS.keys[0]), repr(sse_fast.Grant("ann"))):
         assert SECRET.decode() not in shown
+
+
+def test_two_credentials_are_one_refusal(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(tokens=TOKENS)
+    once = ("Authorization", f"Bearer {token(SECRET, ['s'])}")
+    ticket = server.ticket(["s"])
+    assert status(server, "/streams/s", once, once, JSON) == 400
+    assert status(server, f"/streams/s?ticket={ticket}&ticket={ticket}") == 400
+    assert server.stats().unauthorized == 2
+    until(lambda: access(caplog))
+    assert access(caplog)[0] == 'GET of ["s"] was refused: there is more than one Authorization header'
 
 
 def test_refusals_are_counted_by_what_they_were(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,8 @@
 //!
 //! Owns the order: a token that suffices lets in, one that does not is refused; without one the application decides, if it
 //! is asked; else who must have a token is told so. Must not know: whether a stream exists, what is answered then.
-//! Invariants: one credential counts, and an invalid one is refused, never passed over for another. Only decisions are
+//! Invariants: nothing is answered in anybody's name but through [`Context::for_reader`], which looks at the right a last time
+//! when the answer is there. One credential counts, and an invalid one is refused, never passed over for another. Only decisions are
 //! answered with 401 and 403: what will pass (keys that are not there yet, an application that is busy or fails) lets
 //! nobody in and ends no page's `EventSource`. Nothing of a credential goes into a text.
 
@@ -15,7 +16,7 @@ use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
 use super::jwks::Found;
-use super::{Check, Grants, Invalid, Keys, Rights, Seconds, Unverified, unix_seconds};
+use super::{Check, Grants, Invalid, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
 use crate::admitted::Admitted;
 use crate::calls::{Answer, Full};
 use crate::clock::{self, in_micros};
@@ -23,7 +24,7 @@ use crate::directory::Refused;
 use crate::handler_call::{Waited, parts, wait};
 use crate::logs::Level;
 use crate::request::ParsedRequest;
-use crate::respond::{Context, retry_later};
+use crate::respond::{Action, Context, retry_later};
 use crate::response::{self, Refusal};
 
 const LOGGER: &str = "sse_fast.access";
@@ -53,13 +54,45 @@ enum Failure {
 struct Several(&'static str);
 
 impl Context {
+    /// Answers a request for all of these streams with what `answer` finds, once it was let in and as long as it is: the
+    /// application may take its time to decide, and a stream to appear.
+    pub(crate) async fn for_reader<F>(
+        &self,
+        request: &ParsedRequest,
+        names: &[&str],
+        answer: impl FnOnce(Admitted) -> F,
+    ) -> Result<Action, Refusal>
+    where
+        F: Future<Output = Result<Action, Refusal>>,
+    {
+        let admitted = self.admit(request, names).await?;
+        self.is_still_admitted(request, names, &admitted)?;
+        let answered = answer(admitted.clone()).await;
+        // Behind the answer: what it holds was published before this. A 404 says something, too.
+        self.is_still_admitted(request, names, &admitted)?;
+        answered
+    }
+
+    /// Refuses who was let in and is so no more.
+    fn is_still_admitted(&self, request: &ParsedRequest, names: &[&str], admitted: &Admitted) -> Result<(), Refusal> {
+        self.rights.still_admits(admitted, clock::now()).map_err(|lapsed| {
+            let why = match lapsed {
+                Lapsed::Expired => "the right to read this has expired",
+                Lapsed::Disconnected => "the reader was disconnected meanwhile",
+            };
+            self.refuse(Kind::Unauthorized, request, names, why);
+            invalid_token(why.to_owned())
+        })
+    }
+
     /// Decides whether a request may read all of these streams, before anybody looks whether there are any.
-    pub(crate) async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admitted, Refusal> {
+    async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admitted, Refusal> {
         let since = clock::now();
-        let credential = self
-            .rights
-            .credential(request)
-            .map_err(|Several(what)| Refusal::new(400, "bad_request", format!("there is more than one {what}")))?;
+        let credential = self.rights.credential(request).map_err(|Several(what)| {
+            let why = format!("there is more than one {what}");
+            self.refuse(Kind::Unauthorized, request, names, &why);
+            Refusal::new(400, "bad_request", why)
+        })?;
         if let Some(credential) = credential {
             return self.admit_by(credential, request, names, since).await;
         }
@@ -115,8 +148,7 @@ impl Context {
             }
             Err(Failure::Invalid(why)) => {
                 self.refuse(Kind::Unauthorized, request, names, &format!("{what} is refused: {}", why.text()));
-                let refusal = Refusal::new(401, "invalid_token", format!("the token is refused: {}", why.text()));
-                Err(refusal.header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""))
+                Err(invalid_token(format!("the token is refused: {}", why.text())))
             }
             Err(Failure::KeysAway) => {
                 self.refuse(Kind::Failed, request, names, "the keys of tokens could not be fetched");
@@ -283,6 +315,12 @@ fn bearer(value: &[u8]) -> Option<&str> {
         [b' ', token @ ..] => Some(std::str::from_utf8(token).unwrap_or_default().trim_matches(' ')),
         _ => None,
     }
+}
+
+/// What was brought is no right to read, or is none any more.
+fn invalid_token(detail: String) -> Refusal {
+    let refusal = Refusal::new(401, "invalid_token", detail);
+    refusal.header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
 }
 
 /// The application failed, which will pass.

@@ -8,7 +8,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::{Value, json};
 
 use super::token::{Demands, Grants, Invalid, Unverified, encode};
-use super::{Algorithm, Key, Tickets};
+use super::{Algorithm, Key, Lapsed, Rights, RightsConfig, Tickets};
+use crate::admitted::Admitted;
 
 const SECRET: &[u8] = b"a secret of 32 bytes or a few more";
 const NOW: f64 = 1000.0;
@@ -284,4 +285,26 @@ fn tickets_of_one_key_serve_every_process_and_random_ones_their_own() {
     assert!(!one.are_in_use(), "nobody can have one");
     let ticket = one.make(&patterns, None, 990.0, 1001.0).expect("a ticket");
     assert!(one.are_in_use() && one.read(&ticket, &["s"], NOW).is_ok() && other.read(&ticket, &["s"], NOW).is_err());
+}
+
+#[test]
+fn who_was_let_in_is_so_until_its_right_ends_or_it_is_disconnected() {
+    let rights = Rights::new(&RightsConfig::default(), false).expect("rights");
+    let of = |reader: Option<&str>, expires, since| Admitted { reader: reader.map(Arc::from), expires, since };
+    for (admitted, now, before, after) in [
+        (of(None, None, 0), 99, Ok(()), Ok(())),
+        (of(Some("ann"), None, 10), 10, Ok(()), Err(Lapsed::Disconnected)),
+        (of(Some("ann"), None, 20), 30, Ok(()), Err(Lapsed::Disconnected)),
+        (of(Some("ann"), None, 21), 30, Ok(()), Ok(())),
+        (of(Some("bob"), None, 10), 30, Ok(()), Ok(())),
+        (of(Some("bob"), Some(30), 10), 29, Ok(()), Ok(())),
+        (of(Some("bob"), Some(30), 10), 30, Err(Lapsed::Expired), Err(Lapsed::Expired)),
+        (of(None, Some(30), 10), 31, Err(Lapsed::Expired), Err(Lapsed::Expired)),
+        (of(Some("ann"), Some(30), 10), 29, Ok(()), Err(Lapsed::Disconnected)),
+    ] {
+        assert_eq!(rights.still_admits(&admitted, now), before, "{admitted:?} at {now}");
+        let cut = Rights::new(&RightsConfig::default(), false).expect("rights");
+        cut.disconnected.add(&"ann".into(), 0, 20);
+        assert_eq!(cut.still_admits(&admitted, now), after, "{admitted:?} at {now}, disconnected at 20");
+    }
 }

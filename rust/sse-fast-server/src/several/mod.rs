@@ -22,6 +22,7 @@ use sse_fast_core::vector::{MAX_NAMES, Sent};
 
 use self::named::{Named, found};
 use self::page::Page;
+use crate::admitted::Admitted;
 use crate::directory::{StreamError, check_name};
 use crate::refusals::bad_name;
 use crate::request::{ParsedRequest, Wanted};
@@ -46,9 +47,20 @@ impl Context {
         if request.wanted == Wanted::Neither {
             return Err(response::not_acceptable());
         }
+        let asked = names.clone();
+        let asked: Vec<_> = asked.iter().map(String::as_str).collect();
+        self.for_reader(request, &asked, |admitted| self.read_several(request, names, admitted, signals)).await
+    }
+
+    async fn read_several(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        names: Vec<String>,
+        admitted: Admitted,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
         let sent = Sent::of(request.last_event_id.as_deref());
         let has_id = matches!(sent, Sent::Entries(_));
-        let admitted = self.admit(request, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut streams: Vec<Option<Stream>> = names.iter().map(|name| self.known(name)).collect();
         if !has_id && let Some(action) = self.all_appear(request, &names, &mut streams, signals).await? {
             return Ok(action);
