@@ -68,8 +68,9 @@ class Key:
 
     Args:
         algorithm: ``"HS256"``, ``"RS256"``, ``"ES256"`` or ``"EdDSA"`` (Ed25519).
-        key: for HS256 the secret, 32 bytes or more, as bytes or a str (its UTF-8); never a PEM. For the others the
-            public key: a PEM, or a JWK as a mapping.
+        key: for HS256 the secret, 32 bytes or more, as bytes or a str (its UTF-8), or a JWK of ``kty`` ``oct`` as a
+            mapping, whose ``k`` is the secret. What is a public key in any form is refused there: PEM, DER, JWK, SSH.
+            For the others the public key: a PEM, or a JWK as a mapping.
         id: what selects it: a token whose head has this ``kid``. None serves tokens of any ``kid`` that is no other
             key's; a JWK brings its own.
 
@@ -97,8 +98,9 @@ class Key:
         if isinstance(key, Mapping):
             kid = key.get("kid")
             self.id = id if id is not None or not isinstance(kid, str) else kid
-            key = json_dumps(dict(key))
-        elif not isinstance(key, (bytes, str)):
+            self._key = TokenKey.from_jwk(algorithm, json_dumps(dict(key)).decode(), self.id)
+            return
+        if not isinstance(key, (bytes, str)):
             # What was given may be a secret.
             allowed = "a secret as bytes or str, a PEM, or a JWK as a mapping"
             raise wrong_type("key", type(key), allowed)

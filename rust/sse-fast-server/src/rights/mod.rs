@@ -7,6 +7,7 @@
 //! | `token` | JSON Web Tokens |
 //! | `ticket` | tickets for URLs |
 //! | `key`, `der` | keys, and their forms |
+//! | `secret` | what may be a secret |
 //! | `jwks` | keys from the web |
 //! | `disconnected` | readers whose tokens are refused |
 //!
@@ -19,6 +20,7 @@ mod der;
 mod disconnected;
 mod jwks;
 mod key;
+mod secret;
 mod ticket;
 mod token;
 
@@ -30,6 +32,7 @@ use sse_fast_core::budget::Micros;
 use self::disconnected::Disconnected;
 pub use self::jwks::{FetchOrder, KeySource};
 pub use self::key::{Algorithm, Key, KeyError};
+pub use self::secret::check_secret;
 use self::ticket::Tickets;
 use self::token::{Demands, Grants, Invalid, Seconds, Unverified};
 use crate::admitted::Admitted;
