@@ -220,7 +220,8 @@ def test_a_stream_that_is_removed_ends_the_connection_so_that_its_reader_comes_b
     until(lambda: b.subscribers == 0)
 
 
-def test_requests_that_cannot_be_meant_are_refused(server: sse_fast.Server) -> None:
+def test_requests_that_cannot_be_meant_are_refused(serve: Serve) -> None:
+    server = serve(settle=0)
     server.stream("a")
     for path, status, error in (
         ("/streams", 400, "missing_parameter"),
@@ -228,6 +229,8 @@ def test_requests_that_cannot_be_meant_are_refused(server: sse_fast.Server) -> N
         ("/streams?name=a&name=a", 400, "name_twice"),
         ("/streams?name=a&name=", 400, "bad_stream_name"),
         ("/streams?name=%00", 400, "bad_stream_name"),
+        ("/streams?name=a&name=%ff", 400, "bad_request"),
+        ("/streams?name=%ef%bf%bd&of-another-kind=x", 404, "unknown_stream"),
         (path_of(str(number) for number in range(33)), 400, "too_many_names"),
     ):
         head, body = fetch(server.port, path)

@@ -70,9 +70,18 @@ impl Context {
                 Refusal::new(404, "unknown_stream", detail).with("parameter", name)
             }
         })?;
+        self.check_garbled(request, &name)?;
         check_name(&name).map_err(|error| bad_name(&error))?;
         let answer = |admitted| self.read_or_make(request, route, &name, admitted, signals);
         self.for_reader(request, &[&name], answer).await
+    }
+
+    /// Refuses a name that is not what the query gave, as a path is refused that is no text.
+    pub(crate) fn check_garbled(&self, request: &ParsedRequest, name: &str) -> Result<(), Refusal> {
+        if request.has_garbled(name) {
+            return Err(self.malformed(request.client(), Refusal::new(400, "bad_request", "the query is not UTF-8")));
+        }
+        Ok(())
     }
 
     /// The stream of this name, or what the route does where there is none.

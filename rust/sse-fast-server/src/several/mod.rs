@@ -44,6 +44,7 @@ impl Context {
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let names = names_of(request)?;
+        names.iter().try_for_each(|name| self.check_garbled(request, name))?;
         if request.wanted == Wanted::Neither {
             return Err(response::not_acceptable());
         }
