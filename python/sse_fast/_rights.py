@@ -123,7 +123,8 @@ class Tokens:
         keys: what tokens are verified with, up to 16.
         jwks: the URL of a key set, ``https`` or of this machine. It is fetched on a thread of the server's own at its
             start, once an hour, and for a token whose ``kid`` is not in it, at most once in 30 seconds; redirects are
-            not followed, 64 KiB are read, symmetric keys ignored. Where it cannot be fetched the old keys stay.
+            not followed, 64 KiB are read, symmetric keys ignored. Where it cannot be fetched the old keys stay. A token
+            whose key cannot be asked for yet is told to come back (503, or ``retry`` to an ``EventSource``), not 401.
         issuer: what ``iss`` must be; None takes any.
         audience: what ``aud`` must be or hold; None takes any.
         leeway: seconds by which the clock of who makes tokens may differ.

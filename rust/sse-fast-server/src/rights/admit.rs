@@ -16,7 +16,8 @@ use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
 use super::jwks::Found;
-use super::{Check, Grants, Invalid, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
+use super::token::Selected;
+use super::{Check, Grants, Invalid, Key, KeySource, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
 use crate::admitted::Admitted;
 use crate::calls::{Answer, Full};
 use crate::clock::{self, in_micros};
@@ -46,6 +47,8 @@ enum Credential<'a> {
 /// Why a credential lets nobody in.
 enum Failure {
     Invalid(Invalid),
+    /// Its key is not known, and was asked for a moment before it came.
+    KeyUnknown,
     /// Its key is not known, and nobody could be asked.
     KeysAway,
 }
@@ -150,6 +153,11 @@ impl Context {
                 self.refuse(Kind::Unauthorized, request, names, &format!("{what} is refused: {}", why.text()));
                 Err(invalid_token(format!("the token is refused: {}", why.text())))
             }
+            Err(Failure::KeyUnknown) => {
+                let why = format!("the key of {what} is not known, and keys were fetched a moment before");
+                self.refuse(Kind::Failed, request, names, &why);
+                Err(Refusal::whole(retry_later(request, "keys_missing", "the key of the token is not known yet")))
+            }
             Err(Failure::KeysAway) => {
                 self.refuse(Kind::Failed, request, names, "the keys of tokens could not be fetched");
                 Err(Refusal::whole(retry_later(request, "keys_missing", "the keys of tokens are not there yet")))
@@ -161,29 +169,57 @@ impl Context {
     async fn verified(&self, token: &str, names: &[&str]) -> Result<Grants, Failure> {
         let Some((keys, demands)) = &self.rights.tokens else { return Err(Failure::Invalid(Invalid::Key)) };
         let token = Unverified::read(token).map_err(Failure::Invalid)?;
-        let selected = match keys {
-            Keys::Given(keys) => token.select(keys, false).unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
-            Keys::Fetched(source) => {
-                let patience = sleep(KEY_PATIENCE);
-                tokio::pin!(patience);
-                loop {
-                    let fetched = source.until_fetched();
-                    tokio::pin!(fetched);
-                    // Before it is looked: what is fetched from here on ends the wait.
-                    fetched.as_mut().enable();
-                    match source.find(clock::now(), |keys| token.select(keys, true)) {
-                        Found::Keys(found) => break found.unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
-                        Found::Away => return Err(Failure::KeysAway),
-                        Found::Fetching => tokio::select! {
-                            () = fetched => {}
-                            () = &mut patience => return Err(Failure::KeysAway),
-                            () = self.until_closing() => return Err(Failure::KeysAway),
-                        },
+        let verify = |selected: &Selected| token.verify(&selected.keys(), demands, names, unix_seconds());
+        match keys {
+            Keys::Given(keys) => {
+                let selected = token.select(keys, false).unwrap_or(Err(Invalid::Key));
+                selected.and_then(|selected| verify(&selected)).map_err(Failure::Invalid)
+            }
+            Keys::Fetched(source) => self.verified_by_fetched(source, &token, verify).await,
+        }
+    }
+
+    /// The same with keys of a set from the web. Where the token names none of them it may be of one that was added since.
+    async fn verified_by_fetched(
+        &self,
+        source: &KeySource,
+        token: &Unverified<'_>,
+        verify: impl Fn(&Selected) -> Result<Grants, Invalid>,
+    ) -> Result<Grants, Failure> {
+        if !token.algorithm.is_public() {
+            return Err(Failure::Invalid(Invalid::Algorithm));
+        }
+        let (came, patience) = (source.begun(), sleep(KEY_PATIENCE));
+        tokio::pin!(patience);
+        // Keys that were tried in vain.
+        let mut tried: Option<Arc<[Key]>> = None;
+        loop {
+            let fetched = source.until_fetched();
+            tokio::pin!(fetched);
+            // Before it is looked: what is fetched from here on ends the wait.
+            fetched.as_mut().enable();
+            let untried = |keys: &Arc<[Key]>| tried.as_ref().is_none_or(|tried| !Arc::ptr_eq(tried, keys));
+            match source.find(clock::now(), came, |keys| untried(keys).then(|| token.select(keys, true)).flatten()) {
+                Found::Keys(Some(selected)) => {
+                    let selected = selected.map_err(Failure::Invalid)?;
+                    match verify(&selected) {
+                        Err(Invalid::Signature) if !selected.is_named => tried = Some(selected.keys),
+                        verified => return verified.map_err(Failure::Invalid),
                     }
                 }
+                Found::Keys(None) => {
+                    let why = if tried.is_some() { Invalid::Signature } else { Invalid::Key };
+                    return Err(Failure::Invalid(why));
+                }
+                Found::Pause => return Err(Failure::KeyUnknown),
+                Found::Away => return Err(Failure::KeysAway),
+                Found::Fetching => tokio::select! {
+                    () = fetched => {}
+                    () = &mut patience => return Err(Failure::KeysAway),
+                    () = self.until_closing() => return Err(Failure::KeysAway),
+                },
             }
-        };
-        token.verify(&selected.keys(), demands, names, unix_seconds()).map_err(Failure::Invalid)
+        }
     }
 
     /// Has the application decide.

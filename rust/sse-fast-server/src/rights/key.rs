@@ -33,6 +33,11 @@ pub enum Algorithm {
 impl Algorithm {
     const ALL: [Self; 4] = [Self::Hs256, Self::Rs256, Self::Es256, Self::EdDsa];
 
+    /// Whether keys of it may be published; of the others a set has none that is taken.
+    pub(super) fn is_public(self) -> bool {
+        self != Self::Hs256
+    }
+
     /// Its name in a token's head.
     pub fn name(self) -> &'static str {
         match self {
@@ -200,8 +205,8 @@ impl Jwk {
 
     /// The key, where it is one that tokens may be verified with; symmetric ones are ignored: who reads the set has them.
     fn into_key(self) -> Option<Key> {
-        let public = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
-        let material = public.into_iter().find_map(|algorithm| self.material(algorithm))?;
+        let mut public = Algorithm::ALL.into_iter().filter(|algorithm| algorithm.is_public());
+        let material = public.find_map(|algorithm| self.material(algorithm))?;
         Some(Key { id: self.kid.map(Box::from), material })
     }
 }

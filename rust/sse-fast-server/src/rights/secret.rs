@@ -123,7 +123,7 @@ mod tests {
             &DER[..DER.len() - 1],
             &[b"\x30\x1e", &[0x77; 30][..]].concat(),
             &[b"\x30\x1e\x04\x1c", &[0x77; 28][..]].concat(),
-            &[b"\x30\x1e\x04\x1b\x04\x04", &[0x77; 26][..]].concat(),
+            &[b"\x30\x1e\x04\x02aa\x04\x02aa", &[0x77; 22][..]].concat(),
             b"the passphrase of my ssh-key, which is long",
             &[0x30; 32],
             &[0; 32],
