@@ -349,6 +349,10 @@ def test_one_credential_counts_and_an_invalid_one_is_not_passed_over(guarded: ss
         ([bearer(good), ("Authorization", "Basic eDp5")], "", 400),
         ([("Authorization", "Basic eDp5"), cookie(good)], "", 200),
         ([("Authorization", "Basic eDp5")], "", 401),
+        ([("Cookie", f"name=J\xc3\xbcrgen; __Host-sse_fast={good}")], "", 200),
+        ([("Cookie", f"name=J\xfcrgen; __Host-sse_fast={bad}")], f"?ticket={ticket}", 401),
+        ([("Cookie", f"__Host-sse_fast=\xfc{good}")], f"?ticket={ticket}", 401),
+        ([("Cookie", "name=J\xfcrgen"), cookie(good)], "?ticket=x", 200),
         ([cookie(good, "sse_fast")], "", 401),
         ([cookie(good, "__host-sse_fast")], "", 401),
         (

@@ -316,11 +316,9 @@ impl Rights {
             if let Some(token) = first.and_then(|value| bearer(value.as_bytes())) {
                 return Ok(Some(Credential::Bearer(token)));
             }
-            let cookies = request.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-            let mut cookies = cookies.flat_map(|all| all.split(';')).filter_map(|pair| pair.split_once('='));
-            let own = cookies.find(|(name, value)| name.trim() == self.cookie && !value.trim().is_empty());
-            if let Some((_, token)) = own {
-                return Ok(Some(Credential::Cookie(token.trim().trim_matches('"'))));
+            let mut cookies = request.headers.get_all(header::COOKIE).iter();
+            if let Some(token) = cookies.find_map(|value| cookie(value.as_bytes(), &self.cookie)) {
+                return Ok(Some(Credential::Cookie(token)));
             }
         }
         if !self.are_given() && !self.tickets.are_in_use() {
@@ -351,6 +349,17 @@ fn bearer(value: &[u8]) -> Option<&str> {
         [b' ', token @ ..] => Some(std::str::from_utf8(token).unwrap_or_default().trim_matches(' ')),
         _ => None,
     }
+}
+
+/// What the cookie of this name holds, if that is anything; of the others any bytes may be beside it, and what is no text is
+/// no token.
+fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a str> {
+    let values = header.split(|&byte| byte == b';').filter_map(|pair| {
+        let (own, value) = pair.split_at_checked(pair.iter().position(|&byte| byte == b'=')?)?;
+        (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
+    });
+    let mut given = values.filter(|value| !value.is_empty());
+    given.next().map(|value| std::str::from_utf8(value).unwrap_or_default().trim_matches('"'))
 }
 
 /// What was brought is no right to read, or is none any more.
@@ -390,5 +399,25 @@ mod tests {
             assert_eq!(bearer(value.as_bytes()), token, "{value:?}");
         }
         assert_eq!(bearer(b"Bearer \xff"), Some(""));
+    }
+
+    #[test]
+    fn a_cookie_is_found_beside_any_bytes() {
+        for (header, token) in [
+            (&b"t=abc"[..], Some("abc")),
+            (b"a=1; t=abc; b=2", Some("abc")),
+            (b"a=J\xc3\xbcrgen; t=abc", Some("abc")),
+            (b"a=\xfc;t=abc", Some("abc")),
+            (b"\xff=\xff; t = \"abc\" ;", Some("abc")),
+            (b"t=; t=abc", Some("abc")),
+            (b"t=abc=", Some("abc=")),
+            (b"t=\xff", Some("")),
+            (b"t=a\xffb; t=abc", Some("")),
+            (b"t; a=t=abc; T=abc; xt=abc", None),
+            (b"", None),
+            (b";;=;", None),
+        ] {
+            assert_eq!(cookie(header, "t"), token, "{}", String::from_utf8_lossy(header));
+        }
     }
 }
