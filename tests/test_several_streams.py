@@ -313,7 +313,7 @@ def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> Non
         assert [event.data for event in reader.rest()] == ["a2"]
 
 
-def test_what_only_waits_for_a_name_is_not_kept_for_it(serve: Serve) -> None:
+def test_a_name_that_is_not_known_keeps_its_reader_when_the_others_have_ended(serve: Serve) -> None:
     server = serve(settle=0)
     a, b = server.stream("a", start="all"), server.stream("b", start="all")
     a.publish("a1")
@@ -324,10 +324,36 @@ def test_what_only_waits_for_a_name_is_not_kept_for_it(serve: Serve) -> None:
         reader.open()
         until(lambda: a.subscribers == 1)
         a.end("a ends")
-        end = reader.rest()[-1]
+        end = reader.next()
         assert end.data == "a ends"
-    head, body = fetch(server.port, path_of("ab"), headers=[("Last-Event-ID", end.own_id or "")])
-    assert (head.status, json.loads(body)["error"]) == (404, "unknown_stream")
+        reader.assert_silent(0.2)
+        # One that was cut off in between comes back to the same.
+        with Reader(server.port, path_of("ab"), last_event_id=end.own_id) as again:
+            again.open()
+            head, _ = fetch(server.port, path_of("ab"), method="HEAD", headers=[("Last-Event-ID", end.own_id or "")])
+            assert head.status == 200
+            again.assert_silent(0.2)
+            server.stream("b", start="all").publish("new life")
+            assert again.rest() == []
+        assert reader.rest() == []
+    with Reader(server.port, path_of("ab"), last_event_id=end.own_id) as reader:
+        gap, event = reader.open().take(2)
+        assert (gap.event, event.data) == ("gap", "new life")
+
+
+def test_where_no_name_is_known_one_that_is_made_is_served_at_once_and_else_it_is_404(serve: Serve) -> None:
+    server = serve(settle=0, wait=20.0, start="all")
+    unknown = "0_0000000-1~0000001-1"
+    with Reader(server.port, path_of("ab"), last_event_id=unknown) as reader:
+        reader.assert_silent(0.2)
+        b = server.stream("b")
+        b.publish("b1")
+        assert reader.open().take(2)[1].data == "b1"
+    impatient = serve(settle=0, wait=0.2)
+    head, body = fetch(impatient.port, path_of("ab"), headers=[("Last-Event-ID", unknown)])
+    answer = json.loads(body)
+    assert (head.status, answer["error"]) == (404, "unknown_stream")
+    assert answer["waited"] >= 0.2
 
 
 def test_a_reader_that_shuts_its_side_gets_what_there_is(server: sse_fast.Server, read: Open) -> None:
