@@ -450,6 +450,29 @@ def test_a_private_stream_is_open_to_the_application_s_own_doors_and_waited_for_
         assert shown(ask(server, "/streams/inbox", [EVENTS])[1]), "an option given later acts from then on"
 
 
+def test_who_waits_for_a_private_stream_is_told_when_it_is_private_no_more() -> None:
+    with sse_fast.serve(0, wait=20.0, drain=0.2, settle=0.0, heartbeat=None, start="all") as server:
+        server.stream("other")
+        server.stream("inbox", private=True).publish(INSIDE)
+        several = "/streams?name=other&name=inbox"
+        with (
+            Reader(server.port, "/streams/inbox") as waiting,
+            Reader(server.port, several, last_event_id="0_0000000-1~0000000-1") as reads_another,
+            Reader(server.port, several) as waits_for_both,
+        ):
+            reads_another.open()
+            for reader in (waiting, reads_another, waits_for_both):
+                reader.assert_silent(0.1)
+            server.stream("inbox", history=300)
+            server.stream("inbox", private=True)
+            for reader in (waiting, reads_another, waits_for_both):
+                reader.assert_silent(0.1)
+            server.stream("inbox", private=False)
+            assert waiting.open().next().data == INSIDE
+            assert waits_for_both.open().next().data == INSIDE
+            assert [event for event in reads_another.rest() if event.event != "gap"] == [], "it comes back"
+
+
 def test_within_settle_a_page_is_told_to_come_back_to_a_private_stream_as_to_an_unknown_one() -> None:
     with sse_fast.serve(0, private=True, drain=0.2) as server:
         server.stream("inbox", start="all").publish(INSIDE)
