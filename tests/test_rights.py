@@ -272,6 +272,33 @@ def test_a_reader_is_disconnected_everywhere_and_what_it_had_is_refused(serve: S
     bob.close()
 
 
+def test_a_clock_that_is_ahead_saves_no_token_from_being_disconnected(serve: Serve) -> None:
+    server = serve(tokens=sse_fast.Tokens(keys=TOKENS.keys, leeway=60.0))
+    server.stream("s")
+
+    def made_at(iat: float, reader: str = "ann") -> int:
+        credential = ("Authorization", f"Bearer {token(SECRET, reader=reader, iat=iat)}")
+        return status(server, "/streams/s", credential, JSON)
+
+    now = time.time()
+    in_milliseconds = now * 1000
+    assert [made_at(now + 30), made_at(in_milliseconds)] == [200, 200]
+    server.disconnect("ann")
+    assert [made_at(now + 30), made_at(in_milliseconds)] == [401, 401]
+    assert made_at(time.time() + 59) == 401, "the price: for so long its new tokens are refused, too"
+    assert made_at(in_milliseconds, "bob") == 200, "of whom nothing is refused"
+
+
+def test_a_clock_that_was_ahead_saves_no_token_later_either(serve: Serve) -> None:
+    server = serve(tokens=sse_fast.Tokens(keys=TOKENS.keys, leeway=30.0))
+    server.stream("s")
+    ahead = time.time() + 0.3
+    server.disconnect("ann")
+    until(lambda: time.time() > ahead)
+    credential = ("Authorization", f"Bearer {token(SECRET, reader='ann', iat=ahead)}")
+    assert status(server, "/streams/s", credential, JSON) == 401
+
+
 def test_a_reader_that_waits_is_disconnected_too_and_a_check_is_asked_anew(serve: Serve) -> None:
     server = serve(wait=20.0, authorize=lambda _request, _names: "ann")
     with Reader(server.port, "/streams/late", headers=[EVENTS]) as waiting:

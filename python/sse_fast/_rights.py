@@ -127,7 +127,8 @@ class Tokens:
             whose key cannot be asked for yet is told to come back (503, or ``retry`` to an ``EventSource``), not 401.
         issuer: what ``iss`` must be; None takes any.
         audience: what ``aud`` must be or hold; None takes any.
-        leeway: seconds by which the clock of who makes tokens may differ.
+        leeway: seconds by which the clock of who makes tokens may differ. `Server.disconnect` refuses a reader's tokens
+            for so long beyond its time.
 
     Raises:
         SettingError: a value is not allowed, or both or neither of `keys` and `jwks` are given.

@@ -132,13 +132,16 @@ impl Context {
             Credential::Cookie(_) => "the token in its cookie",
             Credential::Ticket(_) => "its ticket",
         };
-        let granted = match credential {
+        let (granted, leeway) = match credential {
+            // By our own clock.
             Credential::Ticket(ticket) => {
-                self.rights.tickets.read(ticket, names, unix_seconds()).map_err(Failure::Invalid)
+                (self.rights.tickets.read(ticket, names, unix_seconds()).map_err(Failure::Invalid), 0.0)
             }
-            Credential::Bearer(token) | Credential::Cookie(token) => self.verified(token, names).await,
+            Credential::Bearer(token) | Credential::Cookie(token) => {
+                (self.verified(token, names).await, self.rights.leeway())
+            }
         };
-        let granted = granted.and_then(|grants| self.rights.check_reader(grants).map_err(Failure::Invalid));
+        let granted = granted.and_then(|grants| self.rights.check_reader(grants, leeway).map_err(Failure::Invalid));
         match granted {
             Ok(Grants { suffices: true, reader, expires, .. }) => {
                 let expires = Some(clock::now().saturating_add(left(expires - unix_seconds())));
@@ -331,9 +334,14 @@ impl Rights {
         }
     }
 
+    /// By how many seconds the clocks of those who issue tokens may differ from ours.
+    fn leeway(&self) -> Seconds {
+        self.tokens.as_ref().map_or(0.0, |(_, demands)| demands.leeway)
+    }
+
     /// The same, unless its reader was disconnected since.
-    fn check_reader(&self, grants: Grants) -> Result<Grants, Invalid> {
-        if self.disconnected.refuses(grants.reader.as_deref(), grants.issued) {
+    fn check_reader(&self, grants: Grants, leeway: Seconds) -> Result<Grants, Invalid> {
+        if self.disconnected.refuses(grants.reader.as_deref(), grants.issued, unix_seconds(), leeway) {
             return Err(Invalid::Disconnected);
         }
         Ok(grants)

@@ -70,12 +70,14 @@ impl Disconnected {
         debug_assert_eq!(readers.by_name.len(), readers.oldest.len(), "each reader is kept once");
     }
 
-    /// Whether what was issued then to this reader is refused; what does not say when is taken for older than all.
-    pub(crate) fn refuses(&self, reader: Option<&str>, issued: Option<Seconds>) -> bool {
+    /// Whether what was issued then to this reader is refused. What does not say when is taken for older than all, and so is
+    /// what says a time that has not come; the clock that it was issued by may be ahead by `leeway`.
+    pub(crate) fn refuses(&self, reader: Option<&str>, issued: Option<Seconds>, now: Seconds, leeway: Seconds) -> bool {
         let readers = self.0.read();
         let own = reader.and_then(|reader| readers.by_name.get(reader)).copied();
         let since = [own, readers.everybody].into_iter().flatten().map(|cut| seconds(cut.wall)).reduce(f64::max);
-        since.is_some_and(|since| issued.is_none_or(|issued| issued <= since))
+        let is_older = |issued, since| issued <= since + leeway || issued > now + leeway;
+        since.is_some_and(|since| issued.is_none_or(|issued| is_older(issued, since)))
     }
 
     /// Keeps readers from being disconnected while a connection is handed over.
@@ -105,16 +107,28 @@ mod tests {
     #[test]
     fn what_was_issued_until_then_is_refused_and_what_does_not_say_when() {
         let (disconnected, ann): (_, Arc<str>) = (Disconnected::default(), "ann".into());
-        assert!(!disconnected.refuses(Some("ann"), None));
+        assert!(!disconnected.refuses(Some("ann"), None, 100.0, 0.0));
         disconnected.add(&ann, 100 * SECOND, 7);
-        let refused = |issued| disconnected.refuses(Some("ann"), issued);
+        let refused = |issued| disconnected.refuses(Some("ann"), issued, 110.0, 0.0);
         assert_eq!([Some(99.0), Some(100.0), Some(100.1), None].map(refused), [true, true, false, true]);
-        assert!(!disconnected.refuses(Some("bob"), None) && !disconnected.refuses(None, None));
+        assert_eq!([Some(110.0), Some(110.1), Some(110_000.0)].map(refused), [false, true, true]);
+        let lenient = |issued| disconnected.refuses(Some("ann"), issued, 170.0, 60.0);
+        assert_eq!([Some(160.0), Some(160.1), Some(230.0), Some(230.1)].map(lenient), [true, false, false, true]);
+        for other in [None, Some("bob")] {
+            assert!(!disconnected.refuses(other, None, 110.0, 0.0), "it was not disconnected");
+            assert!(
+                !disconnected.refuses(other, Some(110_000.0), 110.0, 0.0),
+                "a clock that is ahead harms nobody else"
+            );
+        }
         let readers = disconnected.hold();
         assert_eq!([6, 7, 8].map(|at| readers.has_cut("ann", at)), [true, true, false]);
         drop(readers);
         disconnected.add(&ann, 50 * SECOND, 9);
-        assert!(disconnected.refuses(Some("ann"), Some(100.0)), "a clock that was set back brings nothing back");
+        assert!(
+            disconnected.refuses(Some("ann"), Some(100.0), 110.0, 0.0),
+            "a clock that was set back brings nothing back"
+        );
     }
 
     #[test]
@@ -123,7 +137,7 @@ mod tests {
         for number in 0..5_u64 {
             disconnected.add_up_to(&number.to_string().into(), (10 + number) * SECOND, number, 3);
         }
-        let refused = |reader, issued| disconnected.refuses(Some(reader), Some(issued));
+        let refused = |reader, issued| disconnected.refuses(Some(reader), Some(issued), 20.0, 0.0);
         assert!(refused("0", 10.0) && refused("1", 11.0), "they are refused still");
         assert!(refused("4", 14.0) && !refused("4", 14.1));
         assert!(refused("else", 11.0) && !refused("else", 11.1), "and with them what is as old");
