@@ -3,6 +3,8 @@
 Guards that a check is asked once for each request and never on the engine's threads, that what it returns lets in
 exactly what it says, that a page survives whatever will pass, that rights end on the wire with a word and nothing after
 it, and that no secret reaches a log or a repr.
+
+Long, because each of these is a test of a few lines, and all of them ask the same server in the same way.
 """
 
 from __future__ import annotations

@@ -23,14 +23,14 @@ impl PyTokenKey {
     #[new]
     #[pyo3(signature = (algorithm, given, id))]
     fn new(algorithm: &str, given: &[u8], id: Option<&str>) -> PyResult<Self> {
-        Key::new(named(algorithm)?, given, id).map(Self).map_err(refused)
+        Key::new(named(algorithm)?, given, id).map(Self).map_err(|error| refused(&error))
     }
 
     /// The same of a JWK, as JSON.
     #[staticmethod]
     #[pyo3(signature = (algorithm, json, id))]
     fn from_jwk(algorithm: &str, json: &str, id: Option<&str>) -> PyResult<Self> {
-        Key::from_jwk(named(algorithm)?, json, id).map(Self).map_err(refused)
+        Key::from_jwk(named(algorithm)?, json, id).map(Self).map_err(|error| refused(&error))
     }
 }
 
@@ -40,7 +40,7 @@ fn named(algorithm: &str) -> PyResult<Algorithm> {
     })
 }
 
-fn refused(error: KeyError) -> PyErr {
+fn refused(error: &KeyError) -> PyErr {
     setting_error(&format!("key is not allowed: {error}"))
 }
 

@@ -9,10 +9,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::hmac;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
-use thiserror::Error;
 
 use super::der;
-use super::secret::check_secret;
+use super::secret::{KeyError, check_secret, wrong};
 
 /// RSA moduli that are verified, in bytes: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
@@ -51,17 +50,6 @@ impl Algorithm {
     /// The algorithm of this name, exactly as it stands in tokens.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
-    }
-}
-
-/// Why a key cannot be used. The text never has any of it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct KeyError(String);
-
-impl KeyError {
-    pub(super) fn new(why: String) -> Self {
-        Self(why)
     }
 }
 
@@ -124,7 +112,7 @@ impl Key {
                 return Err(wrong(why));
             }
             (_, _) => jwk.material(algorithm).ok_or_else(|| {
-                KeyError(format!("the JWK is not one that {} tokens are verified with", algorithm.name()))
+                KeyError::new(format!("the JWK is not one that {} tokens are verified with", algorithm.name()))
             })?,
         };
         Ok(Self { id: id.map(Box::from).or(jwk.kid.map(Box::from)), material })
@@ -243,7 +231,8 @@ impl Material {
                     | (Algorithm::EdDsa, Self::Ed25519(_))
             )
         };
-        let what = || KeyError(format!("the public key is not one that {} tokens are verified with", algorithm.name()));
+        let what =
+            || KeyError::new(format!("the public key is not one that {} tokens are verified with", algorithm.name()));
         found.filter(fits).ok_or_else(what)
     }
 }
@@ -277,10 +266,6 @@ fn pem(text: &str) -> Result<(&str, Vec<u8>), KeyError> {
     }
     let body: String = body.split_ascii_whitespace().collect();
     STANDARD.decode(body).map(|der| (label, der)).map_err(|_| wrong("its PEM is not base64"))
-}
-
-pub(super) fn wrong(why: &str) -> KeyError {
-    KeyError(why.to_owned())
 }
 
 impl std::fmt::Debug for Key {

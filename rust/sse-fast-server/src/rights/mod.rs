@@ -31,8 +31,8 @@ use sse_fast_core::budget::Micros;
 
 use self::disconnected::Disconnected;
 pub use self::jwks::{FetchOrder, KeySource};
-pub use self::key::{Algorithm, Key, KeyError};
-pub use self::secret::check_secret;
+pub use self::key::{Algorithm, Key};
+pub use self::secret::{KeyError, check_secret};
 use self::ticket::Tickets;
 use self::token::{Demands, Grants, Invalid, Seconds, Unverified};
 use crate::admitted::Admitted;

@@ -1,16 +1,16 @@
 //! Secrets, and what is taken for one by mistake.
 //!
-//! Owns: what may be a secret. Must not know: what it is for. Invariant: nothing that is made to be public is one, in any of
-//! the forms that public keys travel in: whoever has it could sign. Bytes of no form (the 32 of an Ed25519 key, say) cannot be
-//! told from random ones.
+//! Owns: what may be a secret, and how the refusal of a key reads. Must not know: what it is for. Invariant: nothing that is
+//! made to be public is one, in any of the forms that public keys travel in: everybody who has it could sign. Bytes of no form
+//! (the 32 of an Ed25519 key, say) cannot be told from random ones.
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::digest;
+use thiserror::Error;
 
 use super::der;
-use super::key::{KeyError, wrong};
 
 /// The shortest secret: as long as what the hash gives (RFC 7518, 3.2).
 const MIN_BYTES: usize = digest::SHA256_OUTPUT_LEN;
@@ -23,6 +23,21 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Why a key cannot be used. The text never has any of it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct KeyError(String);
+
+impl KeyError {
+    pub(super) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
+pub(super) fn wrong(why: &str) -> KeyError {
+    KeyError(why.to_owned())
+}
 
 /// Refuses what is no secret, or too short for one; the error says why, and nothing of it.
 pub fn check_secret(given: &[u8]) -> Result<(), KeyError> {
