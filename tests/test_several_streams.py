@@ -280,6 +280,7 @@ def test_an_ended_stream_drops_out_and_with_the_last_one_the_connection_ends(
     between = read(path_of("ab"), last_event_id=goes_on.own_id).open()
     assert [event.data for event in between.rest()] == ["b ends"]
     assert fetch(server.port, path_of("ab"), headers=[("Last-Event-ID", last.own_id or "")])[0].status == 204
+    assert server.stats().resumes.finished == 1
     # A new reader gets both ends.
     assert sorted(event.data for event in read(path_of("ab")).open().rest()) == ["a ends", "b ends"]
 

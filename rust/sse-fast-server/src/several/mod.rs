@@ -16,6 +16,7 @@ mod page;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,7 @@ impl Context {
         }
         let finished: Vec<bool> = readings.iter().map(Named::is_finished).collect();
         if finished.iter().all(|finished| *finished) {
+            self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
             return Ok(Action::Respond(response::empty(204)));
         }
         if request.method == Method::HEAD {
