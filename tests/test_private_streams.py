@@ -349,6 +349,10 @@ def test_one_credential_counts_and_an_invalid_one_is_not_passed_over(guarded: ss
         ([bearer(good), ("Authorization", "Basic eDp5")], "", 400),
         ([("Authorization", "Basic eDp5"), cookie(good)], "", 200),
         ([("Authorization", "Basic eDp5")], "", 401),
+        ([("Cookie", f"name=J\xc3\xbcrgen; __Host-sse_fast={good}")], "", 200),
+        ([("Cookie", f"name=J\xfcrgen; __Host-sse_fast={bad}")], f"?ticket={ticket}", 401),
+        ([("Cookie", f"__Host-sse_fast=\xfc{good}")], f"?ticket={ticket}", 401),
+        ([("Cookie", "name=J\xfcrgen"), cookie(good)], "?ticket=x", 200),
         ([cookie(good, "sse_fast")], "", 401),
         ([cookie(good, "__host-sse_fast")], "", 401),
         (
@@ -446,6 +450,29 @@ def test_a_private_stream_is_open_to_the_application_s_own_doors_and_waited_for_
         assert shown(ask(server, "/streams/inbox", [EVENTS])[1]), "an option given later acts from then on"
 
 
+def test_who_waits_for_a_private_stream_is_told_when_it_is_private_no_more() -> None:
+    with sse_fast.serve(0, wait=20.0, drain=0.2, settle=0.0, heartbeat=None, start="all") as server:
+        server.stream("other")
+        server.stream("inbox", private=True).publish(INSIDE)
+        several = "/streams?name=other&name=inbox"
+        with (
+            Reader(server.port, "/streams/inbox") as waiting,
+            Reader(server.port, several, last_event_id="0_0000000-1~0000000-1") as reads_another,
+            Reader(server.port, several) as waits_for_both,
+        ):
+            reads_another.open()
+            for reader in (waiting, reads_another, waits_for_both):
+                reader.assert_silent(0.1)
+            server.stream("inbox", history=300)
+            server.stream("inbox", private=True)
+            for reader in (waiting, reads_another, waits_for_both):
+                reader.assert_silent(0.1)
+            server.stream("inbox", private=False)
+            assert waiting.open().next().data == INSIDE
+            assert waits_for_both.open().next().data == INSIDE
+            assert [event for event in reads_another.rest() if event.event != "gap"] == [], "it comes back"
+
+
 def test_within_settle_a_page_is_told_to_come_back_to_a_private_stream_as_to_an_unknown_one() -> None:
     with sse_fast.serve(0, private=True, drain=0.2) as server:
         server.stream("inbox", start="all").publish(INSIDE)
@@ -490,15 +517,43 @@ def test_keys_are_fetched_rotated_and_withdrawn(fetched: Callable[[str], sse_fas
         assert web.asked == 1, "a key that is there is not asked for"
         web.give(p256_jwk(kid="two"))
         assert statuses(server, of_p256) == (200, 200), "it waits for the one refetch"
-        assert statuses(server, of_rsa) == (401, 401), "its key was withdrawn"
+        assert statuses(server, of_rsa) == (503, 0), "its key was withdrawn, which the next refetch will say"
         for text in (
             token("HS256", claims("s"), kid="three"),
-            token("ES256", claims("s"), kid="four"),
             token("RS256", claims("s"), kid="two"),
             token("HS256", claims("s"), p256_pem().encode(), kid="two"),
         ):
             assert statuses(server, text) == (401, 401)
+        assert statuses(server, token("ES256", claims("s"), kid="four")) == (503, 0), "it may have been added since"
         assert web.asked == 2, "strangers cause one refetch in half a minute"
+
+
+def test_strangers_who_use_up_the_one_refetch_end_no_page(fetched: Callable[[str], sse_fast.Server]) -> None:
+    with KeySetServer(rsa_jwk(kid="one")) as web:
+        server = fetched(web.url)
+        assert statuses(server, token("RS256", claims("s"), kid="one")) == (200, 200)
+        for junk in (token("HS256", claims("s"), kid="junk"), token("none", claims("s"), kid="junk")):
+            assert statuses(server, junk) == (401, 401)
+        assert web.asked == 1, "for what no key set can hold none is asked"
+        assert ask(server, "/streams/s", [bearer(token("RS256", claims("s"), kid="junk")), EVENTS])[0] == 401
+        assert web.asked == 2
+        web.give(p256_jwk(kid="two"))
+        assert statuses(server, token("ES256", claims("s"), kid="two")) == (503, 0), "until it may be asked again"
+        assert server.stats().undecided == 2
+
+
+@pytest.mark.parametrize("named", [{}, {"kid": "two"}])
+def test_a_key_without_an_id_is_rotated_too(fetched: Callable[[str], sse_fast.Server], named: dict[str, str]) -> None:
+    good = token("RS256", claims("s"), **named)
+    with KeySetServer({**rsa_jwk(), "n": encode(b"\xc3" * 256)}) as web:
+        server = fetched(web.url)
+        until(lambda: web.asked == 1)
+        web.give(rsa_jwk())
+        assert statuses(server, good) == (200, 200), "it waits for the one refetch"
+        assert web.asked == 2
+        forged = good[:-4] + "AAAA"
+        assert statuses(server, forged) == (503, 0), "it may be of a key that was added since"
+        assert web.asked == 2
 
 
 def test_what_keys_are_lacking_for_a_while_ends_no_page_and_lets_nobody_in(
@@ -539,8 +594,8 @@ def test_what_is_no_key_set_is_none(
         web.status, web.body, web.headers = status, body, headers
         web.elsewhere = [rsa_jwk(kid="one")]
         server = fetched(web.url)
-        for text in (token("RS256", claims("s"), kid="one"), token("HS256", claims("s"), bytes(3), kid="one")):
-            assert statuses(server, text) == (503, 0)
+        assert statuses(server, token("RS256", claims("s"), kid="one")) == (503, 0)
+        assert statuses(server, token("HS256", claims("s"), bytes(3), kid="one")) == (401, 401), "no set has its key"
 
 
 def test_a_set_that_does_not_come_holds_nobody_but_those_who_need_it(

@@ -3,6 +3,8 @@
 Guards that a check is asked once for each request and never on the engine's threads, that what it returns lets in
 exactly what it says, that a page survives whatever will pass, that rights end on the wire with a word and nothing after
 it, and that no secret reaches a log or a repr.
+
+Long, because each of these is a test of a few lines, and all of them ask the same server in the same way.
 """
 
 from __future__ import annotations
@@ -272,6 +274,33 @@ def test_a_reader_is_disconnected_everywhere_and_what_it_had_is_refused(serve: S
     bob.close()
 
 
+def test_a_clock_that_is_ahead_saves_no_token_from_being_disconnected(serve: Serve) -> None:
+    server = serve(tokens=sse_fast.Tokens(keys=TOKENS.keys, leeway=60.0))
+    server.stream("s")
+
+    def made_at(iat: float, reader: str = "ann") -> int:
+        credential = ("Authorization", f"Bearer {token(SECRET, reader=reader, iat=iat)}")
+        return status(server, "/streams/s", credential, JSON)
+
+    now = time.time()
+    in_milliseconds = now * 1000
+    assert [made_at(now + 30), made_at(in_milliseconds)] == [200, 200]
+    server.disconnect("ann")
+    assert [made_at(now + 30), made_at(in_milliseconds)] == [401, 401]
+    assert made_at(time.time() + 59) == 401, "the price: for so long its new tokens are refused, too"
+    assert made_at(in_milliseconds, "bob") == 200, "of whom nothing is refused"
+
+
+def test_a_clock_that_was_ahead_saves_no_token_later_either(serve: Serve) -> None:
+    server = serve(tokens=sse_fast.Tokens(keys=TOKENS.keys, leeway=30.0))
+    server.stream("s")
+    ahead = time.time() + 0.3
+    server.disconnect("ann")
+    until(lambda: time.time() > ahead)
+    credential = ("Authorization", f"Bearer {token(SECRET, reader='ann', iat=ahead)}")
+    assert status(server, "/streams/s", credential, JSON) == 401
+
+
 def test_a_reader_that_waits_is_disconnected_too_and_a_check_is_asked_anew(serve: Serve) -> None:
     server = serve(wait=20.0, authorize=lambda _request, _names: "ann")
     with Reader(server.port, "/streams/late", headers=[EVENTS]) as waiting:
@@ -279,7 +308,7 @@ def test_a_reader_that_waits_is_disconnected_too_and_a_check_is_asked_anew(serve
         assert server.disconnect("ann") == 0
         stream = server.stream("late", start="all")
         stream.publish("x")
-        assert waiting.read_eof() == b""
+        assert waiting.read_head().status == 401
     with Reader(server.port, "/streams/late", headers=[EVENTS]) as again:
         assert again.open().next().data == "x"
 
@@ -347,6 +376,17 @@ def test_nothing_secret_and_no_line_of_a_stranger_s_is_logged(serve: Serve, capl
     assert all("\n" not in record.getMessage() for record in caplog.records)
     for shown in (repr(TOKENS), repr(TOKENS.keys[0]), repr(sse_fast.Grant("ann"))):
         assert SECRET.decode() not in shown
+
+
+def test_two_credentials_are_one_refusal(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(tokens=TOKENS)
+    once = ("Authorization", f"Bearer {token(SECRET, ['s'])}")
+    ticket = server.ticket(["s"])
+    assert status(server, "/streams/s", once, once, JSON) == 400
+    assert status(server, f"/streams/s?ticket={ticket}&ticket={ticket}") == 400
+    assert server.stats().unauthorized == 2
+    until(lambda: access(caplog))
+    assert access(caplog)[0] == 'GET of ["s"] was refused: there is more than one Authorization header'
 
 
 def test_refusals_are_counted_by_what_they_were(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

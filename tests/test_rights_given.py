@@ -7,6 +7,8 @@ given says so once.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import re
 import socket
@@ -20,7 +22,8 @@ from conftest import Serve
 from sse_fast.testing import token
 from support.deadline import until
 from support.reader import Reader, fetch
-from support.signed import SECRET
+from support.signed import SECRET, claims, encode, rsa_jwk, rsa_pem
+from support.signed import token as signed
 
 EVENTS = ("Accept", "text/event-stream")
 JSON = ("Accept", "application/json")
@@ -37,11 +40,26 @@ PEM = (
 )
 
 
+SSH = "AAAAB3NzaC1yc2EAAAADAQABAAABAQC/wBKYqlOY4b0yjUiZdkLwCWsApSIZssK/quaVW7fDieLoNtBymolTS/HaPzQVprcL1Ycx"
+
+
+def rsa_der() -> bytes:
+    return base64.b64decode("".join(rsa_pem().splitlines()[1:-1]))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
         (lambda: sse_fast.Key("HS256", "short"), sse_fast.SettingError, "32 bytes or more: it has 5"),
         (lambda: sse_fast.Key("HS256", PEM), sse_fast.SettingError, "a PEM is no secret"),
+        (lambda: sse_fast.Key("HS256", rsa_jwk()), sse_fast.SettingError, 'has the kty "oct"'),
+        (lambda: sse_fast.Key("HS256", json.dumps(rsa_jwk())), sse_fast.SettingError, "JSON is no secret"),
+        (lambda: sse_fast.Key("HS256", rsa_der()), sse_fast.SettingError, "a key that others have"),
+        (lambda: sse_fast.Key("HS256", base64.b64encode(rsa_der())), sse_fast.SettingError, "a key that others have"),
+        (lambda: sse_fast.Key("HS256", f"ssh-rsa {SSH} ann@home"), sse_fast.SettingError, "a key that others have"),
+        (lambda: sse_fast.Key("HS256", {"kty": "oct", "k": "AAAA"}), sse_fast.SettingError, "it has 3"),
+        (lambda: sse_fast.serve(0, ticket_key=rsa_pem()), sse_fast.SettingError, "ticket_key is not allowed: a PEM"),
+        (lambda: sse_fast.serve(0, ticket_key=rsa_der()), sse_fast.SettingError, "a key that others have"),
         (lambda: sse_fast.Key("RS256", PEM), sse_fast.SettingError, "RS256"),
         (lambda: sse_fast.Key("none", SECRET), sse_fast.SettingError, "it is HS256, RS256, ES256 or EdDSA"),  # type: ignore[arg-type]
         (lambda: sse_fast.Key("HS256", 7), sse_fast.ArgumentTypeError, "key="),  # type: ignore[arg-type]
@@ -76,6 +94,18 @@ PEM = (
 def test_what_cannot_be_is_refused_at_the_call(make: Callable[[], object], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=re.escape(text)):
         make()
+
+
+def test_a_jwk_for_hs256_holds_the_secret(serve: Serve) -> None:
+    jwk = {"kty": "oct", "k": encode(SECRET), "kid": "one"}
+    key = sse_fast.Key("HS256", jwk)
+    assert repr(key) == "Key('HS256', id='one')"
+    server = serve(tokens=sse_fast.Tokens(keys=[key]))
+    server.stream("s")
+    forged = signed("HS256", claims("s"), json.dumps(jwk, separators=(",", ":")).encode())
+    for text, wanted in [(token(SECRET, ["s"]), 200), (forged, 401)]:
+        credential = ("Authorization", f"Bearer {text}")
+        assert fetch(server.port, "/streams/s", headers=[JSON, credential])[0].status == wanted
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,8 @@ def test_a_stream_that_is_removed_ends_the_connection_so_that_its_reader_comes_b
     until(lambda: b.subscribers == 0)
 
 
-def test_requests_that_cannot_be_meant_are_refused(server: sse_fast.Server) -> None:
+def test_requests_that_cannot_be_meant_are_refused(serve: Serve) -> None:
+    server = serve(settle=0)
     server.stream("a")
     for path, status, error in (
         ("/streams", 400, "missing_parameter"),
@@ -228,6 +229,8 @@ def test_requests_that_cannot_be_meant_are_refused(server: sse_fast.Server) -> N
         ("/streams?name=a&name=a", 400, "name_twice"),
         ("/streams?name=a&name=", 400, "bad_stream_name"),
         ("/streams?name=%00", 400, "bad_stream_name"),
+        ("/streams?name=a&name=%ff", 400, "bad_request"),
+        ("/streams?name=%ef%bf%bd&of-another-kind=x", 404, "unknown_stream"),
         (path_of(str(number) for number in range(33)), 400, "too_many_names"),
     ):
         head, body = fetch(server.port, path)
@@ -277,6 +280,7 @@ def test_an_ended_stream_drops_out_and_with_the_last_one_the_connection_ends(
     between = read(path_of("ab"), last_event_id=goes_on.own_id).open()
     assert [event.data for event in between.rest()] == ["b ends"]
     assert fetch(server.port, path_of("ab"), headers=[("Last-Event-ID", last.own_id or "")])[0].status == 204
+    assert server.stats().resumes.finished == 1
     # A new reader gets both ends.
     assert sorted(event.data for event in read(path_of("ab")).open().rest()) == ["a ends", "b ends"]
 
@@ -310,7 +314,7 @@ def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> Non
         assert [event.data for event in reader.rest()] == ["a2"]
 
 
-def test_what_only_waits_for_a_name_is_not_kept_for_it(serve: Serve) -> None:
+def test_a_name_that_is_not_known_keeps_its_reader_when_the_others_have_ended(serve: Serve) -> None:
     server = serve(settle=0)
     a, b = server.stream("a", start="all"), server.stream("b", start="all")
     a.publish("a1")
@@ -321,10 +325,36 @@ def test_what_only_waits_for_a_name_is_not_kept_for_it(serve: Serve) -> None:
         reader.open()
         until(lambda: a.subscribers == 1)
         a.end("a ends")
-        end = reader.rest()[-1]
+        end = reader.next()
         assert end.data == "a ends"
-    head, body = fetch(server.port, path_of("ab"), headers=[("Last-Event-ID", end.own_id or "")])
-    assert (head.status, json.loads(body)["error"]) == (404, "unknown_stream")
+        reader.assert_silent(0.2)
+        # One that was cut off in between comes back to the same.
+        with Reader(server.port, path_of("ab"), last_event_id=end.own_id) as again:
+            again.open()
+            head, _ = fetch(server.port, path_of("ab"), method="HEAD", headers=[("Last-Event-ID", end.own_id or "")])
+            assert head.status == 200
+            again.assert_silent(0.2)
+            server.stream("b", start="all").publish("new life")
+            assert again.rest() == []
+        assert reader.rest() == []
+    with Reader(server.port, path_of("ab"), last_event_id=end.own_id) as reader:
+        gap, event = reader.open().take(2)
+        assert (gap.event, event.data) == ("gap", "new life")
+
+
+def test_where_no_name_is_known_one_that_is_made_is_served_at_once_and_else_it_is_404(serve: Serve) -> None:
+    server = serve(settle=0, wait=20.0, start="all")
+    unknown = "0_0000000-1~0000001-1"
+    with Reader(server.port, path_of("ab"), last_event_id=unknown) as reader:
+        reader.assert_silent(0.2)
+        b = server.stream("b")
+        b.publish("b1")
+        assert reader.open().take(2)[1].data == "b1"
+    impatient = serve(settle=0, wait=0.2)
+    head, body = fetch(impatient.port, path_of("ab"), headers=[("Last-Event-ID", unknown)])
+    answer = json.loads(body)
+    assert (head.status, answer["error"]) == (404, "unknown_stream")
+    assert answer["waited"] >= 0.2
 
 
 def test_a_reader_that_shuts_its_side_gets_what_there_is(server: sse_fast.Server, read: Open) -> None:

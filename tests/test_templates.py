@@ -106,6 +106,7 @@ def test_a_stream_s_name_takes_a_rest_too(server: sse_fast.Server) -> None:
             assert reader.open().next().data == "x"
     assert [fetch(server.port, path)[0].status for path in ("/one?path=a/b", "/one?path=", "/query?path=")] == [404] * 3
     assert fetch(server.port, "/one")[0].status == 400
+    assert fetch(server.port, "/one?path=%ff")[0].status == 400, "as in a path"
     with pytest.raises(sse_fast.RouteError, match=r"\{id\}"):
         server.route("/other", "runs/{id:int}")
 

@@ -717,6 +717,9 @@ class TokenKey:
     """A key that tokens are verified with."""
 
     def __new__(cls, algorithm: str, given: bytes, id: str | None) -> TokenKey: ...
+    @staticmethod
+    def from_jwk(algorithm: str, json: str, id: str | None) -> TokenKey:
+        """The same of a JWK, as JSON."""
 
 @final
 class KeySource:

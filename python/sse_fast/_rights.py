@@ -68,8 +68,9 @@ class Key:
 
     Args:
         algorithm: ``"HS256"``, ``"RS256"``, ``"ES256"`` or ``"EdDSA"`` (Ed25519).
-        key: for HS256 the secret, 32 bytes or more, as bytes or a str (its UTF-8); never a PEM. For the others the
-            public key: a PEM, or a JWK as a mapping.
+        key: for HS256 the secret, 32 bytes or more, as bytes or a str (its UTF-8), or a JWK of ``kty`` ``oct`` as a
+            mapping, whose ``k`` is the secret. What is a public key in any form is refused there: PEM, DER, JWK, SSH.
+            For the others the public key: a PEM, or a JWK as a mapping.
         id: what selects it: a token whose head has this ``kid``. None serves tokens of any ``kid`` that is no other
             key's; a JWK brings its own.
 
@@ -97,8 +98,9 @@ class Key:
         if isinstance(key, Mapping):
             kid = key.get("kid")
             self.id = id if id is not None or not isinstance(kid, str) else kid
-            key = json_dumps(dict(key))
-        elif not isinstance(key, (bytes, str)):
+            self._key = TokenKey.from_jwk(algorithm, json_dumps(dict(key)).decode(), self.id)
+            return
+        if not isinstance(key, (bytes, str)):
             # What was given may be a secret.
             allowed = "a secret as bytes or str, a PEM, or a JWK as a mapping"
             raise wrong_type("key", type(key), allowed)
@@ -121,10 +123,12 @@ class Tokens:
         keys: what tokens are verified with, up to 16.
         jwks: the URL of a key set, ``https`` or of this machine. It is fetched on a thread of the server's own at its
             start, once an hour, and for a token whose ``kid`` is not in it, at most once in 30 seconds; redirects are
-            not followed, 64 KiB are read, symmetric keys ignored. Where it cannot be fetched the old keys stay.
+            not followed, 64 KiB are read, symmetric keys ignored. Where it cannot be fetched the old keys stay. A token
+            whose key cannot be asked for yet is told to come back (503, or ``retry`` to an ``EventSource``), not 401.
         issuer: what ``iss`` must be; None takes any.
         audience: what ``aud`` must be or hold; None takes any.
-        leeway: seconds by which the clock of who makes tokens may differ.
+        leeway: seconds by which the clock of who makes tokens may differ. `Server.disconnect` refuses a reader's tokens
+            for so long beyond its time.
 
     Raises:
         SettingError: a value is not allowed, or both or neither of `keys` and `jwks` are given.

@@ -592,6 +592,7 @@ class Server:
 
         Args:
             subscribe: names of streams and patterns: ``*`` is one whole segment, a trailing ``/**`` everything below.
+                There is no literal ``*``: a text that a user chose must not be one of their segments.
             reader: who reads, as in a `Grant`.
             ttl: seconds until it expires.
 
@@ -613,9 +614,11 @@ class Server:
 
         What was published before is still delivered, what is published later is not. Tokens and tickets that were
         issued to this reader until now are refused until they expire; a token that does not say when it was issued
-        (``iat``) is taken for one of them, and so is one of the same second. Where ``authorize`` named the reader it is
-        asked again when the reader comes back. Requests of the reader that wait for a stream get none. It waits for the
-        engine, not for sockets: milliseconds. After shutdown nobody is there.
+        (``iat``) is taken for one of them, and so is one of the same second, or of a time that has not come. The clock
+        of who makes tokens may be ahead by the ``leeway`` of `Tokens`: those of so long after this are refused, too,
+        also where the reader has logged in again. Where ``authorize`` named the reader it is asked again when the
+        reader comes back. Requests of the reader that wait for a stream, or are being decided, get none: 401. It waits
+        for the engine, not for sockets: milliseconds. After shutdown nobody is there.
 
         The 100,000 readers that were disconnected last are known by their names; of those before, the last one's time
         counts for everybody's tokens.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch};
+use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
@@ -54,7 +54,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "metrics_key" => config.metrics_key = value.extract()?,
             "access_log" => config.access_log = value.extract()?,
             "cookie" => rights.cookie = value.extract()?,
-            "ticket_key" => rights.ticket_key = value.extract()?,
+            "ticket_key" => rights.ticket_key = ticket_key(&value)?,
             "tokens" => rights.tokens = rules(&value)?,
             "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
@@ -62,6 +62,14 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
     }
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
     Ok((config, rights))
+}
+
+/// What tickets are signed with.
+fn ticket_key(given: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    let key: Option<Vec<u8>> = given.extract()?;
+    let checked = key.as_deref().map_or(Ok(()), check_secret);
+    checked.map_err(|error| setting_error(&format!("ticket_key is not allowed: {error}")))?;
+    Ok(key)
 }
 
 /// Options by patterns of names, in the order in which they were given.

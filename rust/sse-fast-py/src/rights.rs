@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Algorithm, FetchOrder, Key, KeySource, Keys, TokenRules};
+use sse_fast_server::{Algorithm, FetchOrder, Key, KeyError, KeySource, Keys, TokenRules};
 
 use crate::convert;
 use crate::errors::setting_error;
@@ -23,11 +23,25 @@ impl PyTokenKey {
     #[new]
     #[pyo3(signature = (algorithm, given, id))]
     fn new(algorithm: &str, given: &[u8], id: Option<&str>) -> PyResult<Self> {
-        let named = Algorithm::named(algorithm).ok_or_else(|| {
-            setting_error(&format!("algorithm={algorithm:?} is not allowed: it is HS256, RS256, ES256 or EdDSA"))
-        })?;
-        Key::new(named, given, id).map(Self).map_err(|error| setting_error(&format!("key is not allowed: {error}")))
+        Key::new(named(algorithm)?, given, id).map(Self).map_err(|error| refused(&error))
     }
+
+    /// The same of a JWK, as JSON.
+    #[staticmethod]
+    #[pyo3(signature = (algorithm, json, id))]
+    fn from_jwk(algorithm: &str, json: &str, id: Option<&str>) -> PyResult<Self> {
+        Key::from_jwk(named(algorithm)?, json, id).map(Self).map_err(|error| refused(&error))
+    }
+}
+
+fn named(algorithm: &str) -> PyResult<Algorithm> {
+    Algorithm::named(algorithm).ok_or_else(|| {
+        setting_error(&format!("algorithm={algorithm:?} is not allowed: it is HS256, RS256, ES256 or EdDSA"))
+    })
+}
+
+fn refused(error: &KeyError) -> PyErr {
+    setting_error(&format!("key is not allowed: {error}"))
 }
 
 /// Keys that are fetched from the web by a thread of Python's.

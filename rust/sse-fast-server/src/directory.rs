@@ -326,7 +326,7 @@ impl Directory {
     /// The stream, and whether it is new.
     fn get_or_make(&self, name: &str, patch: &StreamPatch) -> Result<(Stream, bool), StreamError> {
         if let Some(stream) = self.find(name) {
-            stream.configure(patch)?;
+            self.configure(&stream, patch)?;
             return Ok((stream, false));
         }
         check_name(name)?;
@@ -343,7 +343,7 @@ impl Directory {
         if let Some(stream) = streams.get(name).map(|named| named.0.clone()).filter(|stream| !stream.removed()) {
             // Made by another thread since the look above.
             drop(streams);
-            stream.configure(patch)?;
+            self.configure(&stream, patch)?;
             return Ok((stream, false));
         }
         // One that was removed and is still there is replaced.
@@ -367,6 +367,16 @@ impl Directory {
             self.no_longer_wanted(name);
         }
         Ok((stream, true))
+    }
+
+    /// Puts options in force; to who waits for the name a stream that is private no more is as one just made.
+    fn configure(&self, stream: &Stream, patch: &StreamPatch) -> Result<(), OptionError> {
+        stream.configure(patch)?;
+        if patch.private == Some(false) {
+            self.waiting.appeared(stream.name());
+            self.no_longer_wanted(stream.name());
+        }
+        Ok(())
     }
 
     /// A stream that stands for one of this name that is not known yet, or is not to be made.

@@ -57,11 +57,13 @@ impl Context {
             return Err(not_allowed(STREAM_METHODS));
         }
         check_name(name).map_err(|error| bad_name(&error))?;
-        let admitted = self.admit(request, &[name]).await?;
-        match self.directory.find_public(name) {
-            Some(stream) => self.read(request, &stream, admitted).await,
-            None => self.appears_or_settles(request, name, admitted, &body.signals).await,
-        }
+        let answer = |admitted| async {
+            match self.directory.find_public(name) {
+                Some(stream) => self.read(request, &stream, admitted).await,
+                None => self.appears_or_settles(request, name, admitted, &body.signals).await,
+            }
+        };
+        self.for_reader(request, &[name], answer).await
     }
 
     fn options(&self, allow: &str) -> HttpResponse {

@@ -117,7 +117,9 @@ pub use network::{Family, Network, NoNetwork};
 pub use pattern::PatternError;
 pub use presence::{Presence, PresenceEvent, ReaderName};
 pub use reader::{ReadFrom, ReadOutcome, Reader};
-pub use rights::{Algorithm, FetchOrder, Key, KeyError, KeySource, Keys, MAX_KEYS, RightsConfig, TokenRules};
+pub use rights::{
+    Algorithm, FetchOrder, Key, KeyError, KeySource, Keys, MAX_KEYS, RightsConfig, TokenRules, check_secret,
+};
 #[cfg(not(loom))]
 pub use route::{HandlerKind, HandlerSpec, RouteError, RouteSpec};
 #[cfg(not(loom))]

@@ -112,6 +112,11 @@ impl ParsedRequest {
         self.method == Method::GET && self.wanted != Wanted::Neither
     }
 
+    /// Whether a stream's name is not what the query gave, whose bytes are no text.
+    pub(crate) fn has_garbled(&self, name: &str) -> bool {
+        name.contains(char::REPLACEMENT_CHARACTER) && self.uri.query().is_some_and(|query| decode(query).is_none())
+    }
+
     /// Whether the method only reads.
     pub(crate) fn is_read(&self) -> bool {
         is_read(&self.method)

@@ -25,7 +25,6 @@ use crate::admission::{ConnectionLimits, Over, is_reserved};
 use crate::admitted::Admitted;
 use crate::body;
 use crate::calls::{Calls, Pending};
-use crate::clock;
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::forwarded::Proxies;
@@ -222,10 +221,6 @@ impl Context {
         stream: &Stream,
         admitted: Admitted,
     ) -> Result<Action, Refusal> {
-        if admitted.expires.is_some_and(|at| at <= clock::now()) {
-            // While it waited for the stream.
-            return Err(Refusal::new(401, "invalid_token", "the right to read this has expired"));
-        }
         let last_event_id = request.last_event_id.as_deref();
         Ok(match request.wanted {
             Wanted::Neither => return Err(response::not_acceptable()),

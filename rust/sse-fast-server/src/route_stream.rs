@@ -70,24 +70,45 @@ impl Context {
                 Refusal::new(404, "unknown_stream", detail).with("parameter", name)
             }
         })?;
+        self.check_garbled(request, &name)?;
         check_name(&name).map_err(|error| bad_name(&error))?;
-        let admitted = self.admit(request, &[&name]).await?;
-        if let Some(stream) = self.directory.find(&name) {
+        let answer = |admitted| self.read_or_make(request, route, &name, admitted, signals);
+        self.for_reader(request, &[&name], answer).await
+    }
+
+    /// Refuses a name that is not what the query gave, as a path is refused that is no text.
+    pub(crate) fn check_garbled(&self, request: &ParsedRequest, name: &str) -> Result<(), Refusal> {
+        if request.has_garbled(name) {
+            return Err(self.malformed(request.client(), Refusal::new(400, "bad_request", "the query is not UTF-8")));
+        }
+        Ok(())
+    }
+
+    /// The stream of this name, or what the route does where there is none.
+    async fn read_or_make(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        route: &Arc<Route>,
+        name: &str,
+        admitted: Admitted,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
+        if let Some(stream) = self.directory.find(name) {
             return self.read(request, &stream, admitted).await;
         }
         match &route.missing {
-            Missing::Refuse => Err(self.never_appeared(&name, Duration::ZERO, None)),
+            Missing::Refuse => Err(self.never_appeared(name, Duration::ZERO, None)),
             Missing::Wait { limit, check } => {
                 let limit = *limit;
-                let awaited = Awaited { name: &name, limit, door: Door::Route(check.is_some().then_some(route)) };
+                let awaited = Awaited { name, limit, door: Door::Route(check.is_some().then_some(route)) };
                 self.await_stream(request, awaited, admitted, signals).await
             }
             Missing::Create(options) => {
                 let stream = if request.wants_stream_body() {
-                    self.directory.stream_for_request(&name, options)
+                    self.directory.stream_for_request(name, options)
                 } else {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
-                    self.directory.stand_in(&name, options)
+                    self.directory.stand_in(name, options)
                 };
                 match stream {
                     Ok(stream) => self.read(request, &stream, admitted).await,

@@ -2,7 +2,8 @@
 //!
 //! Owns the order: a token that suffices lets in, one that does not is refused; without one the application decides, if it
 //! is asked; else who must have a token is told so. Must not know: whether a stream exists, what is answered then.
-//! Invariants: one credential counts, and an invalid one is refused, never passed over for another. Only decisions are
+//! Invariants: nothing is answered in anybody's name but through [`Context::for_reader`], which looks at the right a last time
+//! when the answer is there. One credential counts, and an invalid one is refused, never passed over for another. Only decisions are
 //! answered with 401 and 403: what will pass (keys that are not there yet, an application that is busy or fails) lets
 //! nobody in and ends no page's `EventSource`. Nothing of a credential goes into a text.
 
@@ -15,7 +16,8 @@ use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
 use super::jwks::Found;
-use super::{Check, Grants, Invalid, Keys, Rights, Seconds, Unverified, unix_seconds};
+use super::token::Selected;
+use super::{Check, Grants, Invalid, Key, KeySource, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
 use crate::admitted::Admitted;
 use crate::calls::{Answer, Full};
 use crate::clock::{self, in_micros};
@@ -23,7 +25,7 @@ use crate::directory::Refused;
 use crate::handler_call::{Waited, parts, wait};
 use crate::logs::Level;
 use crate::request::ParsedRequest;
-use crate::respond::{Context, retry_later};
+use crate::respond::{Action, Context, retry_later};
 use crate::response::{self, Refusal};
 
 const LOGGER: &str = "sse_fast.access";
@@ -45,6 +47,8 @@ enum Credential<'a> {
 /// Why a credential lets nobody in.
 enum Failure {
     Invalid(Invalid),
+    /// Its key is not known, and was asked for a moment before it came.
+    KeyUnknown,
     /// Its key is not known, and nobody could be asked.
     KeysAway,
 }
@@ -53,13 +57,45 @@ enum Failure {
 struct Several(&'static str);
 
 impl Context {
+    /// Answers a request for all of these streams with what `answer` finds, once it was let in and as long as it is: the
+    /// application may take its time to decide, and a stream to appear.
+    pub(crate) async fn for_reader<F>(
+        &self,
+        request: &ParsedRequest,
+        names: &[&str],
+        answer: impl FnOnce(Admitted) -> F,
+    ) -> Result<Action, Refusal>
+    where
+        F: Future<Output = Result<Action, Refusal>>,
+    {
+        let admitted = self.admit(request, names).await?;
+        self.is_still_admitted(request, names, &admitted)?;
+        let answered = answer(admitted.clone()).await;
+        // Behind the answer: what it holds was published before this. A 404 says something, too.
+        self.is_still_admitted(request, names, &admitted)?;
+        answered
+    }
+
+    /// Refuses who was let in and is so no more.
+    fn is_still_admitted(&self, request: &ParsedRequest, names: &[&str], admitted: &Admitted) -> Result<(), Refusal> {
+        self.rights.still_admits(admitted, clock::now()).map_err(|lapsed| {
+            let why = match lapsed {
+                Lapsed::Expired => "the right to read this has expired",
+                Lapsed::Disconnected => "the reader was disconnected meanwhile",
+            };
+            self.refuse(Kind::Unauthorized, request, names, why);
+            invalid_token(why.to_owned())
+        })
+    }
+
     /// Decides whether a request may read all of these streams, before anybody looks whether there are any.
-    pub(crate) async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admitted, Refusal> {
+    async fn admit(&self, request: &ParsedRequest, names: &[&str]) -> Result<Admitted, Refusal> {
         let since = clock::now();
-        let credential = self
-            .rights
-            .credential(request)
-            .map_err(|Several(what)| Refusal::new(400, "bad_request", format!("there is more than one {what}")))?;
+        let credential = self.rights.credential(request).map_err(|Several(what)| {
+            let why = format!("there is more than one {what}");
+            self.refuse(Kind::Unauthorized, request, names, &why);
+            Refusal::new(400, "bad_request", why)
+        })?;
         if let Some(credential) = credential {
             return self.admit_by(credential, request, names, since).await;
         }
@@ -96,13 +132,16 @@ impl Context {
             Credential::Cookie(_) => "the token in its cookie",
             Credential::Ticket(_) => "its ticket",
         };
-        let granted = match credential {
+        let (granted, leeway) = match credential {
+            // By our own clock.
             Credential::Ticket(ticket) => {
-                self.rights.tickets.read(ticket, names, unix_seconds()).map_err(Failure::Invalid)
+                (self.rights.tickets.read(ticket, names, unix_seconds()).map_err(Failure::Invalid), 0.0)
             }
-            Credential::Bearer(token) | Credential::Cookie(token) => self.verified(token, names).await,
+            Credential::Bearer(token) | Credential::Cookie(token) => {
+                (self.verified(token, names).await, self.rights.leeway())
+            }
         };
-        let granted = granted.and_then(|grants| self.rights.check_reader(grants).map_err(Failure::Invalid));
+        let granted = granted.and_then(|grants| self.rights.check_reader(grants, leeway).map_err(Failure::Invalid));
         match granted {
             Ok(Grants { suffices: true, reader, expires, .. }) => {
                 let expires = Some(clock::now().saturating_add(left(expires - unix_seconds())));
@@ -115,8 +154,12 @@ impl Context {
             }
             Err(Failure::Invalid(why)) => {
                 self.refuse(Kind::Unauthorized, request, names, &format!("{what} is refused: {}", why.text()));
-                let refusal = Refusal::new(401, "invalid_token", format!("the token is refused: {}", why.text()));
-                Err(refusal.header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""))
+                Err(invalid_token(format!("the token is refused: {}", why.text())))
+            }
+            Err(Failure::KeyUnknown) => {
+                let why = format!("the key of {what} is not known, and keys were fetched a moment before");
+                self.refuse(Kind::Failed, request, names, &why);
+                Err(Refusal::whole(retry_later(request, "keys_missing", "the key of the token is not known yet")))
             }
             Err(Failure::KeysAway) => {
                 self.refuse(Kind::Failed, request, names, "the keys of tokens could not be fetched");
@@ -129,29 +172,57 @@ impl Context {
     async fn verified(&self, token: &str, names: &[&str]) -> Result<Grants, Failure> {
         let Some((keys, demands)) = &self.rights.tokens else { return Err(Failure::Invalid(Invalid::Key)) };
         let token = Unverified::read(token).map_err(Failure::Invalid)?;
-        let selected = match keys {
-            Keys::Given(keys) => token.select(keys, false).unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
-            Keys::Fetched(source) => {
-                let patience = sleep(KEY_PATIENCE);
-                tokio::pin!(patience);
-                loop {
-                    let fetched = source.until_fetched();
-                    tokio::pin!(fetched);
-                    // Before it is looked: what is fetched from here on ends the wait.
-                    fetched.as_mut().enable();
-                    match source.find(clock::now(), |keys| token.select(keys, true)) {
-                        Found::Keys(found) => break found.unwrap_or(Err(Invalid::Key)).map_err(Failure::Invalid)?,
-                        Found::Away => return Err(Failure::KeysAway),
-                        Found::Fetching => tokio::select! {
-                            () = fetched => {}
-                            () = &mut patience => return Err(Failure::KeysAway),
-                            () = self.until_closing() => return Err(Failure::KeysAway),
-                        },
+        let verify = |selected: &Selected| token.verify(&selected.keys(), demands, names, unix_seconds());
+        match keys {
+            Keys::Given(keys) => {
+                let selected = token.select(keys, false).unwrap_or(Err(Invalid::Key));
+                selected.and_then(|selected| verify(&selected)).map_err(Failure::Invalid)
+            }
+            Keys::Fetched(source) => self.verified_by_fetched(source, &token, verify).await,
+        }
+    }
+
+    /// The same with keys of a set from the web. Where the token names none of them it may be of one that was added since.
+    async fn verified_by_fetched(
+        &self,
+        source: &KeySource,
+        token: &Unverified<'_>,
+        verify: impl Fn(&Selected) -> Result<Grants, Invalid>,
+    ) -> Result<Grants, Failure> {
+        if !token.algorithm.is_public() {
+            return Err(Failure::Invalid(Invalid::Algorithm));
+        }
+        let (came, patience) = (source.begun(), sleep(KEY_PATIENCE));
+        tokio::pin!(patience);
+        // Keys that were tried in vain.
+        let mut tried: Option<Arc<[Key]>> = None;
+        loop {
+            let fetched = source.until_fetched();
+            tokio::pin!(fetched);
+            // Before it is looked: what is fetched from here on ends the wait.
+            fetched.as_mut().enable();
+            let untried = |keys: &Arc<[Key]>| tried.as_ref().is_none_or(|tried| !Arc::ptr_eq(tried, keys));
+            match source.find(clock::now(), came, |keys| untried(keys).then(|| token.select(keys, true)).flatten()) {
+                Found::Keys(Some(selected)) => {
+                    let selected = selected.map_err(Failure::Invalid)?;
+                    match verify(&selected) {
+                        Err(Invalid::Signature) if !selected.is_named => tried = Some(selected.keys),
+                        verified => return verified.map_err(Failure::Invalid),
                     }
                 }
+                Found::Keys(None) => {
+                    let why = if tried.is_some() { Invalid::Signature } else { Invalid::Key };
+                    return Err(Failure::Invalid(why));
+                }
+                Found::Pause => return Err(Failure::KeyUnknown),
+                Found::Away => return Err(Failure::KeysAway),
+                Found::Fetching => tokio::select! {
+                    () = fetched => {}
+                    () = &mut patience => return Err(Failure::KeysAway),
+                    () = self.until_closing() => return Err(Failure::KeysAway),
+                },
             }
-        };
-        token.verify(&selected.keys(), demands, names, unix_seconds()).map_err(Failure::Invalid)
+        }
     }
 
     /// Has the application decide.
@@ -248,11 +319,9 @@ impl Rights {
             if let Some(token) = first.and_then(|value| bearer(value.as_bytes())) {
                 return Ok(Some(Credential::Bearer(token)));
             }
-            let cookies = request.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-            let mut cookies = cookies.flat_map(|all| all.split(';')).filter_map(|pair| pair.split_once('='));
-            let own = cookies.find(|(name, value)| name.trim() == self.cookie && !value.trim().is_empty());
-            if let Some((_, token)) = own {
-                return Ok(Some(Credential::Cookie(token.trim().trim_matches('"'))));
+            let mut cookies = request.headers.get_all(header::COOKIE).iter();
+            if let Some(token) = cookies.find_map(|value| cookie(value.as_bytes(), &self.cookie)) {
+                return Ok(Some(Credential::Cookie(token)));
             }
         }
         if !self.are_given() && !self.tickets.are_in_use() {
@@ -265,9 +334,14 @@ impl Rights {
         }
     }
 
+    /// By how many seconds the clocks of those who issue tokens may differ from ours.
+    fn leeway(&self) -> Seconds {
+        self.tokens.as_ref().map_or(0.0, |(_, demands)| demands.leeway)
+    }
+
     /// The same, unless its reader was disconnected since.
-    fn check_reader(&self, grants: Grants) -> Result<Grants, Invalid> {
-        if self.disconnected.refuses(grants.reader.as_deref(), grants.issued) {
+    fn check_reader(&self, grants: Grants, leeway: Seconds) -> Result<Grants, Invalid> {
+        if self.disconnected.refuses(grants.reader.as_deref(), grants.issued, unix_seconds(), leeway) {
             return Err(Invalid::Disconnected);
         }
         Ok(grants)
@@ -283,6 +357,23 @@ fn bearer(value: &[u8]) -> Option<&str> {
         [b' ', token @ ..] => Some(std::str::from_utf8(token).unwrap_or_default().trim_matches(' ')),
         _ => None,
     }
+}
+
+/// What the cookie of this name holds, if that is anything; of the others any bytes may be beside it, and what is no text is
+/// no token.
+fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a str> {
+    let values = header.split(|&byte| byte == b';').filter_map(|pair| {
+        let (own, value) = pair.split_at_checked(pair.iter().position(|&byte| byte == b'=')?)?;
+        (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
+    });
+    let mut given = values.filter(|value| !value.is_empty());
+    given.next().map(|value| std::str::from_utf8(value).unwrap_or_default().trim_matches('"'))
+}
+
+/// What was brought is no right to read, or is none any more.
+fn invalid_token(detail: String) -> Refusal {
+    let refusal = Refusal::new(401, "invalid_token", detail);
+    refusal.header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
 }
 
 /// The application failed, which will pass.
@@ -316,5 +407,25 @@ mod tests {
             assert_eq!(bearer(value.as_bytes()), token, "{value:?}");
         }
         assert_eq!(bearer(b"Bearer \xff"), Some(""));
+    }
+
+    #[test]
+    fn a_cookie_is_found_beside_any_bytes() {
+        for (header, token) in [
+            (&b"t=abc"[..], Some("abc")),
+            (b"a=1; t=abc; b=2", Some("abc")),
+            (b"a=J\xc3\xbcrgen; t=abc", Some("abc")),
+            (b"a=\xfc;t=abc", Some("abc")),
+            (b"\xff=\xff; t = \"abc\" ;", Some("abc")),
+            (b"t=; t=abc", Some("abc")),
+            (b"t=abc=", Some("abc=")),
+            (b"t=\xff", Some("")),
+            (b"t=a\xffb; t=abc", Some("")),
+            (b"t; a=t=abc; T=abc; xt=abc", None),
+            (b"", None),
+            (b";;=;", None),
+        ] {
+            assert_eq!(cookie(header, "t"), token, "{}", String::from_utf8_lossy(header));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! As much of DER as a public key needs (`SubjectPublicKeyInfo` of X.509, `RSAPublicKey` of PKCS#1).
+//! As much of DER as a public key needs, and to be known by (`SubjectPublicKeyInfo` of X.509, `RSAPublicKey` of PKCS#1).
 //!
 //! Owns: taking it apart. Must not know: what is done with a key. Invariants: definite lengths in their shortest form, no
 //! byte left over; what is anything else is `None`, never a panic.
@@ -17,6 +17,9 @@ pub(super) const ED25519: Identifier = &[6, 3, 0x2b, 0x65, 0x70];
 const INTEGER: u8 = 2;
 const BIT_STRING: u8 = 3;
 const SEQUENCE: u8 = 0x30;
+
+/// With octet strings and what is marked by a number: what stands at the top of a key or a certificate.
+const OF_KEYS: [u8; 6] = [INTEGER, BIT_STRING, 4, SEQUENCE, 0xa0, 0xa1];
 
 /// A public key of any algorithm.
 pub(super) struct PublicKey<'a> {
@@ -38,6 +41,17 @@ pub(super) fn public_key(der: &[u8]) -> Option<PublicKey<'_>> {
 pub(super) fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (n, rest) = next(only(der, SEQUENCE)?, INTEGER)?;
     Some((n, only(rest, INTEGER)?))
+}
+
+/// Whether the bytes are a sequence of two or more values of the kinds that keys and certificates are made of.
+pub(super) fn is_structure(der: &[u8]) -> bool {
+    let Some(mut rest) = only(der, SEQUENCE) else { return false };
+    let mut values = 0;
+    while let Some(&tag) = rest.first().filter(|tag| OF_KEYS.contains(tag)) {
+        let Some((_, behind)) = next(rest, tag) else { return false };
+        (rest, values) = (behind, values + 1);
+    }
+    rest.is_empty() && values >= 2
 }
 
 /// What the one value of this type holds that the bytes are.

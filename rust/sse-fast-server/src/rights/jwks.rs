@@ -2,8 +2,9 @@
 //!
 //! Owns: the keys in force, when they are to be fetched, and who waits for that. Must not know: how they are fetched, tokens.
 //! States: nothing yet → fetched, and refetched at most once in [`REFETCH_AFTER`] for keys that nobody knows. What fails leaves
-//! the old keys in force. Invariants: at most one fetch is under way; each that begins ends, with keys or without, and wakes
-//! everybody. One lock, held to look or to replace.
+//! the old keys in force. Invariants: that there is no such key is said only by a fetch that began after its token had come:
+//! strangers who use up the one fetch decide nothing for others. At most one fetch is under way; each that begins ends, with
+//! keys or without, and wakes everybody. One lock, held to look or to replace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(crate) enum Found<T> {
     Keys(T),
     /// Keys are being fetched: look again once they were.
     Fetching,
+    /// They were fetched lately, before it came; it may be different in a while.
+    Pause,
     /// Nobody could be asked lately; it may be different in a while.
     Away,
 }
@@ -49,9 +52,19 @@ struct State {
     fetch: Fetch,
     /// When keys were last fetched for a token.
     refetched: Option<Micros>,
-    /// Whether the last fetch brought keys.
-    brought: bool,
+    /// How many fetches have begun.
+    begun: u64,
+    /// Which of them brought the keys in force; 0 where none did.
+    brought: u64,
+    /// Whether the last one brought none.
+    failed: bool,
     closed: bool,
+}
+
+impl State {
+    fn begin(&mut self) {
+        (self.fetch, self.begun) = (Fetch::UnderWay, self.begun + 1);
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -88,18 +101,32 @@ impl std::fmt::Debug for KeySource {
 }
 
 impl KeySource {
-    /// Looks for keys; `select` says which of those in force are for a token, `None` where none is.
-    pub(crate) fn find<T>(&self, now: Micros, select: impl Fn(&Arc<[Key]>) -> Option<T>) -> Found<Option<T>> {
+    /// How many fetches have begun; to be asked when a token comes.
+    pub(crate) fn begun(&self) -> u64 {
+        self.0.state.lock().begun
+    }
+
+    /// Looks for keys for a token that came when so many fetches had begun; `select` says which of those in force are for it,
+    /// `None` where none is.
+    pub(crate) fn find<T>(
+        &self,
+        now: Micros,
+        came: u64,
+        select: impl Fn(&Arc<[Key]>) -> Option<T>,
+    ) -> Found<Option<T>> {
         let mut state = self.0.state.lock();
+        debug_assert!(state.brought <= state.begun && came <= state.begun, "what has ended has begun");
         if let Some(found) = state.keys.as_ref().and_then(&select) {
             return Found::Keys(Some(found));
+        }
+        if state.brought > came {
+            return Found::Keys(None);
         }
         if state.fetch != Fetch::None {
             return Found::Fetching;
         }
         if state.closed || state.refetched.is_some_and(|at| now.saturating_sub(at) < REFETCH_AFTER) {
-            // Only who was asked knows that there is no such key.
-            return if state.brought { Found::Keys(None) } else { Found::Away };
+            return if state.closed || state.failed { Found::Away } else { Found::Pause };
         }
         state.refetched = Some(now);
         state.fetch = Fetch::Wanted;
@@ -121,7 +148,7 @@ impl KeySource {
         match (state.closed, state.fetch) {
             (true, _) => FetchOrder::Closed,
             (false, Fetch::Wanted) => {
-                state.fetch = Fetch::UnderWay;
+                state.begin();
                 FetchOrder::Fetch
             }
             (false, _) => FetchOrder::Timeout,
@@ -130,7 +157,7 @@ impl KeySource {
 
     /// A fetch begins that nobody waits for.
     pub fn begin(&self) {
-        self.0.state.lock().fetch = Fetch::UnderWay;
+        self.0.state.lock().begin();
     }
 
     /// A fetch has ended, with a key set's bytes or without. How many keys it brought; `None` where it brought none that can
@@ -140,9 +167,9 @@ impl KeySource {
         let keys: Option<Arc<[Key]>> = keys.map(|keys| keys.into_iter().take(MOST_KEYS).collect());
         let count = keys.as_ref().map(|keys| keys.len());
         let mut state = self.0.state.lock();
-        state.brought = keys.is_some();
+        state.failed = keys.is_none();
         if keys.is_some() {
-            state.keys = keys;
+            (state.keys, state.brought) = (keys, state.begun);
         }
         state.fetch = Fetch::None;
         drop(state);
@@ -168,8 +195,35 @@ mod tests {
     const SET: &[u8] = br#"{"keys":[{"kty":"oct","kid":"s","k":"AAAA"},{"kty":"OKP","crv":"Ed25519","kid":"a",
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
+    /// For a token that comes in this moment.
     fn find(source: &KeySource, now: Micros, id: &str) -> Found<Option<()>> {
-        source.find(now, |keys| keys.iter().any(|key| key.id() == Some(id)).then_some(()))
+        find_since(source, now, source.begun(), id)
+    }
+
+    fn find_since(source: &KeySource, now: Micros, came: u64, id: &str) -> Found<Option<()>> {
+        source.find(now, came, |keys| keys.iter().any(|key| key.id() == Some(id)).then_some(()))
+    }
+
+    #[test]
+    fn only_a_fetch_that_began_after_a_token_had_come_says_that_there_is_no_such_key() {
+        let source = KeySource::default();
+        let before = source.begun();
+        assert_eq!(source.wait(Duration::ZERO), FetchOrder::Fetch);
+        let amid = source.begun();
+        assert_eq!(source.fetched(Some(SET)), Some(1));
+        assert!(matches!(find_since(&source, 0, before, "b"), Found::Keys(None)));
+        assert!(matches!(find_since(&source, 0, amid, "b"), Found::Fetching), "it may be newer than what was fetched");
+        assert_eq!(source.wait(Duration::ZERO), FetchOrder::Fetch);
+        assert_eq!(source.fetched(Some(SET)), Some(1));
+        assert!(matches!(find_since(&source, 1, amid, "b"), Found::Keys(None)), "its own fetch says so");
+        // A stranger's token has used up the one fetch: whose key was added after that is told to come back.
+        assert!(matches!(find(&source, 1, "b"), Found::Pause));
+        let hourly = source.begun();
+        source.begin();
+        assert!(matches!(find_since(&source, 2, hourly, "b"), Found::Fetching));
+        assert_eq!(source.fetched(Some(SET)), Some(1));
+        assert!(matches!(find_since(&source, 2, hourly, "b"), Found::Keys(None)));
+        assert!(matches!(find(&source, REFETCH_AFTER, "b"), Found::Fetching), "and has its fetch then");
     }
 
     #[test]
@@ -186,7 +240,7 @@ mod tests {
         source.begin();
         assert_eq!(source.fetched(Some(SET)), Some(1), "a symmetric key is none");
         assert!(matches!(find(&source, 11, "a"), Found::Keys(Some(()))));
-        assert!(matches!(find(&source, 11, "s"), Found::Keys(None)), "it was asked for a moment ago");
+        assert!(matches!(find(&source, 11, "s"), Found::Pause), "it was asked for a moment ago");
         let later = 10 + REFETCH_AFTER;
         assert!(matches!(find(&source, later, "b"), Found::Fetching));
         assert!(matches!(find(&source, later, "c"), Found::Fetching), "the same fetch is for all");

@@ -1,20 +1,17 @@
 //! Keys that tokens are verified with, from what an application or a key set on the web gives.
 //!
 //! Owns: algorithms, the forms of keys, the verification. Must not know: claims, requests.
-//! Invariants: a key has one algorithm, chosen where it is given, never by a token. A secret is 32 bytes or more and no PEM:
-//! a public key that were taken for a secret would let everybody sign who has it. No key shows up in any text.
+//! Invariants: a key has one algorithm, chosen where it is given, never by a token. A secret is what `secret` lets pass: a
+//! public key that were taken for one would let everybody sign who has it. No key shows up in any text.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::hmac;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
-use ring::{digest, hmac};
 use serde::Deserialize;
-use thiserror::Error;
 
 use super::der;
-
-/// The shortest secret: as long as what the hash gives (RFC 7518, 3.2).
-const MIN_SECRET_BYTES: usize = digest::SHA256_OUTPUT_LEN;
+use super::secret::{KeyError, check_secret, wrong};
 
 /// RSA moduli that are verified, in bytes: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
@@ -35,6 +32,11 @@ pub enum Algorithm {
 impl Algorithm {
     const ALL: [Self; 4] = [Self::Hs256, Self::Rs256, Self::Es256, Self::EdDsa];
 
+    /// Whether keys of it may be published; of the others a set has none that is taken.
+    pub(super) fn is_public(self) -> bool {
+        self != Self::Hs256
+    }
+
     /// Its name in a token's head.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,11 +52,6 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
-
-/// Why a key cannot be used. The text never has any of it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct KeyError(String);
 
 /// See the module.
 #[derive(Clone)]
@@ -87,24 +84,38 @@ struct Jwk {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
+    k: Option<String>,
 }
 
 impl Key {
     /// A key of this algorithm: a secret's bytes, or a public key in PEM or as a JWK. `id` is what selects it.
     pub fn new(algorithm: Algorithm, given: &[u8], id: Option<&str>) -> Result<Self, KeyError> {
         if algorithm == Algorithm::Hs256 {
-            return Ok(Self { id: id.map(Box::from), material: Material::Secret(secret(given)?, given.into()) });
+            return Ok(Self { id: id.map(Box::from), material: Material::of_secret(given)? });
         }
         let text = std::str::from_utf8(given).map_err(|_| wrong("it is not text"))?.trim();
         if text.starts_with('{') {
-            let jwk: Jwk = serde_json::from_str(text).map_err(|_| wrong("it is not a JWK"))?;
-            let own = jwk.kid.clone();
-            let material = jwk.material(algorithm).ok_or_else(|| {
-                KeyError(format!("the JWK is not one that {} tokens are verified with", algorithm.name()))
-            })?;
-            return Ok(Self { id: id.map(Box::from).or(own.map(Box::from)), material });
+            return Self::from_jwk(algorithm, text, id);
         }
         Ok(Self { id: id.map(Box::from), material: Material::of_pem(algorithm, text)? })
+    }
+
+    /// A key of this algorithm that is a JWK: a public key, or for HS256 one of `kty` `oct`, whose `k` is the secret. Without
+    /// `id` its `kid` selects it.
+    pub fn from_jwk(algorithm: Algorithm, json: &str, id: Option<&str>) -> Result<Self, KeyError> {
+        let jwk: Jwk = serde_json::from_str(json).map_err(|_| wrong("it is not a JWK"))?;
+        let material = match (algorithm, jwk.secret()) {
+            (Algorithm::Hs256, Some(secret)) => Material::of_secret(&secret)?,
+            (Algorithm::Hs256, None) => {
+                let why =
+                    "a JWK for HS256 has the kty \"oct\" and its secret as k; a public key has an algorithm of its own";
+                return Err(wrong(why));
+            }
+            (_, _) => jwk.material(algorithm).ok_or_else(|| {
+                KeyError::new(format!("the JWK is not one that {} tokens are verified with", algorithm.name()))
+            })?,
+        };
+        Ok(Self { id: id.map(Box::from).or(jwk.kid.map(Box::from)), material })
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
@@ -145,15 +156,26 @@ impl Key {
 }
 
 impl Jwk {
-    fn material(&self, algorithm: Algorithm) -> Option<Material> {
-        let bytes = |part: &Option<String>| URL_SAFE_NO_PAD.decode(part.as_deref()?.trim_end_matches('=')).ok();
+    /// Whether it may verify tokens of this algorithm, as far as it says what it is for.
+    fn is_for(&self, algorithm: Algorithm) -> bool {
         let is_for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|one| one == "verify"));
         let is_named = self
             .alg
             .as_deref()
             .is_none_or(|named| named == algorithm.name() || (algorithm == Algorithm::EdDsa && named == "Ed25519"));
-        if !is_for_signatures || !is_named {
+        is_for_signatures && is_named
+    }
+
+    /// The secret, where it is a symmetric key.
+    fn secret(&self) -> Option<Vec<u8>> {
+        let secret = self.k.as_ref().filter(|_| self.kty == "oct" && self.is_for(Algorithm::Hs256))?;
+        URL_SAFE_NO_PAD.decode(secret.trim_end_matches('=')).ok()
+    }
+
+    fn material(&self, algorithm: Algorithm) -> Option<Material> {
+        let bytes = |part: &Option<String>| URL_SAFE_NO_PAD.decode(part.as_deref()?.trim_end_matches('=')).ok();
+        if !self.is_for(algorithm) {
             return None;
         }
         match (algorithm, self.kty.as_str(), self.crv.as_deref()) {
@@ -171,13 +193,18 @@ impl Jwk {
 
     /// The key, where it is one that tokens may be verified with; symmetric ones are ignored: who reads the set has them.
     fn into_key(self) -> Option<Key> {
-        let public = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
-        let material = public.into_iter().find_map(|algorithm| self.material(algorithm))?;
+        let mut public = Algorithm::ALL.into_iter().filter(|algorithm| algorithm.is_public());
+        let material = public.find_map(|algorithm| self.material(algorithm))?;
         Some(Key { id: self.kid.map(Box::from), material })
     }
 }
 
 impl Material {
+    fn of_secret(given: &[u8]) -> Result<Self, KeyError> {
+        check_secret(given)?;
+        Ok(Self::Secret(hmac::Key::new(hmac::HMAC_SHA256, given), given.into()))
+    }
+
     fn of_pem(algorithm: Algorithm, text: &str) -> Result<Self, KeyError> {
         let (label, der) = pem(text)?;
         let found = match label {
@@ -204,7 +231,8 @@ impl Material {
                     | (Algorithm::EdDsa, Self::Ed25519(_))
             )
         };
-        let what = || KeyError(format!("the public key is not one that {} tokens are verified with", algorithm.name()));
+        let what =
+            || KeyError::new(format!("the public key is not one that {} tokens are verified with", algorithm.name()));
         found.filter(fits).ok_or_else(what)
     }
 }
@@ -218,16 +246,6 @@ pub(super) fn key_set(json: &[u8]) -> Option<Vec<Key>> {
     let set: Set = serde_json::from_slice(json).ok()?;
     let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
     Some(keys.filter_map(Jwk::into_key).collect())
-}
-
-fn secret(given: &[u8]) -> Result<hmac::Key, KeyError> {
-    if given.windows(11).any(|part| part == b"-----BEGIN ") {
-        return Err(wrong("a PEM is no secret: give HS256 random bytes, or the algorithm of that key"));
-    }
-    if given.len() < MIN_SECRET_BYTES {
-        return Err(KeyError(format!("a secret has {MIN_SECRET_BYTES} bytes or more: it has {}", given.len())));
-    }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, given))
 }
 
 fn rsa(n: &[u8], e: &[u8]) -> Option<Material> {
@@ -248,10 +266,6 @@ fn pem(text: &str) -> Result<(&str, Vec<u8>), KeyError> {
     }
     let body: String = body.split_ascii_whitespace().collect();
     STANDARD.decode(body).map(|der| (label, der)).map_err(|_| wrong("its PEM is not base64"))
-}
-
-fn wrong(why: &str) -> KeyError {
-    KeyError(why.to_owned())
 }
 
 impl std::fmt::Debug for Key {

@@ -7,6 +7,7 @@
 //! | `token` | JSON Web Tokens |
 //! | `ticket` | tickets for URLs |
 //! | `key`, `der` | keys, and their forms |
+//! | `secret` | what may be a secret |
 //! | `jwks` | keys from the web |
 //! | `disconnected` | readers whose tokens are refused |
 //!
@@ -19,17 +20,22 @@ mod der;
 mod disconnected;
 mod jwks;
 mod key;
+mod secret;
 mod ticket;
 mod token;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use sse_fast_core::budget::Micros;
+
 use self::disconnected::Disconnected;
 pub use self::jwks::{FetchOrder, KeySource};
-pub use self::key::{Algorithm, Key, KeyError};
+pub use self::key::{Algorithm, Key};
+pub use self::secret::{KeyError, check_secret};
 use self::ticket::Tickets;
 use self::token::{Demands, Grants, Invalid, Seconds, Unverified};
+use crate::admitted::Admitted;
 use crate::calls::Lane;
 use crate::clock;
 use crate::pattern::PatternError;
@@ -103,6 +109,13 @@ pub(crate) struct Check {
     pub(crate) key: u64,
 }
 
+/// Why who was let in is so no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lapsed {
+    Expired,
+    Disconnected,
+}
+
 /// The rules of one server.
 pub(crate) struct Rights {
     tokens: Option<(Keys, Demands)>,
@@ -145,6 +158,15 @@ impl Rights {
     /// Whether anything is asked of a reader.
     pub(crate) fn are_given(&self) -> bool {
         self.tokens.is_some() || self.check.get().is_some()
+    }
+
+    /// Whether who was let in is so still, at this time of the monotonic clock.
+    pub(crate) fn still_admits(&self, admitted: &Admitted, now: Micros) -> Result<(), Lapsed> {
+        if admitted.expires.is_some_and(|at| at <= now) {
+            return Err(Lapsed::Expired);
+        }
+        let is_cut = |reader: &Arc<str>| self.disconnected.hold().has_cut(reader, admitted.since);
+        if admitted.reader.as_ref().is_some_and(is_cut) { Err(Lapsed::Disconnected) } else { Ok(()) }
     }
 
     /// Whether it is to be said now that everybody may read; true once at most.

@@ -8,7 +8,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::{Value, json};
 
 use super::token::{Demands, Grants, Invalid, Unverified, encode};
-use super::{Algorithm, Key, Tickets};
+use super::{Algorithm, Key, Lapsed, Rights, RightsConfig, Tickets};
+use crate::admitted::Admitted;
 
 const SECRET: &[u8] = b"a secret of 32 bytes or a few more";
 const NOW: f64 = 1000.0;
@@ -211,10 +212,13 @@ fn what_is_no_key_is_refused_and_says_why_but_not_what() {
     let short = b"thirty-one bytes of no account.";
     let private = pem("PRIVATE KEY", b"secret");
     let symmetric = r#"{"kty":"oct","k":"AAAA"}"#;
+    let public = json!({"kty": "RSA", "n": encode([0xc3; 256]), "e": "AQAB", "kid": "k"}).to_string();
     for (algorithm, given, why) in [
         (Algorithm::Hs256, &short[..], "32 bytes or more: it has 31"),
         (Algorithm::Hs256, b"", "32 bytes or more: it has 0"),
         (Algorithm::Hs256, private.as_bytes(), "a PEM is no secret"),
+        (Algorithm::Hs256, public.as_bytes(), "JSON is no secret"),
+        (Algorithm::Hs256, symmetric.as_bytes(), "JSON is no secret"),
         (Algorithm::Rs256, private.as_bytes(), "a private key"),
         (Algorithm::Es256, pem("CERTIFICATE", b"x").as_bytes(), "a certificate"),
         (Algorithm::Es256, pem("PUBLIC KEY", b"x").as_bytes(), "not one that ES256"),
@@ -233,6 +237,37 @@ fn what_is_no_key_is_refused_and_says_why_but_not_what() {
 }
 
 #[test]
+fn a_jwk_for_hs256_is_a_symmetric_one_and_its_secret_is_what_it_holds() {
+    let claims = json!({"exp": 1001, "sse": {"subscribe": ["s"]}});
+    for jwk in [
+        json!({"kty": "oct", "k": encode(SECRET), "kid": "one"}),
+        json!({"kty": "oct", "k": encode(SECRET) + "=", "kid": "one", "alg": "HS256", "use": "sig"}),
+        json!({"kty": "oct", "k": encode(SECRET), "kid": "one", "key_ops": ["sign", "verify"]}),
+    ] {
+        let key = Key::from_jwk(Algorithm::Hs256, &jwk.to_string(), None).expect("a key");
+        assert_eq!((key.id(), key.secret()), (Some("one"), Some(SECRET)));
+        assert!(verified(&hs256(&claims), &[&key], &Demands::default(), &["s"]).is_ok_and(|grants| grants.suffices));
+        let own = Key::from_jwk(Algorithm::Hs256, &jwk.to_string(), Some("own")).expect("a key");
+        assert_eq!(own.id(), Some("own"));
+    }
+    for (jwk, why) in [
+        (json!({"kty": "RSA", "n": encode([0xc3; 256]), "e": "AQAB", "kid": "k"}), "has the kty \"oct\""),
+        (json!({"kty": "EC", "crv": "P-256", "k": encode(SECRET)}), "has the kty \"oct\""),
+        (json!({"kty": "oct", "k": encode(SECRET), "alg": "HS512"}), "has the kty \"oct\""),
+        (json!({"kty": "oct", "k": encode(SECRET), "use": "enc"}), "has the kty \"oct\""),
+        (json!({"kty": "oct", "k": "not base64!"}), "has the kty \"oct\""),
+        (json!({"kty": "oct"}), "has the kty \"oct\""),
+        (json!({"kty": "oct", "k": encode([7; 31])}), "it has 31"),
+        (json!({"kty": "oct", "k": encode(pem("PUBLIC KEY", b"x"))}), "a PEM is no secret"),
+        (json!({"k": encode(SECRET)}), "not a JWK"),
+        (json!([]), "not a JWK"),
+    ] {
+        let error = Key::from_jwk(Algorithm::Hs256, &jwk.to_string(), None).expect_err("refused").to_string();
+        assert!(error.contains(why), "{jwk}: {error}");
+    }
+}
+
+#[test]
 fn no_bytes_make_the_reader_of_keys_panic() {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
     let der = document.as_ref();
@@ -240,7 +275,8 @@ fn no_bytes_make_the_reader_of_keys_panic() {
         for byte in [0, 0x7f, 0x80, 0x81, 0x82, 0x84, 0xff] {
             let mut changed = der[..length].to_vec();
             changed.push(byte);
-            let _ = (super::der::public_key(&changed), super::der::rsa_numbers(&changed));
+            let _ =
+                (super::der::public_key(&changed), super::der::rsa_numbers(&changed), super::check_secret(&changed));
         }
     }
 }
@@ -284,4 +320,26 @@ fn tickets_of_one_key_serve_every_process_and_random_ones_their_own() {
     assert!(!one.are_in_use(), "nobody can have one");
     let ticket = one.make(&patterns, None, 990.0, 1001.0).expect("a ticket");
     assert!(one.are_in_use() && one.read(&ticket, &["s"], NOW).is_ok() && other.read(&ticket, &["s"], NOW).is_err());
+}
+
+#[test]
+fn who_was_let_in_is_so_until_its_right_ends_or_it_is_disconnected() {
+    let rights = Rights::new(&RightsConfig::default(), false).expect("rights");
+    let of = |reader: Option<&str>, expires, since| Admitted { reader: reader.map(Arc::from), expires, since };
+    for (admitted, now, before, after) in [
+        (of(None, None, 0), 99, Ok(()), Ok(())),
+        (of(Some("ann"), None, 10), 10, Ok(()), Err(Lapsed::Disconnected)),
+        (of(Some("ann"), None, 20), 30, Ok(()), Err(Lapsed::Disconnected)),
+        (of(Some("ann"), None, 21), 30, Ok(()), Ok(())),
+        (of(Some("bob"), None, 10), 30, Ok(()), Ok(())),
+        (of(Some("bob"), Some(30), 10), 29, Ok(()), Ok(())),
+        (of(Some("bob"), Some(30), 10), 30, Err(Lapsed::Expired), Err(Lapsed::Expired)),
+        (of(None, Some(30), 10), 31, Err(Lapsed::Expired), Err(Lapsed::Expired)),
+        (of(Some("ann"), Some(30), 10), 29, Ok(()), Err(Lapsed::Disconnected)),
+    ] {
+        assert_eq!(rights.still_admits(&admitted, now), before, "{admitted:?} at {now}");
+        let cut = Rights::new(&RightsConfig::default(), false).expect("rights");
+        cut.disconnected.add(&"ann".into(), 0, 20);
+        assert_eq!(cut.still_admits(&admitted, now), after, "{admitted:?} at {now}, disconnected at 20");
+    }
 }

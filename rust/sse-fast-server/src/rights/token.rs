@@ -142,8 +142,10 @@ pub(crate) struct Unverified<'a> {
 
 /// Keys that may have signed a token.
 pub(crate) struct Selected {
-    keys: Arc<[Key]>,
+    pub(crate) keys: Arc<[Key]>,
     places: SmallVec<[usize; 4]>,
+    /// Whether the token names one of them; else it may be of a key that is not there.
+    pub(crate) is_named: bool,
 }
 
 impl Selected {
@@ -182,6 +184,7 @@ impl<'a> Unverified<'a> {
             Some(id) => places(&|key| key.id() == Some(id)),
             None => places(&of_algorithm),
         };
+        let is_named = self.key.is_some() && !found.is_empty();
         if found.is_empty() && self.key.is_some() {
             found = places(&|key| key.id().is_none());
         }
@@ -196,7 +199,7 @@ impl<'a> Unverified<'a> {
             // A set may be large, and trying them all takes time.
             return Some(Err(Invalid::Key));
         }
-        Some(Ok(Selected { keys: Arc::clone(keys), places: found }))
+        Some(Ok(Selected { keys: Arc::clone(keys), places: found, is_named }))
     }
 
     /// What it grants of `names`, if one of these keys signed it and its claims are as demanded.

@@ -4,7 +4,7 @@
 //! known. Must not know: how a connection is served, what an id looks like.
 //! Invariants: nothing is said of any name before all of them are admitted, and what is known of one is asked for in one
 //! place ([`Context::known`]). A name that is not known, of a reader that has an id, is waited for by a stream that stands
-//! in for it, one for all who wait, which ends when the name is made.
+//! in for it, one for all who wait, which ends when the name is made; where none is known that reader is told so, too.
 //!
 //! | file | owns |
 //! |---|---|
@@ -14,7 +14,10 @@
 mod named;
 mod page;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -22,6 +25,7 @@ use sse_fast_core::vector::{MAX_NAMES, Sent};
 
 use self::named::{Named, found};
 use self::page::Page;
+use crate::admitted::Admitted;
 use crate::directory::{StreamError, check_name};
 use crate::refusals::bad_name;
 use crate::request::{ParsedRequest, Wanted};
@@ -43,15 +47,33 @@ impl Context {
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let names = names_of(request)?;
+        names.iter().try_for_each(|name| self.check_garbled(request, name))?;
         if request.wanted == Wanted::Neither {
             return Err(response::not_acceptable());
         }
+        let asked = names.clone();
+        let asked: Vec<_> = asked.iter().map(String::as_str).collect();
+        self.for_reader(request, &asked, |admitted| self.read_several(request, names, admitted, signals)).await
+    }
+
+    async fn read_several(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        names: Vec<String>,
+        admitted: Admitted,
+        signals: &Signals,
+    ) -> Result<Action, Refusal> {
         let sent = Sent::of(request.last_event_id.as_deref());
         let has_id = matches!(sent, Sent::Entries(_));
-        let admitted = self.admit(request, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut streams: Vec<Option<Stream>> = names.iter().map(|name| self.known(name)).collect();
         if !has_id && let Some(action) = self.all_appear(request, &names, &mut streams, signals).await? {
             return Ok(action);
+        }
+        if has_id && streams.iter().all(Option::is_none) {
+            if let Some(action) = self.one_appears(request, &names, signals).await? {
+                return Ok(action);
+            }
+            streams = names.iter().map(|name| self.known(name)).collect();
         }
         if streams.iter().all(Option::is_none) {
             return self.settled(request, response::unknown_stream(&names[0], Duration::ZERO));
@@ -62,11 +84,9 @@ impl Context {
             return Ok(Action::Respond(self.json_forms.build(page).await?));
         }
         let finished: Vec<bool> = readings.iter().map(Named::is_finished).collect();
-        if readings.iter().zip(&finished).all(|(named, finished)| *finished || named.stream.is_none()) {
-            return match readings.iter().find(|named| named.stream.is_none()) {
-                None => Ok(Action::Respond(response::empty(204))),
-                Some(unknown) => self.settled(request, response::unknown_stream(&unknown.name, Duration::ZERO)),
-            };
+        if finished.iter().all(|finished| *finished) {
+            self.directory.totals.finished.fetch_add(1, Ordering::Relaxed);
+            return Ok(Action::Respond(response::empty(204)));
         }
         if request.method == Method::HEAD {
             return Ok(Action::Respond(response::head_of_stream()));
@@ -103,6 +123,35 @@ impl Context {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until one is made of names of which none is known, for a reader that has an id: it is served by that one.
+    async fn one_appears(
+        self: &Arc<Self>,
+        request: &ParsedRequest,
+        names: &[String],
+        signals: &Signals,
+    ) -> Result<Option<Action>, Refusal> {
+        let (limit, began) = (self.directory.config.wait, Instant::now());
+        if limit.is_zero() {
+            return self.settled(request, response::unknown_stream(&names[0], limit)).map(Some);
+        }
+        let places: Vec<_> = names.iter().map(|name| self.directory.waiting.enter(name)).collect();
+        let awaited = |name| Awaited { name, limit, door: Door::Public };
+        let all = names.iter().zip(&places).map(|(name, place)| self.appears(awaited(name), &place.entry, signals));
+        let mut all: Vec<_> = all.map(Box::pin).collect();
+        let first = poll_fn(|cx| {
+            let ready = all.iter_mut().find_map(|one| match one.as_mut().poll(cx) {
+                Poll::Ready(waited) => Some(waited),
+                Poll::Pending => None,
+            });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        });
+        match first.await {
+            Waited::Found(_) => Ok(None),
+            Waited::TimeOver => self.settled(request, response::unknown_stream(&names[0], began.elapsed())).map(Some),
+            Waited::Closing => Ok(Some(respond::while_closing(request))),
+        }
     }
 
     /// The stream of this name, as far as readers may know: not where the application has a door of its own at its path.

@@ -26,7 +26,7 @@ use crate::admitted::Admitted;
 use crate::delivery::{Delivery, Patience};
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
-use crate::stream::{Attempt, Caller, Progress, PublishError, Role, Stream, TaskSleep};
+use crate::stream::{Attempt, Caller, Kind, Progress, PublishError, Role, Stream, TaskSleep};
 
 pub(super) struct Quiet;
 
@@ -105,6 +105,11 @@ impl Stage {
 
     pub(super) fn stream(&self, name: &str, options: StreamOptions) -> Stream {
         Stream::new(name, Epoch(1), &self.delivery, Arc::new(options))
+    }
+
+    /// What stands in for a name that is not known.
+    pub(super) fn stand_in(&self, name: &str, options: StreamOptions) -> Stream {
+        Stream::of_kind(Kind::StandIn, name, Epoch(1), &self.delivery, Arc::new(options))
     }
 
     /// A reader of the stream; its socket takes `room` bytes beside the head.

@@ -87,13 +87,14 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Finds the heartbeat of a connection of several streams: the most frequent of theirs. Says whether it has changed.
+    /// Finds the heartbeat of a connection of several streams: the most frequent of theirs, and while it waits for names
+    /// alone that of what stands in for them. Says whether it has changed.
     pub(super) fn tune(&mut self, group: GroupKey) -> bool {
-        let of = |(_, key): (u8, SubscriberKey)| {
-            let local = &self.locals[self.subscribers[key].local];
-            local.heartbeat.as_ref().filter(|_| !local.stream.is_stand_in())
-        };
-        let all = self.groups[group].subscribers().filter_map(of);
+        let local_of = |(_, key): (u8, SubscriberKey)| &self.locals[self.subscribers[key].local];
+        let waits_alone = self.groups[group].subscribers().all(|reads| local_of(reads).stream.is_stand_in());
+        let locals = self.groups[group].subscribers().map(local_of);
+        let counting = locals.filter(|local| waits_alone || !local.stream.is_stand_in());
+        let all = counting.filter_map(|local| local.heartbeat.as_ref());
         let found = all.min_by_key(|heartbeat| heartbeat.interval).map(HeartbeatFrame::after_ids);
         let group = &mut self.groups[group];
         let interval = |heartbeat: &Option<Rc<HeartbeatFrame>>| heartbeat.as_ref().map(|heartbeat| heartbeat.interval);

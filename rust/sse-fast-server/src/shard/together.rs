@@ -11,7 +11,8 @@
 //! itself (`debt`). A write changes cursors and ids only by what was begun of it: what a socket did not take is laid out anew,
 //! but for the rest of one piece. A stream that has ended drops out once its reader has everything; with the last one
 //! the connection ends. One that was removed, or that stood for a name which has been made, ends it at once, so that its reader
-//! comes back and finds the present stream.
+//! comes back and finds the present stream; until then it keeps the connection, also by itself: its reader, sent away, would
+//! not hear of it.
 
 use smallvec::SmallVec;
 use sse_fast_core::batch::MAX_BATCH_BYTES;
@@ -223,9 +224,7 @@ impl<N: Net> Shard<N> {
     /// A name has everything there will be.
     fn drop_out(&mut self, connection: ConnectionKey, group: GroupKey, member: u8) {
         self.detach_member(group, member);
-        let is_stand_in = |key: SubscriberKey| self.locals[self.subscribers[key].local].stream.is_stand_in();
-        if self.groups[group].subscribers().all(|(_, key)| is_stand_in(key)) {
-            // What only waits for a name is not kept for it.
+        if self.groups[group].subscribers().next().is_none() {
             return self.finish(connection, self.reason_of_completion(connection));
         }
         if self.tune(group) {

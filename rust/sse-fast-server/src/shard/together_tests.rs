@@ -1,9 +1,13 @@
 //! Connections of several streams, on a shard that is stepped by hand: what the simulation cannot see from outside.
 #![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 
+use std::time::Duration;
+
+use sse_fast_core::event::NewEvent;
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::StreamOptions;
 
+use super::Order;
 use super::by_hand::{LARGE, MS, Publisher, Socket, Stage, data_of, publish};
 use super::machine::Pacing;
 use crate::delivery::Patience;
@@ -119,4 +123,45 @@ fn a_connection_is_behind_until_all_of_its_streams_have_caught_up() {
         stage.step(0, &[]);
     }
     assert_eq!(data_of(&socket).len(), 51);
+}
+
+#[test]
+fn a_name_that_is_waited_for_keeps_the_connection_when_all_others_have_ended() {
+    let every = |seconds| StreamOptions { heartbeat: Some(Duration::from_secs(seconds)), ..StreamOptions::default() };
+    let mut stage = Stage::new(Pacing::default(), Patience::Within(0));
+    let (known, unknown) = (stage.stream("known", every(3600)), stage.stand_in("unknown", every(5)));
+    let socket = stage.subscribe_to_several(&[&known, &unknown], LARGE);
+    stage.step(0, &[]);
+    let beats = |socket: &Socket| String::from_utf8_lossy(&socket.0.borrow().taken).matches(": heartbeat").count();
+    stage.step(60_000 * MS, &[]);
+    assert_eq!(beats(&socket), 0, "what stands in has no part in it");
+    known.end_with(&NewEvent { data: b"bye", ..NewEvent::default() }).expect("open");
+    stage.step(0, &[]);
+    assert_eq!((data_of(&socket), socket.0.borrow().is_shut), (vec!["bye".to_owned()], false));
+    for _ in 0..4 {
+        stage.step(5_000 * MS, &[]);
+    }
+    assert!(beats(&socket) >= 2, "its reader is not left in silence");
+    unknown.remove();
+    stage.step(0, &[]);
+    assert!(socket.0.borrow().is_shut, "it was made");
+}
+
+#[test]
+fn what_only_waits_for_a_name_ends_with_the_server_and_with_its_reader_s_side() {
+    for closes in [true, false] {
+        let mut stage = Stage::new(Pacing::default(), Patience::Within(0));
+        let unknown = stage.stand_in("unknown", StreamOptions::default());
+        let socket = stage.subscribe_to_several(&[&unknown], LARGE);
+        stage.step(0, &[]);
+        assert!(!socket.0.borrow().is_shut);
+        if closes {
+            stage.handle.order(Order::Drain { until: stage.now + 60_000 * MS });
+        } else {
+            let key = stage.shard.connections.keys().into_iter().next().expect("a connection");
+            stage.shard.half_close(key);
+        }
+        stage.step(0, &[]);
+        assert!(socket.0.borrow().is_shut);
+    }
 }
