@@ -117,7 +117,8 @@ class ServerStats:
         gap_reasons: the `gaps` by reason.
         resumes: readers that came back, by what they were given.
         retained_bytes: bytes that all streams retain now, as frames.
-        metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key.
+        metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key. Also
+            connections to its own listener that gave way to newer ones, because 32 were open.
     """
 
     streams: int
