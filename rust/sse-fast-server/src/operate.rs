@@ -89,6 +89,11 @@ impl Operated {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Whether this path says how the server is.
+    pub(crate) fn is_about_health(&self, path: &str) -> bool {
+        self.asked_of_health(path).is_some()
+    }
+
     fn asked_of_health(&self, path: &str) -> Option<Asked> {
         if self.health_at.as_deref() == Some(path) {
             Some(Asked::Health)

@@ -31,7 +31,7 @@ use crate::directory::Directory;
 use crate::forwarded::Proxies;
 use crate::json_form::JsonForms;
 use crate::operate::Operated;
-use crate::request::{ParsedRequest, Wanted};
+use crate::request::{ParsedRequest, Wanted, decode};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::rights::Rights;
 use crate::route::Routes;
@@ -204,6 +204,13 @@ impl Context {
             return Some(while_closing(request));
         }
         over.map(|over| Action::Respond(self.refuse_over(request, over)))
+    }
+
+    /// Whether everybody is answered this, also beyond the limits of connections.
+    pub(crate) fn is_open_to_all<B>(&self, request: &Request<B>) -> bool {
+        let is_read = *request.method() == Method::GET || *request.method() == Method::HEAD;
+        let path = is_read.then(|| decode(request.uri().path())).flatten();
+        path.is_some_and(|path| is_reserved(&path) || self.operated.is_about_health(&path))
     }
 
     fn refuse_over(&self, request: &ParsedRequest, over: Over) -> HttpResponse {

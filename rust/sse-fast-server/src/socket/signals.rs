@@ -30,6 +30,8 @@ pub(crate) struct Signals(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     exchange: Exchange,
+    /// A request was given to us.
+    has_asked: bool,
     /// The client shut its writing side, and hyper has not been told.
     end_hidden: bool,
     read: ReadWait,
@@ -89,7 +91,13 @@ impl Signals {
     pub(crate) fn open(&self) {
         let mut state = self.0.lock();
         state.exchange = Exchange::Open;
+        state.has_asked = true;
         state.body = LastBody::Read;
+    }
+
+    /// Whether there was a request.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.0.lock().has_asked
     }
 
     /// Whether a request is under way.
