@@ -81,7 +81,8 @@ class ServerStats:
         accepted: connections accepted.
         requests: requests answered, subscriptions included.
         refused: connections refused because there were ``max_connections``.
-        calls_refused: requests for handlers that were refused because ``handler_queue`` of them waited.
+        calls_refused: requests for handlers that were refused because ``handler_queue`` of them waited, or their bodies
+            and others' that came or waited had 64 MiB.
         published: events published, terminal ones included; heartbeats, gaps and snapshots are none.
         delivered: events handed to sockets, once for each subscriber.
         bytes: bytes handed to subscribers' sockets, response heads included.

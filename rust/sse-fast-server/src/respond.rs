@@ -23,7 +23,7 @@ use crate::access_log::{self, AccessLog};
 use crate::addresses::AddressPlace;
 use crate::admission::{ConnectionLimits, Over, is_reserved};
 use crate::admitted::Admitted;
-use crate::body;
+use crate::body::{self, BodyRoom};
 use crate::calls::{Calls, Pending};
 use crate::clock;
 use crate::cors::Cors;
@@ -66,6 +66,8 @@ pub(crate) struct Context {
     pub(crate) rights: Rights,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
+    /// Room for the bodies of requests.
+    pub(crate) bodies: BodyRoom,
     /// What operators ask for.
     pub(crate) operated: Operated,
     pub(crate) access_log: AccessLog,
@@ -103,6 +105,7 @@ impl Context {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let operated = Operated::new(&directory.config);
         let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
+        let bodies = BodyRoom::of(&directory.config);
         let started = Instant::now();
         let Doors { access, cors, proxies, rights, limits } = doors;
         Self {
@@ -115,6 +118,7 @@ impl Context {
             rights,
             limits,
             json_forms,
+            bodies,
             operated,
             access_log,
             started,
