@@ -97,3 +97,27 @@ input()
         assert peak() - before < 110 * MIB
         child.stdin.write("\n")
         child.stdin.close()
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_requests_with_bodies_follow_each_other_however_they_come(serve: Serve, step: int) -> None:
+    server = serve()
+    server.post("/echo")(lambda request: request.body.decode())
+    requests = [
+        HEAD + b"Content-Length: 4\r\n\r\n\na\n\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n2;x=y\r\nbc\r\n0\r\nX: 1\r\nY: 2\r\n\r\n",
+        HEAD + b"\r\n",
+        b"\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Connection: close\r\nContent-Length: 1\r\n\r\nd",
+    ]
+    raw = b"".join(requests)
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.settimeout(30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(raw), step):
+            sock.sendall(raw[at : at + step])
+        received = b""
+        while piece := sock.recv(1 << 16):
+            received += piece
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+    assert bodies == [b'"\\na\\n\\n"', b'"\\nbc"', b'""', b'""', b'"d"']

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -38,8 +38,9 @@ use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
 use crate::shard::{Arrival, Order, Reading};
-use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
+use crate::socket::{BodyFraming, Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
+use crate::unreadable::Fault;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
@@ -122,7 +123,8 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         let told = told.clone();
-        signals.open();
+        let length = request.body().size_hint().exact();
+        signals.open(length.map_or(BodyFraming::Chunked, BodyFraming::Length));
         Box::pin(async move {
             match answer(context, request, (peer, told), signals).await {
                 Ok(response) => Ok::<_, Infallible>(response),
@@ -222,13 +224,17 @@ async fn leave_http<S>(
     done: Done,
     admission: Admission,
 ) {
-    let (socket, read) = (parts.io.into_inner(), &parts.read_buf);
+    let (mut socket, read) = (parts.io.into_inner(), &parts.read_buf);
     let answer = match &done {
         // Else the client has an answer, or part of one.
-        Done::Closed(Err(error)) if !signals.is_open() => context.unreadable(error, read, admission.peer),
+        Done::Closed(closed) if !signals.is_open() => {
+            let fault = Fault::of(closed.as_ref().err(), socket.has_refused_head());
+            let why = closed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            fault.and_then(|fault| context.unreadable(fault, &why, read, admission.peer))
+        }
         _ => None,
     };
-    signals.take_over();
+    socket.take_over();
     match done {
         Done::Subscribed(subscription) => hand_over(context, socket, subscription, admission),
         Done::TooSlow => socket.reset(),
