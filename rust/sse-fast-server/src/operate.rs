@@ -107,6 +107,13 @@ fn is_read(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
+/// The name by which it is asked; an empty one where that cannot be told.
+fn named_host(headers: &HeaderMap) -> Option<&str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next()?.to_str().unwrap_or_default();
+    Some(if hosts.next().is_none() { host } else { "" })
+}
+
 fn is_local(peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::{METHODS, METRICS, is_local, is_read, said};
+use super::{METHODS, METRICS, is_local, is_read, named_host, said};
 use crate::access::is_loopback_host;
 use crate::config::{Config, MetricsAt, StartError};
 use crate::listener;
@@ -144,8 +143,7 @@ impl Context {
     /// Everybody that comes here may have them, but where there is a key; and no page of a stranger's that a browser of
     /// this machine shows.
     fn may_scrape(&self, request: &Request<Incoming>, peer: SocketAddr, bound: SocketAddr) -> Result<(), Refusal> {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let is_foreign = bound.ip().is_loopback() && !host.is_none_or(is_loopback_host);
+        let is_foreign = bound.ip().is_loopback() && !named_host(request.headers()).is_none_or(is_loopback_host);
         let needs_key = self.operated.metrics_key.is_some() && !is_local(peer.ip());
         if is_foreign || needs_key { self.has_key(request.headers(), peer) } else { Ok(()) }
     }
