@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -123,8 +123,7 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
         let told = told.clone();
-        let length = request.body().size_hint().exact();
-        signals.open(length.map_or(BodyFraming::Chunked, BodyFraming::Length));
+        signals.open(BodyFraming::of(request.body()));
         Box::pin(async move {
             match answer(context, request, (peer, told), signals).await {
                 Ok(response) => Ok::<_, Infallible>(response),
