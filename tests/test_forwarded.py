@@ -69,12 +69,23 @@ def test_the_real_and_the_forwarded_host_must_both_be_allowed(serve: Serve) -> N
     assert status("localhost", "evil.example") == 403
     assert status("evil.example", "app.example") == 403
     assert status("localhost", "app.example#") == 403
-    assert server.stats().hosts_refused == 3
+    # What is no text names no host, and is not taken for absent.
+    assert status("localhost", "\xff") == 403
+    assert status("localhost", "app.example, \xff") == 403
+    assert server.stats().hosts_refused == 5
+
+
+def test_a_host_in_the_standard_header_that_cannot_be_read_is_not_allowed(serve: Serve) -> None:
+    server = behind(serve, forwarded="rfc7239")
+    server.stream("s").end()
+    for value, status in [("host=app.example", 200), ("host=\xff", 403), ('host="a"b"', 403), ("for=\xff", 200)]:
+        with Reader(server.port, raw=_request("localhost", [("Forwarded", value)])) as reader:
+            assert reader.read_head().status == status, value
 
 
 def _request(host: str, headers: list[tuple[str, str]]) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join(["GET /streams/s HTTP/1.1", f"Host: {host}", *lines, "", ""]).encode()
+    return "\r\n".join(["GET /streams/s HTTP/1.1", f"Host: {host}", *lines, "", ""]).encode("latin-1")
 
 
 @pytest.mark.parametrize(

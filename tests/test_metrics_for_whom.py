@@ -38,7 +38,15 @@ def test_who_comes_through_a_proxy_is_refused(server: sse_fast.Server, header: s
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost", 200), ("[::1]:80", 200), ("rebound.example", 403), ("", 403)]
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("[::1]:80", 200),
+        ("rebound.example", 403),
+        ("", 403),
+        ("\xff", 403),
+        ("localhost\r\nHost: rebound.example", 403),
+    ],
 )
 def test_a_page_of_a_stranger_s_in_a_browser_here_is_refused(serve: Serve, host: str, status: int) -> None:
     # Bound to all addresses a server answers to every name.

@@ -458,9 +458,9 @@ class Server:
         with 64 MiB, are kept.
 
         Under load: while every thread is busy requests wait, and streams do not. ``handler_queue`` may wait, with
-        64 MiB of bodies; beyond that the answer is 503 with ``Retry-After``, and for a GET that names
-        ``text/event-stream`` an empty stream that tells a browser to come back. A request whose client has gone before
-        it began is dropped.
+        64 MiB of bodies, those included that are still coming; beyond that the answer is 503 with ``Retry-After``, and
+        for a GET that names ``text/event-stream`` an empty stream that tells a browser to come back. A request whose
+        client has gone before it began is dropped.
 
         At shutdown requests in flight have the ``drain`` of `Server.close`; what asynchronous handlers left running has
         what remains of it, and is cancelled then, which is logged.

@@ -81,7 +81,8 @@ class ServerStats:
         accepted: connections accepted.
         requests: requests answered, subscriptions included.
         refused: connections refused because there were ``max_connections``.
-        calls_refused: requests for handlers that were refused because ``handler_queue`` of them waited.
+        calls_refused: requests for handlers that were refused because ``handler_queue`` of them waited, or their bodies
+            and others' that came or waited had 64 MiB.
         published: events published, terminal ones included; heartbeats, gaps and snapshots are none.
         delivered: events handed to sockets, once for each subscriber.
         bytes: bytes handed to subscribers' sockets, response heads included.
@@ -117,7 +118,8 @@ class ServerStats:
         gap_reasons: the `gaps` by reason.
         resumes: readers that came back, by what they were given.
         retained_bytes: bytes that all streams retain now, as frames.
-        metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key.
+        metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key. Also
+            connections to its own listener that gave way to newer ones, because 32 were open.
     """
 
     streams: int

@@ -34,7 +34,7 @@ pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListene
         let Ok(mut ready) = listener.readable().await else { return };
         match take_batch(context, listener.get_ref()) {
             Ok(Backlog::Empty) => ready.clear_ready(),
-            Ok(Backlog::More) => {}
+            Ok(Backlog::More(_)) => {}
             Err(error) => {
                 if let Some(text) = failures.text(Instant::now(), &error) {
                     context.directory.logs.put(Level::Error, "sse_fast", text);
@@ -49,9 +49,11 @@ pub(crate) async fn accept(context: &Arc<Context>, listener: &AsyncFd<TcpListene
 /// Accepts what the kernel has of a server that closes: clients that have connected before are answered. Those that connect
 /// later are not waited for.
 pub(crate) async fn accept_rest(context: &Arc<Context>, listener: &TcpListener) {
-    for _ in 0..=listener::BACKLOG.unsigned_abs() as usize / BATCH {
+    let mut left = listener::BACKLOG.unsigned_abs() as usize;
+    while left > 0 {
         // Without files for more, the rest is refused by shutting the port.
-        let Ok(Backlog::More) = take_batch(context, listener) else { return };
+        let Ok(Backlog::More(taken)) = take_batch(context, listener) else { return };
+        left = left.saturating_sub(taken.max(1));
         tokio::task::yield_now().await;
     }
 }
@@ -59,21 +61,27 @@ pub(crate) async fn accept_rest(context: &Arc<Context>, listener: &TcpListener) 
 /// What is left to accept.
 enum Backlog {
     Empty,
-    More,
+    /// Perhaps more, besides so many that were taken.
+    More(usize),
 }
 
 /// Accepts up to [`BATCH`] connections.
 fn take_batch(context: &Arc<Context>, listener: &TcpListener) -> io::Result<Backlog> {
-    for _ in 0..BATCH {
+    for taken in 1..=BATCH {
         match take(listener) {
-            Ok((socket, peer)) => welcome(context, socket, peer),
+            Ok((socket, peer)) => {
+                if !welcome(context, socket, peer) {
+                    // What made room for it is to close first: it has one of the files that are left.
+                    return Ok(Backlog::More(taken));
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Backlog::Empty),
             // The peer was gone before it was accepted: nothing is wrong here.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Backlog::More)
+    Ok(Backlog::More(BATCH))
 }
 
 /// Failures of accepting, said at once and then at most once in [`SAY_EVERY`]: they come twenty times a second for as
@@ -99,13 +107,13 @@ impl Failures {
     }
 }
 
-fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) {
+/// Begins a connection; false where it is over a limit.
+fn welcome(context: &Arc<Context>, socket: TcpStream, peer: SocketAddr) -> bool {
     context.directory.totals.accepted.fetch_add(1, Ordering::Relaxed);
-    match context.limits.admit(&context.directory, &context.proxies, peer) {
-        Ok(admission) => connection::begin(Arc::clone(context), socket, admission),
-        // A flood of newcomers that are to be told: it is dropped.
-        Err(over) => context.too_many(over, peer.ip()),
-    }
+    let admission = context.limits.admit(&context.directory, &context.proxies, peer);
+    let is_served = admission.told.is_none();
+    connection::begin(Arc::clone(context), socket, admission);
+    is_served
 }
 
 /// Accepts one connection, not blocking: one system call.

@@ -1,6 +1,7 @@
 //! How many connections each client's address has, where `max_connections_per_address` limits that.
 //!
-//! Owns: the counting. Must not know: connections, requests, proxies. Who comes by a trusted proxy is counted for each request
+//! Owns: the counting of those that are served. Must not know: connections, requests, proxies, and those that are only to be
+//! told that there are too many: they take no places. Who comes by a trusted proxy is counted for each request
 //! that is under way or read, since the proxy's connection carries many clients; everybody else for the connection.
 //! Invariants: an address has an entry exactly while it has a place, so that the map is no larger than the connections
 //! are; without a limit nothing is counted. Addresses of IPv6 count by their first 64 bits: a client that has one
@@ -16,14 +17,14 @@ use parking_lot::Mutex;
 
 /// What counts as one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     V4(u32),
     /// The first 64 bits.
     V6(u64),
 }
 
 impl Key {
-    fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             #[allow(clippy::cast_possible_truncation, reason = "the upper half, shifted down")]
@@ -42,17 +43,12 @@ struct Counts {
     held: Mutex<HashMap<Key, usize>>,
 }
 
-/// Connections or requests of an address beyond its limit that are told so at a time; more are dropped.
-const TOLD: usize = 16;
-
 /// One of the places of an address, until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it gives the place back"]
 pub(crate) struct AddressPlace {
     /// `None` where nothing is counted.
     counted: Option<(Arc<Counts>, Key)>,
-    /// Whether it is beyond the limit, and only to be told so.
-    pub(crate) is_over: bool,
 }
 
 impl Addresses {
@@ -61,27 +57,26 @@ impl Addresses {
         Self(limit.map(|limit| Arc::new(Counts { limit, held: Mutex::default() })))
     }
 
-    /// A place for one more of this address, or one to be told in that it has as many as it may; `None` where as many
-    /// are being told.
+    /// A place for one more of this address; `None` where it has as many as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<AddressPlace> {
         let Some(counts) = &self.0 else { return Some(AddressPlace::free()) };
         let key = Key::of(address);
         let mut held = counts.held.lock();
         let count = held.entry(key).or_default();
-        if *count >= counts.limit + TOLD {
+        debug_assert!(counts.limit > 0 && *count <= counts.limit, "no more are served");
+        if *count >= counts.limit {
             return None;
         }
         *count += 1;
-        let is_over = *count > counts.limit;
         drop(held);
-        Some(AddressPlace { counted: Some((Arc::clone(counts), key)), is_over })
+        Some(AddressPlace { counted: Some((Arc::clone(counts), key)) })
     }
 }
 
 impl AddressPlace {
     /// A place that is not counted.
     pub(crate) fn free() -> Self {
-        Self { counted: None, is_over: false }
+        Self { counted: None }
     }
 
     /// Whether it is counted: only then is it worth keeping.
@@ -121,16 +116,16 @@ mod tests {
     fn an_address_has_no_more_places_than_the_limit_and_gets_them_back() {
         let addresses = Addresses::new(Some(2));
         let first = addresses.enter(address("10.0.0.1")).expect("a place");
-        let second = addresses.enter(address("10.0.0.1")).expect("a place");
-        assert!(!first.is_over && !second.is_over);
-        // As IPv6 shows it, it is the same.
-        let told: Vec<_> = (0..TOLD).map(|_| addresses.enter(address("::ffff:10.0.0.1")).expect("a word")).collect();
-        assert!(told.iter().all(|place| place.is_over));
-        assert!(addresses.enter(address("10.0.0.1")).is_none());
+        let _second = addresses.enter(address("10.0.0.1")).expect("a place");
+        // As IPv6 shows it, it is the same. Who got none has none to give back.
+        for _ in 0..20 {
+            assert!(addresses.enter(address("::ffff:10.0.0.1")).is_none());
+        }
         let other = addresses.enter(address("10.0.0.2")).expect("another's");
-        assert!(!other.is_over);
-        drop((first, told, other));
-        assert!(addresses.enter(address("10.0.0.1")).is_some_and(|place| !place.is_over), "given back");
+        drop((first, other));
+        let first = addresses.enter(address("10.0.0.1")).expect("given back");
+        assert!(addresses.enter(address("10.0.0.1")).is_none());
+        drop(first);
         assert_eq!(
             addresses.0.as_ref().map(|counts| counts.held.lock().len()),
             Some(1),
@@ -142,10 +137,10 @@ mod tests {
     fn ipv6_counts_by_its_first_64_bits() {
         let addresses = Addresses::new(Some(1));
         let _one = addresses.enter(address("2001:db8:0:1::1")).expect("a place");
-        let is_over = |text| addresses.enter(address(text)).expect("a place").is_over;
-        assert!(is_over("2001:db8:0:1:ffff:ffff:ffff:ffff"));
-        assert!(!is_over("2001:db8:0:2::1"));
-        assert!(!is_over("0.0.0.1"), "no address of IPv4 is one of IPv6");
+        let has_place = |text| addresses.enter(address(text)).is_some();
+        assert!(!has_place("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert!(has_place("2001:db8:0:2::1"));
+        assert!(has_place("0.0.0.1"), "no address of IPv4 is one of IPv6");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Who is let in: how many connections there may be, in all and of one address.
 //!
 //! Owns: the limits, and what a connection was let in as. Must not know: sockets, requests.
-//! Invariants: what a connection was let in as is decided once, when it is accepted: nobody who is connected is refused or
+//! Invariants: what a connection was let in as is decided once, when it is accepted: nobody who is served is refused or
 //! closed for a newcomer. A connection over a limit is let in to be told so, and for the paths that stay open to
 //! everybody ([`is_reserved`]); it has a second to say what it wants, and one answer. Those that are told take no places
-//! of those that are served.
+//! of those that are served, neither in all nor of their address. Of them there is always room for one more: the oldest
+//! gives way (`transient`), so that no silent crowd keeps a probe of health out.
 //! Changes together with `accept`, which asks, and `respond`, which tells.
 
 use std::net::SocketAddr;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::addresses::{AddressPlace, Addresses};
+use crate::addresses::{AddressPlace, Addresses, Key};
 use crate::directory::{Counted, Directory};
 use crate::forwarded::Proxies;
+use crate::transient::{Stay, Transient, Transients};
 
 /// The most files that are kept free of connections for what else a server and its application open: children's pipes,
 /// files, other sockets. Of a small limit it is an eighth, and 8 at least.
@@ -23,6 +25,9 @@ const LEAST_RESERVED: usize = 8;
 
 /// Connections over the limit that are told so at a time: each costs a file, and 10 KB while its request is parsed.
 const TOLD: usize = 1024;
+
+/// Those of an address over its limit: a crowd of one address is to leave room for others'.
+const TOLD_OF_ADDRESS: usize = 16;
 
 /// How long a connection that is only to be told may take to ask.
 const TOLD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,7 +38,7 @@ pub(crate) struct ConnectionLimits {
     /// Those that are served.
     pub(crate) connections: usize,
     /// Those that are told that there are too many.
-    told: usize,
+    told: Transients<Key>,
     addresses: Addresses,
 }
 
@@ -43,10 +48,19 @@ pub(crate) struct Admission {
     pub(crate) peer: SocketAddr,
     /// Its client's, where the peer is the client.
     pub(crate) place: AddressPlace,
-    /// The limit that it is over, if any.
-    pub(crate) over: Option<Over>,
     /// Held by one that is over a limit.
-    _told: Option<Counted>,
+    pub(crate) told: Option<Told>,
+}
+
+/// The limit that a connection is over, and its place among those that are told.
+pub(crate) type ToldPlace = (Over, Arc<Transient<Key>>);
+
+/// That a connection is over a limit, and only to be told so.
+pub(crate) struct Told {
+    pub(crate) place: ToldPlace,
+    /// How long it has that; `None` once somebody watches it.
+    pub(crate) stay: Option<Stay>,
+    _counted: Counted,
 }
 
 /// A limit that a newcomer is over.
@@ -63,57 +77,54 @@ impl ConnectionLimits {
     pub(crate) fn of(asked: usize, addresses: Addresses) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let files = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self::within(files, open_files(), asked, addresses)
+        let (connections, told) = Self::within(files, open_files(), asked);
+        Self { connections, told: Transients::new(told), addresses }
     }
 
-    fn within(files: usize, open: usize, asked: usize, addresses: Addresses) -> Self {
+    /// How many are served, and how many told, of `asked`.
+    fn within(files: usize, open: usize, asked: usize) -> (usize, usize) {
         let reserved = (files / 8).clamp(LEAST_RESERVED, MOST_RESERVED);
         let left = files.saturating_sub(open);
         let possible = left.saturating_sub(reserved).max(1);
         let connections = if asked == 0 { possible } else { asked.min(possible) };
         // Half of what is reserved is for them, where nothing else is left.
         let told = TOLD.min(left.saturating_sub(reserved / 2).saturating_sub(connections)).max(1);
-        Self { connections, told, addresses }
+        (connections, told)
     }
 
-    /// Lets a connection in that was just accepted; the limit that it is over, where there is not even room to tell it so.
-    pub(crate) fn admit(
-        &self,
-        directory: &Arc<Directory>,
-        proxies: &Proxies,
-        peer: SocketAddr,
-    ) -> Result<Admission, Over> {
+    /// Lets a connection in that was just accepted.
+    pub(crate) fn admit(&self, directory: &Arc<Directory>, proxies: &Proxies, peer: SocketAddr) -> Admission {
         let told = directory.totals.told.load(Ordering::Relaxed);
         let connections = directory.connections().saturating_sub(told);
-        // A trusted proxy's connection carries many clients: each of its requests is counted instead.
-        let place = if proxies.trusts(peer.ip()) {
-            AddressPlace::free()
-        } else {
-            self.addresses.enter(peer.ip()).ok_or(Over::Address)?
+        let place = match () {
+            () if connections >= self.connections => Err(Over::Connections),
+            // A trusted proxy's connection carries many clients: each of its requests is counted instead.
+            () if proxies.trusts(peer.ip()) => Ok(AddressPlace::free()),
+            () => self.addresses.enter(peer.ip()).ok_or(Over::Address),
         };
-        let over = match () {
-            () if connections >= self.connections => Some(Over::Connections),
-            () if place.is_over => Some(Over::Address),
-            () => None,
-        };
-        if let Some(over) = over.filter(|_| told >= self.told) {
-            return Err(over);
+        match place {
+            Ok(place) => Admission { peer, place, told: None },
+            Err(over) => {
+                let share = (over == Over::Address).then(|| (Key::of(peer.ip()), TOLD_OF_ADDRESS));
+                let (place, stay) = self.told.enter(share);
+                let counted = Counted::new(directory, |totals| &totals.told);
+                let told = Told { place: (over, Arc::new(place)), stay: Some(stay), _counted: counted };
+                Admission { peer, place: AddressPlace::free(), told: Some(told) }
+            }
         }
-        let told = over.map(|_| Counted::new(directory, |totals| &totals.told));
-        Ok(Admission { peer, place, over, _told: told })
     }
 
     /// A place for a request that a trusted proxy has passed on from this client; `None` where the address has as many as
     /// it may.
     pub(crate) fn admit_request(&self, client: SocketAddr) -> Option<AddressPlace> {
-        self.addresses.enter(client.ip()).filter(|place| !place.is_over)
+        self.addresses.enter(client.ip())
     }
 }
 
 impl Admission {
     /// How long its first head may take, where others have `usual`.
     pub(crate) fn head_timeout(&self, usual: Duration) -> Duration {
-        if self.over.is_some() { usual.min(TOLD_TIMEOUT) } else { usual }
+        if self.told.is_some() { usual.min(TOLD_TIMEOUT) } else { usual }
     }
 }
 
@@ -134,10 +145,7 @@ mod tests {
 
     #[test]
     fn most_of_a_small_limit_of_open_files_is_left_for_connections() {
-        let within = |files, open, asked| {
-            let limits = ConnectionLimits::within(files, open, asked, Addresses::new(None));
-            (limits.connections, limits.told)
-        };
+        let within = ConnectionLimits::within;
         assert_eq!(within(64, 12, 0), (44, 4));
         assert_eq!(within(128, 12, 0), (100, 8));
         assert_eq!(within(256, 12, 0), (212, 16));

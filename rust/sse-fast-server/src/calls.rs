@@ -7,7 +7,7 @@
 //! wants its answer: dropping its [`Pending`] or [`QueuedCall`] takes it out, with its body, wherever
 //! it stands. A call that is dropped unanswered is an answer, too: the request gets a 500; one that a closing server did
 //! not begin is told so ([`Answer::NotBegun`]). No more handlers' calls wait
-//! than [`Limits`] allow, and no more bytes of bodies with them. Who took a call can tell that its answer is no
+//! than [`Limits`] allow. Who took a call can tell that its answer is no
 //! longer wanted, nor the stream read that a generator fills; an event loop is told ([`Received::Lost`]).
 //! Changes together with `handler_call` and `route_stream`, which put calls in.
 //! This file is long because its tests are in it: they hold the ends of a call that nothing else may make.
@@ -408,8 +408,7 @@ impl Calls {
 
     /// Asks the handler registered under `key`.
     pub(crate) fn ask_handler(&self, lane: Lane, key: u64, request: RequestParts) -> Result<Pending, Full> {
-        let bytes = request.body.len();
-        self.ask(lane, bytes, |reply| Call::Handler { key, request, reply })
+        self.ask(lane, |reply| Call::Handler { key, request, reply })
     }
 
     /// Asks the check registered under `key` whether the request may read the streams of these names.
@@ -420,13 +419,13 @@ impl Calls {
         names: Vec<String>,
         request: RequestParts,
     ) -> Result<Pending, Full> {
-        self.ask(lane, 0, |reply| Call::Check { key, names, request, reply })
+        self.ask(lane, |reply| Call::Check { key, names, request, reply })
     }
 
-    fn ask(&self, lane: Lane, bytes: usize, call: impl FnOnce(Reply) -> Call) -> Result<Pending, Full> {
+    fn ask(&self, lane: Lane, call: impl FnOnce(Reply) -> Call) -> Result<Pending, Full> {
         let (sender, mut answer) = oneshot::channel();
         let mut interest = None;
-        let put = self.lane(lane).put(Some(self.0.limits), bytes, |number| {
+        let put = self.lane(lane).put(Some(self.0.limits), |number| {
             let lost = AtomicBool::new(false);
             let wanted = Arc::new(Wanted { calls: self.clone(), lane, number, lost });
             interest = Some(Interest(Some(Arc::clone(&wanted))));
@@ -448,7 +447,7 @@ impl Calls {
 
     /// Asks whether a stream exists; once closed the question is dropped, which answers it.
     pub(crate) fn ask_exists(&self, key: u64, stream: String, reply: ExistsReply) -> QueuedCall {
-        let put = self.lane(Lane::Threads).put(None, 0, |_| Call::Exists { key, stream, reply });
+        let put = self.lane(Lane::Threads).put(None, |_| Call::Exists { key, stream, reply });
         QueuedCall { calls: self.clone(), lane: Lane::Threads, number: put.unwrap_or(NO_NUMBER) }
     }
 
@@ -492,9 +491,9 @@ impl Calls {
 const LANES: [Lane; 4] = [Lane::Threads, Lane::Loop, Lane::Generators, Lane::Checks];
 
 /// Answers calls that were not begun; the number of those that were for handlers. Checks are answered by being dropped.
-fn refused(waiting: BTreeMap<u64, (Call, usize)>) -> usize {
+fn refused(waiting: BTreeMap<u64, Call>) -> usize {
     let mut handlers = 0;
-    for (call, _) in waiting.into_values() {
+    for call in waiting.into_values() {
         if let Call::Handler { reply, .. } | Call::Check { reply, .. } = call {
             reply.send(Answer::NotBegun);
             handlers += 1;
@@ -574,18 +573,12 @@ mod tests {
 
     #[test]
     fn a_full_lane_takes_no_more_and_holds_up_no_other() {
-        let calls = Calls::new(Limits { calls: 2, bytes: 10 });
+        let calls = Calls::new(Limits { calls: 2 });
         let held = [ask(&calls, Lane::Threads, "/a"), ask(&calls, Lane::Threads, "/b")];
         assert!(calls.is_full(Lane::Threads) && !calls.is_full(Lane::Loop));
         assert_eq!(calls.ask_handler(Lane::Threads, 1, request("/c")).err(), Some(Full));
-        let large = RequestParts { body: Bytes::from_static(b"ten bytes!"), ..request("/d") };
-        let larger = calls.ask_handler(Lane::Generators, 1, large.clone()).expect("room");
-        assert_eq!(
-            calls.ask_handler(Lane::Generators, 1, RequestParts { body: Bytes::from_static(b"1"), ..large }).err(),
-            Some(Full)
-        );
-        drop((held, larger));
-        assert!(!calls.is_full(Lane::Threads) && !calls.is_full(Lane::Generators), "what is dropped makes room");
+        drop(held);
+        assert!(!calls.is_full(Lane::Threads), "what is dropped makes room");
         let exists = |calls: &Calls| calls.ask_exists(1, "s".to_owned(), ExistsReply::new(oneshot::channel().0, None));
         let questions = [exists(&calls), exists(&calls), exists(&calls)];
         assert!(matches!(calls.receive(Lane::Threads, Duration::ZERO), Received::Call(Call::Exists { .. })));
@@ -594,7 +587,7 @@ mod tests {
 
     #[test]
     fn an_event_loop_gets_no_more_than_it_may_have_until_it_has_answered() {
-        let calls = Calls::new(Limits { calls: 1, bytes: 10 });
+        let calls = Calls::new(Limits { calls: 1 });
         let first = ask(&calls, Lane::Loop, "/a");
         let (_, reply) = next(&calls, Lane::Loop).expect("a call");
         let second = ask(&calls, Lane::Loop, "/b");

@@ -31,15 +31,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::admission::{Admission, Over};
+use crate::admission::{Admission, ToldPlace};
 use crate::calls::{Answer, Pending};
 use crate::directory::Counted;
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
 use crate::shard::{Arrival, Order, Reading};
-use crate::socket::{Pace, RequestBody, ResponseBody, Signals, Socket};
+use crate::socket::{BodyFraming, Pace, RequestBody, ResponseBody, Signals, Socket};
 use crate::stream::Stream;
+use crate::unreadable::Fault;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
@@ -69,36 +70,62 @@ enum Closing {
 }
 
 /// Begins a connection that was just accepted.
-pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, admission: Admission) {
+pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, mut admission: Admission) {
     let signals = Arc::new(Signals::default());
     let mut socket = Socket::new(socket, Arc::clone(&signals));
     let parsing = Counted::new(&context.directory, |totals| &totals.parsing);
-    if socket.read_ahead() {
-        tokio::spawn(serve(context, socket, signals, admission, parsing));
-    } else {
-        let limit = admission.head_timeout(context.directory.config.header_timeout);
+    let is_there = socket.read_ahead();
+    let stay = admission.told.as_mut().and_then(|told| Some((told.place.0, told.stay.take()?)));
+    if let Some((over, stay)) = stay {
         tokio::spawn(async move {
-            let readable = tokio::select! {
-                readable = timeout(limit, socket.readable()) => matches!(readable, Ok(Ok(()))),
-                () = context.until_closing() => socket.read_at_last(),
-            };
-            if readable {
-                // Boxed, so that a connection that says nothing costs little.
-                Box::pin(serve(context, socket, signals, admission, parsing)).await;
+            let (told, peer) = (Arc::clone(&context), admission.peer);
+            let served = pin!(serve_later(context, socket, Arc::clone(&signals), admission, parsing, is_there));
+            tokio::select! {
+                // First, so that who has asked by now is answered.
+                biased;
+                () = served => {}
+                _ = stay => if !signals.has_asked() { told.too_many(over, peer.ip()) },
             }
         });
+    } else if is_there {
+        tokio::spawn(serve(context, socket, signals, admission, parsing));
+    } else {
+        tokio::spawn(serve_later(context, socket, signals, admission, parsing, false));
+    }
+}
+
+/// Serves a connection once it has said something, if it has not yet.
+async fn serve_later(
+    context: Arc<Context>,
+    mut socket: Socket,
+    signals: Arc<Signals>,
+    admission: Admission,
+    parsing: Counted,
+    is_there: bool,
+) {
+    let limit = admission.head_timeout(context.directory.config.header_timeout);
+    let readable = is_there
+        || tokio::select! {
+            readable = timeout(limit, socket.readable()) => matches!(readable, Ok(Ok(()))),
+            () = context.until_closing() => socket.read_at_last(),
+        };
+    if readable {
+        // Boxed, so that a connection that says nothing costs little.
+        Box::pin(serve(context, socket, signals, admission, parsing)).await;
     }
 }
 
 /// Serves a connection until it closes or a shard has it.
 async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, admission: Admission, parsing: Counted) {
     let (noted, mut closing) = (Arc::new(Mutex::new(None)), Closing::NotYet);
-    let (config, peer, over) = (&context.directory.config, admission.peer, admission.over);
+    let (config, peer) = (&context.directory.config, admission.peer);
+    let told = admission.told.as_ref().map(|told| told.place.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let (context, noted, signals) = (Arc::clone(&context), Arc::clone(&noted), Arc::clone(&signals));
-        signals.open();
+        let told = told.clone();
+        signals.open(BodyFraming::of(request.body()));
         Box::pin(async move {
-            match answer(context, request, (peer, over), signals).await {
+            match answer(context, request, (peer, told), signals).await {
                 Ok(response) => Ok::<_, Infallible>(response),
                 Err(subscription) => {
                     *noted.lock() = Some(Done::Subscribed(subscription));
@@ -154,7 +181,7 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
 async fn answer(
     context: Arc<Context>,
     request: Request<Incoming>,
-    (peer, over): (SocketAddr, Option<Over>),
+    (peer, told): (SocketAddr, Option<ToldPlace>),
     signals: Arc<Signals>,
 ) -> Result<Response<ResponseBody>, Subscription> {
     let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
@@ -162,7 +189,17 @@ async fn answer(
         let (uri, client) = (request.uri(), context.proxies.requester(peer, request.headers()).client);
         (client, request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
     });
-    match context.respond(request, peer, over).await {
+    let over = told.as_ref().map(|(over, _)| *over);
+    // What is asked for beyond every limit is answered, even where newcomers crowd.
+    let kept = told.filter(|_| context.is_open_to_all(&request));
+    if let Some((_, place)) = &kept {
+        place.set_answering(true);
+    }
+    let action = context.respond(request, peer, over).await;
+    if let Some((_, place)) = &kept {
+        place.set_answering(false);
+    }
+    match action {
         Action::Respond(response) => {
             if let Some(logged) = &mut logged {
                 logged.answered(response.status().as_u16());
@@ -186,13 +223,17 @@ async fn leave_http<S>(
     done: Done,
     admission: Admission,
 ) {
-    let (socket, read) = (parts.io.into_inner(), &parts.read_buf);
+    let (mut socket, read) = (parts.io.into_inner(), &parts.read_buf);
     let answer = match &done {
         // Else the client has an answer, or part of one.
-        Done::Closed(Err(error)) if !signals.is_open() => context.unreadable(error, read, admission.peer),
+        Done::Closed(closed) if !signals.is_open() => {
+            let fault = Fault::of(closed.as_ref().err(), socket.has_refused_head());
+            let why = closed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            fault.and_then(|fault| context.unreadable(fault, &why, read, admission.peer))
+        }
         _ => None,
     };
-    signals.take_over();
+    socket.take_over();
     match done {
         Done::Subscribed(subscription) => hand_over(context, socket, subscription, admission),
         Done::TooSlow => socket.reset(),

@@ -74,6 +74,10 @@ impl Cors {
     /// Whether a request that changes something may come from where it says it comes; `host` and `scheme` are those by
     /// which its client asked, the scheme where it is known.
     pub(crate) fn may_change(&self, headers: &HeaderMap, host: &str, scheme: Option<&str>) -> bool {
+        if [&SEC_FETCH_SITE, &header::ORIGIN].into_iter().any(|name| headers.get_all(name).iter().count() > 1) {
+            // No browser says it twice, and which of both counts is anybody's guess.
+            return self.allows_any();
+        }
         let said =
             |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("null").to_ascii_lowercase());
         let site = said(&SEC_FETCH_SITE);
@@ -96,7 +100,8 @@ impl Cors {
         }
         let mut headers = vec![(header::VARY, HeaderValue::from_static("Origin"))];
         if let Some(origin) = asked.get(header::ORIGIN) {
-            if origin.to_str().is_ok_and(|origin| self.allows(&origin.to_ascii_lowercase())) {
+            let is_single = asked.get_all(header::ORIGIN).iter().count() == 1;
+            if is_single && origin.to_str().is_ok_and(|origin| self.allows(&origin.to_ascii_lowercase())) {
                 headers.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()));
                 headers.push((header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")));
             } else if self.allows_any() {
@@ -182,6 +187,25 @@ mod tests {
             (Some("http://localhost:2"), None, false),
         ] {
             assert_eq!(cors.may_change(&asked(origin, site), "localhost:1", None), may, "{origin:?} {site:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_says_nothing() {
+        let (some, any) = (cors(&["https://ok.test"]), cors(&["*"]));
+        for (name, values) in [
+            (SEC_FETCH_SITE, ["same-origin", "cross-site"]),
+            (SEC_FETCH_SITE, ["none", "none"]),
+            (header::ORIGIN, ["https://ok.test", "https://evil.test"]),
+            (header::ORIGIN, ["http://localhost:1", "https://ok.test"]),
+        ] {
+            let mut doubled = HeaderMap::new();
+            for value in values {
+                doubled.append(&name, HeaderValue::from_static(value));
+            }
+            assert!(!some.may_change(&doubled, "localhost:1", None), "{name} {values:?}");
+            assert!(any.may_change(&doubled, "localhost:1", None), "{name} {values:?}");
+            assert!(!some.headers(&doubled).allows(), "{name} {values:?}");
         }
     }
 

@@ -6,12 +6,14 @@
 //! Rule 2: the other family is never read: a proxy that sets one passes the other on as the client wrote it.
 //! Rule 3: elements are read from the right, each as the word of the proxy behind it, up to the first address that is not
 //! trusted. What stands left of that is the client's own text, and is not even parsed: nothing in it is an error.
-//! Rule 4: where a trusted proxy hides an address, or writes what is none, that proxy itself counts as the client.
+//! Rule 4: where a trusted proxy hides an address, or writes what is none, that proxy itself counts as the client. A host that
+//! it passes on is never taken for absent because it cannot be read: it is kept as far as it can be shown, and is no name.
 //! Changes together with `refusals`, which checks the host, and `addresses`, which counts by the client.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 
 use crate::network::{Family, Network};
 
@@ -64,7 +66,7 @@ impl Proxies {
     fn by_x(&self, peer: SocketAddr, headers: &HeaderMap) -> Requester {
         let (mut client, mut hops) = (peer, 0);
         for element in from_the_right(headers, X_FORWARDED_FOR) {
-            let Some(address) = node(element) else { break };
+            let Some(address) = node(&element) else { break };
             client = address;
             if !self.trusts(address.ip()) {
                 break;
@@ -75,8 +77,8 @@ impl Proxies {
         // a value which the next passes on leaves fewer.
         let of_that_proxy =
             |name| from_the_right(headers, name).take(hops + 1).last().filter(|value| !value.is_empty());
-        let host = of_that_proxy(X_FORWARDED_HOST).map(str::to_owned);
-        let scheme = of_that_proxy(X_FORWARDED_PROTO).map(str::to_ascii_lowercase);
+        let host = of_that_proxy(X_FORWARDED_HOST).map(Cow::into_owned);
+        let scheme = of_that_proxy(X_FORWARDED_PROTO).map(|scheme| scheme.to_ascii_lowercase());
         Requester { client, host, scheme, by_proxy: true }
     }
 
@@ -86,7 +88,10 @@ impl Proxies {
             let mut rest = value.as_bytes();
             loop {
                 let (left, element) = split_last(rest, b',');
-                let Some(pairs) = pairs(element) else { return origin };
+                let Some(pairs) = pairs(element) else {
+                    origin.host = unreadable_host(element).or(origin.host);
+                    return origin;
+                };
                 let said = |name: &str| pairs.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
                 // Each is the word of a proxy nearer to the client than the one before.
                 origin.host = said("host").map(|(_, host)| host.clone()).or(origin.host);
@@ -104,9 +109,17 @@ impl Proxies {
     }
 }
 
-/// The elements of all headers of a name, the last first; empty ones too, and what is no text as an empty one.
-fn from_the_right<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers.get_all(name).iter().rev().flat_map(|value| value.to_str().unwrap_or_default().rsplit(',').map(str::trim))
+/// The elements of all headers of a name, the last first; empty ones too. What is no text is replaced, so that it stays where it
+/// stands and is nothing that could be meant.
+fn from_the_right<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    let elements = |value: &'a HeaderValue| value.as_bytes().rsplit(|byte| *byte == b',');
+    headers.get_all(name).iter().rev().flat_map(elements).map(|element| String::from_utf8_lossy(element.trim_ascii()))
+}
+
+/// An element of `Forwarded` that is not well formed, where it names a host.
+fn unreadable_host(element: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(element);
+    text.to_ascii_lowercase().contains("host").then(|| text.trim().to_owned())
 }
 
 /// Cuts at the last such byte that stands in no quotes; the left part is `None` where there is none. It is read from the

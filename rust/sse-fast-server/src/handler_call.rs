@@ -57,7 +57,10 @@ impl Context {
         let signals = Arc::clone(&body.signals);
         let body = tokio::select! {
             biased;
-            body = self.whole_body(request, body) => body?,
+            body = self.whole_body(request, body) => match body? {
+                Some(body) => body,
+                None => return Ok(self.no_room(request)),
+            },
             () = self.calls.until_refused() => return Ok(while_closing(request)),
         };
         let early = handler.early_head && request.wanted == Wanted::Events && request.method != Method::HEAD;
@@ -131,6 +134,16 @@ impl Context {
         Action::Respond(retry_later(request, "busy", "as many requests wait for a handler as may; try again"))
     }
 
+    /// There is no room for its body; the rest of that is not read.
+    fn no_room(&self, request: &ParsedRequest) -> Action {
+        self.directory.totals.refusals.calls.add(&self.directory.logs, "sse_fast.handler", || {
+            let (method, path, most) = (&request.method, &request.path, self.bodies.most());
+            format!("{method} {path:?} was refused: bodies that come, or wait for a handler, have {most} bytes in all")
+        });
+        let response = retry_later(request, "busy", "the server holds as many bytes of bodies as it may; try again");
+        Action::Respond(response::last(response))
+    }
+
     /// A handler has not answered when the drain is over. It is not said when to try again: what was asked may have been done.
     fn cut_off(&self, request: &ParsedRequest) -> Action {
         let (method, path) = (&request.method, &request.path);
@@ -144,12 +157,14 @@ impl Context {
         Action::Respond(Refusal::new(503, "cut_off", detail).into_response())
     }
 
-    async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Bytes, Refusal> {
+    /// The body; `None` where there is no room for it.
+    async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Option<Bytes>, Refusal> {
         let declared = request.headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let whole = body::read_whole(body, declared, self.directory.config.max_body_bytes);
+        let whole = body::read_whole(body, declared, self.directory.config.max_body_bytes, &self.bodies);
         match tokio::time::timeout(self.body_timeout(), whole).await {
-            Ok(Ok(body)) => Ok(body),
+            Ok(Ok(body)) => Ok(Some(body)),
+            Ok(Err(BodyError::NoRoom)) => Ok(None),
             Ok(Err(BodyError::TooLarge)) => Err(self.body_too_large(&request.path)),
             Ok(Err(BodyError::Incomplete)) => {
                 let refusal = Refusal::new(400, "bad_request", "the body ended early or is not well framed");

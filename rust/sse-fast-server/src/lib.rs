@@ -105,6 +105,8 @@ pub mod stats;
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]
+mod transient;
+#[cfg(not(loom))]
 mod unreadable;
 mod waiting;
 

@@ -89,6 +89,11 @@ impl Operated {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Whether this path says how the server is.
+    pub(crate) fn is_about_health(&self, path: &str) -> bool {
+        self.asked_of_health(path).is_some()
+    }
+
     fn asked_of_health(&self, path: &str) -> Option<Asked> {
         if self.health_at.as_deref() == Some(path) {
             Some(Asked::Health)
@@ -100,6 +105,13 @@ impl Operated {
 
 fn is_read(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
+}
+
+/// The name by which it is asked; an empty one where that cannot be told.
+fn named_host(headers: &HeaderMap) -> Option<&str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next()?.to_str().unwrap_or_default();
+    Some(if hosts.next().is_none() { host } else { "" })
 }
 
 fn is_local(peer: IpAddr) -> bool {

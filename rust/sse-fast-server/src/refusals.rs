@@ -86,10 +86,9 @@ impl Context {
     }
 
     /// What is written to a client whose bytes hyper gave up, as it goes out; `None` where nobody waits for a word.
-    pub(crate) fn unreadable(&self, error: &hyper::Error, read: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
-        let (fault, config) = (Fault::of(error)?, &self.directory.config);
-        let why = error.to_string();
-        match unreadable::answer(fault, read, &why, config.max_head_bytes, config.header_timeout)? {
+    pub(crate) fn unreadable(&self, fault: Fault, why: &str, read: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
+        let config = &self.directory.config;
+        match unreadable::answer(fault, read, why, config.max_head_bytes, config.header_timeout)? {
             Answer::GoAway => {
                 self.count(Reason::Malformed, || format!("{peer} speaks HTTP/2, which is for a proxy in front"));
                 Some(unreadable::go_away())

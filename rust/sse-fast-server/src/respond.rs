@@ -23,14 +23,14 @@ use crate::access_log::{self, AccessLog};
 use crate::addresses::AddressPlace;
 use crate::admission::{ConnectionLimits, Over, is_reserved};
 use crate::admitted::Admitted;
-use crate::body;
+use crate::body::{self, BodyRoom};
 use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
 use crate::directory::Directory;
 use crate::forwarded::Proxies;
 use crate::json_form::JsonForms;
 use crate::operate::Operated;
-use crate::request::{ParsedRequest, Wanted};
+use crate::request::{ParsedRequest, Wanted, decode};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::rights::Rights;
 use crate::route::Routes;
@@ -65,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) rights: Rights,
     pub(crate) limits: ConnectionLimits,
     pub(crate) json_forms: JsonForms,
+    /// Room for the bodies of requests.
+    pub(crate) bodies: BodyRoom,
     /// What operators ask for.
     pub(crate) operated: Operated,
     pub(crate) access_log: AccessLog,
@@ -102,6 +104,7 @@ impl Context {
         let (routes, json_forms) = (Routes::default(), JsonForms::default());
         let operated = Operated::new(&directory.config);
         let access_log = AccessLog::new(directory.config.access_log, &directory.logs);
+        let bodies = BodyRoom::of(&directory.config);
         let started = Instant::now();
         let Doors { access, cors, proxies, rights, limits } = doors;
         Self {
@@ -114,6 +117,7 @@ impl Context {
             rights,
             limits,
             json_forms,
+            bodies,
             operated,
             access_log,
             started,
@@ -203,6 +207,13 @@ impl Context {
             return Some(while_closing(request));
         }
         over.map(|over| Action::Respond(self.refuse_over(request, over)))
+    }
+
+    /// Whether everybody is answered this, also beyond the limits of connections.
+    pub(crate) fn is_open_to_all<B>(&self, request: &Request<B>) -> bool {
+        let is_read = *request.method() == Method::GET || *request.method() == Method::HEAD;
+        let path = is_read.then(|| decode(request.uri().path())).flatten();
+        path.is_some_and(|path| is_reserved(&path) || self.operated.is_about_health(&path))
     }
 
     fn refuse_over(&self, request: &ParsedRequest, over: Over) -> HttpResponse {

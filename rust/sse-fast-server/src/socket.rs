@@ -5,10 +5,12 @@
 //! right after: registering the socket with the runtime's poll and taking it out again would cost two
 //! system calls and a wake-up for nothing. A request that is not there yet is waited for before hyper
 //! has the socket: a storm of connections that say nothing holds no parser's buffers.
+//! Nothing is given to hyper that `messages` refuses: to hyper the client's bytes end there.
 //! What changes together: `signals`, which says what is hidden from hyper and what is held back;
 //! `connection`, which says when a socket that gave all it had is to be waited for after all.
 
 mod exchange;
+mod messages;
 mod pace;
 mod signals;
 
@@ -22,6 +24,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::exchange::{RequestBody, ResponseBody};
+pub(crate) use self::messages::BodyFraming;
+use self::messages::{Messages, Refused};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::signals::Signals;
 
@@ -31,8 +35,10 @@ const AHEAD_BYTES: usize = 4 * 1024;
 /// See the module.
 pub(crate) struct Socket {
     state: State,
-    /// What was read before the parser asked.
+    /// What was read before the parser asked, or more than it may have yet.
     ahead: Vec<u8>,
+    /// Where in what the client sends the parser is.
+    messages: Messages,
     /// Whether the last read took everything there was.
     emptied: bool,
     signals: Arc<Signals>,
@@ -49,7 +55,7 @@ enum State {
 impl Socket {
     /// A socket just accepted; it must not block.
     pub(crate) fn new(socket: TcpStream, signals: Arc<Signals>) -> Self {
-        Self { state: State::Direct(socket), ahead: Vec::new(), emptied: false, signals }
+        Self { state: State::Direct(socket), ahead: Vec::new(), messages: Messages::default(), emptied: false, signals }
     }
 
     /// Reads what is there; says whether there was anything, the end or an error included.
@@ -95,6 +101,17 @@ impl Socket {
         self.registered()?.readable().await
     }
 
+    /// Whether a head was cut because a line of it ends in LF alone.
+    pub(crate) fn has_refused_head(&self) -> bool {
+        self.messages == Messages::Refused(Refused::Head)
+    }
+
+    /// hyper is done with the connection: whatever comes is given out.
+    pub(crate) fn take_over(&mut self) {
+        self.signals.take_over();
+        self.messages = Messages::Ours;
+    }
+
     /// The socket itself, registered nowhere.
     pub(crate) fn into_std(self) -> io::Result<TcpStream> {
         match self.state {
@@ -126,6 +143,31 @@ impl Socket {
 }
 
 impl Socket {
+    /// Reads what hyper may have of it now.
+    fn poll_read_message(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.messages {
+            Messages::Refused(_) => return Poll::Ready(Ok(())),
+            Messages::HeadEnded => {
+                let framing = self.signals.body_framing();
+                debug_assert!(framing.is_some(), "hyper reads on when it has handed the request over");
+                match framing {
+                    Some(framing) => self.messages.body_is(framing),
+                    None => self.messages = Messages::Ours,
+                }
+            }
+            Messages::Head(_) | Messages::Body(_) | Messages::Chunks(_) | Messages::Ours => {}
+        }
+        let before = buf.filled().len();
+        let polled = self.poll_read_any(cx, buf);
+        let read = &buf.filled()[before..];
+        let passed = self.messages.pass(read);
+        if passed < read.len() {
+            self.ahead.splice(0..0, read[passed..].iter().copied());
+            buf.set_filled(before + passed);
+        }
+        polled
+    }
+
     fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let taken = self.ahead.len().min(buf.remaining());
@@ -177,9 +219,15 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let polled = this.poll_read_any(cx, buf);
+        let polled = this.poll_read_message(cx, buf);
         let ended = matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() == before;
-        if ended && this.signals.hide_end() { Poll::Pending } else { polled }
+        let hidden = match this.messages {
+            _ if !ended => false,
+            // The request under way is whole: it does not end with the next.
+            Messages::Refused(Refused::Head) => this.signals.hide_refusal(),
+            _ => this.signals.hide_end(),
+        };
+        if hidden { Poll::Pending } else { polled }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Answer {
     GoAway,
 }
 
-/// What hyper had to say of bytes that it gave up.
+/// What was wrong with bytes that hyper gave up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The head did not come in time.
@@ -39,14 +39,19 @@ pub(crate) enum Fault {
     Cut,
     /// It is longer than it may be, or has too many headers.
     TooLarge,
+    /// A line of it ends in LF alone; nothing from there on was read.
+    LineFeed,
     /// Anything else.
     Malformed,
 }
 
 impl Fault {
-    /// `None` where the connection has broken, and there is nobody to tell.
-    pub(crate) fn of(error: &hyper::Error) -> Option<Self> {
+    /// By what hyper said, if it said anything, and whether the head was cut before a line's end; `None` where nothing is
+    /// wrong, or the connection has broken, and there is nobody to tell.
+    pub(crate) fn of(error: Option<&hyper::Error>, is_cut: bool) -> Option<Self> {
+        let Some(error) = error else { return is_cut.then_some(Self::LineFeed) };
         match () {
+            () if error.is_incomplete_message() && is_cut => Some(Self::LineFeed),
             () if error.is_timeout() => Some(Self::Late),
             () if error.is_incomplete_message() => Some(Self::Cut),
             () if error.is_parse_too_large() => Some(Self::TooLarge),
@@ -79,6 +84,10 @@ pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: D
         Fault::Late => {
             let detail = format!("the head of a request may take {} s", limit.as_secs_f64());
             Answer::Refusal(Reason::Late, Refusal::new(408, "head_timeout", detail))
+        }
+        Fault::LineFeed => {
+            let detail = "a line of the head ends in LF alone: CR stands before it, at every line";
+            malformed(Refusal::new(400, "bad_request", detail))
         }
         Fault::Cut => malformed(Refusal::new(400, "bad_request", "the head of the request ended early")),
         Fault::TooLarge if !read.contains(&b'\n') && line.contains(&b' ') => {
@@ -152,6 +161,9 @@ mod tests {
             (Fault::Cut, b"", None),
             (Fault::Late, b"GE", Some("408 head_timeout")),
             (Fault::Cut, b"GET / HTTP/1.1\r\nHo", Some("400 bad_request")),
+            (Fault::LineFeed, b"GET / HTTP/1.1\n", Some("400 bad_request")),
+            (Fault::LineFeed, b"", Some("400 bad_request")),
+            (Fault::LineFeed, b"\r\n\r\n\0\r\nQUIT\n", Some("400 proxy_protocol")),
             (Fault::TooLarge, &long, Some("414 target_too_long")),
             (Fault::TooLarge, &vec![b'a'; 20_000], Some("431 head_too_large")),
             (Fault::TooLarge, b"GET / HTTP/1.1\r\nA: aaa", Some("431 head_too_large")),

@@ -1,8 +1,8 @@
 //! The queue of one lane of calls.
 //!
-//! Owns: the order, the bounds, waiting for the next. Must not know: what is queued, who wants it.
+//! Owns: the order, the bound, waiting for the next. Must not know: what is queued, who wants it.
 //! Invariants: what is queued is taken in the order it came, once, or taken out by its number. No more waits than the
-//! bounds allow; where only so many may be under way, no more are handed out. Nothing that is queued is dropped under the
+//! bound allows; where only so many may be under way, no more are handed out. Nothing that is queued is dropped under the
 //! lock.
 //! Changes together with `calls`, which queues calls.
 
@@ -13,22 +13,17 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 
-/// How much may wait in each lane.
+/// How much may wait in each lane. How many bytes of bodies wait in all is bounded where they are read (`body`).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The most handlers' calls that wait; where an event loop takes them, also the most that are taken and not answered.
     pub calls: usize,
-    /// The most bytes of their bodies.
-    pub bytes: usize,
 }
 
-/// Bodies that wait may have so many bytes in all: 1,024 of the largest that are allowed by default would be 1 GiB.
-const MAX_WAITING_BYTES: usize = 64 << 20;
-
 impl Limits {
-    /// What a server's settings say; one body always has room.
+    /// What a server's settings say.
     pub fn of(config: &Config) -> Self {
-        Self { calls: config.handler_queue, bytes: config.max_body_bytes.max(MAX_WAITING_BYTES) }
+        Self { calls: config.handler_queue }
     }
 }
 
@@ -67,10 +62,8 @@ pub(super) struct Queue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// By the number each was given, with its bytes: the first is the next to be taken, and any can be taken out.
-    waiting: BTreeMap<u64, (T, usize)>,
-    /// The sum of those bytes.
-    bytes: usize,
+    /// By the number each was given: the first is the next to be taken, and any can be taken out.
+    waiting: BTreeMap<u64, T>,
     /// The number of the next.
     next: u64,
     /// How many are taken and not ended, where that is bounded.
@@ -85,28 +78,22 @@ struct State<T> {
 impl<T> Queue<T> {
     pub(super) fn new(most_under_way: Option<usize>) -> Self {
         let (waiting, lost) = (BTreeMap::new(), VecDeque::new());
-        let state = State { waiting, bytes: 0, next: 0, under_way: 0, lost, refusing: false, closed: false };
+        let state = State { waiting, next: 0, under_way: 0, lost, refusing: false, closed: false };
         Self { state: Mutex::new(state), news: Condvar::new(), most_under_way }
     }
 
     /// Queues what `make` makes of a number, and returns the number; what is refused is not made.
-    pub(super) fn put(
-        &self,
-        limits: Option<Limits>,
-        bytes: usize,
-        make: impl FnOnce(u64) -> T,
-    ) -> Result<u64, Refused> {
+    pub(super) fn put(&self, limits: Option<Limits>, make: impl FnOnce(u64) -> T) -> Result<u64, Refused> {
         let mut state = self.state.lock();
         if state.refusing {
             return Err(Refused::Closed);
         }
-        if limits.is_some_and(|limits| state.waiting.len() >= limits.calls || state.bytes + bytes > limits.bytes) {
+        if limits.is_some_and(|limits| state.waiting.len() >= limits.calls) {
             return Err(Refused::Full);
         }
         let number = state.next;
         state.next += 1;
-        state.bytes += bytes;
-        let former = state.waiting.insert(number, (make(number), bytes));
+        let former = state.waiting.insert(number, make(number));
         debug_assert!(former.is_none(), "numbers are given once");
         drop(state);
         self.news.notify_one();
@@ -115,8 +102,7 @@ impl<T> Queue<T> {
 
     /// Whether nothing more may wait now.
     pub(super) fn is_full(&self, limits: Limits) -> bool {
-        let state = self.state.lock();
-        state.waiting.len() >= limits.calls || state.bytes >= limits.bytes
+        self.state.lock().waiting.len() >= limits.calls
     }
 
     /// Waits up to `timeout`; several threads may wait.
@@ -136,8 +122,7 @@ impl<T> Queue<T> {
         }
         let taken = if has_place(&state) { state.waiting.pop_first() } else { None };
         match taken {
-            Some((_, (item, bytes))) => {
-                state.bytes -= bytes;
+            Some((_, item)) => {
                 state.under_way += usize::from(self.most_under_way.is_some());
                 Taken::Item(item)
             }
@@ -147,10 +132,7 @@ impl<T> Queue<T> {
 
     /// Takes out what has this number, to be dropped by the caller; `None` where it was taken.
     pub(super) fn take_out(&self, number: u64) -> Option<T> {
-        let mut state = self.state.lock();
-        let (item, bytes) = state.waiting.remove(&number)?;
-        state.bytes -= bytes;
-        Some(item)
+        self.state.lock().waiting.remove(&number)
     }
 
     /// Nobody is interested in what was taken with this number.
@@ -176,16 +158,15 @@ impl<T> Queue<T> {
     /// Nothing more is queued; returns what waited, to be dropped by the caller. Who took something may still be told
     /// that nobody is interested in it.
     #[must_use]
-    pub(super) fn refuse(&self) -> BTreeMap<u64, (T, usize)> {
+    pub(super) fn refuse(&self) -> BTreeMap<u64, T> {
         let mut state = self.state.lock();
         state.refusing = true;
-        state.bytes = 0;
         std::mem::take(&mut state.waiting)
     }
 
     /// Nothing more comes at all; likewise.
     #[must_use]
-    pub(super) fn close(&self) -> BTreeMap<u64, (T, usize)> {
+    pub(super) fn close(&self) -> BTreeMap<u64, T> {
         let waiting = self.refuse();
         self.state.lock().closed = true;
         self.news.notify_all();
@@ -205,25 +186,24 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_by_number_and_by_bytes() {
-        let (queue, limits) = (Queue::new(None), Limits { calls: 2, bytes: 10 });
-        let put = |bytes| queue.put(Some(limits), bytes, |_| "x");
-        assert_eq!((put(10), put(1)), (Ok(0), Err(Refused::Full)));
+    fn what_waits_is_bounded_by_number() {
+        let (queue, limits) = (Queue::new(None), Limits { calls: 2 });
+        let put = || queue.put(Some(limits), |_| "x");
+        assert_eq!((put(), put(), put()), (Ok(0), Ok(1), Err(Refused::Full)));
         assert!(queue.is_full(limits));
-        assert_eq!((put(0), put(0)), (Ok(1), Err(Refused::Full)));
-        assert!(queue.put(None, 100, |_| "without limits").is_ok());
+        assert!(queue.put(None, |_| "without limits").is_ok());
         assert!(queue.take_out(0).is_some() && queue.take_out(0).is_none());
+        assert!(put().is_err(), "two wait");
         assert!(take(&queue).is_some());
-        assert!(put(10).is_err(), "100 bytes wait");
+        assert_eq!(put(), Ok(3));
         assert_eq!(take(&queue), Some("without limits"));
-        assert_eq!(put(10), Ok(3));
     }
 
     #[test]
     fn no_more_are_handed_out_than_may_be_under_way() {
         let queue = Queue::new(Some(1));
         for item in ["a", "b"] {
-            assert!(queue.put(None, 0, |_| item).is_ok());
+            assert!(queue.put(None, |_| item).is_ok());
         }
         assert_eq!((take(&queue), take(&queue)), (Some("a"), None));
         queue.lose(0);
@@ -235,10 +215,10 @@ mod tests {
     #[test]
     fn a_queue_that_refuses_gives_back_what_waited_and_still_tells_of_what_was_taken() {
         let queue = Queue::new(Some(1));
-        assert!(queue.put(None, 0, |_| "x").is_ok() && queue.put(None, 0, |_| "y").is_ok());
+        assert!(queue.put(None, |_| "x").is_ok() && queue.put(None, |_| "y").is_ok());
         assert_eq!(take(&queue), Some("x"));
         assert_eq!(queue.refuse().len(), 1);
-        assert_eq!(queue.put(None, 0, |_| "z"), Err(Refused::Closed));
+        assert_eq!(queue.put(None, |_| "z"), Err(Refused::Closed));
         queue.lose(0);
         assert!(matches!(queue.receive(Duration::ZERO), Taken::Lost(0)));
         assert!(matches!(queue.receive(Duration::ZERO), Taken::Timeout), "it is not closed");
@@ -247,9 +227,9 @@ mod tests {
     #[test]
     fn a_closed_queue_gives_back_what_waited_and_takes_nothing() {
         let queue = Queue::new(None);
-        assert!(queue.put(None, 0, |_| "x").is_ok());
+        assert!(queue.put(None, |_| "x").is_ok());
         assert_eq!(queue.close().len(), 1);
-        assert_eq!(queue.put(None, 0, |_| "y"), Err(Refused::Closed));
+        assert_eq!(queue.put(None, |_| "y"), Err(Refused::Closed));
         queue.lose(0);
         assert!(matches!(queue.receive(Duration::from_secs(3600)), Taken::Closed));
     }

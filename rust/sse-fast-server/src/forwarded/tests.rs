@@ -108,8 +108,8 @@ fn the_client_is_the_first_address_from_the_right_that_is_not_trusted() {
 fn what_is_no_text_is_no_address() {
     let mut given = HeaderMap::new();
     given.append("x-forwarded-for", "1.2.3.4".parse().expect("a value"));
-    given.append("x-forwarded-for", hyper::header::HeaderValue::from_bytes(b"\xff\xfe").expect("a value"));
-    given.append("forwarded", hyper::header::HeaderValue::from_bytes(b"for=\xff").expect("a value"));
+    given.append("x-forwarded-for", HeaderValue::from_bytes(b"\xff\xfe").expect("a value"));
+    given.append("forwarded", HeaderValue::from_bytes(b"for=\xff").expect("a value"));
     for family in [Family::X, Family::Rfc7239] {
         let origin = proxies(family).requester("10.0.0.9:4000".parse().expect("an address"), &given);
         assert_eq!(shown(&origin), ("10.0.0.9:4000".into(), None, None), "{family:?}");
@@ -203,4 +203,41 @@ fn any_bytes_are_read_without_a_panic() {
         assert_eq!(by_x(&[("x-forwarded-for", &format!("{text}, 1.2.3.4"))]).client.to_string(), "1.2.3.4:0");
     }
     assert!(read < 20_000, "some of it is none");
+}
+
+fn of_bytes(family: Family, name: &'static str, value: &[u8]) -> Requester {
+    let value = HeaderValue::from_bytes(value).expect("a value");
+    let given = HeaderMap::from_iter([(hyper::header::HeaderName::from_static(name), value)]);
+    proxies(family).requester("10.0.0.9:4000".parse().expect("an address"), &given)
+}
+
+#[test]
+fn what_is_no_text_is_not_taken_for_absent() {
+    for (value, host) in [
+        (&b"\xff"[..], Some("\u{fffd}")),
+        (b"\xff, app.example", Some("app.example")),
+        (b"app.example, \xc3\xa4.example", Some("\u{e4}.example")),
+        (b"", None),
+    ] {
+        assert_eq!(of_bytes(Family::X, "x-forwarded-host", value).host.as_deref(), host, "{value:?}");
+    }
+    assert_eq!(of_bytes(Family::X, "x-forwarded-proto", b"\xff").scheme.as_deref(), Some("\u{fffd}"));
+    for (value, host) in [
+        (&b"for=1.2.3.4;host=\xff"[..], Some("for=1.2.3.4;host=\u{fffd}")),
+        (b"for=1.2.3.4;HOST=\"a\"b\"", Some("for=1.2.3.4;HOST=\"a\"b\"")),
+        (b"for=1.2.3.4;host=a;host=b", Some("for=1.2.3.4;host=a;host=b")),
+        (b"host=a;for=10.0.0.1, host=b c;for=10.0.0.2", Some("host=b c;for=10.0.0.2")),
+        (b"for=\xff", None),
+    ] {
+        let origin = of_bytes(Family::Rfc7239, "forwarded", value);
+        assert_eq!((origin.host.as_deref(), origin.client.port()), (host, 4000), "{value:?}");
+    }
+}
+
+#[test]
+fn a_client_s_own_bytes_do_not_hide_what_its_proxy_adds() {
+    for value in [&b"\xff, 1.2.3.4"[..], b"\xff, \xe9, 1.2.3.4, 10.0.0.1"] {
+        assert_eq!(of_bytes(Family::X, "x-forwarded-for", value).client.to_string(), "1.2.3.4:0", "{value:?}");
+    }
+    assert_eq!(of_bytes(Family::X, "x-forwarded-for", b"1.2.3.4, \xff").client.to_string(), "10.0.0.9:4000");
 }

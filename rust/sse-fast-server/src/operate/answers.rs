@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::{Asked, METHODS, METRICS, PROXIED, is_equal, is_local, is_read, put, said, text};
+use super::{Asked, METHODS, METRICS, PROXIED, is_equal, is_local, is_read, named_host, put, said, text};
 use crate::access::is_loopback_host;
 use crate::request::decode;
 use crate::respond::Context;
@@ -64,8 +64,7 @@ impl Context {
     /// its own, so that no page of a stranger's can read them through a browser here.
     fn may_have_metrics(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Refusal> {
         let is_proxied = PROXIED.iter().any(|name| headers.contains_key(name));
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        if is_local(peer.ip()) && !is_proxied && host.is_none_or(is_loopback_host) {
+        if is_local(peer.ip()) && !is_proxied && named_host(headers).is_none_or(is_loopback_host) {
             return Ok(());
         }
         self.has_key(headers, peer)

@@ -15,8 +15,15 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
-use super::Signals;
+use super::{BodyFraming, Signals};
 use crate::access_log::Access;
+
+impl BodyFraming {
+    /// By hyper's own word.
+    pub(crate) fn of(body: &Incoming) -> Self {
+        body.size_hint().exact().map_or(Self::Chunked, Self::Length)
+    }
+}
 
 /// A request's body.
 pub(crate) struct RequestBody {

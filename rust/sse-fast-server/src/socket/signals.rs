@@ -18,6 +18,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
+use super::BodyFraming;
+
 /// How long a request that has to wait is kept after its client has shut its writing side. Nothing tells a client that
 /// still reads from one that is gone: a second is more than an idle server needs to begin with a request, and short
 /// enough that a crowd which hangs up leaves nothing behind.
@@ -30,8 +32,11 @@ pub(crate) struct Signals(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     exchange: Exchange,
-    /// The client shut its writing side, and hyper has not been told.
-    end_hidden: bool,
+    /// A request was given to us.
+    has_asked: bool,
+    /// How the body of the request that was given to us last is framed, until the socket asks.
+    framing: Option<BodyFraming>,
+    hidden: Hidden,
     read: ReadWait,
     /// The next read asks the kernel, whatever the runtime believes.
     last_look: bool,
@@ -51,6 +56,17 @@ enum Exchange {
     Answered,
     /// hyper is done with the connection: what is read and written is ours.
     Ours,
+}
+
+/// What hyper has not been told of while an exchange is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hidden {
+    #[default]
+    Nothing,
+    /// The client shut its writing side.
+    End,
+    /// What the client sent next was refused.
+    Refusal,
 }
 
 /// What was read of the last request's body.
@@ -85,11 +101,18 @@ pub(crate) struct WriteProgress {
 }
 
 impl Signals {
-    /// A request is given to us.
-    pub(crate) fn open(&self) {
+    /// A request is given to us, with such a body.
+    pub(crate) fn open(&self, framing: BodyFraming) {
         let mut state = self.0.lock();
+        state.framing = Some(framing);
         state.exchange = Exchange::Open;
+        state.has_asked = true;
         state.body = LastBody::Read;
+    }
+
+    /// Whether there was a request.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.0.lock().has_asked
     }
 
     /// Whether a request is under way.
@@ -130,14 +153,29 @@ impl Signals {
 
     /// The client sends nothing more: whether hyper must not know yet.
     pub(crate) fn hide_end(&self) -> bool {
+        self.hide(Hidden::End)
+    }
+
+    /// The next request was refused: whether hyper must not know yet.
+    pub(crate) fn hide_refusal(&self) -> bool {
+        self.hide(Hidden::Refusal)
+    }
+
+    fn hide(&self, what: Hidden) -> bool {
         let mut state = self.0.lock();
-        state.end_hidden = matches!(state.exchange, Exchange::Open | Exchange::Answered);
-        state.end_hidden
+        let is_open = matches!(state.exchange, Exchange::Open | Exchange::Answered);
+        state.hidden = if is_open { what } else { Hidden::Nothing };
+        is_open
+    }
+
+    /// How the body of the request is framed that was given to us since this was asked.
+    pub(crate) fn body_framing(&self) -> Option<BodyFraming> {
+        self.0.lock().framing.take()
     }
 
     /// Whether the client has shut its writing side in the exchange under way.
     pub(crate) fn half_closed(&self) -> bool {
-        self.0.lock().end_hidden
+        self.0.lock().hidden == Hidden::End
     }
 
     /// Waits until the client has shut its writing side for a second. To be awaited by the service of the connection
@@ -190,8 +228,10 @@ impl Signals {
         if due {
             state.read = ReadWait::Due;
         }
-        let told = state.end_hidden && state.exchange == Exchange::None;
-        state.end_hidden &= !told;
+        let told = state.hidden != Hidden::Nothing && state.exchange == Exchange::None;
+        if told {
+            state.hidden = Hidden::Nothing;
+        }
         due || told
     }
 
@@ -214,7 +254,7 @@ mod tests {
     #[test]
     fn what_is_written_outside_an_exchange_is_held_back() {
         let signals = Signals::default();
-        signals.open();
+        signals.open(BodyFraming::Length(0));
         assert!(!signals.hold_back());
         signals.flushed();
         assert!(!signals.hold_back(), "the response is not whole");
@@ -230,7 +270,7 @@ mod tests {
     fn the_end_of_a_request_is_hidden_until_its_response_is_written() {
         let signals = Signals::default();
         assert!(!signals.hide_end() && !signals.half_closed(), "no exchange is open");
-        signals.open();
+        signals.open(BodyFraming::Length(0));
         assert!(signals.hide_end() && signals.half_closed());
         assert!(!signals.must_poll_again());
         signals.answered();
@@ -238,6 +278,18 @@ mod tests {
         signals.flushed();
         assert!(signals.must_poll_again() && !signals.must_poll_again());
         assert!(!signals.hide_end());
+    }
+
+    #[test]
+    fn a_refusal_of_the_next_request_waits_for_the_response_and_ends_nothing() {
+        let signals = Signals::default();
+        assert!(!signals.hide_refusal(), "no exchange is open");
+        signals.open(BodyFraming::Chunked);
+        assert_eq!((signals.body_framing(), signals.body_framing()), (Some(BodyFraming::Chunked), None));
+        assert!(signals.hide_refusal() && !signals.half_closed() && !signals.must_poll_again());
+        signals.answered();
+        signals.flushed();
+        assert!(signals.must_poll_again() && !signals.must_poll_again() && !signals.hide_refusal());
     }
 
     #[test]

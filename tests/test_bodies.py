@@ -1,0 +1,123 @@
+"""The bodies of requests, all together: how much of them a server holds, and who gives way.
+
+Guards that bodies which never end cost no more memory than is documented, and keep no other request from its handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from conftest import Serve
+from support.deadline import until
+from support.http import parse_head
+from support.reader import fetch
+
+MIB = 1 << 20
+HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
+BEGUN = {
+    "declared": HEAD + b"Content-Length: %d\r\n\r\n" % MIB + b"x" * (MIB - 1),
+    "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % MIB + b"x" * (MIB - 1),
+}
+
+
+def send(port: int, stack: ExitStack, raw: bytes) -> socket.socket:
+    sock = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+    sock.settimeout(30)
+    sock.sendall(raw)
+    return sock
+
+
+@pytest.mark.parametrize("form", BEGUN)
+def test_bodies_that_never_end_give_way_to_those_that_do(
+    serve: Serve, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    caplog.set_level(logging.INFO, "sse_fast")
+    server = serve()
+    server.post("/echo")(lambda request: len(request.body))
+    with ExitStack() as stack:
+        # Together they take all the room but a byte of each.
+        socks = [send(server.port, stack, BEGUN[form]) for _ in range(64)]
+        body = b"y" * 100_000
+
+        def is_answered() -> bool:
+            head, answer = fetch(server.port, "/echo", method="POST", body=body)
+            assert (head.status, answer) == (200, b"100000") or head.status == 503
+            return head.status == 200 and bool(select.select(socks, [], [], 0)[0])
+
+        until(is_answered, what="an answer of the handler, for which one of them has given way")
+        gave_way = select.select(socks, [], [], 0)[0][0]
+        head = parse_head(gave_way.recv(4096).partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        assert (head.status, head["retry-after"], head["connection"]) == (503, "2", "close")
+        assert server.stats().calls_refused >= 1
+    until(lambda: "bodies that come, or wait for a handler, have 67108864 bytes in all" in caplog.text)
+    assert fetch(server.port, "/echo", method="POST", body=b"z" * MIB)[1] == b"1048576"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_bodies_that_never_end_cost_no_more_memory_than_there_is_room() -> None:
+    program = """
+import sse_fast
+server = sse_fast.serve(0, shards=1)
+server.post("/echo")(lambda request: len(request.body))
+print(server.port, flush=True)
+input()
+"""
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child,
+        ExitStack() as stack,
+    ):
+        assert child.stdout is not None
+        assert child.stdin is not None
+        port = int(child.stdout.readline())
+
+        def peak() -> int:
+            lines = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+        before, socks = peak(), []
+        for number in range(180):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            sock.settimeout(30)
+            # One that is refused may be closed before all of it is sent.
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(BEGUN["declared" if number % 2 else "chunked"])
+            socks.append(sock)
+        until(lambda: len(select.select(socks, [], [], 0)[0]) >= 180 - 64, what="the answers to those without room")
+        assert peak() - before < 110 * MIB
+        child.stdin.write("\n")
+        child.stdin.close()
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_requests_with_bodies_follow_each_other_however_they_come(serve: Serve, step: int) -> None:
+    server = serve()
+    server.post("/echo")(lambda request: request.body.decode())
+    requests = [
+        HEAD + b"Content-Length: 4\r\n\r\n\na\n\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n2;x=y\r\nbc\r\n0\r\nX: 1\r\nY: 2\r\n\r\n",
+        HEAD + b"\r\n",
+        b"\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Connection: close\r\nContent-Length: 1\r\n\r\nd",
+    ]
+    raw = b"".join(requests)
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.settimeout(30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(raw), step):
+            sock.sendall(raw[at : at + step])
+        received = b""
+        while piece := sock.recv(1 << 16):
+            received += piece
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+    assert bodies == [b'"\\na\\n\\n"', b'"\\nbc"', b'""', b'""', b'"d"']
