@@ -126,6 +126,29 @@ def test_refused_hosts_and_origins_are_counted_and_logged_once(
     assert all(character.isprintable() for text in refusals(caplog) for character in text)
 
 
+@pytest.mark.parametrize(
+    ("target", "headers", "said"),
+    [
+        ("http://localhost/", {"Host": "evil.example"}, 'Host "evil.example"'),
+        ("http://evil.example/", {"Host": "localhost"}, 'the target\'s host "evil.example"'),
+        ("http://localhost/", {"Host": "evil.example", "X-Forwarded-Host": "other.example"}, 'Host "evil.example"'),
+        ("/", {"Host": "localhost", "X-Forwarded-Host": "evil.example"}, 'the forwarded host "evil.example"'),
+        ("/", {"Host": "localhost", "Sec-Fetch-Site": "cross-site"}, 'Sec-Fetch-Site "cross-site"'),
+        ("/", {"Host": "localhost", "Sec-Fetch-Site": "same-site", "Origin": "https://evil.example"}, "Origin "),
+    ],
+)
+def test_a_refusal_says_which_value_it_is_for(
+    serve: Serve, caplog: pytest.LogCaptureFixture, target: str, headers: dict[str, str], said: str
+) -> None:
+    server = serve(trusted_proxies=["127.0.0.1"])
+    server.post("/")(lambda _request: "done")
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "Content-Length: 0"]
+    head = exchange(server.port, "\r\n".join([*lines, "", ""]).encode())
+    assert head is not None
+    assert head.status == 403
+    until(lambda: any(f"was refused: {said}" in text for text in refusals(caplog)), what=said)
+
+
 def test_a_flood_beyond_the_limit_is_told_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve(max_connections=10)
     server.stream("s")

@@ -3,8 +3,8 @@
 //! Owns: what such a line says, and what became of the request. Must not know: sockets, hyper, streams; who logs. Off by
 //! default, and then nothing of it is made.
 //! Invariants: each request has one line of its end, whatever ends it: dropping an [`Access`] is an end, too. No text of a
-//! client can make a line of its own or look like another field: the path is escaped and quoted, a query is never shown,
-//! since tickets and tokens travel in it, and a Last-Event-ID only where it has the form of our own. The queue is bounded
+//! client can make a line of its own or look like another field: the path is escaped and quoted, as far as `shown` lets it:
+//! a query is never shown, since tickets and tokens travel in it, and a Last-Event-ID only where it has the form of our own. The queue is bounded
 //! like any other source's (`logs`): a flood of requests loses lines of this log alone, and they are counted there.
 
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use sse_fast_core::id::{self, Position};
 
 use crate::logs::{Level, LogSource, Logs};
+use crate::shown;
 
 /// Where the lines go.
 const LOGGER: &str = "sse_fast.access";
@@ -50,10 +51,9 @@ impl AccessLog {
     pub(crate) fn begin(&self, request: impl FnOnce() -> (SocketAddr, String, String, bool)) -> Option<Box<Access>> {
         let log = self.0.clone()?;
         let (client, method, path, has_query) = request();
-        let shown: String = path.chars().take(SHOWN).collect();
-        let cut = if shown.len() < path.len() { "..." } else { "" };
-        let query = if has_query { "?..." } else { "" };
-        let request = format!("{method:.16} {:?}", format!("{shown}{cut}{query}"));
+        let path = shown::path_within(&path, SHOWN);
+        let query = if has_query && !path.ends_with("?...") { "?..." } else { "" };
+        let request = format!("{method:.16} {:?}", format!("{path}{query}"));
         let (began, status, bytes, events, reason) = (Instant::now(), None, 0, None, "lost");
         Some(Box::new(Access { log, request, client, began, status, bytes, events, reason }))
     }
