@@ -256,6 +256,32 @@ def test_twenty_streams_share_one_connection(proxy: Proxy) -> None:
         assert proxy.server.stats().subscribers == 20
 
 
+def test_several_streams_go_through_one_request_and_are_resumed(proxy: Proxy) -> None:
+    streams = [proxy.server.stream(name, start="all") for name in "ab"]
+    for stream in streams:
+        stream.publish("1")
+    for path in ("/streams?name=a&name=b", "/streams/?name=a&name=b"):
+        with proxy.client() as client, client.stream("GET", f"{proxy.url}{path}") as response:
+            assert response.status_code == 200, response.headers
+            lines = response.iter_lines()
+            ids = [next(line for line in lines if line.startswith("id: "))[4:] for _ in range(2)]
+            assert response.extensions["http_version"] == b"HTTP/2"
+        until(lambda: proxy.server.stats().subscribers == 0, what="the reader's leaving")
+    for stream in streams:
+        stream.end("over")
+    with proxy.client() as client:
+        resumed = client.get(f"{proxy.url}/streams?name=a&name=b", headers={"Last-Event-ID": ids[-1]})
+        assert re.findall("^data: (.*)$", resumed.text, re.MULTILINE) == ["over", "over"]
+
+
+def test_the_application_gets_what_is_not_the_engine_s_and_pages_their_module(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        assert "connect" in client.get(f"{proxy.url}/sse-fast.js").text
+        # Nothing listens there.
+        for path in ("/", "/streamss", "/x/streams/s", "/sse-fast.js.map"):
+            assert client.get(f"{proxy.url}{path}").status_code in {502, 503}, path
+
+
 def test_the_site_s_own_pages_may_post_and_others_may_not(proxy: Proxy) -> None:
     with proxy.client() as client:
         for origin, status in [(proxy.url, 200), ("https://evil.example", 403)]:
@@ -280,6 +306,7 @@ def test_a_page_that_another_site_shows_may_not_post_by_saying_that_it_was_forwa
 @pytest.mark.parametrize("prefix", ["", "/live"])
 def test_without_any_setting_a_page_reads_resumes_and_posts(plain: Plain, prefix: str) -> None:
     stream = plain.server.stream("s")
+    plain.server.stream("s2")
     url = f"{plain.url}{prefix}/streams"
     with httpx.Client(timeout=10) as client:
         with client.stream("GET", f"{url}/s") as response:
@@ -296,3 +323,5 @@ def test_without_any_setting_a_page_reads_resumes_and_posts(plain: Plain, prefix
         resumed = client.get(f"{url}/s", headers={"Last-Event-ID": first})
         assert re.findall("^data: (.*)$", resumed.text, re.MULTILINE) == ["2", "null"]
         assert client.get(f"{plain.url}{prefix}/sse-fast.js").status_code == 200
+        both = client.get(f"{url}?name=s&name=s2", headers={"Accept": "application/json"})
+        assert [stream["known"] for stream in both.json()["streams"]] == [True, True]
