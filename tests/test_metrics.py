@@ -50,11 +50,38 @@ def test_events_deliveries_and_bytes_are_those_of_the_readers(server: sse_fast.S
     assert found["sse_fast_events_delivered_total"] == 105
     assert found["sse_fast_streams"] == 1
     assert found["sse_fast_subscribers"] == 0
-    # The last chunks, of five bytes, are not counted.
-    assert found["sse_fast_bytes_sent_total"] == bodies - 5 * 5
+    assert found["sse_fast_bytes_sent_total"] == bodies
     assert found["sse_fast_publish_seconds_count"] == 21
     assert found["sse_fast_log_bytes"] == stream.stats().retained_bytes == server.stats().retained_bytes
     assert found["sse_fast_connections_accepted_total"] == server.stats().accepted
+
+
+def test_streams_and_their_bytes_are_of_the_same_streams(server: sse_fast.Server) -> None:
+    @server.get("/generated")
+    def generated(_request: sse_fast.Request) -> Iterator[str]:
+        yield "x" * 50
+
+    named = server.stream("named")
+    named.publish("x" * 100)
+    nameless = [server.stream(None) for _ in range(7)]
+    for stream in nameless:
+        stream.publish("x" * 200)
+    removed = server.stream(None)
+    removed.publish("x")
+    removed.remove()
+    retained = sum(stream.stats().retained_bytes for stream in [named, *nameless])
+    found = scrape(server.port)
+    assert (found["sse_fast_streams"], found["sse_fast_log_bytes"]) == (8, retained)
+    assert fetch(server.port, "/generated")[0].status == 200
+    found = scrape(server.port)
+    assert found["sse_fast_streams"] == server.stats().streams == 9
+    assert retained + 50 < found["sse_fast_log_bytes"] == server.stats().retained_bytes
+    assert found["sse_fast_events_published_total"] == 9 + 2
+    nameless.clear()
+    del stream
+    until(lambda: scrape(server.port)["sse_fast_streams"] == 2, what="the nameless ones being gone")
+    assert scrape(server.port)["sse_fast_log_bytes"] < 400
+    assert scrape(server.port)["sse_fast_events_published_total"] == 9 + 2
 
 
 def test_a_delay_is_counted_for_each_write_and_adds_up(server: sse_fast.Server, read: Open) -> None:
