@@ -53,6 +53,15 @@ def test_every_answer_allows_credentials_to_an_allowed_origin(
     assert "Origin" in head.all("vary")
 
 
+@pytest.mark.parametrize("origin", [OK, "https://evil.example"])
+def test_health_and_metrics_say_nothing_of_origins_and_are_in_no_cache(serve: Serve, origin: str) -> None:
+    server = serve(cors=[OK], metrics=True)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        head = ask(server, path, origin)
+        assert (head.status, head["cache-control"]) == (200, "no-store")
+        assert [name for name, _ in head.headers if name.startswith("access-control") or name == "vary"] == []
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/streams/s"), ("GET", "/nothing"), ("OPTIONS", "/streams/s")])
 def test_other_origins_get_vary_alone(open_to_one: sse_fast.Server, method: str, path: str) -> None:
     head = ask(open_to_one, path, "https://evil.example", method)
