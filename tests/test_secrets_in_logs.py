@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
 
 import sse_fast
 from conftest import Serve
-from support.deadline import until
+from support.deadline import DEADLINE, until
+from support.reader import Reader
 from support.requests import converse
 
 SECRET = "hunter2"
@@ -155,5 +158,27 @@ def test_no_secret_is_logged_and_what_helps_is(
     server.route("/waits/{name}", "waits/{name}", wait=0.01)
     assert converse(server.port, raw.encode())
     until(lambda: any(re.search(said, record.getMessage()) for record in caplog.records), what=f"a line with {said}")
+    server.close(0.0)
+    assert SECRET not in caplog.text
+
+
+def test_a_stream_that_is_named_after_a_path_shows_no_more_of_it(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(stall_after=0.1)
+    gate = threading.Event()
+
+    @server.get("/tells/{name}")
+    def tells(_request: sse_fast.Request) -> Iterator[str]:
+        yield "begun"
+        gate.wait(DEADLINE)
+
+    server.route("/made/{name}", "made/{name}", create=True)
+    with Reader(server.port, "/made/a%3Fticket=hunter2") as made, Reader(server.port, "/tells/ann:hunter2@x") as told:
+        made.open()
+        told.open()
+        for name in ('"made/a?..." is stalled', '"/tells/...@x" is stalled'):
+            until(lambda: name in caplog.text, what=name)  # noqa: B023 - it is called here
+        gate.set()
     server.close(0.0)
     assert SECRET not in caplog.text
