@@ -86,7 +86,7 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes min
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
 	RUN_HOSTS=1 $(BIN)/python -m pytest tests/hosts $(ARGS)
 
-test-site: $(SITE)/.tools ## Builds the site, follows its links, and runs what it shows of nginx, Caddy and haproxy
+test-site: $(SITE)/.tools browser ## Builds the site, follows its links, and runs what it shows of nginx, Caddy and haproxy
 	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
 	@{ command -v haproxy || test -x /usr/sbin/haproxy; } >/dev/null || scripts/system-packages apt-get:haproxy dnf:haproxy apk:haproxy
 	RUN_SITE=1 PYTHONPATH= $(SITE)/bin/python -m pytest tests/site $(ARGS)

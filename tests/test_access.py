@@ -53,6 +53,15 @@ def test_every_answer_allows_credentials_to_an_allowed_origin(
     assert "Origin" in head.all("vary")
 
 
+@pytest.mark.parametrize("origin", [OK, "https://evil.example"])
+def test_health_and_metrics_say_nothing_of_origins_and_are_in_no_cache(serve: Serve, origin: str) -> None:
+    server = serve(cors=[OK], metrics=True)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        head = ask(server, path, origin)
+        assert (head.status, head["cache-control"]) == (200, "no-store")
+        assert [name for name, _ in head.headers if name.startswith("access-control") or name == "vary"] == []
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/streams/s"), ("GET", "/nothing"), ("OPTIONS", "/streams/s")])
 def test_other_origins_get_vary_alone(open_to_one: sse_fast.Server, method: str, path: str) -> None:
     head = ask(open_to_one, path, "https://evil.example", method)
@@ -124,6 +133,29 @@ def test_refused_hosts_and_origins_are_counted_and_logged_once(
     )
     assert sum("Host " in text and "evil.example" in text for text in refusals(caplog)) == 1
     assert all(character.isprintable() for text in refusals(caplog) for character in text)
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "said"),
+    [
+        ("http://localhost/", {"Host": "evil.example"}, 'Host "evil.example"'),
+        ("http://evil.example/", {"Host": "localhost"}, 'the target\'s host "evil.example"'),
+        ("http://localhost/", {"Host": "evil.example", "X-Forwarded-Host": "other.example"}, 'Host "evil.example"'),
+        ("/", {"Host": "localhost", "X-Forwarded-Host": "evil.example"}, 'the forwarded host "evil.example"'),
+        ("/", {"Host": "localhost", "Sec-Fetch-Site": "cross-site"}, 'Sec-Fetch-Site "cross-site"'),
+        ("/", {"Host": "localhost", "Sec-Fetch-Site": "same-site", "Origin": "https://evil.example"}, "Origin "),
+    ],
+)
+def test_a_refusal_says_which_value_it_is_for(
+    serve: Serve, caplog: pytest.LogCaptureFixture, target: str, headers: dict[str, str], said: str
+) -> None:
+    server = serve(trusted_proxies=["127.0.0.1"])
+    server.post("/")(lambda _request: "done")
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "Content-Length: 0"]
+    head = exchange(server.port, "\r\n".join([*lines, "", ""]).encode())
+    assert head is not None
+    assert head.status == 403
+    until(lambda: any(f"was refused: {said}" in text for text in refusals(caplog)), what=said)
 
 
 def test_a_flood_beyond_the_limit_is_told_so(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,6 +41,7 @@ def test_a_request_has_a_line_when_its_answer_ends(serve: Serve, caplog: pytest.
         raise RuntimeError
 
     server.get("/page")(lambda _request: "x" * 1000)
+    sizes = []
     for path, method in [
         ("/page", "GET"),
         ("/page", "HEAD"),
@@ -48,17 +49,18 @@ def test_a_request_has_a_line_when_its_answer_ends(serve: Serve, caplog: pytest.
         ("/none", "GET"),
         ("/healthz", "GET"),
     ]:
-        fetch(server.port, path, method=method)
+        head, body = fetch(server.port, path, method=method)
+        sizes.append(len(head.raw) + len(body))
     with Reader(server.port, raw=request("/page", server.port, host="evil.example")) as foreign:
         assert foreign.read_head().status == 403
     found = until(lambda: lines(caplog) if len([line for line in lines(caplog) if "client=" in line]) == 6 else None)
     found = [line for line in found if "client=" in line]
     wanted = [
-        rf'GET "/page" 200 {CLIENT} bytes=1002 seconds=\d+\.\d{{3}}',
-        rf'HEAD "/page" 200 {CLIENT} bytes=0 seconds=\d+\.\d{{3}}',
-        rf'POST "/fails" 500 {CLIENT} bytes=\d+ seconds=\d+\.\d{{3}}',
-        rf'GET "/none" 404 {CLIENT} bytes=\d+ seconds=\d+\.\d{{3}}',
-        rf'GET "/healthz" 200 {CLIENT} bytes=3 seconds=\d+\.\d{{3}}',
+        rf'GET "/page" 200 {CLIENT} bytes={sizes[0]} seconds=\d+\.\d{{3}}',
+        rf'HEAD "/page" 200 {CLIENT} bytes={sizes[1]} seconds=\d+\.\d{{3}}',
+        rf'POST "/fails" 500 {CLIENT} bytes={sizes[2]} seconds=\d+\.\d{{3}}',
+        rf'GET "/none" 404 {CLIENT} bytes={sizes[3]} seconds=\d+\.\d{{3}}',
+        rf'GET "/healthz" 200 {CLIENT} bytes={sizes[4]} seconds=\d+\.\d{{3}}',
         rf'GET "/page" 403 {CLIENT} bytes=\d+ seconds=\d+\.\d{{3}}',
     ]
     for line, pattern in zip(found, wanted, strict=True):
@@ -75,7 +77,7 @@ def test_a_stream_has_a_line_at_each_end_with_what_was_given(serve: Serve, caplo
         resumed.open()
         stream.end("over")
         assert (len(whole.rest()), len(resumed.rest())) == (11, 4)
-        sizes = len(whole.received) - 5, len(resumed.received) - 5  # Without the last chunk.
+        sizes = len(whole.received), len(resumed.received)
         found = until(lambda: lines(caplog) if len(lines(caplog)) == 4 else None)
     begins, ends = [line for line in found if " begins " in line], [line for line in found if " ends " in line]
     assert re.fullmatch(rf'GET "/streams/s" 200 begins {CLIENT}', begins[0])
@@ -105,7 +107,7 @@ def test_why_a_stream_ended_and_what_it_had_is_said_where_it_was_cut(
         gap = next(event for event in slow.parser.events if event.event == "gap")
         events = len([event for event in slow.parser.events if event.event != "gap"])
         assert gap.json()["skipped"] > 0
-        size = len(slow.received)
+        size = len(slow.received) + 5  # And the last chunk, which the socket takes for a reader that may still read.
         slow.close()
         found = until(lambda: [line for line in lines(caplog) if " ends " in line])
         assert f" events={events} bytes={size} " in found[0]
@@ -123,6 +125,45 @@ def test_a_client_that_leaves_before_its_answer_has_a_line(serve: Serve, caplog:
         reader.reset()
         found = until(lambda: lines(caplog))
     assert re.fullmatch(rf'GET "/streams/to-come" - {CLIENT} seconds=\d+\.\d{{3}} reason=gone', found[0])
+
+
+@pytest.mark.parametrize("end", ["stalled", "gone", "shutdown"])
+def test_an_answer_that_is_cut_says_why_and_what_of_it_was_taken(
+    serve: Serve, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    server = serve(access_log=True, stall_timeout=1.0 if end == "stalled" else 60.0)
+    whole = 8_000_000
+    server.get("/big")(lambda _request: sse_fast.Response(b"x" * whole))
+    with Reader(server.port, "/big", receive_buffer=2048) as reader:
+        reader.read_head()
+        if end == "gone":
+            reader.reset()
+        if end == "shutdown":
+            server.close(0.0)
+        line = until(lambda: next((line for line in lines(caplog) if '"/big"' in line), None))
+    found = re.fullmatch(rf'GET "/big" 200 {CLIENT} bytes=(\d+) seconds=\d+\.\d{{3}} reason={end}', line)
+    assert found, line
+    assert len(reader.received) <= int(found[1]) < whole
+
+
+def test_answers_of_one_connection_have_a_line_each_with_their_own_bytes(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(access_log=True)
+    sizes = [10, 300_000, 0, 5]
+    server.get("/of/{size}")(lambda request: sse_fast.Response(b"x" * int(request.params["size"])))
+    with Reader(server.port, raw=b"") as reader:
+        taken = []
+        for size in sizes:
+            reader.ask(request(f"/of/{size}", server.port))
+            head = reader.read_head()
+            reader.read_until(lambda: len(reader.body) == size)  # noqa: B023 - it is called here
+            taken.append(len(head.raw) + size)
+    found = until(lambda: lines(caplog) if len(lines(caplog)) == len(sizes) else None)
+    wanted = [rf'GET "/of/{size}" 200 {CLIENT} bytes={bytes_} .*' for size, bytes_ in zip(sizes, taken, strict=True)]
+    for line, pattern in zip(found, wanted, strict=True):
+        assert re.fullmatch(pattern, line), line
+        assert "reason" not in line
 
 
 def test_no_secret_is_in_it_and_no_text_of_a_client_makes_a_line(

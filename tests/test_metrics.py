@@ -50,11 +50,38 @@ def test_events_deliveries_and_bytes_are_those_of_the_readers(server: sse_fast.S
     assert found["sse_fast_events_delivered_total"] == 105
     assert found["sse_fast_streams"] == 1
     assert found["sse_fast_subscribers"] == 0
-    # The last chunks, of five bytes, are not counted.
-    assert found["sse_fast_bytes_sent_total"] == bodies - 5 * 5
+    assert found["sse_fast_bytes_sent_total"] == bodies
     assert found["sse_fast_publish_seconds_count"] == 21
     assert found["sse_fast_log_bytes"] == stream.stats().retained_bytes == server.stats().retained_bytes
     assert found["sse_fast_connections_accepted_total"] == server.stats().accepted
+
+
+def test_streams_and_their_bytes_are_of_the_same_streams(server: sse_fast.Server) -> None:
+    @server.get("/generated")
+    def generated(_request: sse_fast.Request) -> Iterator[str]:
+        yield "x" * 50
+
+    named = server.stream("named")
+    named.publish("x" * 100)
+    nameless = [server.stream(None) for _ in range(7)]
+    for stream in nameless:
+        stream.publish("x" * 200)
+    removed = server.stream(None)
+    removed.publish("x")
+    removed.remove()
+    retained = sum(stream.stats().retained_bytes for stream in [named, *nameless])
+    found = scrape(server.port)
+    assert (found["sse_fast_streams"], found["sse_fast_log_bytes"]) == (8, retained)
+    assert fetch(server.port, "/generated")[0].status == 200
+    found = scrape(server.port)
+    assert found["sse_fast_streams"] == server.stats().streams == 9
+    assert retained + 50 < found["sse_fast_log_bytes"] == server.stats().retained_bytes
+    assert found["sse_fast_events_published_total"] == 9 + 2
+    nameless.clear()
+    del stream
+    until(lambda: scrape(server.port)["sse_fast_streams"] == 2, what="the nameless ones being gone")
+    assert scrape(server.port)["sse_fast_log_bytes"] < 400
+    assert scrape(server.port)["sse_fast_events_published_total"] == 9 + 2
 
 
 def test_a_delay_is_counted_for_each_write_and_adds_up(server: sse_fast.Server, read: Open) -> None:
@@ -243,6 +270,49 @@ def test_the_page_lists_every_family_with_its_type(server: sse_fast.Server) -> N
     assert len(dict(documented())) == len(list(documented()))
 
 
+def labelled(port: int) -> dict[tuple[str, str], set[str]]:
+    """The values of each label but a bucket's, by family and label."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in scrape(port):
+        for family, label, value in re.findall(r'^(\w+?)(?:_total|_info)?\{(\w+)="([^"]*)"', name):
+            if label != "le":
+                found.setdefault((family, label), set()).add(value)
+    return found
+
+
+def test_the_page_lists_every_reason_and_result(server: sse_fast.Server) -> None:
+    """In the row of a family, behind its label, or in the table that the row leads to."""
+    page = PAGE.read_text(encoding="utf-8")
+    listed: dict[tuple[str, str], set[str]] = {}
+    for family, label, values in re.findall(r"^\| `(sse_fast_\w+)` \|.* by `(\w+)`: (.*) \|$", page, re.MULTILINE):
+        text = values
+        if link := re.search(r"\]\(#([\w-]+)\)", values):
+            text = "".join(re.findall(r"^\| (`\w+`) \|", section(page, link[1]), re.MULTILINE))
+        found = re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", text))
+        assert len(found) == len(set(found)), family
+        listed[family, label] = set(found)
+    there = labelled(server.port)
+    assert listed.pop(("sse_fast_route_requests", "route"), set()) == set()
+    assert {family for family, _ in listed} == {
+        "sse_fast_refused",
+        "sse_fast_disconnects",
+        "sse_fast_resumes",
+        "sse_fast_gaps",
+    }
+    assert listed == {family: there[family] for family in listed}
+    assert set(there) - set(listed) == {("sse_fast_route_requests", "route"), ("sse_fast_build", "version")}
+
+
+def section(page: str, anchor: str) -> str:
+    """What stands below the heading that the anchor leads to."""
+    heading = next(line for line in re.findall(r"^#+ .*$", page, re.MULTILINE) if slug(line) == anchor)
+    return re.split(r"^#+ ", page.partition(f"{heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w-]", "", heading.lstrip("# ").lower().replace(" ", "-"))
+
+
 def test_rules_and_dashboard_name_only_what_there_is(server: sse_fast.Server) -> None:
     samples = {re.sub(r"\{.*", "", name) for name in scrape(server.port)}
     page = PAGE.read_text(encoding="utf-8")
@@ -255,19 +325,9 @@ def test_rules_and_dashboard_name_only_what_there_is(server: sse_fast.Server) ->
         assert named <= samples
     labels = dict(re.findall(r'(\w+)=~?"([a-z|]+)"', rules + shown))
     assert set(labels) <= {"reason", "result", "job", "le"}
-    for reason in re.findall(r'reason=~?"([a-z|]+)"', rules + shown):
-        assert set(reason.split("|")) <= {
-            "lag",
-            "history",
-            "epoch",
-            "stalled",
-            "gone",
-            "ended",
-            "lagged",
-            "shutdown",
-            "connections",
-            "calls",
-            "host",
-            "origin",
-            "metrics",
-        }
+    values = labelled(server.port)
+    known = {"reason": set[str](), "result": set[str]()}
+    for (_, label), found in values.items():
+        known.get(label, set()).update(found)
+    for label, named_values in re.findall(r'(reason|result)=~?"([a-z|]+)"', rules + shown):
+        assert set(named_values.split("|")) <= known[label]

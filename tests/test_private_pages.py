@@ -7,7 +7,6 @@ right that a browser has works across origins, and only for an origin that is al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
@@ -16,34 +15,10 @@ import sse_fast
 from conftest import Serve
 from sse_fast.testing import token
 from support.deadline import until
+from support.private_page import PAGE, value
 from support.signed import SECRET
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-PAGE = """<!doctype html><title>private</title><script type="module">
-import { connect } from "/sse-fast.js";
-window.seen = []; window.states = []; window.tickets = 0; window.told = [];
-window.follow = (url) => {
-  window.reading = connect(url, {
-    on: { "*": (data, { event }) => seen.push([event, data]) },
-    onState: (state) => states.push(`${state.state} ${state.reason ?? ""}`.trim()),
-    token: async () => (tickets += 1, (await fetch("/ticket")).text()),
-  });
-};
-window.listen = (url, withCredentials) => {
-  window.source = new EventSource(url, { withCredentials });
-  for (const name of ["message", "auth", "error"]) {
-    source.addEventListener(name, (event) => told.push([name, event.data ?? null]));
-  }
-};
-window.poll = async (url, headers) => {
-  try {
-    const response = await fetch(url, { headers: { Accept: "application/json", ...headers } });
-    return [response.status, await response.text()];
-  } catch (error) { return [0, String(error)]; }
-};
-window.ready = true;
-</script>"""
 
 Page = Callable[[], sse_fast.Server]
 
@@ -62,10 +37,6 @@ def private(serve: Serve, browser: Chrome) -> Iterator[sse_fast.Server]:
     yield streams
     browser.delete_all_cookies()
     browser.get("about:blank")
-
-
-def value(browser: Chrome, script: str, *arguments: object) -> Any:
-    return browser.execute_script(f"return {script}", *arguments)
 
 
 def test_a_ticket_that_expires_twice_loses_and_repeats_nothing(private: sse_fast.Server, browser: Chrome) -> None:

@@ -231,14 +231,36 @@ def test_requests_that_cannot_be_meant_are_refused(serve: Serve) -> None:
         ("/streams?name=%00", 400, "bad_stream_name"),
         ("/streams?name=a&name=%ff", 400, "bad_request"),
         ("/streams?name=%ef%bf%bd&of-another-kind=x", 404, "unknown_stream"),
+        ("/streams/?name=a&name=a", 400, "name_twice"),
         (path_of(str(number) for number in range(33)), 400, "too_many_names"),
     ):
         head, body = fetch(server.port, path)
         assert (head.status, json.loads(body)["error"]) == (status, error), path
-    assert fetch(server.port, "/streams?name=a", method="POST")[0].status == 405
-    assert fetch(server.port, "/streams?name=a", method="OPTIONS")[0].status == 204
-    assert fetch(server.port, "/streams?name=a", method="HEAD")[0].status == 200
-    assert fetch(server.port, "/streams?name=a", headers=[("Accept", "image/png")])[0].status == 406
+    for path in ("/streams?name=a", "/streams/?name=a"):
+        assert fetch(server.port, path, method="POST")[0].status == 405
+        assert fetch(server.port, path, method="OPTIONS")[0].status == 204
+        assert fetch(server.port, path, method="HEAD")[0].status == 200
+        assert fetch(server.port, path, headers=[("Accept", "image/png")])[0].status == 406
+
+
+def test_a_slash_at_the_end_of_the_path_changes_nothing(serve: Serve) -> None:
+    server = serve(settle=0)
+    for name in "ab":
+        server.stream(name, start="all").publish(name)
+        server.stream(name).end("over")
+    for accept in ("text/event-stream", "application/json"):
+        plain, slashed = (
+            fetch(server.port, f"{path}?name=a&name=b", headers=[("Accept", accept)])
+            for path in ("/streams", "/streams/")
+        )
+        assert (slashed[0].status, slashed[1]) == (plain[0].status, plain[1])
+        assert b"over" in slashed[1]
+    assert fetch(server.port, "/streams/")[0].status == 404
+    # What the application has at the path is its own.
+    server.get("/streams")(lambda _request: sse_fast.Response("no", 403))
+    assert fetch(server.port, "/streams?name=a")[0].status == 403
+    for path in ("/streams/?name=a", "/streams%2f?name=a", "/%73treams/?n%61me=a"):
+        assert fetch(server.port, path)[0].status == 404
 
 
 def test_a_route_of_the_application_comes_first(server: sse_fast.Server) -> None:
@@ -535,7 +557,10 @@ def test_32_streams_published_from_threads_come_whole_across_cuts(serve: Serve, 
         assert [data for source, data in got if source == index] == [*map(str, range(10)), "end"]
 
 
-@pytest.mark.parametrize("path", ["/streams?name=guarded", "/%73treams?name=guarded", "/streams?n%61me=guarded&name=s"])
+@pytest.mark.parametrize(
+    "path",
+    ["/streams?name=guarded", "/%73treams?name=guarded", "/streams?n%61me=guarded&name=s", "/streams/?name=guarded"],
+)
 def test_no_name_leads_around_a_door_of_the_application(server: sse_fast.Server, path: str) -> None:
     for name in ("guarded", "s"):
         server.stream(name, start="all").publish("secret" if name == "guarded" else "x")

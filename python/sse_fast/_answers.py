@@ -88,7 +88,7 @@ def error_body(error: HttpError, dumps: Dumps) -> bytes:
 def log_failure(request: Request, error: BaseException) -> None:
     """Logs what a handler should not have raised."""
     with contextlib.suppress(BaseException):  # A logging handler of the application may raise.
-        LOG.error("the handler of %s %r failed", request.method, request.path, exc_info=error)
+        LOG.error("the handler of %s %r failed", request.method, _records.shown(request.path), exc_info=error)
 
 
 def _send(call: Call, response: Response) -> None:

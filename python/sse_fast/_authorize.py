@@ -8,9 +8,9 @@ in the log; it lets nobody in.
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
+from . import _records
 from ._answers import error_response
 from ._exceptions import HttpError
 from ._rights import Grant
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._core import Call
     from ._request import Request
 
-_LOG = logging.getLogger("sse_fast.access")
+_LOG = _records.logger("sse_fast.access")
 
 
 def decide(call: Call, request: Request, value: object, dumps: Dumps) -> None:
@@ -39,7 +39,7 @@ def decide(call: Call, request: Request, value: object, dumps: Dumps) -> None:
                 _LOG.error(
                     "authorize returned %s for %r: only True, a name and a Grant let in: 403",
                     "an empty str" if isinstance(value, str) else type(value).__name__,
-                    request.path,
+                    _records.shown(request.path),
                 )
         call.deny()
 
@@ -50,7 +50,7 @@ def failed(call: Call, request: Request, error: BaseException, dumps: Dumps) -> 
         _refuse(call, request, error, dumps)
         return
     with contextlib.suppress(BaseException):  # As above.
-        _LOG.error("authorize failed for %s %r", request.method, request.path, exc_info=error)
+        _LOG.error("authorize failed for %s %r", request.method, _records.shown(request.path), exc_info=error)
     call.fail()
 
 
@@ -59,7 +59,7 @@ def _refuse(call: Call, request: Request, error: HttpError, dumps: Dumps) -> Non
         response = error_response(error, dumps)
     except BaseException as unsendable:  # A header or a body that cannot be sent.
         with contextlib.suppress(BaseException):  # As above.
-            _LOG.error("authorize failed for %s %r", request.method, request.path, exc_info=unsendable)
+            _LOG.error("authorize failed for %s %r", request.method, _records.shown(request.path), exc_info=unsendable)
         call.fail()
         return
     call.answer_response(response.status, list(response.headers), response.body)

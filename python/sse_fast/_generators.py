@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _threads
+from . import _records, _threads
 from ._answers import INTERNAL_ERROR, LOG, error_body, log_failure, refuse, refuse_busy
 from ._calling import serving
 from ._exceptions import EventTypeError, HttpError, ServerClosed, StreamEnded
@@ -128,7 +128,8 @@ class Feed:
     def closing_failed(self) -> None:
         """Logs the exception that is handled now, which closing the generator raised."""
         with contextlib.suppress(BaseException):  # A logging handler of the application may raise.
-            LOG.exception("closing the generator of %s %r failed", self._request.method, self._request.path)
+            path = _records.shown(self._request.path)
+            LOG.exception("closing the generator of %s %r failed", self._request.method, path)
 
 
 def pump(feed: Feed, generator: Generator[object, Any, Any]) -> None:

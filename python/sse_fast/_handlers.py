@@ -20,7 +20,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from . import _threads
+from . import _records, _threads
 from ._answers import LOG, answer, refuse
 from ._authorize import decide, failed
 from ._calling import serving
@@ -325,7 +325,7 @@ def _is_true(stream: str, value: object) -> bool:
 def _log_exists(stream: str) -> None:
     """Logs the exception that is handled now."""
     with contextlib.suppress(BaseException):  # A logging handler of the application may raise.
-        LOG.exception("the exists check for stream %r failed", stream)
+        LOG.exception("the exists check for stream %r failed", _records.shown(stream))
 
 
 def _name_task(function: Callable[..., object]) -> None:

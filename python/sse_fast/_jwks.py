@@ -9,19 +9,18 @@ they could lead anywhere, in clear text too. No more than 64 KiB are read, in no
 from __future__ import annotations
 
 import http.client
-import logging
 import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from . import _threads
+from . import _records, _threads
 
 if TYPE_CHECKING:
     from ._core import KeySource
 
-_LOG = logging.getLogger("sse_fast.access")
+_LOG = _records.logger("sse_fast.access")
 
 _MAX_BYTES = 64 * 1024
 _TIMEOUT = 5.0  # Seconds without a byte.

@@ -1,6 +1,7 @@
 """The package's loggers, whose records nobody else can begin.
 
-Owns: what becomes of line ends in a record, which a client may have chosen: in a path, a name, an exception's text.
+Owns: what becomes of line ends in a record, which a client may have chosen: in a path, a name, an exception's text; and
+what is shown of a path, as the engine does it (`shown.rs`).
 Must not know: what is logged, which handlers and formatters there are; `logging` is not configured here.
 Invariants: a message is one line. Of a traceback only Python's own lines begin at the margin: what follows in a text of
 several lines, or in notes, is indented, so that no line of it looks like another record. Where neither is needed the
@@ -28,6 +29,17 @@ def logger(name: str) -> logging.Logger:
     found = logging.getLogger(name)
     found.addFilter(_in_one_record)  # Once, however often.
     return found
+
+
+def shown(path: str) -> str:
+    """A path, or a name out of one, without a query or ``user:password@``: an encoded one is part of it."""
+    user, sign, rest = path.rpartition("@")
+    slashes, colon = user.find("//"), user.find(":")
+    if sign and (slashes >= 0 or colon >= 0):
+        begins = slashes + 2 if slashes >= 0 else user.rfind("/", 0, colon) + 1
+        path = f"{user[:begins]}...@{rest}"
+    bare, sign, _ = path.partition("?")
+    return f"{bare}?..." if sign else path
 
 
 def _in_one_record(record: logging.LogRecord) -> bool:

@@ -75,7 +75,8 @@ class ServerStats:
     Counters grow from the server's start and are never reset; the difference of two of these is what happened between.
 
     Attributes:
-        streams: streams there are now, ended ones that linger included.
+        streams: streams there are now, ended ones that linger included: those with a name, those without one that somebody
+            holds, and those of generators whose readers may come back.
         subscribers: subscribers now; readers in this process are none.
         connections: open connections now, subscribers' included.
         accepted: connections accepted.
@@ -85,7 +86,7 @@ class ServerStats:
             and others' that came or waited had 64 MiB.
         published: events published, terminal ones included; heartbeats, gaps and snapshots are none.
         delivered: events handed to sockets, once for each subscriber.
-        bytes: bytes handed to subscribers' sockets, response heads included.
+        bytes: bytes handed to subscribers' sockets, heads and last chunks included.
         writes: system calls that wrote them.
         heartbeats: heartbeats handed to sockets, once for each subscriber.
         gaps: gaps announced, once for each subscriber.
@@ -117,7 +118,7 @@ class ServerStats:
         closed: subscribers' connections closed, by reason.
         gap_reasons: the `gaps` by reason.
         resumes: readers that came back, by what they were given.
-        retained_bytes: bytes that all streams retain now, as frames.
+        retained_bytes: bytes that all those streams retain now, as frames.
         metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key. Also
             connections to its own listener that gave way to newer ones, because 32 were open.
     """

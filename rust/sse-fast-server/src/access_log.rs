@@ -3,8 +3,8 @@
 //! Owns: what such a line says, and what became of the request. Must not know: sockets, hyper, streams; who logs. Off by
 //! default, and then nothing of it is made.
 //! Invariants: each request has one line of its end, whatever ends it: dropping an [`Access`] is an end, too. No text of a
-//! client can make a line of its own or look like another field: the path is escaped and quoted, a query is never shown,
-//! since tickets and tokens travel in it, and a Last-Event-ID only where it has the form of our own. The queue is bounded
+//! client can make a line of its own or look like another field: the path is escaped and quoted, as far as `shown` lets it:
+//! a query is never shown, since tickets and tokens travel in it, and a Last-Event-ID only where it has the form of our own. The queue is bounded
 //! like any other source's (`logs`): a flood of requests loses lines of this log alone, and they are counted there.
 
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use sse_fast_core::id::{self, Position};
 
 use crate::logs::{Level, LogSource, Logs};
+use crate::shown;
 
 /// Where the lines go.
 const LOGGER: &str = "sse_fast.access";
@@ -33,11 +34,11 @@ pub(crate) struct Access {
     began: Instant,
     /// What was answered; `None` as long as nothing was.
     status: Option<u16>,
-    /// Bytes handed over: of a body, or of an event stream with its head.
+    /// Bytes that the socket took, the head's included.
     bytes: u64,
     /// Of an event stream, the events given; modulo 2^64 while it is read.
     events: Option<u64>,
-    /// Why an event stream ended.
+    /// Why an event stream ended, or an answer before the socket had taken all of it; else empty.
     reason: &'static str,
 }
 
@@ -50,10 +51,9 @@ impl AccessLog {
     pub(crate) fn begin(&self, request: impl FnOnce() -> (SocketAddr, String, String, bool)) -> Option<Box<Access>> {
         let log = self.0.clone()?;
         let (client, method, path, has_query) = request();
-        let shown: String = path.chars().take(SHOWN).collect();
-        let cut = if shown.len() < path.len() { "..." } else { "" };
-        let query = if has_query { "?..." } else { "" };
-        let request = format!("{method:.16} {:?}", format!("{shown}{cut}{query}"));
+        let path = shown::path_within(&path, SHOWN);
+        let query = if has_query && !path.ends_with("?...") { "?..." } else { "" };
+        let request = format!("{method:.16} {:?}", format!("{path}{query}"));
         let (began, status, bytes, events, reason) = (Instant::now(), None, 0, None, "lost");
         Some(Box::new(Access { log, request, client, began, status, bytes, events, reason }))
     }
@@ -62,7 +62,13 @@ impl AccessLog {
 impl Access {
     /// It is answered so; the line comes when the answer has ended.
     pub(crate) fn answered(&mut self, status: u16) {
-        self.status = Some(status);
+        // Who says no other end is dropped with the server.
+        (self.status, self.reason) = (Some(status), "shutdown");
+    }
+
+    /// The socket has taken the whole answer.
+    pub(crate) fn ends_whole(self) {
+        self.ends("");
     }
 
     /// It is answered with an event stream, to this reader, if it has a name.
@@ -77,7 +83,7 @@ impl Access {
         self.log.put(Level::Info, &format!("{} 200 begins client={}{reader}{resumes}", self.request, self.client));
     }
 
-    /// Bytes were handed over.
+    /// The socket took bytes.
     pub(crate) fn gave(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
@@ -97,7 +103,7 @@ impl Access {
         self.events = self.events.map(|events| events.wrapping_add(cursor));
     }
 
-    /// Its event stream ended, for this reason; that is its end.
+    /// Its event stream ended, or its answer was cut, for this reason; that is its end.
     pub(crate) fn ends(mut self, reason: &'static str) {
         self.reason = reason;
     }
@@ -109,7 +115,10 @@ impl Drop for Access {
         let seconds = seconds.as_secs_f64();
         let line = match (self.status, self.events) {
             (None, _) => format!("{request} - client={client} seconds={seconds:.3} reason=gone"),
-            (Some(status), None) => format!("{request} {status} client={client} bytes={bytes} seconds={seconds:.3}"),
+            (Some(status), None) => {
+                let reason = if self.reason.is_empty() { String::new() } else { format!(" reason={}", self.reason) };
+                format!("{request} {status} client={client} bytes={bytes} seconds={seconds:.3}{reason}")
+            }
             (Some(status), Some(events)) => format!(
                 "{request} {status} ends client={client} events={events} bytes={bytes} seconds={seconds:.3} reason={}",
                 self.reason
@@ -140,7 +149,7 @@ mod tests {
         let mut answered = begin(&logs, "/a");
         answered.answered(404);
         answered.gave(30);
-        drop(answered);
+        (*answered).ends_whole();
         drop(begin(&logs, "/b"));
         let mut stream = begin(&logs, "/c");
         stream.streams(Some("1-7"), Some("a\nb\" x"));
@@ -159,7 +168,24 @@ mod tests {
             lines[3].starts_with("GET \"/c\" 200 ends client=10.0.0.1:4242 events=13 bytes=100 seconds=0."),
             "{lines:?}"
         );
+        assert!(!lines[0].contains("reason=") && lines[1].ends_with(" reason=gone"), "{lines:?}");
         assert!(lines[3].ends_with(" reason=stalled") && lines.len() == 4, "{lines:?}");
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_has_a_reason_and_the_bytes_that_were_taken() {
+        let logs = Logs::default();
+        for reason in ["stalled", "shutdown"] {
+            let mut cut = begin(&logs, "/a");
+            cut.answered(200);
+            cut.gave(7);
+            if reason == "stalled" {
+                (*cut).ends(reason);
+            }
+        }
+        let lines = lines(&logs);
+        assert!(lines.iter().all(|line| line.contains(" 200 client=") && line.contains(" bytes=7 ")), "{lines:?}");
+        assert!(lines[0].ends_with(" reason=stalled") && lines[1].ends_with(" reason=shutdown"), "{lines:?}");
     }
 
     #[test]

@@ -201,10 +201,11 @@ async fn answer(
     }
     match action {
         Action::Respond(response) => {
-            if let Some(logged) = &mut logged {
+            if let Some(mut logged) = logged {
                 logged.answered(response.status().as_u16());
+                signals.logs(logged);
             }
-            Ok(response.map(|body| ResponseBody { body, signals, logged }))
+            Ok(response.map(|body| ResponseBody { body, signals }))
         }
         Action::Subscribe(subscription) => {
             if let Some(logged) = &mut logged {
@@ -234,6 +235,11 @@ async fn leave_http<S>(
         _ => None,
     };
     socket.take_over();
+    signals.cut(match &done {
+        Done::TooSlow => "stalled",
+        Done::Closed(Err(error)) if is_stall(error) => "stalled",
+        Done::Closed(_) | Done::Subscribed(_) | Done::Idle => "gone",
+    });
     match done {
         Done::Subscribed(subscription) => hand_over(context, socket, subscription, admission),
         Done::TooSlow => socket.reset(),
@@ -248,6 +254,12 @@ async fn leave_http<S>(
             _ = timeout(LINGERING_CLOSE, close(socket)) => {}
         },
     }
+}
+
+/// Whether the kernel has given the client up, which took nothing for `stall_timeout` (`listener`).
+fn is_stall(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Writes the last answer of a connection, and closes it.

@@ -14,7 +14,8 @@ use crate::access::is_name;
 /// What a page of another origin may send; the setting `cors_headers` adds to them.
 const MAY_SEND: &str = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With";
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// In which a browser says what site a request comes from.
+pub(crate) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The rules of one server.
 #[derive(Debug)]

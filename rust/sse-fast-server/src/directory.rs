@@ -238,7 +238,6 @@ impl Directory {
         let (totals, waits) = (&self.totals, &self.delivery.waits);
         let waited = self.waited();
         let mut stats = Stats {
-            streams: streams.len() as u64,
             connections: self.connections() as u64,
             accepted: totals.accepted.load(Ordering::Relaxed),
             requests: totals.requests.load(Ordering::Relaxed),
@@ -257,8 +256,14 @@ impl Directory {
         totals.refusals.tell(&mut stats);
         for stream in streams.into_iter().chain(self.resumable.all()) {
             let inner = stream.lock();
+            stats.streams += 1;
             stats.published += inner.state.newest();
             stats.retained_bytes += inner.state.log().bytes() as u64;
+        }
+        // Their events are counted as they are published: nobody knows when such a stream is gone.
+        for stream in self.held_nameless().into_iter().filter(|stream| !stream.removed()) {
+            stats.streams += 1;
+            stats.retained_bytes += stream.lock().state.log().bytes() as u64;
         }
         stats.resumes[Resumed::Finished as usize].1 = totals.finished.load(Ordering::Relaxed);
         for counters in self.shards().iter().map(SocketShard::counters) {
@@ -440,6 +445,11 @@ impl Directory {
         streams.into_iter().filter(|stream| !stream.removed()).collect()
     }
 
+    /// Every stream without a name that somebody holds.
+    fn held_nameless(&self) -> Vec<Stream> {
+        self.nameless.lock().iter().filter_map(WeakStream::upgrade).collect()
+    }
+
     pub(crate) fn closed(&self) -> bool {
         self.delivery.is_closed()
     }
@@ -447,8 +457,7 @@ impl Directory {
     /// Ends publishing and wakes who waits.
     pub(crate) fn close(&self) {
         self.delivery.close();
-        let nameless: Vec<_> = self.nameless.lock().iter().filter_map(WeakStream::upgrade).collect();
-        for stream in self.streams().into_iter().chain(nameless).chain(self.resumable.all()) {
+        for stream in self.streams().into_iter().chain(self.held_nameless()).chain(self.resumable.all()) {
             stream.wake_all();
         }
         self.waiting.close();

@@ -35,7 +35,7 @@ impl Context {
         if let Some(found) = self.routes.find(&request.path) {
             return self.matched(request, found, body).await;
         }
-        if request.path == several::PATH {
+        if self.is_for_several(request) {
             if request.method == Method::OPTIONS {
                 return Ok(Action::Respond(self.options(STREAM_METHODS)));
             }
@@ -64,6 +64,17 @@ impl Context {
             }
         };
         self.for_reader(request, &[name], answer).await
+    }
+
+    /// Whether it asks for several streams. Proxies and frameworks redirect to a path that ends in a slash; what the
+    /// application has at the one without is its own there, too.
+    fn is_for_several(&self, request: &ParsedRequest) -> bool {
+        let has_names = || request.query.iter().any(|(key, _)| key == "name");
+        match request.path.strip_prefix(several::PATH) {
+            Some("") => true,
+            Some("/") => has_names() && self.routes.find(several::PATH).is_none(),
+            _ => false,
+        }
     }
 
     fn options(&self, allow: &str) -> HttpResponse {

@@ -28,6 +28,7 @@ use crate::respond::{Action, Context, RETRY_AFTER, Subscription, retry_later, wh
 use crate::response::{self, Refusal};
 use crate::resumable::Left;
 use crate::route::HandlerSpec;
+use crate::shown;
 use crate::socket::{RequestBody, Signals};
 use crate::stream::Stream;
 
@@ -128,7 +129,8 @@ impl Context {
     /// As many requests wait for a handler as may.
     fn too_busy(&self, request: &ParsedRequest) -> Action {
         self.directory.totals.refusals.calls.add(&self.directory.logs, "sse_fast.handler", || {
-            let (method, path, queue) = (&request.method, &request.path, self.directory.config.handler_queue);
+            let (method, path, queue) =
+                (&request.method, shown::path(&request.path), self.directory.config.handler_queue);
             format!("{method} {path:?} was refused: handler_queue={queue} requests wait")
         });
         Action::Respond(retry_later(request, "busy", "as many requests wait for a handler as may; try again"))
@@ -146,7 +148,7 @@ impl Context {
 
     /// A handler has not answered when the drain is over. It is not said when to try again: what was asked may have been done.
     fn cut_off(&self, request: &ParsedRequest) -> Action {
-        let (method, path) = (&request.method, &request.path);
+        let (method, path) = (&request.method, shown::path(&request.path));
         let text = format!("{method} {path:?} was cut off: its handler had not answered when the drain was over: 503");
         // No warning: its client is told, and a program that ends is to say nothing of itself.
         self.directory.logs.put(Level::Info, "sse_fast.handler", text);
@@ -182,7 +184,7 @@ impl Context {
 
     async fn answered(&self, request: &ParsedRequest, answer: Option<Answer>) -> Result<Action, Refusal> {
         let unwritable = |why: String| {
-            let (method, path) = (&request.method, &request.path);
+            let (method, path) = (&request.method, shown::path(&request.path));
             let text = format!("the response of {method} {path:?} cannot be written: {why}: 500");
             self.directory.logs.put(Level::Error, "sse_fast.handler", text);
             failed()

@@ -95,6 +95,7 @@ pub mod server;
 #[cfg(not(loom))]
 mod several;
 mod shard;
+mod shown;
 #[cfg(all(test, not(loom)))]
 mod simulation;
 #[cfg(not(loom))]

@@ -1,26 +1,25 @@
 //! Requests that are refused by a rule of the server: counted by reason, and said in the log.
 //!
-//! Owns: how a refusal reads. Must not know: the rules. Invariant: a value that was refused is logged as a quoted text:
-//! strangers choose it. Changes together with `directory::refused`, which counts.
+//! Owns: how a refusal reads. Must not know: the rules. Invariant: a value that was refused is logged as a quoted text, as
+//! far as `shown` lets it: strangers choose it, and secrets travel in it. Changes together with `directory::refused`, which counts.
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::access::Denied;
 use crate::admission::Over;
+use crate::cors::SEC_FETCH_SITE;
 use crate::directory::StreamError;
 use crate::logs::Level;
 use crate::reason::Reason;
 use crate::request::ParsedRequest;
 use crate::respond::{Context, retry_later};
 use crate::response::{HttpResponse, Refusal};
+use crate::shown;
 use crate::unreadable::{self, Answer, Fault};
 
 const LOGGER: &str = "sse_fast.access";
-
-/// The most characters of a refused value that are shown.
-const SHOWN: usize = 200;
 
 impl Context {
     /// Parses a head: who it is from, whom it is addressed to, and what of HTTP it asks for.
@@ -28,21 +27,24 @@ impl Context {
         let requester = self.proxies.requester(peer, &head.headers);
         let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
         let target = authority.as_deref().map_or(Ok(()), |authority| self.access.name(authority));
-        match self.access.host(&head.headers, head.version).and(target) {
+        let host = self.access.host(&head.headers, head.version);
+        match host.and(target) {
             Ok(()) => {}
             Err(Denied::NoHost) => {
                 return Err(self.malformed(peer, Refusal::new(400, "bad_request", "one Host header is required")));
             }
+            Err(Denied::Host) if host.is_err() => {
+                let named = head.headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+                return Err(self.host_refused("Host", named));
+            }
             Err(Denied::Host) => {
-                let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
-                let named = authority.as_deref().map(str::as_bytes).or(host);
-                return Err(self.host_refused(named.unwrap_or_default()));
+                return Err(self.host_refused("the target's host", authority.unwrap_or_default().as_bytes()));
             }
         }
         if let Some(host) = &requester.host
             && self.access.name(host).is_err()
         {
-            return Err(self.host_refused(host.as_bytes()));
+            return Err(self.host_refused("the forwarded host", host.as_bytes()));
         }
         let client = requester.client;
         unsupported(&head.headers)
@@ -50,38 +52,51 @@ impl Context {
             .map_err(|refusal| self.malformed(client, refusal))
     }
 
-    fn host_refused(&self, host: &[u8]) -> Refusal {
-        self.count(Reason::Host, || format!("Host {:?} is not allowed: see the setting allowed_hosts", shown(host)));
+    /// `what` it is that names this host.
+    fn host_refused(&self, what: &str, host: &[u8]) -> Refusal {
+        self.count(Reason::Host, || {
+            format!("{what} {:?} is not allowed: see the setting allowed_hosts", shown::host(host))
+        });
         let detail = "this server does not answer to that Host; see the setting allowed_hosts";
         Refusal::new(403, "host_not_allowed", detail)
     }
 
     /// It would change something, and comes from a page of another site.
     pub(crate) fn origin_refused(&self, request: &ParsedRequest) -> Refusal {
-        let origin = shown(request.headers.get(header::ORIGIN).map_or(b"", HeaderValue::as_bytes));
+        let said = |name: HeaderName| request.headers.get(name).map(HeaderValue::as_bytes);
+        let from = match said(header::ORIGIN) {
+            Some(origin) => format!("Origin {:?}", shown::origin(origin)),
+            None => format!("Sec-Fetch-Site {:?}", shown::site(said(SEC_FETCH_SITE).unwrap_or_default())),
+        };
         let is_unknown = request.is_by_proxy() && !self.proxies.trusts(request.peer.ip());
         let hint = if is_unknown { "; a proxy that is not in trusted_proxies has passed it on" } else { "" };
-        self.count(Reason::Origin, || format!("Origin {origin:?} is not allowed: see the setting cors{hint}"));
+        self.count(Reason::Origin, || format!("{from} is not allowed: see the setting cors{hint}"));
         Refusal::new(403, "origin_not_allowed", "this request comes from another site; see the setting cors")
     }
 
     pub(crate) fn body_too_large(&self, path: &str) -> Refusal {
         let limit = self.directory.config.max_body_bytes;
-        let path = shown(path.as_bytes());
-        self.count(Reason::Body, || format!("the body for {path:?} has more than max_body_bytes={limit}"));
+        self.count(Reason::Body, || {
+            format!("the body for {:?} has more than max_body_bytes={limit}", shown::path(path))
+        });
         Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"))
             .with("limit", limit)
             .last()
     }
 
     pub(crate) fn body_late(&self, path: &str) -> Refusal {
-        self.count(Reason::Late, || format!("the body for {:?} did not come in time", shown(path.as_bytes())));
+        self.count(Reason::Late, || format!("the body for {:?} did not come in time", shown::path(path)));
         Refusal::new(408, "body_timeout", "the body did not come in time").last()
     }
 
     /// It would make a stream, of which there are as many as may be; some will be forgotten.
     pub(crate) fn too_many_streams(&self, request: &ParsedRequest, error: &StreamError) -> HttpResponse {
-        self.count(Reason::Streams, || error.to_string());
+        self.count(Reason::Streams, || match error {
+            StreamError::TooMany { name, limit, setting } => {
+                StreamError::TooMany { name: shown::path(name), limit: *limit, setting }.to_string()
+            }
+            error => error.to_string(),
+        });
         retry_later(request, "too_many_streams", "there are as many streams as may be")
     }
 
@@ -94,8 +109,13 @@ impl Context {
                 Some(unreadable::go_away())
             }
             Answer::Refusal(reason, refusal) => {
-                let begins = shown(beginning(read));
-                self.count(reason, || format!("{} (from {peer}: {begins:?})", refusal.detail()));
+                let begins = || match shown::request_line(read) {
+                    Some(line) => format!(": {line:?}"),
+                    // hyper has taken them.
+                    None if read.is_empty() => String::new(),
+                    None => format!(": {} bytes that begin with no request line", read.len()),
+                };
+                self.count(reason, || format!("{} (from {peer}{})", refusal.detail(), begins()));
                 // What it asked for cannot be read, its origin neither.
                 Some(refusal.with_cors(&self.cors.headers(&HeaderMap::new())).into_last_bytes())
             }
@@ -139,18 +159,6 @@ impl Context {
     }
 }
 
-/// The first line of what came, up to a query: tokens travel in those, and in headers.
-fn beginning(read: &[u8]) -> &[u8] {
-    let line = read.trim_ascii_start();
-    let end = line.iter().position(|byte| matches!(byte, b'?' | b'\r' | b'\n')).unwrap_or(line.len());
-    &line[..end]
-}
-
-/// What a stranger sent, as far as the log shows it; to be quoted there.
-fn shown(value: &[u8]) -> String {
-    String::from_utf8_lossy(&value[..value.len().min(4 * SHOWN)]).chars().take(SHOWN).collect()
-}
-
 /// Refuses what a head asks of HTTP that is not done here (RFC 9110, 10.1.1; RFC 9112, 6.1; RFC 6455, 4.2).
 fn unsupported(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut expectations = headers.get_all(header::EXPECT).iter();
@@ -184,20 +192,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_of_bytes_that_are_no_request_holds_no_token() {
-        for (read, expected) in [
-            (&b"GET /s?ticket=secret HTTP/9.9\r\n"[..], "GET /s"),
-            (b"\r\nBREW / HTTP/1.1\r\nAuthorization: Bearer secret", "BREW / HTTP/1.1"),
-            (b"Authorization Bearer\nsecret", "Authorization Bearer"),
-            (b"", ""),
-        ] {
-            assert_eq!(shown(beginning(read)), expected);
-        }
-        assert_eq!(shown(&[b'a'; 1000]).len(), SHOWN);
-        assert_eq!(shown("é".repeat(1000).as_bytes()).chars().count(), SHOWN);
-    }
-
-    #[test]
     fn what_http_can_ask_for_and_is_not_done_here_is_refused() {
         for (name, values, status) in [
             ("expect", &["100-continue"][..], None),
@@ -216,7 +210,7 @@ mod tests {
             ("upgrade", &["h2c"], None),
             ("upgrade", &["websocket"], Some("501")),
         ] {
-            let name = header::HeaderName::from_static(name);
+            let name = HeaderName::from_static(name);
             let mut headers = HeaderMap::from_iter([(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("x"))]);
             for value in values {
                 headers.append(&name, HeaderValue::from_static(value));

@@ -22,6 +22,7 @@ use crate::request::ParsedRequest;
 use crate::respond::{self, Action, Context};
 use crate::response::{self, Refusal};
 use crate::route::{Check, Missing, Route, Unfilled, render};
+use crate::shown;
 use crate::socket::Signals;
 use crate::stream::Stream;
 use crate::waiting::Name;
@@ -151,7 +152,7 @@ impl Context {
         }
         let text = format!(
             "{:?} is not known {:.1} s after the start: its reader was told to come back (settle)",
-            request.path,
+            shown::path(&request.path),
             self.started.elapsed().as_secs_f64()
         );
         self.directory.logs.put(Level::Info, "sse_fast.route", text);
@@ -183,7 +184,8 @@ impl Context {
         match found {
             Waited::Found(stream) => {
                 let after = attempts.map(|attempts| format!("{attempts} attempts, ")).unwrap_or_default();
-                let text = format!("stream {name:?} appeared after {after}{:.3} s", waited.as_secs_f64());
+                let text =
+                    format!("stream {:?} appeared after {after}{:.3} s", shown::path(name), waited.as_secs_f64());
                 self.directory.logs.put(Level::Info, "sse_fast.route", text);
                 self.read(request, &stream, admitted).await
             }
@@ -227,10 +229,11 @@ impl Context {
     /// wait has not waited, however long the refusing took.
     fn never_appeared(&self, name: &str, waited: Duration, attempts: Option<u32>) -> Refusal {
         let tried = attempts.map(|attempts| format!(" ({attempts} attempts)")).unwrap_or_default();
+        let shown = shown::path(name);
         let text = if waited.is_zero() {
-            format!("there is no stream {name:?}, and its route does not wait for it (wait=0){tried}: 404")
+            format!("there is no stream {shown:?}, and its route does not wait for it (wait=0){tried}: 404")
         } else {
-            format!("stream {name:?} did not appear within {:.3} s{tried}: 404", waited.as_secs_f64())
+            format!("stream {shown:?} did not appear within {:.3} s{tried}: 404", waited.as_secs_f64())
         };
         self.directory.logs.put(Level::Warning, "sse_fast.route", text);
         let refusal = response::unknown_stream(name, waited);

@@ -154,7 +154,8 @@ impl Counters {
 /// Totals of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Streams known now.
+    /// Streams now: by name, without a name as long as somebody holds them, and of generators as long as their readers may
+    /// come back.
     pub streams: u64,
     /// Subscribers now.
     pub subscribers: u64,
@@ -184,7 +185,7 @@ pub struct Stats {
     pub gap_reasons: Vec<(&'static str, u64)>,
     /// Readers that came back with an id so far, by what they were given.
     pub resumes: Vec<(&'static str, u64)>,
-    /// Bytes that all streams retain now.
+    /// Bytes that these streams retain now.
     pub retained_bytes: u64,
     /// Requests for metrics refused so far.
     pub metrics_refused: u64,

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::Directory;
 use crate::clock::coarse_ms;
 use crate::logs::Level;
+use crate::shown;
 use crate::stream::{Silence, Stream};
 
 impl Directory {
@@ -31,9 +32,12 @@ impl Directory {
                 Silence::Stalled { later, silent, readers, is_news } => {
                     if is_news {
                         self.totals.stalls.fetch_add(1, Ordering::Relaxed);
-                        let (shown, silent) = (stream.shown(), silent.as_secs_f64());
+                        // A stream that a request made has a name of its path.
+                        let name = || format!("{:?}", shown::path(stream.name()));
+                        let of = if stream.is_nameless() { stream.shown() } else { name() };
+                        let silent = silent.as_secs_f64();
                         let text = format!(
-                            "{shown} is stalled: its readers ({readers}) had nothing but heartbeats for {silent:.1} s"
+                            "{of} is stalled: its readers ({readers}) had nothing but heartbeats for {silent:.1} s"
                         );
                         self.logs.put(Level::Warning, "sse_fast.stream", text);
                     }

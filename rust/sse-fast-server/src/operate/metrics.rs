@@ -63,8 +63,13 @@ impl Metrics {
     }
 
     fn events(&self, text: &mut Text, stats: &Stats) {
-        text.gauge("sse_fast_streams", "Streams, those included that have ended and linger.", stats.streams);
-        text.gauge("sse_fast_log_bytes", "Bytes that streams retain for readers that come back.", stats.retained_bytes);
+        let help = "Streams: named and nameless ones, and those of generators; also those that have ended and linger.";
+        text.gauge("sse_fast_streams", help, stats.streams);
+        text.gauge(
+            "sse_fast_log_bytes",
+            "Bytes that these streams retain for readers that come back.",
+            stats.retained_bytes,
+        );
         text.counter(
             "sse_fast_events_published",
             "Events published; no heartbeats, gaps or snapshots.",

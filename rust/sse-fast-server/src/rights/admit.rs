@@ -27,6 +27,7 @@ use crate::logs::Level;
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context, retry_later};
 use crate::response::{self, Refusal};
+use crate::shown;
 
 const LOGGER: &str = "sse_fast.access";
 
@@ -292,6 +293,7 @@ impl Context {
             Kind::Failed => &refusals.undecided,
         };
         counted.add(&self.directory.logs, LOGGER, || {
+            let names: Vec<_> = names.iter().map(|name| shown::path(name)).collect();
             let shown: String = format!("{names:?}").chars().take(SHOWN).collect();
             format!("{} of {shown} was refused: {why}", request.method)
         });

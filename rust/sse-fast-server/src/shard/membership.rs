@@ -197,7 +197,6 @@ impl<N: Net> Shard<N> {
         self.detach(key);
         self.grants.forget(key);
         self.counters().close(reason);
-        self.log_end(key, reason);
         let connection = &mut self.connections[key];
         debug_assert_eq!(connection.phase, Phase::Open, "it is finished once");
         connection.phase = Phase::Finishing;
@@ -205,9 +204,16 @@ impl<N: Net> Shard<N> {
             // Its reader sees a cut, which it is.
             return self.close(key, reason);
         }
-        connection.account = None;
         let last = last_bytes(connection.framing, reason);
         let taken = if last.is_empty() { Taken::All } else { connection.offer(&last, self.tick) };
+        match taken {
+            Taken::All if last.is_empty() => {}
+            Taken::All => self.count(last.len(), 0),
+            Taken::Some(taken) => self.count(taken, 0),
+            Taken::Gone => {}
+        }
+        self.log_end(key, reason);
+        self.connections[key].account = None;
         match taken {
             Taken::All => self.shut(key),
             Taken::Some(taken) => self.block(key, Some(Unwritten::own(&last[taken..]))),

@@ -16,7 +16,6 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
 use super::{BodyFraming, Signals};
-use crate::access_log::Access;
 
 impl BodyFraming {
     /// By hyper's own word.
@@ -88,8 +87,6 @@ impl Drop for RequestBody {
 pub(crate) struct ResponseBody {
     pub(crate) body: Full<Bytes>,
     pub(crate) signals: Arc<Signals>,
-    /// Its request in the access log, whose line comes with the end of this.
-    pub(crate) logged: Option<Box<Access>>,
 }
 
 impl Body for ResponseBody {
@@ -100,11 +97,7 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(Ok(frame))), Some(logged)) = (&polled, &mut self.logged) {
-            logged.gave(frame.data_ref().map_or(0, Bytes::len));
-        }
-        polled
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

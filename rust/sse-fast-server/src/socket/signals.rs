@@ -1,7 +1,7 @@
 //! What a socket, the bodies on it and the connection around it tell each other.
 //!
 //! Owns [`Signals`]: how far the exchange under way is, what was hidden from hyper, what a write
-//! waits for. Must not know: bytes, hyper, requests.
+//! waits for, and whose line in the access log the answer is. Must not know: bytes, hyper, requests.
 //!
 //! Rule 1: an exchange is open from the moment a request is given to us until its whole response is
 //! written. hyper reads the next head only after that, so what it writes while none is open is a
@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::BodyFraming;
+use crate::access_log::Access;
 
 /// How long a request that has to wait is kept after its client has shut its writing side. Nothing tells a client that
 /// still reads from one that is gone: a second is more than an idle server needs to begin with a request, and short
@@ -42,6 +43,8 @@ struct State {
     last_look: bool,
     body: LastBody,
     write: WriteProgress,
+    /// The request in the access log whose answer is being written: its end is when the socket has all of that.
+    logged: Option<Box<Access>>,
 }
 
 /// How far one request and its response are.
@@ -138,6 +141,23 @@ impl Signals {
         let mut state = self.0.lock();
         if state.exchange == Exchange::Answered {
             state.exchange = Exchange::None;
+            if let Some(logged) = state.logged.take() {
+                logged.ends_whole();
+            }
+        }
+    }
+
+    /// The answer that comes is to this request of the access log.
+    pub(crate) fn logs(&self, logged: Box<Access>) {
+        let mut state = self.0.lock();
+        debug_assert!(state.exchange == Exchange::Open && state.logged.is_none(), "one answer at a time");
+        state.logged = Some(logged);
+    }
+
+    /// The connection ends, for this reason: an answer that is not written yet was cut.
+    pub(crate) fn cut(&self, reason: &'static str) {
+        if let Some(logged) = self.0.lock().logged.take() {
+            logged.ends(reason);
         }
     }
 
@@ -240,6 +260,9 @@ impl Signals {
         let mut state = self.0.lock();
         state.write.blocked = taken.is_none();
         state.write.written += taken.unwrap_or(0) as u64;
+        if let Some(logged) = &mut state.logged {
+            logged.gave(taken.unwrap_or(0));
+        }
     }
 
     pub(crate) fn write_progress(&self) -> WriteProgress {
