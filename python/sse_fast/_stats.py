@@ -75,8 +75,8 @@ class ServerStats:
     Counters grow from the server's start and are never reset; the difference of two of these is what happened between.
 
     Attributes:
-        streams: streams there are now, ended ones that linger included: those with a name, those without one that somebody
-            holds, and those of generators whose readers may come back.
+        streams: streams there are now, ended ones that linger included: those with a name, those without one that
+            somebody holds, and those of generators whose readers may come back.
         subscribers: subscribers now; readers in this process are none.
         connections: open connections now, subscribers' included.
         accepted: connections accepted.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hyper::{Method, Request, header};
+use hyper::{HeaderMap, Method, Request, header};
 use sse_fast_core::cursor::{self, Opening};
 use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
@@ -159,7 +159,8 @@ impl Context {
     async fn answer(self: &Arc<Self>, request: Request<RequestBody>, peer: SocketAddr, over: Option<Over>) -> Action {
         let (head, body) = request.into_parts();
         if let Some(response) = self.operated(&head, peer).await {
-            return Action::Respond(response);
+            // The same for every origin: no page of another site is let in.
+            return Action::Respond(response::with_cors(response, &self.cors.headers(&HeaderMap::new())));
         }
         let cors = self.cors.headers(&head.headers);
         let request = match self.parse(head, peer) {
