@@ -9,7 +9,6 @@ import contextlib
 import logging
 import select
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from conftest import Serve
 from support.deadline import until
 from support.http import parse_head
+from support.own_server import own_server
 from support.reader import fetch
 
 MIB = 1 << 20
@@ -68,18 +68,9 @@ def test_bodies_that_never_end_cost_no_more_memory_than_there_is_room() -> None:
 import sse_fast
 server = sse_fast.serve(0, shards=1)
 server.post("/echo")(lambda request: len(request.body))
-print(server.port, flush=True)
-input()
 """
-    with (
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as child,
-        ExitStack() as stack,
-    ):
-        assert child.stdout is not None
-        assert child.stdin is not None
-        port = int(child.stdout.readline())
+    with own_server(program) as child, ExitStack() as stack:
+        port = child.port
 
         def peak() -> int:
             lines = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii").splitlines()
@@ -95,8 +86,7 @@ input()
             socks.append(sock)
         until(lambda: len(select.select(socks, [], [], 0)[0]) >= 180 - 64, what="the answers to those without room")
         assert peak() - before < 110 * MIB
-        child.stdin.write("\n")
-        child.stdin.close()
+        child.end()
 
 
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 import sse_fast
 from conftest import Serve
 from support.deadline import until
+from support.own_server import own_server
 from support.reader import Reader, fetch, request
 
 JSON = b"GET /streams/s HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
@@ -96,19 +95,9 @@ import resource, sse_fast
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
 server = sse_fast.serve(0, shards=1, header_timeout=60.0)
 server.stream("s")
-print(server.port, flush=True)
-input()
-print(server.stats().refused, flush=True)
 """
-    with (
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as child,
-        ExitStack() as stack,
-    ):
-        assert child.stdout is not None
-        assert child.stdin is not None
-        port = int(child.stdout.readline())
+    with own_server(program, "server.stats().refused") as child, ExitStack() as stack:
+        port = child.port
         while True:
             reader = stack.enter_context(Reader(port, headers=[("Accept", "text/event-stream")]))
             if reader.read_head()["cache-control"] == "no-store":
@@ -117,9 +106,7 @@ print(server.stats().refused, flush=True)
             for _ in range(40):
                 stack.enter_context(Reader(port, raw=b""))
             assert fetch(port, "/healthz")[0].status == 200
-        child.stdin.write("\n")
-        child.stdin.close()
-        assert int(child.stdout.readline()) >= 100, "those that gave way are counted"
+        assert int(child.end()) >= 100, "those that gave way are counted"
 
 
 def test_who_is_only_told_takes_no_place_of_its_address(serve: Serve) -> None:

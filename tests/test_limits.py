@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 
@@ -19,6 +18,7 @@ import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.http import Head
+from support.own_server import own_server
 from support.reader import Reader, fetch
 
 EVENTS = [("Accept", "text/event-stream")]
@@ -285,18 +285,9 @@ import resource, socket, sse_fast
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 server = sse_fast.serve(0, shards=1)
 server.stream("s")
-print(server.port, flush=True)
-input()
 """
-    with (
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as child,
-        ExitStack() as stack,
-    ):
-        assert child.stdout is not None
-        assert child.stdin is not None
-        port = int(child.stdout.readline())
+    with own_server(program) as child, ExitStack() as stack:
+        port = child.port
         served = 0
         while True:
             reader = stack.enter_context(Reader(port, headers=[("Accept", "text/event-stream")]))
@@ -307,8 +298,7 @@ input()
             served += 1
         assert served >= 64, "more than half"
         assert fetch(port, "/streams/s", headers=[("Accept", "application/json")])[0].status == 503
-        child.stdin.write("\n")
-        child.stdin.close()
+        child.end()
 
 
 def test_the_log_names_what_was_refused_at_a_warning(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -321,13 +321,20 @@ def test_a_server_that_closes_gives_every_stream_s_events_first(serve: Serve) ->
         closing.join()
 
 
-def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> None:
-    server = serve(settle=0)
+def read_before_one_is_removed(server: sse_fast.Server) -> tuple[sse_fast.Stream, str]:
+    """The stream that stays, and the id of a reader of both that comes back."""
     a, b = server.stream("a", start="all"), server.stream("b", start="all")
     a.publish("a1")
     with Reader(server.port, path_of("ab")) as reader:
         last = reader.open().next().own_id
     b.remove()
+    assert last is not None
+    return a, last
+
+
+def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> None:
+    server = serve(settle=0)
+    a, last = read_before_one_is_removed(server)
     with Reader(server.port, path_of("ab"), last_event_id=last) as reader:
         reader.open()
         until(lambda: a.subscribers == 1)
@@ -338,11 +345,7 @@ def test_closing_does_not_wait_for_a_name_that_is_not_known(serve: Serve) -> Non
 
 def test_a_name_that_is_not_known_keeps_its_reader_when_the_others_have_ended(serve: Serve) -> None:
     server = serve(settle=0)
-    a, b = server.stream("a", start="all"), server.stream("b", start="all")
-    a.publish("a1")
-    with Reader(server.port, path_of("ab")) as reader:
-        last = reader.open().next().own_id
-    b.remove()
+    a, last = read_before_one_is_removed(server)
     with Reader(server.port, path_of("ab"), last_event_id=last) as reader:
         reader.open()
         until(lambda: a.subscribers == 1)
