@@ -203,11 +203,15 @@ def test_of_the_streams_that_routes_made_the_oldest_unused_gives_way(serve: Serv
 def test_a_head_has_as_many_bytes_as_the_setting_says(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     for limit in (8192, 65536):
         server = serve(max_head_bytes=limit)
-        for length, status in ((limit - 300, 404), (limit, 431)):
-            with Reader(server.port, "/streams/none", headers=[("X", "y" * length)]) as reader:
-                head = reader.read_head()
-            assert head.status == status, (limit, length)
-        assert server.stats().heads_refused == 1
+        for length, status in ((limit, 404), (limit + 1, 431), (limit + 80, 431), (2 * limit, 431)):
+            begin = b"GET /streams/none HTTP/1.1\r\nHost: localhost\r\nX: "
+            head = begin + b"y" * (length - len(begin) - 4) + b"\r\n\r\n"
+            for pieces in ([head], [head[:limit], head[limit:]], [head[:100], head[100:5000], head[5000:]]):
+                with Reader(server.port, raw=pieces[0]) as reader:
+                    for piece in pieces[1:]:
+                        reader.send(piece)
+                    assert reader.read_head().status == status, (limit, length, len(pieces))
+        assert server.stats().heads_refused == 9
     until(lambda: "the head of a request may have at most 8192 bytes" in caplog.text, what="the record")
     with pytest.raises(sse_fast.SettingError, match="max_head_bytes"):
         sse_fast.serve(0, max_head_bytes=8191)

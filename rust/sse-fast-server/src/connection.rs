@@ -23,7 +23,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_fast_core::event::NewEvent;
@@ -37,13 +37,17 @@ use crate::directory::Counted;
 use crate::handler_call::hold_while_read;
 use crate::logs::Level;
 use crate::respond::{Action, Context, Subscription};
+use crate::response::{self, HttpResponse};
 use crate::shard::{Arrival, Order, Reading};
-use crate::socket::{BodyFraming, Pace, RequestBody, ResponseBody, Signals, Socket};
+use crate::socket::{BodyFraming, Pace, RequestBody, ResponseBody, Rest, Signals, Socket};
 use crate::stream::Stream;
 use crate::unreadable::Fault;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
 const LINGERING_CLOSE: Duration = Duration::from_secs(1);
+/// How long the rest of a body that nobody wanted is waited for, so that its connection can go on: clients that send it at
+/// all send it right behind the head.
+const UNWANTED_REST: Duration = Duration::from_millis(100);
 const MAX_UNREAD_BYTES: usize = 256 * 1024;
 
 /// How HTTP was done with a connection.
@@ -72,7 +76,7 @@ enum Closing {
 /// Begins a connection that was just accepted.
 pub(crate) fn begin(context: Arc<Context>, socket: TcpStream, mut admission: Admission) {
     let signals = Arc::new(Signals::default());
-    let mut socket = Socket::new(socket, Arc::clone(&signals));
+    let mut socket = Socket::new(socket, Arc::clone(&signals), context.directory.config.max_head_bytes);
     let parsing = Counted::new(&context.directory, |totals| &totals.parsing);
     let is_there = socket.read_ahead();
     let stay = admission.told.as_mut().and_then(|told| Some((told.place.0, told.stay.take()?)));
@@ -140,14 +144,22 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
         .max_buf_size(config.max_head_bytes)
         .serve_connection(TokioIo::new(socket), service);
     let (mut pace, mut until_closing) = (Pace::new(config.stall_timeout), pin!(context.until_closing()));
+    let mut flushing = false;
     let done = poll_fn(|cx| {
         loop {
-            let polled = connection.poll_without_shutdown(cx);
+            let polled =
+                if flushing { Pin::new(&mut connection).poll(cx) } else { connection.poll_without_shutdown(cx) };
             if let Some(done) = noted.lock().take() {
                 return Poll::Ready(done);
             }
-            if let Poll::Ready(result) = polled {
-                return Poll::Ready(Done::Closed(result));
+            match polled {
+                // hyper is done with reading, and takes that for the end with an answer in its buffer.
+                Poll::Ready(Ok(())) if !flushing && signals.is_answered() => {
+                    flushing = true;
+                    continue;
+                }
+                Poll::Ready(result) => return Poll::Ready(Done::Closed(result)),
+                Poll::Pending => {}
             }
             if signals.must_poll_again() {
                 continue;
@@ -184,7 +196,9 @@ async fn answer(
     (peer, told): (SocketAddr, Option<ToldPlace>),
     signals: Arc<Signals>,
 ) -> Result<Response<ResponseBody>, Subscription> {
-    let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals)));
+    let rest = Rest::default();
+    let longest = if request.headers().contains_key(header::EXPECT) { Duration::ZERO } else { UNWANTED_REST };
+    let request = request.map(|body| RequestBody::new(body, Arc::clone(&signals), rest.clone()));
     let mut logged = context.access_log.begin(|| {
         let (uri, client) = (request.uri(), context.proxies.requester(peer, request.headers()).client);
         (client, request.method().to_string(), uri.path().to_owned(), uri.query().is_some())
@@ -201,6 +215,7 @@ async fn answer(
     }
     match action {
         Action::Respond(response) => {
+            let response = after_body(response, &rest, &signals, longest).await;
             if let Some(mut logged) = logged {
                 logged.answered(response.status().as_u16());
                 signals.logs(logged);
@@ -216,6 +231,14 @@ async fn answer(
     }
 }
 
+/// The answer to a request whose body was perhaps not wanted: where that does not end soon the connection ends, and the
+/// answer says so.
+async fn after_body(response: HttpResponse, rest: &Rest, signals: &Arc<Signals>, longest: Duration) -> HttpResponse {
+    let is_last = response.headers().contains_key(header::CONNECTION);
+    let longest = if is_last { Duration::ZERO } else { longest };
+    if rest.is_read(signals, longest).await { response } else { response::last(response) }
+}
+
 /// Does with the socket what is to be done now that HTTP is over.
 async fn leave_http<S>(
     context: &Arc<Context>,
@@ -228,7 +251,7 @@ async fn leave_http<S>(
     let answer = match &done {
         // Else the client has an answer, or part of one.
         Done::Closed(closed) if !signals.is_open() => {
-            let fault = Fault::of(closed.as_ref().err(), socket.has_refused_head());
+            let fault = Fault::of(closed.as_ref().err(), socket.refused());
             let why = closed.as_ref().err().map(ToString::to_string).unwrap_or_default();
             fault.and_then(|fault| context.unreadable(fault, &why, read, admission.peer))
         }

@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use self::exchange::{RequestBody, ResponseBody};
-pub(crate) use self::messages::BodyFraming;
-use self::messages::{Messages, Refused};
+pub(crate) use self::exchange::{RequestBody, ResponseBody, Rest};
+use self::messages::Messages;
+pub(crate) use self::messages::{BodyFraming, Refused};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::signals::Signals;
 
@@ -39,6 +39,10 @@ pub(crate) struct Socket {
     ahead: Vec<u8>,
     /// Where in what the client sends the parser is.
     messages: Messages,
+    /// Bytes that the head of a request may have.
+    max_head_bytes: usize,
+    /// Whether hyper was given the end of what the client sends. What follows its last request it does not want to know.
+    gave_end: bool,
     /// Whether the last read took everything there was.
     emptied: bool,
     signals: Arc<Signals>,
@@ -53,9 +57,10 @@ enum State {
 }
 
 impl Socket {
-    /// A socket just accepted; it must not block.
-    pub(crate) fn new(socket: TcpStream, signals: Arc<Signals>) -> Self {
-        Self { state: State::Direct(socket), ahead: Vec::new(), messages: Messages::default(), emptied: false, signals }
+    /// A socket just accepted; it must not block. The head of a request may have so many bytes.
+    pub(crate) fn new(socket: TcpStream, signals: Arc<Signals>, max_head_bytes: usize) -> Self {
+        let (state, messages) = (State::Direct(socket), Messages::default());
+        Self { state, ahead: Vec::new(), messages, max_head_bytes, gave_end: false, emptied: false, signals }
     }
 
     /// Reads what is there; says whether there was anything, the end or an error included.
@@ -101,9 +106,12 @@ impl Socket {
         self.registered()?.readable().await
     }
 
-    /// Whether a head was cut because a line of it ends in LF alone.
-    pub(crate) fn has_refused_head(&self) -> bool {
-        self.messages == Messages::Refused(Refused::Head)
+    /// Why what the client sent was cut, if it was, and hyper came that far.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        match self.messages {
+            Messages::Refused(why) if self.gave_end => Some(why),
+            _ => None,
+        }
     }
 
     /// hyper is done with the connection: whatever comes is given out.
@@ -160,7 +168,7 @@ impl Socket {
         let before = buf.filled().len();
         let polled = self.poll_read_any(cx, buf);
         let read = &buf.filled()[before..];
-        let passed = self.messages.pass(read);
+        let passed = self.messages.pass(read, self.max_head_bytes);
         if passed < read.len() {
             self.ahead.splice(0..0, read[passed..].iter().copied());
             buf.set_filled(before + passed);
@@ -224,9 +232,10 @@ impl AsyncRead for Socket {
         let hidden = match this.messages {
             _ if !ended => false,
             // The request under way is whole: it does not end with the next.
-            Messages::Refused(Refused::Head) => this.signals.hide_refusal(),
+            Messages::Refused(Refused::Head | Refused::LongHead) => this.signals.hide_refusal(),
             _ => this.signals.hide_end(),
         };
+        this.gave_end |= ended && !hidden;
         if hidden { Poll::Pending } else { polled }
     }
 }

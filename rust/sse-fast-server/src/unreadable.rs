@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::reason::Reason;
 use crate::response::Refusal;
+use crate::socket::Refused;
 
 /// How a connection of HTTP/2 begins (RFC 9113, 3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -46,12 +47,17 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// By what hyper said, if it said anything, and whether the head was cut before a line's end; `None` where nothing is
-    /// wrong, or the connection has broken, and there is nobody to tell.
-    pub(crate) fn of(error: Option<&hyper::Error>, is_cut: bool) -> Option<Self> {
-        let Some(error) = error else { return is_cut.then_some(Self::LineFeed) };
+    /// By what hyper said, if it said anything, and why the head was cut, if it was; `None` where nothing is wrong, or the
+    /// connection has broken, and there is nobody to tell.
+    pub(crate) fn of(error: Option<&hyper::Error>, refused: Option<Refused>) -> Option<Self> {
+        let cut = match refused {
+            Some(Refused::Head) => Some(Self::LineFeed),
+            Some(Refused::LongHead) => Some(Self::TooLarge),
+            Some(Refused::Body) | None => None,
+        };
+        let Some(error) = error else { return cut };
         match () {
-            () if error.is_incomplete_message() && is_cut => Some(Self::LineFeed),
+            () if error.is_incomplete_message() && cut.is_some() => cut,
             () if error.is_timeout() => Some(Self::Late),
             () if error.is_incomplete_message() => Some(Self::Cut),
             () if error.is_parse_too_large() => Some(Self::TooLarge),

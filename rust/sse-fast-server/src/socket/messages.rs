@@ -5,7 +5,9 @@
 //! two servers could read differently may hide another one: such a byte, and all behind it, is not given to hyper.
 //! Rule 1: of what was read no more is given out than to the end of a head. hyper, which parses it then, says how its body is
 //! framed, before it reads on: so this never looks for headers, and is of its opinion about where a body ends.
-//! Rule 2: LF stands behind CR in heads, in the lines of chunks, and in trailers; what else makes no chunk is refused, too.
+//! Rule 2: of a head no more is given out than it may have, so that hyper, which looks at its buffer's length only while a
+//! head is not whole, refuses a long one however it comes.
+//! Rule 3: LF stands behind CR in heads, in the lines of chunks, and in trailers; what else makes no chunk is refused, too.
 //! What changes together: `socket`, which asks before it gives; `signals`, which carries hyper's word.
 
 use memchr::memchr_iter;
@@ -33,10 +35,14 @@ pub(super) enum Messages {
     Ours,
 }
 
-/// In what a byte was refused.
+/// Why a byte was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
+    /// A line of a head ends in LF alone.
     Head,
+    /// The head is longer than it may be.
+    LongHead,
+    /// It makes no chunk.
     Body,
 }
 
@@ -48,6 +54,8 @@ pub(super) struct Head {
     line: usize,
     /// Whether the last of them is CR.
     cr: bool,
+    /// Bytes of the head so far, empty lines before it included.
+    length: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +92,14 @@ impl Messages {
         };
     }
 
-    /// How many of these bytes may be given out, 1 at least but behind the end of a head and what was refused.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> usize {
+    /// How many of these bytes may be given out, 1 at least but behind the end of a head and what was refused; a head may
+    /// have `most`.
+    pub(super) fn pass(&mut self, bytes: &[u8], most: usize) -> usize {
         let mut passed = 0;
         while passed < bytes.len() {
             let rest = &bytes[passed..];
             passed += match self {
-                Self::Head(_) => self.pass_head(rest),
+                Self::Head(_) => self.pass_head(rest, most),
                 Self::Body(left) => {
                     let taken = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= taken as u64;
@@ -107,9 +116,15 @@ impl Messages {
         passed
     }
 
-    /// To the end of the head, if that is there.
-    fn pass_head(&mut self, bytes: &[u8]) -> usize {
+    /// To the end of the head, if that is there and within `most`.
+    fn pass_head(&mut self, bytes: &[u8], most: usize) -> usize {
         let Self::Head(head) = self else { return 0 };
+        let bytes = &bytes[..bytes.len().min(most.saturating_sub(head.length))];
+        if bytes.is_empty() {
+            *self = Self::Refused(Refused::LongHead);
+            return 0;
+        }
+        head.length += bytes.len();
         let mut from = 0;
         for at in memchr_iter(b'\n', bytes) {
             let has_cr = if at > from { bytes[at - 1] == b'\r' } else { head.cr };
@@ -123,7 +138,7 @@ impl Messages {
                 *self = Self::HeadEnded;
                 return at + 1;
             }
-            *head = Head { begun: head.begun || length > 1, line: 0, cr: false };
+            *head = Head { begun: head.begun || length > 1, line: 0, cr: false, ..*head };
             from = at + 1;
         }
         if let Some(last) = bytes[from..].last() {
@@ -190,6 +205,10 @@ mod tests {
 
     /// What passes of these bytes, where hyper says that of each body; once whole, and once byte by byte.
     fn passed(bytes: &[u8], bodies: &[BodyFraming]) -> (usize, Messages) {
+        passed_within(bytes, bodies, usize::MAX)
+    }
+
+    fn passed_within(bytes: &[u8], bodies: &[BodyFraming], most: usize) -> (usize, Messages) {
         let [whole, single] = [bytes.len(), 1].map(|step| {
             let (mut messages, mut at, mut bodies) = (Messages::default(), 0, bodies.iter());
             while at < bytes.len() {
@@ -198,7 +217,7 @@ mod tests {
                     messages.body_is(*framing);
                 }
                 let piece = &bytes[at..bytes.len().min(at + step)];
-                let taken = messages.pass(piece);
+                let taken = messages.pass(piece, most);
                 if taken == 0 {
                     break;
                 }
@@ -224,6 +243,23 @@ mod tests {
             assert_eq!(passed(bytes, bodies), expected, "{:?}", String::from_utf8_lossy(bytes));
         }
         assert!(matches!(passed(b"GET / HTTP/1.1\r\nA: b\r", &[]), (21, Messages::Head(_))));
+    }
+
+    #[test]
+    fn of_a_head_no_more_passes_than_it_may_have() {
+        let bytes = b"GET / HTTP/1.1\r\nA: b\r\n\r\n";
+        let head = bytes.len();
+        for (most, expected) in [
+            (head, (head, Messages::HeadEnded)),
+            (head - 1, (head - 1, Messages::Refused(Refused::LongHead))),
+            (3, (3, Messages::Refused(Refused::LongHead))),
+        ] {
+            assert_eq!(passed_within(bytes, &[], most), expected, "{most}");
+        }
+        // Each by itself, and empty lines count with the head that they stand before.
+        let two = [&bytes[..], b"\r\n", bytes].concat();
+        assert_eq!(passed_within(&two, &[NONE], head + 2), (two.len(), Messages::HeadEnded));
+        assert_eq!(passed_within(&two, &[NONE], head), (2 * head, Messages::Refused(Refused::LongHead)));
     }
 
     #[test]
