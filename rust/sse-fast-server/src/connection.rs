@@ -16,31 +16,24 @@ use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use sse_fast_core::event::NewEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::admission::{Admission, ToldPlace};
-use crate::calls::{Answer, Pending};
 use crate::directory::Counted;
-use crate::handler_call::hold_while_read;
-use crate::logs::Level;
+use crate::hand_over::hand_over;
 use crate::respond::{Action, Context, Subscription};
 use crate::response::{self, HttpResponse};
-use crate::shard::{Arrival, Order, Reading};
 use crate::socket::{BodyFraming, Pace, RequestBody, ResponseBody, Rest, Signals, Socket};
-use crate::stream::Stream;
 use crate::unreadable::Fault;
 
 /// How long a connection that we close may take to read the last answer, and how much it may still send.
@@ -121,7 +114,7 @@ async fn serve_later(
 
 /// Serves a connection until it closes or a shard has it.
 async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, admission: Admission, parsing: Counted) {
-    let (noted, mut closing) = (Arc::new(Mutex::new(None)), Closing::NotYet);
+    let (noted, mut closing, mut flushing) = (Arc::new(Mutex::new(None)), Closing::NotYet, false);
     let (config, peer) = (&context.directory.config, admission.peer);
     let told = admission.told.as_ref().map(|told| told.place.clone());
     let service = service_fn(|request: Request<Incoming>| {
@@ -144,22 +137,14 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
         .max_buf_size(config.max_head_bytes)
         .serve_connection(TokioIo::new(socket), service);
     let (mut pace, mut until_closing) = (Pace::new(config.stall_timeout), pin!(context.until_closing()));
-    let mut flushing = false;
     let done = poll_fn(|cx| {
         loop {
-            let polled =
-                if flushing { Pin::new(&mut connection).poll(cx) } else { connection.poll_without_shutdown(cx) };
+            let polled = poll_http(&mut connection, &mut flushing, &signals, cx);
             if let Some(done) = noted.lock().take() {
                 return Poll::Ready(done);
             }
-            match polled {
-                // hyper is done with reading, and takes that for the end with an answer in its buffer.
-                Poll::Ready(Ok(())) if !flushing && signals.is_answered() => {
-                    flushing = true;
-                    continue;
-                }
-                Poll::Ready(result) => return Poll::Ready(Done::Closed(result)),
-                Poll::Pending => {}
+            if let Poll::Ready(result) = polled {
+                return Poll::Ready(Done::Closed(result));
             }
             if signals.must_poll_again() {
                 continue;
@@ -187,6 +172,25 @@ async fn serve(context: Arc<Context>, socket: Socket, signals: Arc<Signals>, adm
     .await;
     leave_http(&context, connection.into_parts(), &signals, done, admission).await;
     drop(parsing);
+}
+
+/// Polls hyper. Once it is done with reading it takes that for the end, with an answer in its buffer: that is written first.
+fn poll_http<S>(
+    connection: &mut http1::Connection<TokioIo<Socket>, S>,
+    flushing: &mut bool,
+    signals: &Signals,
+    cx: &mut task::Context<'_>,
+) -> Poll<hyper::Result<()>>
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible, Future: Unpin> + Unpin,
+{
+    if !*flushing {
+        match connection.poll_without_shutdown(cx) {
+            Poll::Ready(Ok(())) if signals.is_answered() => *flushing = true,
+            polled => return polled,
+        }
+    }
+    Pin::new(connection).poll(cx)
 }
 
 /// The answer to one request, which the access log is told of; as an error the subscription that it is.
@@ -303,102 +307,4 @@ async fn close(mut socket: Socket) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Gives the socket to a shard, the next in turn that still runs; where none does it is closed.
-fn hand_over(context: &Arc<Context>, socket: Socket, subscription: Subscription, admission: Admission) {
-    let Ok(socket) = socket.into_std() else { return };
-    let Subscription { reading, admitted, framing, head, place, later, logged } = subscription;
-    let place = if place.is_counted() { place } else { admission.place };
-    let shards = context.directory.shards();
-    let first = context.directory.totals.handed_over.fetch_add(1, Ordering::Relaxed);
-    // Before a shard has it: its client may be gone a moment later.
-    let (later, reading) = match (later, reading) {
-        // The id is one of the stream to come: where the reader waits for it nobody knows it.
-        (Some(answer), Reading::One { claim, last_event_id }) => {
-            let (stream, emptied) = (claim.stream().clone(), claim.stream().emptied());
-            (Some((answer, emptied, stream, last_event_id)), Reading::One { claim, last_event_id: None })
-        }
-        (_, reading) => (None, reading),
-    };
-    let socket = mio::net::TcpStream::from_std(socket);
-    // Until a shard has it, so that it is among those that a reader's disconnecting ends, or came after that.
-    let readers = admitted.reader.is_some().then(|| context.rights.disconnected.hold());
-    if let (Some(readers), Some(reader)) = (&readers, &admitted.reader)
-        && readers.has_cut(reader, admitted.since)
-    {
-        return;
-    }
-    let mut arrival = Arrival { socket, reading, admitted, framing, head, place, logged };
-    for number in (0..shards.len()).map(|next| (first + next) % shards.len()) {
-        match shards[number].subscribe(arrival) {
-            Ok(is_first) => {
-                if is_first {
-                    let shard = shards[number].clone();
-                    // Behind the other connections of this batch: one wake-up serves them all.
-                    tokio::spawn(async move { shard.ring() });
-                }
-                if let Some((answer, emptied, stream, last_event_id)) = later {
-                    let counted = Counted::new(&context.directory, |totals| &totals.followed);
-                    let context = Arc::clone(context);
-                    tokio::spawn(async move {
-                        follow_up(context, number, stream, last_event_id, (answer, emptied)).await;
-                        drop(counted);
-                    });
-                }
-                return;
-            }
-            Err(returned) => arrival = returned,
-        }
-    }
-}
-
-/// A handler whose head went out early has answered: its stream, or an error in the stream's form. A reader that
-/// leaves before ends it: the answer is not needed then.
-async fn follow_up(
-    context: Arc<Context>,
-    shard: usize,
-    waiting: Stream,
-    last_event_id: Option<Box<str>>,
-    (mut answer, emptied): (Pending, oneshot::Receiver<()>),
-) {
-    let answer = tokio::select! {
-        answer = &mut answer => answer,
-        _ = emptied => return,
-    };
-    let answer = match answer {
-        Ok(Answer::Stream { stream, headers, reading }) if context.owns(&stream) => {
-            if !headers.is_empty() {
-                let text = format!("headers of the stream {:?} were left out: its head was sent early", stream.name());
-                context.directory.logs.put(Level::Warning, "sse_fast.handler", text);
-            }
-            hold_while_read(&context.directory, &stream, reading);
-            let order = Order::Move { from: waiting, to: stream, last_event_id };
-            return context.directory.shards()[shard].order(order);
-        }
-        Ok(Answer::Response { status, body, .. }) => Some((status, body)),
-        // Its client is disconnected with everybody else, and may come back.
-        Ok(Answer::NotBegun) => return,
-        Ok(Answer::Stream { .. } | Answer::Admitted { .. } | Answer::Denied) | Err(_) => None,
-    };
-    let failed = || (500, br#"{"error":"internal","detail":"the handler failed; see the server's log"}"#.to_vec());
-    let (status, body) = answer.unwrap_or_else(failed);
-    // By this id the next request of its client is known as one that is over: the handler is not called again.
-    let id = context.directory.resumable.finished_id();
-    // Publishing may wait for shards, and this thread accepts.
-    let told = tokio::task::spawn_blocking(move || {
-        let body = String::from_utf8_lossy(&body);
-        // The reader may have gone.
-        let _ = if status < 400 {
-            let _ = waiting.publish(&last_event(body.as_bytes(), "message", id.as_str()));
-            waiting.end_with(&last_event(b"null", "end", id.as_str()))
-        } else {
-            waiting.end_with(&last_event(body.as_bytes(), "error", id.as_str()))
-        };
-    });
-    let _ = told.await;
-}
-
-fn last_event<'a>(data: &'a [u8], event: &'a str, id: &'a str) -> NewEvent<'a> {
-    NewEvent { data, event: Some(event), id: Some(id), ..NewEvent::default() }
 }

@@ -13,7 +13,7 @@
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
 //! | [`rights`], `admitted`, `pattern` | who may read, as what, and names in patterns |
-//! | `listener`, `accept`, `socket`, `connection` | sockets before a shard has them |
+//! | `listener`, `accept`, `socket`, `connection`, `hand_over` | sockets before a shard has them |
 //! | `admission`, `addresses` | how many connections there may be, in all and of one address |
 //! | `forwarded`, `network` | who a request is from, where proxies pass it on |
 //! | `unreadable` | what is answered to bytes that are no request |
@@ -58,6 +58,8 @@ mod durations;
 mod expiry;
 #[cfg(not(loom))]
 mod forwarded;
+#[cfg(not(loom))]
+mod hand_over;
 #[cfg(not(loom))]
 mod handler_call;
 #[cfg(not(loom))]

@@ -39,7 +39,7 @@ pub(crate) struct RequestBody {
     pub(crate) signals: Arc<Signals>,
 }
 
-/// What is left of a request's body once whoever had it has let it go.
+/// What is left of a request's body once its holder has let it go.
 #[derive(Clone, Default)]
 pub(crate) struct Rest(Arc<Mutex<Option<Incoming>>>);
 
