@@ -123,12 +123,19 @@ def runs_a_cell(kernel: Kernel) -> bool:
     return told["msg_type"] == "execute_input"
 
 
+def prints(kernel: Kernel, text: str) -> bool:
+    """Whether the kernel's next word is this text of a cell."""
+    told = kernel.client.get_iopub_msg(timeout=SECONDS)
+    return told["msg_type"] == "stream" and text in told["content"]["text"]
+
+
 def test_an_interrupt_of_another_cell_leaves_the_server_alone(kernel: Kernel, port: int) -> None:
     kernel.run(f"import sse_fast, time; server = sse_fast.serve({port}, heartbeat=0.1); server.stream('s')")
     with Reader(port, "/streams/s") as reader:
         reader.open()
-        sleeping = kernel.start("time.sleep(600)")
-        until(lambda: runs_a_cell(kernel), what="the cell being run")
+        sleeping = kernel.start("print('asleep', flush=True)\ntime.sleep(600)")
+        # The kernel's own word that it has begun comes before the cell does.
+        until(lambda: prints(kernel, "asleep"), what="the cell being run")
         kernel.manager.interrupt_kernel()
         assert "KeyboardInterrupt" in kernel.result(sleeping)
         assert kernel.run("server.stream('s').publish('after')").strip("'").endswith("-1")
