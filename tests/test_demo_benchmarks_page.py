@@ -165,6 +165,9 @@ def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle
         browser.get(f"{demo.url}/benchmarks")
         submit(browser)
         until(lambda: shown(browser) == STATUSES[:2])
+        run = browser.execute_script("return decodeURIComponent(location.hash.slice(1))")
+        # The page may have an event before the row does, which a kill in that moment would lose.
+        until(lambda: demo.row(run)["status"] == "PROVISIONING", what="the row")
         port = demo.port
         demo.program.process.kill()
         demo.program.wait()
