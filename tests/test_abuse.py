@@ -119,6 +119,11 @@ def test_of_a_length_and_chunks_the_chunks_count_and_nothing_follows(serve: Serv
     assert b"\r\nconnection: close\r\n" in received
 
 
+def test_a_line_that_ends_in_lf_alone_is_named(target: sse_fast.Server) -> None:
+    for raw in (b"GET / HTTP/1.1\nHost: localhost\r\n\r\n", b"\n"):
+        assert b"a line of the head ends in LF alone" in converse(target.port, raw)
+
+
 def test_what_cannot_be_read_is_counted_and_logged_without_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sse_fast")
     with sse_fast.serve(0, max_body_bytes=10, drain=0.5) as server:
