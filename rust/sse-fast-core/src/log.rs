@@ -6,15 +6,80 @@
 //! `first..=newest` are exactly the positions that can still be given.
 
 use std::collections::VecDeque;
+use std::iter::Chain;
+use std::slice;
 
 use crate::frame::Frame;
 use crate::id::Position;
 
-/// A ring of frames, oldest first, with the sums that its bounds need.
+/// Frames, oldest first. Most streams of a server with many have one event at most: that lies right here, and takes no room
+/// of its own on the heap.
+#[derive(Debug)]
+enum Frames {
+    /// One; none only before the first event.
+    One(Option<Frame>),
+    /// As many as there are.
+    Many(VecDeque<Frame>),
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self::One(None)
+    }
+}
+
+impl Frames {
+    /// In two pieces, either of which may be empty.
+    fn pieces(&self) -> (&[Frame], &[Frame]) {
+        match self {
+            Self::One(frame) => (frame.as_slice(), &[]),
+            Self::Many(frames) => frames.as_slices(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(frame) => usize::from(frame.is_some()),
+            Self::Many(frames) => frames.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<&Frame> {
+        match self {
+            Self::One(frame) => frame.as_ref().filter(|_| index == 0),
+            Self::Many(frames) => frames.get(index),
+        }
+    }
+
+    fn iter(&self) -> Chain<slice::Iter<'_, Frame>, slice::Iter<'_, Frame>> {
+        let (older, newer) = self.pieces();
+        older.iter().chain(newer)
+    }
+
+    fn push_back(&mut self, frame: Frame) {
+        match self {
+            Self::One(only) => match only.take() {
+                None => *only = Some(frame),
+                Some(older) => *self = Self::Many(VecDeque::from([older, frame])),
+            },
+            Self::Many(frames) => frames.push_back(frame),
+        }
+    }
+
+    /// The oldest of several; the last one stays.
+    fn pop_front(&mut self) -> Option<Frame> {
+        match self {
+            Self::One(_) => None,
+            Self::Many(frames) => frames.pop_front(),
+        }
+    }
+}
+
+/// The retained frames, oldest first, with the sums that its bounds need.
 #[derive(Debug, Default)]
 pub struct Log {
     /// The frames of `first..=newest`, oldest first.
-    frames: VecDeque<Frame>,
+    frames: Frames,
     /// How many frames were evicted: the oldest retained position is one more.
     evicted: Position,
     /// The sum of the frames' lengths.
@@ -49,7 +114,7 @@ impl Log {
     /// The oldest position that would remain if `length` more bytes were appended.
     pub fn first_after(&self, length: usize, history: usize, history_bytes: usize) -> Position {
         let (mut events, mut bytes, mut first) = (self.frames.len() + 1, self.bytes + length, self.first());
-        for frame in &self.frames {
+        for frame in self.frames.iter() {
             if events <= history && bytes <= history_bytes {
                 break;
             }
@@ -64,10 +129,6 @@ impl Log {
     pub fn push(&mut self, frame: Frame, history: usize, history_bytes: usize) -> Position {
         self.bytes += frame.len();
         self.appended += frame.len() as u64;
-        if self.frames.capacity() == 0 {
-            // A server with many streams often has one event in most of them; a ring would begin with room for four.
-            self.frames.reserve_exact(1);
-        }
         self.frames.push_back(frame);
         self.trim(history, history_bytes);
         self.newest()

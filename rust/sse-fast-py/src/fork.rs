@@ -61,6 +61,11 @@ impl<T> Guarded<T> {
         }
     }
 
+    /// The value also in a process that did not make it: only for what tells handles apart, without a look inside.
+    pub(crate) fn handle(&self) -> Option<&T> {
+        self.inner.as_ref()
+    }
+
     /// The value, or `None` in a process that did not make it; for code that must not fail, such as a `repr`.
     pub(crate) fn own(&self) -> Option<&T> {
         self.get().ok()

@@ -11,7 +11,7 @@ use sse_fast_server::{Presence, PresenceEvent};
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::json::Encoder;
-use crate::stream::PyStream;
+use crate::stream::{PyStream, PyStreams};
 
 /// What happened, to what, and whose doing it was: `("join", stream, reader)`, `("leave", stream, reader)`,
 /// `("empty", key, None)`, `("last", key, None)`, `("forgotten", key, None)`.
@@ -54,8 +54,9 @@ impl PyPresence {
             events => Some(events),
         })?;
         let Some(events) = events.flatten() else { return Ok(None) };
+        let of = Py::new(py, PyStreams::new(callbacks.clone().unbind(), self.encoder.clone_ref(py)))?;
         let stream = |stream| {
-            let shown = PyStream::new(stream, callbacks.clone().unbind(), self.encoder.clone_ref(py));
+            let shown = PyStream::new(stream, of.clone_ref(py));
             Bound::new(py, shown).map(Bound::into_any)
         };
         let name = |reader: Option<std::sync::Arc<str>>| reader.map(|reader| PyString::new(py, &reader));

@@ -30,7 +30,7 @@ use crate::json::{self, Encoder};
 use crate::presence::PyPresence;
 use crate::run::{PyRun, Spec};
 use crate::stats;
-use crate::stream::{PyStream, publish_generated};
+use crate::stream::{PyStream, PyStreams, publish_generated};
 use crate::{gate, options};
 
 /// A log record as `(level, logger, text)`, the level as a number of Python's `logging`.
@@ -77,8 +77,8 @@ struct Engine {
 #[pyclass(frozen, module = "sse_fast._core", name = "Server")]
 pub(crate) struct PyServer {
     engine: Guarded<Engine>,
-    /// What its streams ask for their callbacks; set once, before the first of them is made.
-    callbacks: OnceLock<Py<PyAny>>,
+    /// What its streams have in common, with their callbacks; set once, before the first of them is made.
+    streams: OnceLock<Py<PyStreams>>,
     /// What its streams encode values with.
     encoder: Encoder,
 }
@@ -91,9 +91,9 @@ impl PyServer {
     }
 
     /// The stream as Python sees it.
-    fn shown(&self, py: Python<'_>, stream: Stream) -> PyStream {
-        let callbacks = self.callbacks.get().map_or_else(|| py.None(), |callbacks| callbacks.clone_ref(py));
-        PyStream::new(stream, callbacks, self.encoder.clone_ref(py))
+    fn shown(&self, py: Python<'_>, stream: Stream) -> PyResult<PyStream> {
+        let of = self.streams.get().ok_or_else(|| internal("there is a stream before there are callbacks"))?;
+        Ok(PyStream::new(stream, of.clone_ref(py)))
     }
 }
 
@@ -119,7 +119,7 @@ impl PyServer {
             py.detached(|| Server::start_with(config, &rights, calls.clone()))?.map_err(|error| start_error(&error))?;
         let logs = server.logs();
         let engine = Guarded::new(Engine { server, calls, logs, stopped: Arc::default() });
-        Ok(Self { engine, callbacks: OnceLock::new(), encoder: Encoder::new(json) })
+        Ok(Self { engine, streams: OnceLock::new(), encoder: Encoder::new(json) })
     }
 
     /// The port it listens on.
@@ -150,8 +150,9 @@ impl PyServer {
     }
 
     /// What its streams ask for their callbacks; to be given once.
-    fn set_callbacks(&self, callbacks: Py<PyAny>) -> PyResult<()> {
-        self.callbacks.set(callbacks).map_err(|_| internal("the callbacks were given twice"))
+    fn set_callbacks(&self, py: Python<'_>, callbacks: Py<PyAny>) -> PyResult<()> {
+        let streams = Py::new(py, PyStreams::new(callbacks, self.encoder.clone_ref(py)))?;
+        self.streams.set(streams).map_err(|_| internal("the callbacks were given twice"))
     }
 
     /// The queue of who comes and goes.
@@ -164,7 +165,7 @@ impl PyServer {
         let server = &self.engine.get()?.server;
         let patch = options::patch(Some(options))?;
         let stream = py.detached(|| server.nameless_stream(&patch))?.map_err(stream_error)?;
-        Ok(self.shown(py, stream))
+        self.shown(py, stream)
     }
 
     /// The stream of that name, made if there is none; `options` are applied to it.
@@ -179,20 +180,20 @@ impl PyServer {
         let name = convert::name("stream name", name, setting_error)?;
         let patch = options::patch(options)?;
         let stream = py.detached(|| server.stream(name, &patch))?.map_err(stream_error)?;
-        Ok(self.shown(py, stream))
+        self.shown(py, stream)
     }
 
     /// The stream of that name, if there is one.
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        Ok(py.detached(|| server.find(name))?.map(|stream| self.shown(py, stream)))
+        py.detached(|| server.find(name))?.map(|stream| self.shown(py, stream)).transpose()
     }
 
     /// Every stream there is now.
     fn streams(&self, py: Python<'_>) -> PyResult<Vec<PyStream>> {
         let server = &self.engine.get()?.server;
-        Ok(py.detached(|| server.streams())?.into_iter().map(|stream| self.shown(py, stream)).collect())
+        py.detached(|| server.streams())?.into_iter().map(|stream| self.shown(py, stream)).collect()
     }
 
     /// What it has counted so far.
@@ -207,8 +208,8 @@ impl PyServer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(callbacks) = self.callbacks.get() {
-            visit.call(callbacks)?;
+        if let Some(streams) = self.streams.get() {
+            visit.call(streams)?;
         }
         self.encoder.visit(&visit)
     }
@@ -296,7 +297,7 @@ impl PyServer {
         let server = &self.engine.get()?.server;
         let options = options::patch(options)?;
         let stream = py.detached(|| server.generated(path, key, &options))?.map_err(stream_error)?;
-        Ok(self.shown(py, stream))
+        self.shown(py, stream)
     }
 
     /// Publishes what a generator yielded into its stream; `last` ends that. Waits for the reader, or, unless

@@ -57,22 +57,49 @@ static AWAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 #[pyclass(frozen, weakref, module = "sse_fast", name = "Stream")]
 pub(crate) struct PyStream {
     engine: Guarded<Stream>,
-    /// What tells it from other streams while it is held; also in a forked child, which must not look at the stream.
-    number: u64,
-    /// Where callbacks of its server are kept and called.
+    of: Py<PyStreams>,
+}
+
+/// What all streams of a server have in common; one for all of them, since a program may hold tens of thousands.
+#[pyclass(frozen, module = "sse_fast._core", name = "Streams")]
+pub(crate) struct PyStreams {
+    /// Where callbacks of the server are kept and called.
     callbacks: Py<PyAny>,
-    /// That of the server.
+    /// What values are encoded with.
     encoder: Encoder,
 }
 
+impl PyStreams {
+    pub(crate) fn new(callbacks: Py<PyAny>, encoder: Encoder) -> Self {
+        Self { callbacks, encoder }
+    }
+}
+
+#[pymethods]
+impl PyStreams {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callbacks)?;
+        self.encoder.visit(&visit)
+    }
+}
+
 impl PyStream {
-    pub(crate) fn new(stream: Stream, callbacks: Py<PyAny>, encoder: Encoder) -> Self {
-        Self { number: stream.number(), engine: Guarded::new(stream), callbacks, encoder }
+    pub(crate) fn new(stream: Stream, of: Py<PyStreams>) -> Self {
+        Self { engine: Guarded::new(stream), of }
+    }
+
+    fn encoder(&self) -> &Encoder {
+        &self.of.get().encoder
+    }
+
+    /// What tells it from other streams while it is held; also in a forked child, which must not look at the stream.
+    fn identity(&self) -> u64 {
+        self.engine.handle().map_or(0, Stream::number)
     }
 
     /// A terminal event always carries data: clients ignore an event without any.
     fn terminal_data<'py>(&self, data: Option<&Bound<'py, PyAny>>) -> PyResult<Data<'py>> {
-        data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data, &self.encoder))
+        data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data, self.encoder()))
     }
 
     pub(crate) fn engine(&self) -> PyResult<&Stream> {
@@ -219,8 +246,8 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data, &self.encoder)?;
-        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, &self.encoder)).transpose()?;
+        let data = Data::of("data", data, self.encoder())?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, self.encoder())).transpose()?;
         let event = NewEvent {
             data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
@@ -255,7 +282,7 @@ impl PyStream {
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
-        let items = batch::items(events, 0, &self.encoder)?;
+        let items = batch::items(events, 0, self.encoder())?;
         let events = batch::events(py, &items, 0, stream)?;
         let caller = caller(py);
         wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
@@ -286,7 +313,7 @@ impl PyStream {
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data, &self.encoder)?;
+        let data = Data::of("data", data, self.encoder())?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
         py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
@@ -588,7 +615,7 @@ impl PyStream {
         after: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().engine()?;
-        let callbacks = slf.get().callbacks.bind(slf.py());
+        let callbacks = slf.get().of.get().callbacks.bind(slf.py());
         calling_python(|| callbacks.call_method1("on_empty", (slf, callback, after)))
     }
 
@@ -662,8 +689,8 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let stream = self.engine.get()?;
-        let data = Data::of("data", data, &self.encoder)?;
-        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, &self.encoder)).transpose()?;
+        let data = Data::of("data", data, self.encoder())?;
+        let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, self.encoder())).transpose()?;
         let event = NewEvent {
             data: data.as_bytes("data")?,
             event: convert::text("event", event)?,
@@ -674,7 +701,7 @@ impl PyStream {
         match attached(|| stream.try_publish(&event))? {
             Err(PublishError::WouldWait) => {
                 let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
-                Bound::new(py, PyPublishing::new(stream, self.encoder.clone_ref(py), Part::Event, [event]))
+                Bound::new(py, PyPublishing::new(stream, self.encoder().clone_ref(py), Part::Event, [event]))
                     .map(Bound::into_any)
             }
             Ok(published) => Ok(PyString::new(py, published.id()).into_any()),
@@ -686,7 +713,7 @@ impl PyStream {
     #[pyo3(name = "_begin_many")]
     fn begin_many(&self, events: &Bound<'_, PyAny>) -> PyResult<PyPublishing> {
         batch::check(events)?;
-        Ok(PyPublishing::new(self.engine.get()?, self.encoder.clone_ref(events.py()), Part::Event, []))
+        Ok(PyPublishing::new(self.engine.get()?, self.encoder().clone_ref(events.py()), Part::Event, []))
     }
 
     /// What is to be stepped to end the stream.
@@ -702,7 +729,7 @@ impl PyStream {
         let event = Some(convert::text("event", event)?.unwrap_or("end"));
         let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
         let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
-        Ok(PyPublishing::new(stream, self.encoder.clone_ref(py), Part::End, [event]))
+        Ok(PyPublishing::new(stream, self.encoder().clone_ref(py), Part::End, [event]))
     }
 
     /// From now on `key` is told once for each time that the stream has been empty for `after` seconds.
@@ -796,13 +823,12 @@ impl PyStream {
     /// The bytes that `publish` would send for this data.
     #[pyo3(name = "_encode")]
     fn encode<'py>(&self, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        let encoded = Data::of("data", data, &self.encoder)?;
+        let encoded = Data::of("data", data, self.encoder())?;
         Ok(PyBytes::new(data.py(), encoded.as_bytes("data")?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.callbacks)?;
-        self.encoder.visit(&visit)
+        visit.call(&self.of)
     }
 
     /// Forgets the name at once; a later stream of that name has a new epoch.
@@ -823,11 +849,11 @@ impl PyStream {
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<Self>().is_ok_and(|other| other.get().number == self.number)
+        other.cast::<Self>().is_ok_and(|other| other.get().identity() == self.identity())
     }
 
     fn __hash__(&self) -> u64 {
-        self.number
+        self.identity()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -27,11 +27,36 @@ impl LocalKey {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
+/// Since when there is news, in microseconds of the monotonic clock modulo 2^32: news waits for no walk for an hour, and
+/// half the bytes are kept for each stream and each ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Since(u32);
+
+impl Since {
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+    pub(crate) fn at(now: Micros) -> Self {
+        // 0 is not known: the one microsecond in 2^32 is the next one.
+        Self((now as u32).max(1))
+    }
+
+    pub(crate) fn is_known(self) -> bool {
+        self.0 != 0
+    }
+
+    /// How long that was before `now`.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+    pub(crate) fn until(self, now: Micros) -> Micros {
+        let passed = (now as u32).wrapping_sub(self.0);
+        // A moment ahead of `now` is now: another thread has read the clock since.
+        if passed > u32::MAX / 2 { 0 } else { Micros::from(passed) }
+    }
+}
+
 /// What a publisher tells a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
     /// The stream has news since then; rung at most once until the shard has seen it.
-    News(LocalKey, Micros),
+    News(LocalKey, Since),
     /// A publisher waits for what this stream's subscribers here lack, or to be told.
     Waiting(LocalKey),
 }
@@ -150,4 +175,21 @@ fn next_number() -> u64 {
     static MADE: AtomicU64 = AtomicU64::new(0);
     // Relaxed: each takes a number of its own, and that is all.
     MADE.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(all(test, not(loom)))]
+mod since_tests {
+    use super::Since;
+
+    #[test]
+    fn a_moment_is_told_from_another_beyond_the_thirty_two_bits() {
+        for at in [0, 1, u64::from(u32::MAX) - 5, u64::from(u32::MAX), u64::from(u32::MAX) + 1, 7 << 32] {
+            let since = Since::at(at);
+            assert!(since.is_known());
+            assert!(since.until(at) <= 1, "{at}");
+            assert!((2_999..=3_000).contains(&since.until(at + 3_000)), "{at}");
+            assert_eq!(since.until(at.saturating_sub(10)), 0, "what is ahead is now: {at}");
+        }
+        assert!(!Since::default().is_known());
+    }
 }

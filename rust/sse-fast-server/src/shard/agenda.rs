@@ -11,7 +11,7 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::id::Position;
 
 use super::table::SubscriberKey;
-use crate::delivery::LocalKey;
+use crate::delivery::{LocalKey, Since};
 
 /// What a rest is of the walk before it, and its bounds: poll counts in milliseconds.
 const REST: Micros = 4;
@@ -51,8 +51,8 @@ pub(super) struct Walk {
     pub(super) offered: u64,
     /// When it began, where it is long enough to rest afterwards.
     pub(super) began: Option<Micros>,
-    /// Since when there was the oldest of the news that it brings, where that is known; else 0.
-    pub(super) news_since: Micros,
+    /// Since when there was the oldest of the news that it brings, where that is known.
+    pub(super) news_since: Since,
 }
 
 /// What is to be done next.
@@ -140,7 +140,7 @@ impl Agenda {
     pub(super) fn begin(local: LocalKey, stage: &mut Stage, writable: usize, began: Option<Micros>) -> Walk {
         debug_assert_eq!(*stage, Stage::Queued, "only what is on the list begins");
         *stage = Stage::Walking { news: false };
-        Walk { local, at: writable, low: Position::MAX, offered: u64::MAX, began, news_since: 0 }
+        Walk { local, at: writable, low: Position::MAX, offered: u64::MAX, began, news_since: Since::default() }
     }
 
     /// A walk has more to visit; others come first.

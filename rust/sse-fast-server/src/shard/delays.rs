@@ -8,19 +8,20 @@
 
 use sse_fast_core::budget::Micros;
 
+use crate::delivery::Since;
 use crate::durations::Durations;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Delays {
     /// Since when it was news, and how many writes brought it; in a step no more than it has parts of walks.
-    begun: Vec<(Micros, u64)>,
+    begun: Vec<(Since, u64)>,
 }
 
 impl Delays {
-    /// So many writes brought what is news since then; 0 where that is not known.
-    pub(super) fn begin(&mut self, since: Micros, writes: u64) {
-        if since > 0 && writes > 0 {
+    /// So many writes brought what is news since then.
+    pub(super) fn begin(&mut self, since: Since, writes: u64) {
+        if since.is_known() && writes > 0 {
             self.begun.push((since, writes));
         }
     }
@@ -28,7 +29,7 @@ impl Delays {
     /// All of that was written by `now`.
     pub(super) fn end(&mut self, now: Micros, delivery: &Durations) {
         for (since, writes) in self.begun.drain(..) {
-            delivery.add(now.saturating_sub(since), writes);
+            delivery.add(since.until(now), writes);
         }
     }
 }

@@ -16,6 +16,7 @@ use sse_fast_core::wire::{self, BlankLine};
 use super::agenda::Stage;
 use super::subscriber::Roster;
 use crate::clock::{in_ticks, unix_ms};
+use crate::delivery::Since;
 use crate::stream::{Heartbeat, HeartbeatForm, Stream};
 
 /// See the module.
@@ -25,8 +26,8 @@ pub(super) struct LocalStream {
     /// Every subscriber that is served by walks was given everything below this position.
     pub(super) walked: Position,
     pub(super) heartbeat: Option<Rc<HeartbeatFrame>>,
-    /// Since when there is news that no walk has taken up, where that is known; else 0.
-    pub(super) news_since: Micros,
+    /// Since when there is news that no walk has taken up, where that is known.
+    pub(super) news_since: Since,
     /// Changed by the agenda alone.
     pub(super) stage: Stage,
 }

@@ -252,7 +252,7 @@ impl<N: Net> Shard<N> {
         match ring {
             Ring::News(key, since) if self.locals.get(key).is_some() => {
                 let local = &mut self.locals[key];
-                if local.news_since == 0 {
+                if !local.news_since.is_known() {
                     local.news_since = since;
                 }
                 // Seen before the log is read: what is published from here on brings news again.

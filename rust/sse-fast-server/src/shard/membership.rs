@@ -18,7 +18,7 @@ use super::table::{ConnectionKey, GroupKey, SubscriberKey};
 use super::{Arrival, Reading};
 use crate::access_log::Access;
 use crate::admitted::ReaderName;
-use crate::delivery::LocalKey;
+use crate::delivery::{LocalKey, Since};
 use crate::stats::{CloseReason, Counters};
 use crate::stream::{Claim, Stream};
 
@@ -305,7 +305,7 @@ impl<N: Net> Shard<N> {
             roster: Roster::default(),
             walked: 0,
             heartbeat: None,
-            news_since: 0,
+            news_since: Since::default(),
             stage: Stage::Idle,
         };
         let key = self.locals.insert(local);

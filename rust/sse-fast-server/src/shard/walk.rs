@@ -165,7 +165,7 @@ impl<N: Net> Shard<N> {
         self.walked(key, low, offered);
         let local = &mut self.locals[key];
         let unread = low <= view.newest;
-        if unread && walk.news_since > 0 {
+        if unread && walk.news_since.is_known() {
             // The walk that follows brings what this one had no room for.
             local.news_since = walk.news_since;
         }

@@ -74,7 +74,7 @@ pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
 use crate::clock::{self, coarse_ms};
-use crate::delivery::{Delivery, Notice, Ring};
+use crate::delivery::{Delivery, Notice, Ring, Since};
 use crate::stats::StreamStats;
 use crate::sync::Mutex;
 
@@ -330,7 +330,7 @@ impl Stream {
         for (link, doorbell) in self.0.links.iter().zip(&self.0.delivery.doorbells) {
             if let Some(key) = link.bring_news() {
                 // A shard that is gone has no subscribers.
-                let _ = doorbell.push(Ring::News(key, *since.get_or_insert_with(clock::now)));
+                let _ = doorbell.push(Ring::News(key, *since.get_or_insert_with(|| Since::at(clock::now()))));
             }
         }
     }

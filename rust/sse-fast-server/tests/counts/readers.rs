@@ -67,7 +67,7 @@ impl Readers {
             self.sockets.push(socket);
         }
         for socket in &mut self.sockets[first..] {
-            read_until(socket, b"\r\n\r\n");
+            read_head(socket);
         }
     }
 
@@ -82,7 +82,7 @@ impl Readers {
             self.sockets.push(socket);
         }
         for socket in &mut self.sockets[first..] {
-            read_until(socket, b"\r\n\r\n");
+            read_head(socket);
         }
     }
 
@@ -100,6 +100,17 @@ impl Readers {
     /// Closes every connection.
     pub fn leave(&mut self) {
         self.sockets.clear();
+    }
+}
+
+/// Reads a response's head; heartbeats may have come with it where the machine is busy.
+fn read_head(socket: &mut TcpStream) {
+    let (mut buffer, mut held) = ([0u8; 16 * 1024], 0);
+    while !buffer[..held].windows(4).any(|four| four == b"\r\n\r\n") {
+        match socket.read(&mut buffer[held..]).expect("bytes before the deadline") {
+            0 => panic!("the server closed after {:?}", String::from_utf8_lossy(&buffer[..held])),
+            read => held += read,
+        }
     }
 }
 
