@@ -18,6 +18,9 @@ DIST ?= target/wheel
 MANYLINUX ?= manylinux_2_28
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
+# In how many processes the Python tests run: one more than cores, because most of them wait most of the time. With 0 they
+# run one after the other in pytest's own process, as a debugger wants it: WORKERS=0 ARGS="-k resume --pdb".
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # What builds the site has an environment of its own: none of it is needed to run or test the package.
 SITE ?= .venv-site
 PORT ?= 8080
@@ -58,7 +61,7 @@ test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
+	$(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine

@@ -29,6 +29,30 @@ collect_ignore = [name for name in ("slow", "hosts", "site") if not os.environ.g
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+#: Files that take longest, begun first: a file is one worker's, and none should be left with a long one at the end.
+LONGEST = ("test_clients_and_demos.py",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--alone",
+        choices=("leave", "only"),
+        help="what to do with tests that want the machine to themselves; without it they run among the others",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Parts the tests that run at the same time from those that run alone, and puts the longest files first."""
+    if part := config.getoption("--alone"):
+        others = [item for item in items if (item.get_closest_marker("alone") is None) == (part == "only")]
+        config.hook.pytest_deselected(items=others)
+        left = set(others)
+        items[:] = [item for item in items if item not in left]
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 Serve = Callable[..., "sse_fast.Server"]
 Open = Callable[..., Reader]
 
