@@ -38,6 +38,8 @@ SOME_TEST := { grep -q ': test$$' || { echo "there is no such test" >&2; exit 1;
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# What pytest makes of the tests' files is kept: every one of its processes would make it anew.
+export PYTHONDONTWRITEBYTECODE :=
 # One interpreter for every build, so that the binding is not compiled again for another.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 

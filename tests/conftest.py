@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("leave", "only"),
         help="what to do with tests that want the machine to themselves; without it they run among the others",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What runs alone is looked for only where the word is, because most of a short run would be imports."""
+    if config.getoption("--alone") == "only" and collection_path.suffix == ".py":
+        return "pytest.mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+    return None
 
 
 @pytest.hookimpl(trylast=True)

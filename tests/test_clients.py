@@ -14,9 +14,7 @@ import json
 import threading
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 import pytest
 
 import sse_fast
@@ -133,6 +131,8 @@ CHUNK: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "created"
 
 
 def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(serve: Serve) -> None:
+    import openai
+
     server = serve()
     heard = threading.Event()
 
@@ -158,6 +158,8 @@ def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(se
 
 
 def test_the_anthropic_client_reads_a_streamed_message(serve: Serve) -> None:
+    import anthropic
+
     server = serve()
 
     @server.post("/v1/messages")
