@@ -27,11 +27,17 @@ from support.clients import (
     by_aiosseclient,
     by_requests_lines,
     by_requests_sse,
+    load,
     name_of,
 )
 from support.deadline import until, until_async
 
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    load()
 
 
 def read_with(client: Client, url: str) -> tuple[list[Seen], threading.Thread]:

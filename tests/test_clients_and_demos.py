@@ -36,6 +36,7 @@ from support.clients import (
     by_openai,
     by_openai_async,
     by_openai_decoder,
+    load,
     name_of,
 )
 from support.script_clients import SCRIPTS, Pages, by_eventsource_npm, version_of
@@ -52,6 +53,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demos]:
+    load()
     with running_demos(tmp_path_factory.mktemp("demos")) as running:
         yield running
 

@@ -4,7 +4,8 @@ A client reads `url` with GET, or with POST where it is given a body. It yields 
 stops. `TELLS_OWN_ID` names those that tell an event's id as the event itself has it; the others tell the id of the
 last event that had one, as EventSource does.
 
-openai and anthropic are imported by what uses them: that takes seconds, which every process of the tests would pay.
+openai and anthropic are imported by what uses them, because that takes seconds, which every process of the tests would
+pay. Before a client is waited for, `load` has them imported.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ Body = dict[str, Any]
 Reports = Generator[Seen, None, None]
 Client = Callable[..., Reports]
 TIMEOUT = 20.0
+
+
+def load() -> None:
+    import anthropic._streaming
+    import openai._streaming  # noqa: F401
 
 
 def method(body: Body | None) -> str:
