@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from datetime import timedelta
 from typing import Any
@@ -37,8 +38,8 @@ TIMEOUT = 20.0
 
 
 def load() -> None:
-    import anthropic._streaming
-    import openai._streaming  # noqa: F401
+    for module in ("anthropic._streaming", "openai._streaming"):
+        importlib.import_module(module)
 
 
 def method(body: Body | None) -> str:
