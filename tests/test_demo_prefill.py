@@ -148,6 +148,7 @@ def test_s2_3_bytes_of_heartbeats_and_events_never_interleave() -> None:
     assert kinds.count("text_completion") == 2 + 63 + 63 + 200 + 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_s2_3_a_client_that_hangs_up_stops_the_work_within_a_second_and_is_noticed_once(how: str) -> None:
     with running_prefill(token=0.02) as running:
@@ -165,6 +166,7 @@ def test_s2_3_a_client_that_hangs_up_stops_the_work_within_a_second_and_is_notic
         assert not [line for line in running.program.read_to_end() if "hung up" in line][1:]
 
 
+@pytest.mark.alone
 def test_s2_3_a_client_that_hangs_up_in_prefill_stops_it_at_the_next_chunk(quick: Prefill) -> None:
     before = quick.slots()["hung_up"]
     with quick.complete("a word " * 4000, return_progress=True) as reader:
@@ -173,6 +175,7 @@ def test_s2_3_a_client_that_hangs_up_in_prefill_stops_it_at_the_next_chunk(quick
     assert quick.slots()["hung_up"] == before + 1
 
 
+@pytest.mark.alone
 def test_s2_3_nothing_is_written_after_a_client_has_hung_up(serve: Serve) -> None:
     server = serve()
     prefill.install(server, prefill.Pace(chunk=0.01, token=0.01, heartbeat=0.05))
@@ -317,6 +320,7 @@ def test_an_error_after_the_head_is_raised_by_the_official_client(quick: Prefill
         assert bytes(reader.open().read_to_end()).endswith(b'"code":null}}\n\ndata: [DONE]\n\n')
 
 
+@pytest.mark.alone
 def test_beyond_its_slots_it_says_when_to_come_back(quick: Prefill) -> None:
     import openai
 
