@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Files that take longest, begun first: a file is one worker's, and none should be left with a long one at the end.
-LONGEST = ("test_clients_and_demos.py",)
+LONGEST = (
+    "test_counts.py",
+    "test_clients_and_demos.py",
+    "test_demo.py",
+    "test_demo_approvals_page.py",
+    "test_demo_benchmarks_page.py",
+    "test_demo_approvals.py",
+    "test_demo_pages.py",
+    "test_demo_kernels.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +68,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left]
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Halves of surrogates, which tests log and print, would not come through from a process of the tests."""
+    return without_surrogates((yield))
+
+
+def without_surrogates(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {without_surrogates(name): without_surrogates(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(without_surrogates, data))
+    return data
 
 
 Serve = Callable[..., "sse_fast.Server"]
