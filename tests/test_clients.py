@@ -32,6 +32,7 @@ from support.clients import (
 )
 from support.deadline import until, until_async
 
+pytestmark = pytest.mark.timeout(120)  # The first of them imports what takes seconds.
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
 
 

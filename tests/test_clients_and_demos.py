@@ -43,6 +43,7 @@ from support.script_clients import SCRIPTS, Pages, by_eventsource_npm, version_o
 from support.sse import Event
 from support.tap import Alteration, Tap
 
+pytestmark = pytest.mark.timeout(120)  # The first of them imports what takes seconds.
 STREAMS = ["benchmarks", "benchmarks_log", "workflow", "approvals", "completion"]
 every_stream = pytest.mark.parametrize("stream", STREAMS)
 CLIENTS_PAGE = Path(__file__).parents[1] / "docs" / "reference" / "clients.md"
