@@ -35,6 +35,7 @@ def rows(tmp_path: Path) -> Path:
 # ---- 1. The answer comes at once, the row a moment later, then the graph runs ----
 
 
+@pytest.mark.alone
 def test_s1_1_a_message_is_answered_at_once_and_its_row_appears_later(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=1.0, pace=QUICK)
