@@ -14,7 +14,6 @@
 //!   `publish_wait`, W, is what a stream's publishers wait for sockets in a minute, and what one thread does; one call
 //!   waits half of it at most. Whom a shard still counts as waited for is decided in `shard::debt`.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,28 +21,18 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::CheckedEvent;
 use sse_fast_core::id::Position;
 use sse_fast_core::options::StreamOptions;
-use sse_fast_core::stream::{Prepared, Scratch};
 
 use super::obstacle::{Asking, Obstacle};
 use super::outcome::{PublishError, Published};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
+use super::what::{Encoded, What};
 use super::{Inner, Locked, Stream, Want};
 use crate::delivery::Patience;
 
 /// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
 const TRY_AGAIN: Micros = 1_000_000;
-
-thread_local! {
-    /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Works with the calling thread's encoding buffers.
-pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(work)
-}
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
@@ -66,9 +55,9 @@ pub enum Caller {
     EventLoop,
 }
 
-/// One event on its way into a stream.
+/// What is appended in one step, on its way into a stream.
 pub(crate) struct Attempt<'a> {
-    event: CheckedEvent<'a>,
+    what: What<'a>,
     role: Role,
     caller: Caller,
     waiting: Waiting,
@@ -84,7 +73,7 @@ pub(super) struct Waiting {
     /// When an event loop's publisher gives up, once it has asked the shards: what they said before may be old.
     refused_at: Option<Micros>,
     /// Encoded under these options.
-    prepared: Option<(Arc<StreamOptions>, Prepared)>,
+    prepared: Option<(Arc<StreamOptions>, Encoded)>,
 }
 
 impl Waiting {
@@ -111,6 +100,18 @@ pub(crate) enum Progress {
 }
 
 impl Stream {
+    /// Refuses more than the stream's log holds at once.
+    fn check_held(&self, inner: &Inner, encoded: &Encoded) -> Result<(), PublishError> {
+        match encoded {
+            Encoded::Several(together) if !inner.state.holds(together) => {
+                let (events, bytes) = (together.events(), together.bytes());
+                let StreamOptions { history, history_bytes, .. } = **inner.state.options();
+                Err(PublishError::TooMuchTogether { stream: self.shown(), events, bytes, history, history_bytes })
+            }
+            Encoded::One(_) | Encoded::Several(_) => Ok(()),
+        }
+    }
+
     pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
         let stream = || self.shown();
         if inner.state.ended() {
@@ -157,18 +158,28 @@ impl Stream {
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self::going_on(event, role, caller, Waiting::default())
+        Self::going_on(What::One(*event), role, caller, Waiting::default())
+    }
+
+    /// Of what is appended in one step; a task says how it sleeps once it has to.
+    pub(super) fn of(what: What<'a>, role: Role, caller: Caller) -> Self {
+        Self::going_on(what, role, caller, Waiting::default())
+    }
+
+    /// It sleeps so from here on.
+    pub(super) fn sleeps(&mut self, sleep: TaskSleep) {
+        self.waiting.sleep = Some(sleep);
     }
 
     /// A task's, which sleeps so.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn of_task(event: &CheckedEvent<'a>, sleep: TaskSleep) -> Self {
-        Self::going_on(event, Role::Ordinary, Caller::Thread, Waiting::of_task(sleep))
+        Self::going_on(What::One(*event), Role::Ordinary, Caller::Thread, Waiting::of_task(sleep))
     }
 
     /// The same attempt, with the same event.
-    pub(super) fn going_on(event: &CheckedEvent<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
-        Self { event: *event, role, caller, waiting }
+    pub(super) fn going_on(what: What<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
+        Self { what, role, caller, waiting }
     }
 
     /// It will go on later.
@@ -187,8 +198,9 @@ impl<'a> Attempt<'a> {
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
         }
-        let prepared = with_scratch(|scratch| inner.state.prepare(scratch, &self.event));
-        if stream.obstacle(inner, inner.state.first_after(&prepared)) == Obstacle::None {
+        let prepared = self.what.encode(&inner.state);
+        stream.check_held(inner, &prepared)?;
+        if stream.obstacle(inner, prepared.first_after(&inner.state)) == Obstacle::None {
             return Ok(Some(self.append(inner, prepared)));
         }
         self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
@@ -227,7 +239,8 @@ impl<'a> Attempt<'a> {
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
-        let first = self.prepare(inner);
+        let prepared = self.prepare(stream, inner);
+        let first = prepared.inspect_err(|_| self.leave(stream, inner, now, account))?;
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
             Obstacle::Shards => {
@@ -285,34 +298,32 @@ impl<'a> Attempt<'a> {
         PublishError::LoopWouldWait { stream: stream.shown() }
     }
 
-    /// Encodes the event, again only if the options have changed or another went before it; returns the oldest position
-    /// that appending would leave.
-    fn prepare(&mut self, inner: &Inner) -> Position {
+    /// Encodes it, again only if the options have changed or another went before it; returns the oldest position that
+    /// appending would leave.
+    fn prepare(&mut self, stream: &Stream, inner: &Inner) -> Result<Position, PublishError> {
         let state = &inner.state;
         let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
-            Arc::ptr_eq(options, state.options()) && state.is_next(prepared) && !self.event.has_snapshot()
+            Arc::ptr_eq(options, state.options()) && prepared.is_next(state) && !self.what.has_snapshot()
         });
-        let (options, prepared) = current.unwrap_or_else(|| {
-            let prepared = with_scratch(|scratch| state.prepare(scratch, &self.event));
-            (Arc::clone(state.options()), prepared)
-        });
-        let first = state.first_after(&prepared);
+        let (options, prepared) = current.unwrap_or_else(|| (Arc::clone(state.options()), self.what.encode(state)));
+        stream.check_held(inner, &prepared)?;
+        let first = prepared.first_after(state);
         self.waiting.prepared = Some((options, prepared));
-        first
+        Ok(first)
     }
 
-    fn take_prepared(&mut self, inner: &Inner) -> Prepared {
+    fn take_prepared(&mut self, inner: &Inner) -> Encoded {
         let prepared = self.waiting.prepared.take().map(|(_, prepared)| prepared);
-        prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)))
+        prepared.unwrap_or_else(|| self.what.encode(&inner.state))
     }
 
-    fn append(&self, inner: &mut Inner, prepared: Prepared) -> Published {
-        let id = inner.state.append(prepared);
+    fn append(&self, inner: &mut Inner, prepared: Encoded) -> Published {
+        let published = self.what.append(&mut inner.state, prepared);
         if self.role == Role::Terminal {
             inner.state.end();
         }
-        id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
+        published
     }
 
     pub(super) fn role(&self) -> Role {
