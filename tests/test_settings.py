@@ -243,7 +243,6 @@ def test_lists_and_booleans_come_from_the_environment(serve: Serve, monkeypatch:
         assert "transfer-encoding" not in head
 
 
-@pytest.mark.alone
 def test_history_bytes_bounds_what_is_retained(serve: Serve) -> None:
     server = serve(history_bytes=10_000, start="all")
     stream = server.stream("s")
