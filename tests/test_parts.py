@@ -17,7 +17,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 #: Of its tests one is alone.
 SOME = TESTS / "test_rights_given.py"
-#: Seconds; whoever waits longer than this for something only guards against hanging.
+#: Seconds; a test that waits longer than this for something only guards against hanging.
 SOON = 5.0
 
 
