@@ -95,6 +95,7 @@ def test_s2_1_the_official_asynchronous_client_reads_it_through_a_stall(quick: P
 # ---- S2.2 ----
 
 
+@pytest.mark.alone
 def test_s2_2_heartbeats_go_out_by_the_clock_while_the_computation_holds_the_interpreter(quick: Prefill) -> None:
     with quick.complete("its prefix is cold", faults=STALL) as reader:
         reader.open()

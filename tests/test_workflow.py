@@ -110,6 +110,7 @@ def test_s1_2_a_request_right_after_the_answer_waits_for_the_row_and_says_so_in_
     assert 0.5 <= float(found[2]) <= 20
 
 
+@pytest.mark.alone
 def test_s1_2_both_times_are_read_from_the_environment_and_the_404_carries_the_timing(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
