@@ -68,7 +68,9 @@ def test_every_exception_has_the_one_root_and_a_builtin() -> None:
 GROUPS = {
     "StartError": {"AddressInUse": OSError, "PermissionDenied": PermissionError},
     "RunError": {"RunArgumentError": ValueError},
-    "StreamError": {"StreamEnded": RuntimeError, "PublishWouldWait": RuntimeError, "TooManyStreams": RuntimeError},
+    "StreamError": dict.fromkeys(
+        ("StreamEnded", "KeyReused", "PublishInProgress", "PublishWouldWait", "TooManyStreams"), RuntimeError
+    ),
 }
 
 
