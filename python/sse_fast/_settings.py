@@ -27,6 +27,7 @@ _HOUR = 3600.0  # The longest `retry`: who gives more means milliseconds, as oth
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECRET = 32  # Bytes: as many as what is signed with it is worth.
+_MOST_KEYS = 16  # What is brought is compared with each of them.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # A name in HTTP (RFC 9110, 5.6.2).
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -229,6 +230,14 @@ def _key(value: object) -> str:
     return key
 
 
+def _publish_keys(value: object) -> list[str]:
+    keys = [value] if isinstance(value, str) else _names(value)
+    # No comma: it separates several in the environment.
+    if not all(re.fullmatch(rf"[!-+\--~]{{{_SECRET},}}", key) for key in keys) or len(keys) > _MOST_KEYS:
+        raise ValueError
+    return keys
+
+
 def _metrics(value: object) -> bool | tuple[str, int]:
     if isinstance(value, bool):
         return value
@@ -244,6 +253,12 @@ def _parse_metrics(text: str) -> object:
 
 PATH = Kind('a path such as "/healthz", without escapes', str.strip, _path)
 KEY = Kind("a str of 16 or more printable ASCII characters without spaces", str.strip, _key)
+PUBLISH_KEYS = Kind(
+    f"a str of {_SECRET} or more printable ASCII characters without spaces and commas, or a sequence of up to {_MOST_KEYS} "
+    "(in the environment separated by commas)",
+    _parse_list,
+    _publish_keys,
+)
 METRICS = Kind(
     'True, False, or an address such as "127.0.0.1:9090" (in the environment also 1 or 0)', _parse_metrics, _metrics
 )
@@ -414,7 +429,16 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "",
         "What tickets are signed with, the same in every process that is to take them; None: derived from the first "
-        "HS256 key of `tokens`, else random.",
+        "HS256 key of `tokens`, else from `publish_key`, else random.",
+        secret=True,
+    ),
+    Setting(
+        "publish_key",
+        PUBLISH_KEYS,
+        (),
+        "",
+        "What lets its holder publish over HTTP, as `Authorization: Bearer`; several while one is replaced. None: only "
+        "who has a token may, where `tokens` are taken.",
         secret=True,
     ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
@@ -638,3 +662,4 @@ class ServeSettings(StreamOptions, total=False):
     authorize_threads: int
     cookie: str
     ticket_key: bytes | str | None
+    publish_key: str | Iterable[str]

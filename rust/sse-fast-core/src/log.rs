@@ -48,7 +48,12 @@ impl Log {
 
     /// The oldest position that would remain if `length` more bytes were appended.
     pub fn first_after(&self, length: usize, history: usize, history_bytes: usize) -> Position {
-        let (mut events, mut bytes, mut first) = (self.frames.len() + 1, self.bytes + length, self.first());
+        self.first_after_several(1, length, history, history_bytes)
+    }
+
+    /// The same of so many frames with `length` bytes together.
+    pub fn first_after_several(&self, count: usize, length: usize, history: usize, history_bytes: usize) -> Position {
+        let (mut events, mut bytes, mut first) = (self.frames.len() + count, self.bytes + length, self.first());
         for frame in &self.frames {
             if events <= history && bytes <= history_bytes {
                 break;

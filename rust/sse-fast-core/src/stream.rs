@@ -7,8 +7,11 @@
 //! between a snapshot and its tail. Everything a subscriber is told follows from its cursor and this
 //! state. Changes together with `cursor`, `lag` and `follow`, which read it.
 
+mod several;
+
 use std::sync::Arc;
 
+pub use self::several::{Part, Together};
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
 use crate::gap::Gap;
@@ -160,16 +163,29 @@ impl StreamState {
     /// Encodes an event for the next position under the options in force. Nothing changes until
     /// [`Self::append`]; neither may change between the two.
     pub fn prepare(&self, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
-        let position = self.newest() + 1;
+        self.prepare_at(scratch, event, self.newest() + 1, self.snapshot_name())
+    }
+
+    /// The name that the application gave the last snapshot, where it is not `snapshot`.
+    fn snapshot_name(&self) -> Option<&str> {
+        self.snapshot.as_ref().and_then(|last| last.event.as_deref())
+    }
+
+    /// The same for a position to come; `name` is that of the snapshot before it.
+    fn prepare_at(
+        &self,
+        scratch: &mut Scratch,
+        event: &CheckedEvent<'_>,
+        position: Position,
+        name: Option<&str>,
+    ) -> Prepared {
         let generated = self.id_at(position);
         let id = event.id.or_else(|| self.options.ids.then_some(generated.as_str()));
         let frame = Frame::new(&mut scratch.0, |out| {
             wire::event(out, event.event, id, event.retry, event.data);
         });
-        let snapshot = event.snapshot.map(|data| {
-            let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
-            self.encode_snapshot(scratch, name, position, data)
-        });
+        let snapshot =
+            event.snapshot.map(|data| self.encode_snapshot(scratch, name.unwrap_or("snapshot"), position, data));
         Prepared {
             position,
             frame,
@@ -212,8 +228,7 @@ impl StreamState {
         let name = event.event.unwrap_or_default();
         let position = self.newest();
         let frame = self.encode_snapshot(scratch, name, position, event.data);
-        let event = (name != "snapshot").then(|| name.into());
-        self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
+        self.snapshot = Some(Box::new(Snapshot { frame, position, event: kept_name(name) }));
     }
 
     /// Ends the stream: the event just appended is its terminal event.
@@ -254,4 +269,9 @@ impl StreamState {
         let id = self.options.ids.then_some(id.as_str());
         Frame::new(&mut scratch.0, |out| wire::event(out, name, id, None, data))
     }
+}
+
+/// A snapshot's name as it is kept for the next one.
+fn kept_name(name: &str) -> Option<Box<str>> {
+    (name != "snapshot").then(|| name.into())
 }

@@ -171,6 +171,7 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
             with_text(|known| &known.stream_ended, text)
         }
         engine::PublishError::Closed { .. } => with_text(|known| &known.server_closed, text),
+        engine::PublishError::TooMuchTogether { .. } => with_text(|known| &known.event_error, text),
         // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
         engine::PublishError::LoopWouldWait { .. } => with_text(|known| &known.publish_would_wait, text),

@@ -55,6 +55,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "access_log" => config.access_log = value.extract()?,
             "cookie" => rights.cookie = value.extract()?,
             "ticket_key" => rights.ticket_key = ticket_key(&value)?,
+            "publish_key" => rights.publish_keys = publish_keys(&value)?,
             "tokens" => rights.tokens = rules(&value)?,
             "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
@@ -62,6 +63,15 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
     }
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
     Ok((config, rights))
+}
+
+/// What lets its holder publish.
+fn publish_keys(given: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let keys: Vec<String> = given.extract()?;
+    // Tickets may be signed with what is derived from it, and the rest of the world must not know it.
+    let checked = keys.iter().try_for_each(|key| check_secret(key.as_bytes()));
+    checked.map_err(|error| setting_error(&format!("publish_key is not allowed: {error}")))?;
+    Ok(keys)
 }
 
 /// What tickets are signed with.

@@ -15,6 +15,7 @@ use sse_fast_core::options::StreamOptions;
 
 use crate::clock::in_micros;
 use crate::durations::Durations;
+use crate::idempotency::Repeats;
 use crate::mailbox::Mailbox;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -108,6 +109,8 @@ pub(crate) struct Delivery {
     pub(crate) heartbeat_pace: u32,
     /// The most bytes that an event's name and data may have together.
     pub(crate) max_event_bytes: usize,
+    /// What was published under a key.
+    pub(crate) repeats: Repeats,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
     pub(crate) waits: Waits,
@@ -130,8 +133,19 @@ impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
-        let max_event_bytes = MAX_EVENT_BYTES;
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless }
+        let (max_event_bytes, repeats) = (MAX_EVENT_BYTES, Repeats::default());
+        Self {
+            number,
+            doorbells,
+            notices,
+            patience,
+            heartbeat_pace: 1,
+            max_event_bytes,
+            repeats,
+            closed,
+            waits,
+            nameless,
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -434,6 +434,14 @@ impl Directory {
         stream.filter(|stream| !stream.removed())
     }
 
+    /// How many events the stream of this name keeps, or would once it is made.
+    pub(crate) fn history_of(&self, name: &str) -> Result<usize, StreamError> {
+        match self.find(name) {
+            Some(stream) => Ok(stream.lock().state.options().history),
+            None => Ok(self.options_of(name, &StreamPatch::default())?.history),
+        }
+    }
+
     /// The stream of this name, where it is one that `/streams/` leads to.
     pub(crate) fn find_public(&self, name: &str) -> Option<Stream> {
         self.find(name).filter(|stream| !stream.lock().state.options().private)

@@ -1,7 +1,7 @@
 //! Which endpoint answers a request, by path and method.
 //!
 //! Owns the order: application's routes and handlers, then `/streams` and `/streams/{name}`, then 404; and which
-//! methods each allows. Must not know: how a stream is waited for, how a handler is called.
+//! methods each allows. Must not know: how is published (`publish_api`), how a stream is waited for, how a handler is called.
 //! Invariants: a request that changes something reaches no handler before its origin was checked. Whether a request may read a
 //! name is decided before anybody looks what that leads to.
 //! Changes together with `route`, the table that is asked here.
@@ -20,7 +20,7 @@ use crate::route::{Asset, Match, Read};
 use crate::several;
 use crate::socket::RequestBody;
 
-/// What `/streams/{name}` allows.
+/// What `/streams` allows, and what is not known yet.
 const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
 
 impl Context {
@@ -51,10 +51,13 @@ impl Context {
             return self.settled(request, Refusal::new(404, "not_found", "there is nothing at this path"));
         };
         if request.method == Method::OPTIONS {
-            return Ok(Action::Respond(self.options(STREAM_METHODS)));
+            return Ok(Action::Respond(self.options(self.stream_methods())));
+        }
+        if self.is_to_publish(request) {
+            return self.publish_api(request, name, body).await;
         }
         if !request.is_read() {
-            return Err(not_allowed(STREAM_METHODS));
+            return Err(not_allowed(self.stream_methods()));
         }
         check_name(name).map_err(|error| bad_name(&error))?;
         let answer = |admitted| async {

@@ -58,7 +58,7 @@ impl Context {
         let signals = Arc::clone(&body.signals);
         let body = tokio::select! {
             biased;
-            body = self.whole_body(request, body) => match body? {
+            body = self.whole_body(request, body, self.directory.config.max_body_bytes) => match body? {
                 Some(body) => body,
                 None => return Ok(self.no_room(request)),
             },
@@ -137,7 +137,7 @@ impl Context {
     }
 
     /// There is no room for its body; the rest of that is not read.
-    fn no_room(&self, request: &ParsedRequest) -> Action {
+    pub(crate) fn no_room(&self, request: &ParsedRequest) -> Action {
         self.directory.totals.refusals.calls.add(&self.directory.logs, "sse_fast.handler", || {
             let (method, path, most) = (&request.method, &request.path, self.bodies.most());
             format!("{method} {path:?} was refused: bodies that come, or wait for a handler, have {most} bytes in all")
@@ -159,15 +159,20 @@ impl Context {
         Action::Respond(Refusal::new(503, "cut_off", detail).into_response())
     }
 
-    /// The body; `None` where there is no room for it.
-    async fn whole_body(&self, request: &ParsedRequest, body: RequestBody) -> Result<Option<Bytes>, Refusal> {
+    /// The body of `limit` bytes at most; `None` where there is no room for it.
+    pub(crate) async fn whole_body(
+        &self,
+        request: &ParsedRequest,
+        body: RequestBody,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Refusal> {
         let declared = request.headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let whole = body::read_whole(body, declared, self.directory.config.max_body_bytes, &self.bodies);
-        match tokio::time::timeout(self.body_timeout(), whole).await {
+        let whole = body::read_whole(body, declared, limit, &self.bodies);
+        match tokio::time::timeout(self.body_timeout(limit), whole).await {
             Ok(Ok(body)) => Ok(Some(body)),
             Ok(Err(BodyError::NoRoom)) => Ok(None),
-            Ok(Err(BodyError::TooLarge)) => Err(self.body_too_large(&request.path)),
+            Ok(Err(BodyError::TooLarge)) => Err(self.body_too_large(&request.path, limit)),
             Ok(Err(BodyError::Incomplete)) => {
                 let refusal = Refusal::new(400, "bad_request", "the body ended early or is not well framed");
                 Err(self.malformed(request.client(), refusal))
@@ -177,9 +182,8 @@ impl Context {
     }
 
     /// A body may take as long as its head, and a second more for each 64 KiB that it may have.
-    fn body_timeout(&self) -> Duration {
-        let config = &self.directory.config;
-        config.header_timeout + Duration::from_secs(config.max_body_bytes as u64 / (64 * 1024))
+    fn body_timeout(&self, limit: usize) -> Duration {
+        self.directory.config.header_timeout + Duration::from_secs(limit as u64 / (64 * 1024))
     }
 
     async fn answered(&self, request: &ParsedRequest, answer: Option<Answer>) -> Result<Action, Refusal> {

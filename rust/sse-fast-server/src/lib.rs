@@ -9,6 +9,7 @@
 //! | [`server`] | threads from start to close |
 //! | `directory`, `expiry` | the streams by name, and when they are forgotten; what all parts share |
 //! | `mailbox`, `delivery` | how threads leave things for shards |
+//! | [`idempotency`] | what was published under a key, once |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
@@ -19,6 +20,7 @@
 //! | `unreadable` | what is answered to bytes that are no request |
 //! | `request`, `access`, `respond`, [`route`], `dispatch` | from a request to the endpoint that answers it |
 //! | `route_stream`, `several`, `body`, `handler_call`, `json_form`, `response` | what an endpoint answers |
+//! | `publish_api` | publishing from elsewhere, over HTTP |
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
 //! | `access_log` | a line for each request |
 //! | `operate`, `durations` | health and metrics, for operators; how long things took |
@@ -62,6 +64,7 @@ mod forwarded;
 mod hand_over;
 #[cfg(not(loom))]
 mod handler_call;
+pub mod idempotency;
 #[cfg(not(loom))]
 mod json_form;
 #[cfg(not(loom))]
@@ -73,6 +76,8 @@ mod network;
 mod operate;
 mod pattern;
 pub mod presence;
+#[cfg(not(loom))]
+mod publish_api;
 pub mod reader;
 #[cfg(not(loom))]
 mod reason;
@@ -117,6 +122,7 @@ mod waiting;
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
 pub use config::{Config, MetricsAt, StartError};
 pub use directory::StreamError;
+pub use idempotency::{Begun, Ids, MAX_KEY_BYTES, SharedKey, UnderWay, is_key};
 pub use logs::{Level, LogRecord, Logs};
 pub use network::{Family, Network, NoNetwork};
 pub use pattern::PatternError;
@@ -134,6 +140,7 @@ pub use server::Server;
 pub use sse_fast_core::error::{EventError, OptionError};
 pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
+pub use sse_fast_core::stream::Part;
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
 pub use stream::{

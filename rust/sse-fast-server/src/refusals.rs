@@ -74,10 +74,10 @@ impl Context {
         Refusal::new(403, "origin_not_allowed", "this request comes from another site; see the setting cors")
     }
 
-    pub(crate) fn body_too_large(&self, path: &str) -> Refusal {
-        let limit = self.directory.config.max_body_bytes;
+    pub(crate) fn body_too_large(&self, path: &str, limit: usize) -> Refusal {
+        let setting = if limit == self.directory.config.max_body_bytes { "max_body_bytes=" } else { "" };
         self.count(Reason::Body, || {
-            format!("the body for {:?} has more than max_body_bytes={limit}", shown::path(path))
+            format!("the body for {:?} has more than {setting}{limit} bytes", shown::path(path))
         });
         Refusal::new(413, "body_too_large", format!("a body may have at most {limit} bytes"))
             .with("limit", limit)

@@ -43,7 +43,7 @@ pub(crate) const RETRY_AFTER: &str = "2";
 
 /// How long the body of a request that is refused unread may take: a connection that is closed with unread bytes is
 /// reset, and the answer may be lost with it. Bodies that came with their heads take nothing.
-const UNWANTED_BODY: Duration = Duration::from_millis(500);
+pub(crate) const UNWANTED_BODY: Duration = Duration::from_millis(500);
 
 /// What is decided of a request by where it comes from and whom it is addressed to.
 pub(crate) struct Doors {

@@ -16,7 +16,7 @@ use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
 use super::jwks::Found;
-use super::token::Selected;
+use super::token::{Right, Selected};
 use super::{Check, Grants, Invalid, Key, KeySource, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
 use crate::admitted::Admitted;
 use crate::calls::{Answer, Full};
@@ -46,7 +46,7 @@ enum Credential<'a> {
 }
 
 /// Why a credential lets nobody in.
-enum Failure {
+pub(super) enum Failure {
     Invalid(Invalid),
     /// Its key is not known, and was asked for a moment before it came.
     KeyUnknown,
@@ -78,10 +78,15 @@ impl Context {
     }
 
     /// Refuses who was let in and is so no more.
-    fn is_still_admitted(&self, request: &ParsedRequest, names: &[&str], admitted: &Admitted) -> Result<(), Refusal> {
+    pub(super) fn is_still_admitted(
+        &self,
+        request: &ParsedRequest,
+        names: &[&str],
+        admitted: &Admitted,
+    ) -> Result<(), Refusal> {
         self.rights.still_admits(admitted, clock::now()).map_err(|lapsed| {
             let why = match lapsed {
-                Lapsed::Expired => "the right to read this has expired",
+                Lapsed::Expired => "the right to this has expired",
                 Lapsed::Disconnected => "the reader was disconnected meanwhile",
             };
             self.refuse(Kind::Unauthorized, request, names, why);
@@ -139,7 +144,7 @@ impl Context {
                 (self.rights.tickets.read(ticket, names, unix_seconds()).map_err(Failure::Invalid), 0.0)
             }
             Credential::Bearer(token) | Credential::Cookie(token) => {
-                (self.verified(token, names).await, self.rights.leeway())
+                (self.verified(token, Right::Subscribe, names).await, self.rights.leeway())
             }
         };
         let granted = granted.and_then(|grants| self.rights.check_reader(grants, leeway).map_err(Failure::Invalid));
@@ -153,27 +158,34 @@ impl Context {
                 self.refuse(Kind::Forbidden, request, names, &format!("{who} does not grant that"));
                 Err(Refusal::new(403, "forbidden", "the token does not grant reading this"))
             }
-            Err(Failure::Invalid(why)) => {
+            Err(failure) => Err(self.not_valid(failure, what, request, names)),
+        }
+    }
+
+    /// Refuses a credential that lets nobody in.
+    pub(super) fn not_valid(&self, failure: Failure, what: &str, request: &ParsedRequest, names: &[&str]) -> Refusal {
+        match failure {
+            Failure::Invalid(why) => {
                 self.refuse(Kind::Unauthorized, request, names, &format!("{what} is refused: {}", why.text()));
-                Err(invalid_token(format!("the token is refused: {}", why.text())))
+                invalid_token(format!("the token is refused: {}", why.text()))
             }
-            Err(Failure::KeyUnknown) => {
+            Failure::KeyUnknown => {
                 let why = format!("the key of {what} is not known, and keys were fetched a moment before");
                 self.refuse(Kind::Failed, request, names, &why);
-                Err(Refusal::whole(retry_later(request, "keys_missing", "the key of the token is not known yet")))
+                Refusal::whole(retry_later(request, "keys_missing", "the key of the token is not known yet"))
             }
-            Err(Failure::KeysAway) => {
+            Failure::KeysAway => {
                 self.refuse(Kind::Failed, request, names, "the keys of tokens could not be fetched");
-                Err(Refusal::whole(retry_later(request, "keys_missing", "the keys of tokens are not there yet")))
+                Refusal::whole(retry_later(request, "keys_missing", "the keys of tokens are not there yet"))
             }
         }
     }
 
     /// What a token grants.
-    async fn verified(&self, token: &str, names: &[&str]) -> Result<Grants, Failure> {
+    pub(super) async fn verified(&self, token: &str, right: Right, names: &[&str]) -> Result<Grants, Failure> {
         let Some((keys, demands)) = &self.rights.tokens else { return Err(Failure::Invalid(Invalid::Key)) };
         let token = Unverified::read(token).map_err(Failure::Invalid)?;
-        let verify = |selected: &Selected| token.verify(&selected.keys(), demands, names, unix_seconds());
+        let verify = |selected: &Selected| token.verify(&selected.keys(), demands, right, names, unix_seconds());
         match keys {
             Keys::Given(keys) => {
                 let selected = token.select(keys, false).unwrap_or(Err(Invalid::Key));
@@ -285,7 +297,7 @@ impl Context {
     }
 
     /// Counts a request that was not let in, and says why.
-    fn refuse(&self, kind: Kind, request: &ParsedRequest, names: &[&str], why: &str) {
+    pub(super) fn refuse(&self, kind: Kind, request: &ParsedRequest, names: &[&str], why: &str) {
         let refusals = &self.directory.totals.refusals;
         let counted: &Refused = match kind {
             Kind::Unauthorized => &refusals.unauthorized,
@@ -302,7 +314,7 @@ impl Context {
 
 /// What a request that was not let in is counted as.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Unauthorized,
     Forbidden,
     /// Nobody could decide.
@@ -337,12 +349,12 @@ impl Rights {
     }
 
     /// By how many seconds the clocks of those who issue tokens may differ from ours.
-    fn leeway(&self) -> Seconds {
+    pub(super) fn leeway(&self) -> Seconds {
         self.tokens.as_ref().map_or(0.0, |(_, demands)| demands.leeway)
     }
 
     /// The same, unless its reader was disconnected since.
-    fn check_reader(&self, grants: Grants, leeway: Seconds) -> Result<Grants, Invalid> {
+    pub(super) fn check_reader(&self, grants: Grants, leeway: Seconds) -> Result<Grants, Invalid> {
         if self.disconnected.refuses(grants.reader.as_deref(), grants.issued, unix_seconds(), leeway) {
             return Err(Invalid::Disconnected);
         }
@@ -351,7 +363,7 @@ impl Rights {
 }
 
 /// The token of an `Authorization`, where it is of that kind; what is no text is no token.
-fn bearer(value: &[u8]) -> Option<&str> {
+pub(super) fn bearer(value: &[u8]) -> Option<&str> {
     let (scheme, rest) = value.split_at_checked(6).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer"))?;
     debug_assert_eq!(scheme.len(), 6, "its own length");
     match rest {
@@ -373,7 +385,7 @@ fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a str> {
 }
 
 /// What was brought is no right to read, or is none any more.
-fn invalid_token(detail: String) -> Refusal {
+pub(super) fn invalid_token(detail: String) -> Refusal {
     let refusal = Refusal::new(401, "invalid_token", detail);
     refusal.header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
 }
@@ -386,7 +398,7 @@ fn failed(request: &ParsedRequest) -> Refusal {
 
 /// Seconds that are left as microseconds.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a thousand years")]
-fn left(seconds: Seconds) -> Micros {
+pub(super) fn left(seconds: Seconds) -> Micros {
     (seconds * 1e6).clamp(0.0, 3e16) as Micros
 }
 

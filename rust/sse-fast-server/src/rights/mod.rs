@@ -1,9 +1,10 @@
-//! Who may read: tokens, tickets, and readers that were disconnected.
+//! Who may read and publish: tokens, tickets, and readers that were disconnected.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `mod` | the rules of one server, and what is told of them |
 //! | `admit` | a request's credential, and what is decided by it; asking the application |
+//! | `publish` | who may publish from elsewhere |
 //! | `token` | JSON Web Tokens |
 //! | `ticket` | tickets for URLs |
 //! | `key`, `der` | keys, and their forms |
@@ -20,6 +21,8 @@ mod der;
 mod disconnected;
 mod jwks;
 mod key;
+#[cfg(not(loom))]
+mod publish;
 mod secret;
 mod ticket;
 mod token;
@@ -32,9 +35,13 @@ use sse_fast_core::budget::Micros;
 use self::disconnected::Disconnected;
 pub use self::jwks::{FetchOrder, KeySource};
 pub use self::key::{Algorithm, Key};
+#[cfg(not(loom))]
+use self::publish::PublishKeys;
+#[cfg(not(loom))]
+pub(crate) use self::publish::Publisher;
 pub use self::secret::{KeyError, check_secret};
 use self::ticket::Tickets;
-use self::token::{Demands, Grants, Invalid, Seconds, Unverified};
+use self::token::{Demands, Grants, Invalid, Right, Seconds, Unverified};
 use crate::admitted::Admitted;
 use crate::calls::Lane;
 use crate::clock;
@@ -72,7 +79,13 @@ impl TokenRules {
         let Keys::Given(keys) = keys else { return Err("its keys are fetched") };
         let verified = Unverified::read(token).and_then(|token| {
             let selected = token.select(&keys, false).unwrap_or(Err(Invalid::Key))?;
-            token.verify(&selected.keys(), &Demands { issuer, audience, leeway }, names, unix_seconds())
+            token.verify(
+                &selected.keys(),
+                &Demands { issuer, audience, leeway },
+                Right::Subscribe,
+                names,
+                unix_seconds(),
+            )
         });
         verified.map(|grants| grants.suffices).map_err(Invalid::text)
     }
@@ -87,17 +100,19 @@ pub struct RightsConfig {
     pub ticket_key: Option<Vec<u8>>,
     /// The cookie that may hold a token.
     pub cookie: String,
+    /// What lets its holder publish from elsewhere.
+    pub publish_keys: Vec<String>,
 }
 
 impl Default for RightsConfig {
     fn default() -> Self {
-        Self { tokens: None, ticket_key: None, cookie: "__Host-sse_fast".to_owned() }
+        Self { tokens: None, ticket_key: None, cookie: "__Host-sse_fast".to_owned(), publish_keys: Vec::new() }
     }
 }
 
 impl std::fmt::Debug for RightsConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tokens, ticket_key: _, cookie } = self;
+        let Self { tokens, ticket_key: _, cookie, publish_keys: _ } = self;
         f.debug_struct("RightsConfig").field("tokens", tokens).field("cookie", cookie).finish_non_exhaustive()
     }
 }
@@ -121,6 +136,8 @@ pub(crate) struct Rights {
     tokens: Option<(Keys, Demands)>,
     tickets: Tickets,
     cookie: String,
+    #[cfg(not(loom))]
+    publish_keys: PublishKeys,
     /// Set once.
     check: OnceLock<Check>,
     pub(crate) disconnected: Disconnected,
@@ -136,14 +153,17 @@ impl Rights {
             Some(Keys::Given(keys)) => keys.iter().find_map(Key::secret),
             Some(Keys::Fetched(_)) | None => None,
         };
+        let of_publishers = config.publish_keys.first().map(String::as_bytes);
         let tokens = config.tokens.as_ref().map(|rules| {
             let TokenRules { keys, issuer, audience, leeway } = rules.clone();
             (keys, Demands { issuer, audience, leeway })
         });
         Ok(Self {
             tokens,
-            tickets: Tickets::new(config.ticket_key.as_deref(), shared)?,
+            tickets: Tickets::new(config.ticket_key.as_deref(), shared, of_publishers)?,
             cookie: config.cookie.clone(),
+            #[cfg(not(loom))]
+            publish_keys: PublishKeys::new(&config.publish_keys),
             check: OnceLock::new(),
             disconnected: Disconnected::default(),
             untold: AtomicBool::new(is_exposed),
@@ -158,6 +178,12 @@ impl Rights {
     /// Whether anything is asked of a reader.
     pub(crate) fn are_given(&self) -> bool {
         self.tokens.is_some() || self.check.get().is_some()
+    }
+
+    /// Whether anybody may publish from elsewhere.
+    #[cfg(not(loom))]
+    pub(crate) fn let_publish(&self) -> bool {
+        self.tokens.is_some() || self.publish_keys.are_given()
     }
 
     /// Whether who was let in is so still, at this time of the monotonic clock.

@@ -7,7 +7,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::token::{Demands, Grants, Invalid, Unverified, encode};
+use super::token::{Demands, Grants, Invalid, Right, Unverified, encode};
 use super::{Algorithm, Key, Lapsed, Rights, RightsConfig, Tickets};
 use crate::admitted::Admitted;
 
@@ -34,7 +34,7 @@ fn hs256(claims: &Value) -> String {
 }
 
 fn verified(token: &str, keys: &[&Key], demands: &Demands, names: &[&str]) -> Result<Grants, Invalid> {
-    Unverified::read(token)?.verify(keys, demands, names, NOW)
+    Unverified::read(token)?.verify(keys, demands, Right::Subscribe, names, NOW)
 }
 
 fn of(claims: &Value, names: &[&str]) -> Result<Grants, Invalid> {
@@ -283,7 +283,7 @@ fn no_bytes_make_the_reader_of_keys_panic() {
 
 #[test]
 fn a_ticket_lets_in_until_it_expires_and_is_no_token() {
-    let tickets = Tickets::new(Some(SECRET), None).expect("tickets");
+    let tickets = Tickets::new(Some(SECRET), None, None).expect("tickets");
     let patterns = ["runs/42".to_owned(), "users/7/**".to_owned()];
     let ticket = tickets.make(&patterns, Some("ann"), 990.0, 1001.0).expect("a ticket");
     let grants = tickets.read(&ticket, &["users/7/a/b"], NOW).expect("valid");
@@ -292,7 +292,7 @@ fn a_ticket_lets_in_until_it_expires_and_is_no_token() {
     assert_eq!(tickets.read(&ticket, &[], 1001.0).err(), Some(Invalid::Expired));
     assert_eq!(Unverified::read(&ticket).err(), Some(Invalid::Form), "it is no token");
     assert_eq!(tickets.read(&hs256(&json!({"exp": 1001})), &[], NOW).err(), Some(Invalid::Form), "no token is one");
-    let other = Tickets::new(Some(&[7; 32]), None).expect("tickets");
+    let other = Tickets::new(Some(&[7; 32]), None, None).expect("tickets");
     assert_eq!(other.read(&ticket, &[], NOW).err(), Some(Invalid::Signature));
     let (signed, code) = ticket.rsplit_once('.').expect("parts");
     for wrong in
@@ -312,11 +312,11 @@ fn a_ticket_lets_in_until_it_expires_and_is_no_token() {
 
 #[test]
 fn tickets_of_one_key_serve_every_process_and_random_ones_their_own() {
-    let [one, other] = [(); 2].map(|()| Tickets::new(None, Some(SECRET)).expect("tickets"));
+    let [one, other] = [(); 2].map(|()| Tickets::new(None, Some(SECRET), None).expect("tickets"));
     let patterns: Arc<[String]> = Arc::from(["**".to_owned()]);
     let ticket = one.make(&patterns, None, 990.0, 1001.0).expect("a ticket");
     assert!(one.are_in_use() && other.are_in_use() && other.read(&ticket, &["s"], NOW).is_ok());
-    let [one, other] = [(); 2].map(|()| Tickets::new(None, None).expect("tickets"));
+    let [one, other] = [(); 2].map(|()| Tickets::new(None, None, None).expect("tickets"));
     assert!(!one.are_in_use(), "nobody can have one");
     let ticket = one.make(&patterns, None, 990.0, 1001.0).expect("a ticket");
     assert!(one.are_in_use() && one.read(&ticket, &["s"], NOW).is_ok() && other.read(&ticket, &["s"], NOW).is_err());

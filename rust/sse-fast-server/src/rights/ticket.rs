@@ -27,10 +27,15 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
-    /// Tickets under a key of their own, or one derived from a key that is there for something else; without either under a
-    /// random one.
-    pub(crate) fn new(own: Option<&[u8]>, other: Option<&[u8]>) -> Result<Self, getrandom::Error> {
-        let given = own.or(other);
+    /// Tickets under a key of their own, or one derived from a key that is there for something else, that of tokens or else that of
+    /// publishers; without any under a random one.
+    pub(crate) fn new(
+        own: Option<&[u8]>,
+        of_tokens: Option<&[u8]>,
+        of_publishers: Option<&[u8]>,
+    ) -> Result<Self, getrandom::Error> {
+        let for_readers = own.or(of_tokens);
+        let given = for_readers.or(of_publishers);
         let mut random = [0; 32];
         if given.is_none() {
             getrandom::fill(&mut random)?;
@@ -38,7 +43,7 @@ impl Tickets {
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(given.unwrap_or(&random));
         // One block of the hash, which always fits.
         let key = derived.expand(PURPOSE, hmac::HMAC_SHA256).map_err(|_| getrandom::Error::UNEXPECTED)?;
-        Ok(Self { key: key.into(), in_use: AtomicBool::new(given.is_some()) })
+        Ok(Self { key: key.into(), in_use: AtomicBool::new(for_readers.is_some()) })
     }
 
     /// Whether a ticket in a URL is ours to look at: without one made, and without a key that another process has, too,

@@ -66,6 +66,13 @@ impl Invalid {
     }
 }
 
+/// What is asked of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    Subscribe,
+    Publish,
+}
+
 /// Seconds since the Unix epoch, as claims have them.
 pub(crate) type Seconds = f64;
 
@@ -123,10 +130,12 @@ enum Audience<'a> {
 }
 
 /// The one claim of ours; `publish` is for those who publish from elsewhere.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Names<'a> {
     #[serde(default, borrow)]
     subscribe: Vec<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    publish: Vec<Cow<'a, str>>,
 }
 
 /// A token whose head was read and whose signature was not looked at.
@@ -207,6 +216,7 @@ impl<'a> Unverified<'a> {
         &self,
         keys: &[&Key],
         demands: &Demands,
+        right: Right,
         names: &[&str],
         now: Seconds,
     ) -> Result<Grants, Invalid> {
@@ -218,8 +228,12 @@ impl<'a> Unverified<'a> {
         let claims: Claims<'_> = serde_json::from_slice(&decoded).map_err(|_| Invalid::Claims)?;
         claims.check(demands, now)?;
         let expires = claims.exp.ok_or(Invalid::NoExpiry)? + demands.leeway;
-        let patterns = claims.sse.map(|sse| sse.subscribe).unwrap_or_default();
-        let suffices = suffice(&patterns, names);
+        let Names { subscribe, publish } = claims.sse.unwrap_or_default();
+        let patterns = match right {
+            Right::Subscribe => &subscribe,
+            Right::Publish => &publish,
+        };
+        let suffices = suffice(patterns, names);
         Ok(Grants { reader: claims.sub.map(Cow::into_owned), expires, issued: claims.iat, suffices })
     }
 }

@@ -20,9 +20,9 @@ use std::sync::atomic::Ordering;
 
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::CheckedEvent;
-use sse_fast_core::id::Position;
+use sse_fast_core::id::{IdText, Position};
 use sse_fast_core::options::StreamOptions;
-use sse_fast_core::stream::{Prepared, Scratch};
+use sse_fast_core::stream::{Part, Prepared, Scratch, StreamState, Together};
 
 use super::obstacle::{Asking, Obstacle};
 use super::outcome::{PublishError, Published};
@@ -66,9 +66,24 @@ pub enum Caller {
     EventLoop,
 }
 
-/// One event on its way into a stream.
+/// What is appended in one step.
+#[derive(Clone, Copy)]
+pub(crate) enum What<'a> {
+    /// One event.
+    One(CheckedEvent<'a>),
+    /// Several, with nobody's between them; at least one.
+    Several(&'a [Part<'a>]),
+}
+
+/// The same, encoded.
+enum Encoded {
+    One(Prepared),
+    Several(Together),
+}
+
+/// What is appended in one step, on its way into a stream.
 pub(crate) struct Attempt<'a> {
-    event: CheckedEvent<'a>,
+    what: What<'a>,
     role: Role,
     caller: Caller,
     waiting: Waiting,
@@ -84,7 +99,49 @@ pub(super) struct Waiting {
     /// When an event loop's publisher gives up, once it has asked the shards: what they said before may be old.
     refused_at: Option<Micros>,
     /// Encoded under these options.
-    prepared: Option<(Arc<StreamOptions>, Prepared)>,
+    prepared: Option<(Arc<StreamOptions>, Encoded)>,
+}
+
+impl<'a> What<'a> {
+    /// These parts.
+    pub(super) fn of(parts: &'a [Part<'a>]) -> Self {
+        debug_assert!(!parts.is_empty(), "there is something to append");
+        match parts {
+            [Part::Event(event)] => Self::One(*event),
+            parts => Self::Several(parts),
+        }
+    }
+
+    fn encode(&self, state: &StreamState) -> Encoded {
+        with_scratch(|scratch| match self {
+            Self::One(event) => Encoded::One(state.prepare(scratch, event)),
+            Self::Several(parts) => Encoded::Several(state.prepare_together(scratch, parts)),
+        })
+    }
+
+    /// Whether it is encoded under the name of the last snapshot.
+    fn has_snapshot(&self) -> bool {
+        match self {
+            Self::One(event) => event.has_snapshot(),
+            Self::Several(parts) => parts.iter().any(Part::has_snapshot),
+        }
+    }
+}
+
+impl Encoded {
+    fn is_next(&self, state: &StreamState) -> bool {
+        match self {
+            Self::One(prepared) => state.is_next(prepared),
+            Self::Several(together) => state.are_next(together),
+        }
+    }
+
+    fn first_after(&self, state: &StreamState) -> Position {
+        match self {
+            Self::One(prepared) => state.first_after(prepared),
+            Self::Several(together) => state.first_after_together(together),
+        }
+    }
 }
 
 impl Waiting {
@@ -111,6 +168,18 @@ pub(crate) enum Progress {
 }
 
 impl Stream {
+    /// Refuses more than the stream's log holds at once.
+    fn check_held(&self, inner: &Inner, encoded: &Encoded) -> Result<(), PublishError> {
+        match encoded {
+            Encoded::Several(together) if !inner.state.holds(together) => {
+                let (events, bytes) = (together.events(), together.bytes());
+                let StreamOptions { history, history_bytes, .. } = **inner.state.options();
+                Err(PublishError::TooMuchTogether { stream: self.shown(), events, bytes, history, history_bytes })
+            }
+            Encoded::One(_) | Encoded::Several(_) => Ok(()),
+        }
+    }
+
     pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
         let stream = || self.shown();
         if inner.state.ended() {
@@ -157,18 +226,28 @@ impl Stream {
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(event: &CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self::going_on(event, role, caller, Waiting::default())
+        Self::going_on(What::One(*event), role, caller, Waiting::default())
+    }
+
+    /// Of what is appended in one step; a task says how it sleeps once it has to.
+    pub(super) fn of(what: What<'a>, role: Role, caller: Caller) -> Self {
+        Self::going_on(what, role, caller, Waiting::default())
+    }
+
+    /// It sleeps so from here on.
+    pub(super) fn sleeps(&mut self, sleep: TaskSleep) {
+        self.waiting.sleep = Some(sleep);
     }
 
     /// A task's, which sleeps so.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn of_task(event: &CheckedEvent<'a>, sleep: TaskSleep) -> Self {
-        Self::going_on(event, Role::Ordinary, Caller::Thread, Waiting::of_task(sleep))
+        Self::going_on(What::One(*event), Role::Ordinary, Caller::Thread, Waiting::of_task(sleep))
     }
 
     /// The same attempt, with the same event.
-    pub(super) fn going_on(event: &CheckedEvent<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
-        Self { event: *event, role, caller, waiting }
+    pub(super) fn going_on(what: What<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
+        Self { what, role, caller, waiting }
     }
 
     /// It will go on later.
@@ -187,8 +266,9 @@ impl<'a> Attempt<'a> {
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
         }
-        let prepared = with_scratch(|scratch| inner.state.prepare(scratch, &self.event));
-        if stream.obstacle(inner, inner.state.first_after(&prepared)) == Obstacle::None {
+        let prepared = self.what.encode(&inner.state);
+        stream.check_held(inner, &prepared)?;
+        if stream.obstacle(inner, prepared.first_after(&inner.state)) == Obstacle::None {
             return Ok(Some(self.append(inner, prepared)));
         }
         self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
@@ -227,7 +307,13 @@ impl<'a> Attempt<'a> {
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
-        let first = self.prepare(inner);
+        let prepared = self.prepare(inner);
+        if let Err(error) = stream.check_held(inner, &prepared) {
+            self.leave(stream, inner, now, account);
+            return Err(error);
+        }
+        let first = prepared.first_after(&inner.state);
+        self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
             Obstacle::Shards => {
@@ -285,34 +371,44 @@ impl<'a> Attempt<'a> {
         PublishError::LoopWouldWait { stream: stream.shown() }
     }
 
-    /// Encodes the event, again only if the options have changed or another went before it; returns the oldest position
-    /// that appending would leave.
-    fn prepare(&mut self, inner: &Inner) -> Position {
+    /// What it is encoded, again only if the options have changed or another went before it.
+    fn prepare(&mut self, inner: &Inner) -> Encoded {
         let state = &inner.state;
         let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
-            Arc::ptr_eq(options, state.options()) && state.is_next(prepared) && !self.event.has_snapshot()
+            Arc::ptr_eq(options, state.options()) && prepared.is_next(state) && !self.what.has_snapshot()
         });
-        let (options, prepared) = current.unwrap_or_else(|| {
-            let prepared = with_scratch(|scratch| state.prepare(scratch, &self.event));
-            (Arc::clone(state.options()), prepared)
-        });
-        let first = state.first_after(&prepared);
-        self.waiting.prepared = Some((options, prepared));
-        first
+        current.map_or_else(|| self.what.encode(state), |(_, prepared)| prepared)
     }
 
-    fn take_prepared(&mut self, inner: &Inner) -> Prepared {
+    fn take_prepared(&mut self, inner: &Inner) -> Encoded {
         let prepared = self.waiting.prepared.take().map(|(_, prepared)| prepared);
-        prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)))
+        prepared.unwrap_or_else(|| self.what.encode(&inner.state))
     }
 
-    fn append(&self, inner: &mut Inner, prepared: Prepared) -> Published {
-        let id = inner.state.append(prepared);
+    fn append(&self, inner: &mut Inner, prepared: Encoded) -> Published {
+        let of = |event: &CheckedEvent<'_>, id: Option<IdText>| {
+            id.map_or_else(|| Published::Custom(event.id().unwrap_or_default().into()), Published::Generated)
+        };
+        let published = match (prepared, self.what) {
+            (Encoded::One(prepared), What::One(event)) => of(&event, inner.state.append(prepared)),
+            (Encoded::Several(together), What::Several(parts)) => {
+                let events = parts.iter().filter_map(|part| match part {
+                    Part::Event(event) => Some(event),
+                    Part::Snapshot(_) => None,
+                });
+                let ids = inner.state.append_together(together);
+                let covered = if ids.is_empty() { inner.state.last_id() } else { String::new() };
+                Published::Several { ids: events.zip(ids).map(|(event, id)| of(event, id)).collect(), covered }
+            }
+            (Encoded::One(_), What::Several(_)) | (Encoded::Several(_), What::One(_)) => {
+                unreachable!("what was encoded is what is appended")
+            }
+        };
         if self.role == Role::Terminal {
             inner.state.end();
         }
-        id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
+        published
     }
 
     pub(super) fn role(&self) -> Role {

@@ -5,6 +5,7 @@
 //! | `mod` | the handle, what it shares, its options, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `task` | publishing from a task of an event loop |
+//! | `together` | publishing from a task of the engine's own, one event or several |
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `outcome` | what that comes to |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
@@ -13,6 +14,7 @@
 //! | `wakes` | who is woken once it is free |
 //! | `life` | claimed, handed out, left, removed, expired |
 //! | `empty` | whether anybody reads it, and who is told that nobody does |
+//! | `repeat` | publishing under a key |
 //! | `readers` | who reads it, by name |
 //! | `link` | what publishers and a shard tell each other |
 //! | `silence` | its last signs of life, and whether it is stalled |
@@ -35,9 +37,11 @@ mod obstacle;
 mod outcome;
 mod publish;
 mod readers;
+mod repeat;
 mod room;
 mod silence;
 mod task;
+mod together;
 mod wakes;
 mod watch;
 

@@ -36,6 +36,23 @@ pub enum PublishError {
         /// The stream's name, in quotes.
         stream: String,
     },
+    /// More than the stream's log holds at once was to be appended together.
+    #[error(
+        "cannot publish {events} events of {bytes} bytes into {stream} together: history={history} and \
+         history_bytes={history_bytes} hold fewer"
+    )]
+    TooMuchTogether {
+        /// The stream's name, in quotes.
+        stream: String,
+        /// How many events there are.
+        events: usize,
+        /// What they come to on the wire.
+        bytes: usize,
+        /// How many events are held.
+        history: usize,
+        /// How many bytes are held.
+        history_bytes: usize,
+    },
     /// Only from `try_publish`: it would have to wait.
     #[error("publishing would have to wait")]
     WouldWait,
@@ -57,14 +74,31 @@ pub enum Published {
     Generated(IdText),
     /// The caller's own.
     Custom(Box<str>),
+    /// Those of several events.
+    Several {
+        /// One for each event.
+        ids: Box<[Published]>,
+        /// Where there is none, for a snapshot alone was set: that of the newest event that it covers.
+        covered: String,
+    },
 }
 
 impl Published {
-    /// The id as it stands on the wire.
+    /// The id as it stands on the wire; of several the last event's.
     pub fn id(&self) -> &str {
         match self {
             Self::Generated(id) => id.as_str(),
             Self::Custom(id) => id,
+            Self::Several { ids, covered } => ids.last().map_or(covered, Self::id),
         }
+    }
+
+    /// Each event's id.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let several = match self {
+            Self::Generated(_) | Self::Custom(_) => std::slice::from_ref(self),
+            Self::Several { ids, .. } => ids,
+        };
+        several.iter().map(Self::id)
     }
 }

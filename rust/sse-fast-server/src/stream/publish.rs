@@ -11,8 +11,9 @@ use std::time::Duration;
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
+use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, Role, What, with_scratch};
 use super::outcome::{PublishError, Published};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
@@ -123,6 +124,11 @@ impl Stream {
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
     pub fn publishing<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
         Ok(Publishing::new(self, self.check(event)?, Role::Ordinary, caller))
+    }
+
+    /// Begins to publish several, at least one, in one step: nobody's come between them, and all are appended or none.
+    pub fn publishing_together<'a>(&'a self, parts: &'a [Part<'a>], caller: Caller) -> Publishing<'a> {
+        Publishing { stream: self, attempt: Attempt::of(What::of(parts), Role::Ordinary, caller), began: None }
     }
 
     /// Begins to end the stream, likewise.

@@ -1,6 +1,6 @@
 //! Publishing from a task of an event loop: it never blocks, and its task sleeps in between.
 //!
-//! Owns: an event that outlives the call, and the steps of its publishing. Must not know: what an event loop is, when an event
+//! Owns: events that outlive the call, and the steps of its publishing. Must not know: what an event loop is, when an event
 //! may be appended (`attempt`). It waits as a thread does, in the same order and from the same budget, but for one thing: once
 //! it is woken its place is kept as long as that of a thread that is away (`room`), since its loop may be busy. Invariant: one
 //! that is dropped before it was appended publishes nothing and gives its place up.
@@ -10,8 +10,9 @@ use std::time::Duration;
 use sse_fast_core::budget::Micros;
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
+use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::attempt::{Attempt, Caller, Progress, Role, Waiting, What};
 use super::outcome::{PublishError, Published};
 use super::publish::Account;
 use super::watch::TaskSleep;
@@ -41,7 +42,8 @@ impl OwnedEvent {
         })
     }
 
-    fn as_new(&self) -> NewEvent<'_> {
+    /// The same, borrowed.
+    pub fn as_new(&self) -> NewEvent<'_> {
         NewEvent {
             data: &self.data,
             event: self.event.as_deref(),
@@ -61,10 +63,30 @@ pub enum TaskProgress {
     Wait(Duration),
 }
 
+/// What a task publishes.
+enum Owned {
+    One(OwnedEvent),
+    /// In one step.
+    Several(Box<[OwnedEvent]>),
+}
+
+impl Owned {
+    /// Works on it as it is appended.
+    fn with<T>(&self, stream: &Stream, work: impl FnOnce(What<'_>) -> T) -> Result<T, EventError> {
+        match self {
+            Self::One(event) => Ok(work(What::One(stream.check(&event.as_new())?))),
+            Self::Several(events) => {
+                let parts = events.iter().map(|event| stream.check(&event.as_new()).map(Part::Event));
+                Ok(work(What::of(&parts.collect::<Result<Vec<_>, _>>()?)))
+            }
+        }
+    }
+}
+
 /// See the module.
 pub struct TaskPublish {
     stream: Stream,
-    event: OwnedEvent,
+    event: Owned,
     role: Role,
     /// Taken out while it is stepped.
     waiting: Option<Waiting>,
@@ -77,31 +99,39 @@ pub struct TaskPublish {
 impl Stream {
     /// Begins to publish from a task, which sleeps so.
     pub fn task_publish(&self, event: OwnedEvent, sleep: TaskSleep) -> TaskPublish {
-        TaskPublish::new(self, event, Role::Ordinary, sleep)
+        TaskPublish::new(self, Owned::One(event), Role::Ordinary, sleep)
+    }
+
+    /// The same of several, at least one, which are appended in one step.
+    pub fn task_publish_together(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskPublish {
+        TaskPublish::new(self, Owned::Several(events.into()), Role::Ordinary, sleep)
     }
 
     /// Begins to end the stream, likewise; `event` is the terminal event.
     pub fn task_end(&self, event: OwnedEvent, sleep: TaskSleep) -> TaskPublish {
-        TaskPublish::new(self, event, Role::Terminal, sleep)
+        TaskPublish::new(self, Owned::One(event), Role::Terminal, sleep)
     }
 }
 
 impl TaskPublish {
-    fn new(stream: &Stream, event: OwnedEvent, role: Role, sleep: TaskSleep) -> Self {
+    fn new(stream: &Stream, event: Owned, role: Role, sleep: TaskSleep) -> Self {
         let waiting = Waiting::of_task(sleep);
         Self { stream: stream.clone(), event, role, waiting: Some(waiting), began: None, is_over: false }
     }
 
     /// Goes as far as it can; `account` is what the task has waited for sockets.
     pub fn step(&mut self, account: &mut Account) -> Result<TaskProgress, PublishError> {
-        let event = self.event.as_new();
-        let event = self.stream.check(&event)?;
         let waiting = self.waiting.take().unwrap_or_default();
-        let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
         let stream = self.stream.clone();
         let mut inner = stream.lock();
-        let progress = Self::advance(&stream, &mut attempt, &mut inner, &mut self.began, account);
-        self.waiting = Some(attempt.put_off());
+        let (role, began) = (self.role, &mut self.began);
+        let stepped = self.event.with(&stream, |what| {
+            let mut attempt = Attempt::going_on(what, role, Caller::Thread, waiting);
+            let progress = Self::advance(&stream, &mut attempt, &mut inner, began, account);
+            (progress, attempt.put_off())
+        });
+        let (progress, waiting) = stepped?;
+        self.waiting = Some(waiting);
         match progress {
             Ok(Progress::Wait(at)) => {
                 drop(inner);
@@ -148,11 +178,13 @@ impl TaskPublish {
     /// Gives its place up, and has the task pay for it.
     pub fn give_up(&mut self, account: &mut Account) {
         let Some(waiting) = self.waiting.take().filter(|_| !std::mem::replace(&mut self.is_over, true)) else { return };
-        let event = self.event.as_new();
-        let Ok(event) = self.stream.check(&event) else { return };
-        let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
-        let (mut inner, now) = (self.stream.lock(), clock::now());
-        account.with(&self.stream.0.delivery, now, |account| attempt.leave(&self.stream, &mut inner, now, account));
+        let stream = &self.stream;
+        // It was found in order when it began.
+        let _ = self.event.with(stream, |what| {
+            let mut attempt = Attempt::going_on(what, self.role, Caller::Thread, waiting);
+            let (mut inner, now) = (stream.lock(), clock::now());
+            account.with(&stream.0.delivery, now, |account| attempt.leave(stream, &mut inner, now, account));
+        });
     }
 }
 

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::Stream;
 use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -48,9 +50,18 @@ pub(super) enum Sleeper {
     Task(TaskSleep),
 }
 
-/// The sleep of one task; what wakes it brings its token.
+/// The sleep of one task.
 #[derive(Clone)]
-pub struct TaskSleep(Arc<Entry>);
+pub struct TaskSleep(Bed);
+
+/// What ends it.
+#[derive(Clone)]
+enum Bed {
+    /// Its token, which is brought to an event loop of the application's.
+    Loop(Arc<Entry>),
+    /// A notice to a task of the engine's own.
+    Own(Arc<Notify>),
+}
 
 /// What wakes an event loop: a descriptor that becomes readable when streams that its tasks watch have news.
 pub struct Wakeups {
@@ -161,15 +172,25 @@ impl Sleeper {
     pub(super) fn wake(&self) {
         match self {
             Self::Thread(thread) => thread.unpark(),
-            Self::Task(TaskSleep(entry)) => entry.signal(),
+            Self::Task(TaskSleep(Bed::Loop(entry))) => entry.signal(),
+            Self::Task(TaskSleep(Bed::Own(notify))) => notify.notify_one(),
         }
     }
 }
 
 impl TaskSleep {
+    /// Of a task of the engine's own, which is told so.
+    pub(super) fn notified(notify: &Arc<Notify>) -> Self {
+        Self(Bed::Own(Arc::clone(notify)))
+    }
+
     /// The token was taken, if it was brought: what wakes the task from here on brings it again. The task looks after this.
     pub(super) fn rearm(&self) {
-        self.0.signalled.store(false, Ordering::Relaxed);
+        match &self.0 {
+            Bed::Loop(entry) => entry.signalled.store(false, Ordering::Relaxed),
+            // What told it is kept until it is awaited.
+            Bed::Own(_) => {}
+        }
     }
 }
 
@@ -191,7 +212,7 @@ impl Wakeups {
     /// The sleep of one of the loop's tasks, which nobody else has; `token` is among its wake-ups when it is woken.
     pub fn task(&self, token: u64) -> TaskSleep {
         let signalled = AtomicBool::new(false);
-        TaskSleep(Arc::new(Entry { token, signalled, mailbox: Arc::clone(&self.mailbox) }))
+        TaskSleep(Bed::Loop(Arc::new(Entry { token, signalled, mailbox: Arc::clone(&self.mailbox) })))
     }
 
     /// Takes the tokens of the streams that have news; the descriptor is quiet then until there is more.

@@ -1,0 +1,285 @@
+//! What is to be published, from a request's body.
+//!
+//! Owns: the form: one object, or a list of them, and what their fields may be. Must not know: streams, rights, requests.
+//! Invariants: the whole body is read and every event checked before anything is published; a refusal says which event and which
+//! field. Changes together with `compact`, which makes the text of data, and the guide "Publish from elsewhere".
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use sse_fast_core::error::EventError;
+use sse_fast_core::event::{self, NewEvent};
+use sse_fast_core::stream::Part;
+
+use super::compact::text_of;
+
+/// The longest `retry`, in seconds: who gives more means milliseconds.
+const MAX_RETRY: f64 = 3600.0;
+
+/// Data of a terminal event that was given none: clients ignore an event without any.
+const NO_DATA: &str = "null";
+
+/// Why a body is refused, in words; `place` is the number of the event in a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadBody {
+    /// It is not JSON, or no form of an event.
+    Form(String),
+    /// A field of an event has a value that it cannot have.
+    Event { place: Option<usize>, why: String },
+    /// An event is larger than it may be.
+    TooLarge { place: Option<usize>, why: String },
+}
+
+/// One event as it was given.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given<'a> {
+    #[serde(borrow, default, deserialize_with = "any")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    retry: Option<f64>,
+    #[serde(borrow, default, deserialize_with = "any")]
+    snapshot: Option<&'a RawValue>,
+    #[serde(default)]
+    end: bool,
+}
+
+/// Any value, `null` included.
+fn any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What one of them comes to: texts of its own where they are not the body's.
+#[derive(Debug)]
+struct Content<'a> {
+    /// `None` where a snapshot alone is set.
+    data: Option<Cow<'a, str>>,
+    event: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
+    retry: Option<Duration>,
+    snapshot: Option<Cow<'a, str>>,
+}
+
+/// What a body asks for, read whole.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    contents: Vec<Content<'a>>,
+    /// Whether it is a list, and is answered with one.
+    pub(super) is_list: bool,
+    /// Whether the last of them ends the stream.
+    pub(super) ends: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a body.
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, BadBody> {
+        let text = std::str::from_utf8(body)
+            .map_err(|error| BadBody::Form(format!("the body is not UTF-8: byte {}", error.valid_up_to())))?;
+        let is_list = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('[');
+        let mut given = Vec::new();
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = if is_list {
+            List(&mut given).deserialize(&mut json)
+        } else {
+            Given::deserialize(&mut json).map(|one| given.push(one))
+        };
+        read.and_then(|()| json.end()).map_err(|error| {
+            let at = if is_list { format!("events[{}]: ", given.len()) } else { String::new() };
+            BadBody::Form(if error.is_data() {
+                format!("{at}{error}")
+            } else {
+                format!("the body is not JSON: {error}")
+            })
+        })?;
+        if given.is_empty() {
+            return Err(BadBody::Form("the list is empty: there is nothing to publish".to_owned()));
+        }
+        let (ends, last) = (given.last().is_some_and(|last| last.end), given.len() - 1);
+        let content = |(place, one): (usize, Given<'a>)| {
+            Content::of(one, place == last).map_err(|why| BadBody::Event { place: is_list.then_some(place), why })
+        };
+        let contents = given.into_iter().enumerate().map(content).collect::<Result<_, _>>()?;
+        Ok(Self { contents, is_list, ends })
+    }
+
+    /// How many events there are, snapshots alone not counted.
+    pub(super) fn events(&self) -> usize {
+        self.contents.iter().filter(|content| content.data.is_some()).count()
+    }
+
+    /// Checks all of them, against the most bytes that an event may have.
+    pub(super) fn check(&self, most: usize) -> Result<Vec<Part<'_>>, BadBody> {
+        let mut parts = Vec::with_capacity(self.contents.len());
+        for (place, content) in self.contents.iter().enumerate() {
+            parts.push(content.check(most).map_err(|error| {
+                let (place, why) = (self.is_list.then_some(place), error.to_string());
+                match error {
+                    EventError::TooLong { field: "data" | "event" | "snapshot", .. } => {
+                        BadBody::TooLarge { place, why }
+                    }
+                    _ => BadBody::Event { place, why },
+                }
+            })?);
+        }
+        Ok(parts)
+    }
+}
+
+impl<'a> Content<'a> {
+    fn of(given: Given<'a>, is_last: bool) -> Result<Self, String> {
+        let Given { data, event, id, retry, snapshot, end } = given;
+        if end && !is_last {
+            return Err("end: only the last of a list ends the stream".to_owned());
+        }
+        let text = |field: &str, value: Option<&'a RawValue>| {
+            value.map(|value| text_of(value.get()).map_err(|why| format!("{field}: {why}"))).transpose()
+        };
+        let (data, snapshot) = (text("data", data)?, text("snapshot", snapshot)?);
+        let data = data.or_else(|| end.then_some(Cow::Borrowed(NO_DATA)));
+        if data.is_none() {
+            if snapshot.is_none() {
+                return Err("it has none of data, snapshot and end: there is nothing to publish".to_owned());
+            }
+            if id.is_some() || retry.is_some() {
+                return Err("id and retry are an event's: a snapshot without data has none".to_owned());
+            }
+        }
+        let event = event.or_else(|| end.then_some(Cow::Borrowed("end")));
+        Ok(Self { data, event, id, retry: retry.map(seconds).transpose()?, snapshot })
+    }
+
+    fn check(&self, most: usize) -> Result<Part<'_>, EventError> {
+        let Self { data, event, id, retry, snapshot } = self;
+        let (event, snapshot) = (event.as_deref(), snapshot.as_deref());
+        let Some(data) = data else {
+            let data = snapshot.unwrap_or_default().as_bytes();
+            let new = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
+            return event::check_within(&new, most).map(Part::Snapshot);
+        };
+        let (data, snapshot) = (data.as_bytes(), snapshot.map(str::as_bytes));
+        let new = NewEvent { data, event, id: id.as_deref(), retry: *retry, snapshot };
+        event::check_within(&new, most).map(Part::Event)
+    }
+}
+
+fn seconds(retry: f64) -> Result<Duration, String> {
+    if retry > MAX_RETRY {
+        return Err(format!("retry: {retry} is above {MAX_RETRY}: it is in seconds, not milliseconds"));
+    }
+    Duration::try_from_secs_f64(retry).map_err(|_| format!("retry: {retry} is not a number of seconds from 0 up"))
+}
+
+/// A list of events, each added to those before it as it is read: where one is wrong there are as many as came before.
+struct List<'v, 'a>(&'v mut Vec<Given<'a>>);
+
+impl<'de> DeserializeSeed<'de> for List<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(given) = items.next_element()? {
+            self.0.push(given);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 20;
+
+    /// Each part as text, or the refusal.
+    fn read(body: &str) -> Result<(Vec<String>, bool, bool), BadBody> {
+        let asked = Asked::read(body.as_bytes())?;
+        let parts = asked.check(MOST)?.iter().map(|part| format!("{part:?}")).collect();
+        Ok((parts, asked.is_list, asked.ends))
+    }
+
+    fn refused(body: &str) -> String {
+        match read(body).expect_err("must be refused") {
+            BadBody::Form(why) => why,
+            BadBody::Event { place: Some(place), why } => format!("[{place}] {why}"),
+            BadBody::Event { place: None, why } => why,
+            BadBody::TooLarge { place, why } => format!("413 {place:?} {why}"),
+        }
+    }
+
+    #[test]
+    fn every_field_is_what_the_argument_of_publish_is() {
+        let body = r#"{"data": {"a": 1}, "event": "e", "id": "i", "retry": 1.5, "snapshot": "s", "end": false}"#;
+        let (parts, is_list, ends) = read(body).expect("read");
+        let expected = NewEvent {
+            data: br#"{"a":1}"#,
+            event: Some("e"),
+            id: Some("i"),
+            retry: Some(Duration::from_millis(1500)),
+            snapshot: Some(b"s"),
+        };
+        let expected = format!("{:?}", Part::Event(event::check(&expected).expect("checked")));
+        assert_eq!((parts, is_list, ends), (vec![expected], false, false));
+    }
+
+    #[test]
+    fn nothing_given_is_as_left_out_but_data_may_be_null() {
+        let of = |body| read(body).expect("read");
+        let null = of(r#"{"data": null, "event": null, "id": null, "retry": null}"#);
+        assert_eq!(null, of(r#"{"data": "null"}"#));
+        let ended = of(r#"[{"data": 1}, {"end": true}]"#);
+        assert_eq!((ended.1, ended.2), (true, true));
+        assert_eq!(ended.0, of(r#"[{"data": "1"}, {"data": "null", "event": "end"}]"#).0);
+        assert_eq!(of(r#"{"snapshot": null}"#).0, of(r#"{"snapshot": "null", "event": "snapshot"}"#).0);
+        assert!(of(r#"{"snapshot": "x"}"#).0[0].starts_with("Snapshot"));
+    }
+
+    #[test]
+    fn a_refusal_says_where_and_why() {
+        for (body, why) in [
+            ("", "the body is not JSON: EOF"),
+            ("{", "the body is not JSON: EOF"),
+            (r#"{"data": 1} x"#, "the body is not JSON: trailing"),
+            (r#"{"data": 1, "name": 2}"#, "unknown field `name`, expected one of `data`, `event`"),
+            (r#"{"data": 1, "data": 2}"#, "duplicate field `data`"),
+            (r#"[{"data": 1}, {"data": 1, "event": 2}]"#, "events[1]: invalid type: integer `2`, expected a string"),
+            ("[1]", "events[0]: invalid type"),
+            ("7", "invalid type"),
+            ("[]", "the list is empty"),
+            ("{}", "it has none of data, snapshot and end"),
+            (r#"[{"data": 1, "end": true}, {"data": 2}]"#, "[0] end: only the last"),
+            (r#"{"data": 1, "retry": 3000000}"#, "retry: 3000000 is above 3600"),
+            (r#"{"data": 1, "retry": -1}"#, "retry: -1 is not a number of seconds"),
+            (r#"{"data": 1, "event": "a\nb"}"#, "event must not contain LF"),
+            (r#"{"data": 1, "id": ""}"#, "id must not be empty"),
+            (r#"{"snapshot": 1, "id": "a"}"#, "id and retry are an event's"),
+            (r#"[{"data": 1}, {"data": {"a": 1, "a": 2}}]"#, "[1] data: has the member \"a\" twice"),
+            (r#"{"data": "\ud800"}"#, "data: has a lone surrogate"),
+            (r#"{"data": "123456789012345678901"}"#, "413 None data is 21 bytes long: at most 20"),
+            (r#"[{"data": 1, "snapshot": "123456789012345678901"}]"#, "413 Some(0) snapshot is 21 bytes long"),
+        ] {
+            let refused = refused(body);
+            assert!(refused.starts_with(why), "{body}: {refused}");
+        }
+        let bad = Asked::read(b"{\"data\": \"\xff\"}").expect_err("no UTF-8");
+        assert_eq!(bad, BadBody::Form("the body is not UTF-8: byte 10".to_owned()));
+    }
+}
