@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .questions import TOO_MUCH
+
 if TYPE_CHECKING:
     from sse_fast._exceptions import RequestError
 
@@ -43,6 +45,6 @@ def smaller(error: RequestError, count: int, limit: int) -> int:
     Raises:
         RequestError: the refusal, where fewer would not be taken either.
     """
-    if error.error not in {"too_many_events", "body_too_large"} or count == 1:
+    if error.error not in TOO_MUCH or count == 1:
         raise error
     return max(1, min(limit, count) // 2)

@@ -214,6 +214,11 @@ class Pool:
         self.closed = True
         self.drop()
 
+    def __del__(self) -> None:
+        """Closes what is kept: a client may be dropped without a word."""
+        for connection in self.__dict__.pop("_kept", ()):
+            connection.close()
+
     def _take(self) -> Connection | None:
         """A kept connection that is still good."""
         while True:

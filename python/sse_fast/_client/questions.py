@@ -35,7 +35,11 @@ _KEY = re.compile(r"[ -!#-\[\]-~]+")  # Printable ASCII but for quote and backsl
 
 #: Statuses that pass: timeouts, and what a server or a proxy before it says while it restarts.
 _PASSING = {408, 425, 429, 502, 503, 504}
-#: Of these, words of the engine that say that nothing of the request was done.
+#: Words of the engine for an event that it does not take.
+_OF_EVENTS = {"bad_event", "event_too_large"}
+#: Words that say that a smaller request might be taken.
+TOO_MUCH = {"too_many_events", "body_too_large"}
+#: Words of a 503 that say that nothing of the request was done.
 _NOT_BEGUN = {"busy", "closing", "too_many_connections", "too_many_streams", "keys_missing", "authorize_failed"}
 
 
@@ -89,12 +93,14 @@ class Later:
 class Question:
     """One request, in the bytes that every attempt has.
 
-    `what` completes "cannot ..." in errors; `publishes` is whether it changes the stream.
+    `what` completes "cannot ..." in errors; `publishes` is whether it changes the stream, `many` whether a smaller
+    request might be taken where this one is too large.
     """
 
     what: str
     raw: bytes = field(repr=False)
     publishes: bool
+    many: bool = False
 
     def judged(self, answer: Answer) -> Answer | Later:
         """What to do with an answer: take it, or come back later.
@@ -119,7 +125,7 @@ class Question:
         text = f"cannot {self.what}: " + (detail or error or f"the server answered {status}")
         if status == 409 and error == "ended":  # noqa: PLR2004 - conflict
             return StreamEnded(text)
-        if self.publishes and status in {400, 413, 422} and error in {"bad_event", "bad_events", "event_too_large"}:
+        if error in _OF_EVENTS or (error in TOO_MUCH and not self.many):
             return EventError(text)
         return failed(_KINDS.get((status, error)) or _KINDS.get((status, "")) or RequestError, text, status, error)
 
@@ -163,11 +169,13 @@ class Asking:
         if credential is not None:
             self._headers["Authorization"] = f"Bearer {credential}"
 
-    def publish(self, name: str, body: bytes, key: str | None) -> Question:
-        """Publishes what the body holds, under that key or one of its own."""
+    def publish(self, name: str, body: bytes, key: str | None, *, many: bool = False) -> Question:
+        """Publishes what the body holds, one event or `many` in a list, under that key or one of its own."""
         own = os.urandom(16).hex() if key is None else key
         headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{own}"'}
-        return self._question(f"publish into {name!r}", "POST", name, headers, body)
+        question = self._question(f"publish into {name!r}", "POST", name, headers, body)
+        question.many = many
+        return question
 
     def remove(self, name: str) -> Question:
         """Removes the stream."""

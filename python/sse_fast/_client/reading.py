@@ -91,6 +91,11 @@ class RemoteEvents:
         self.close()
         self._drop()
 
+    def __del__(self) -> None:
+        """Closes its connection: a loop may be left by a ``break``."""
+        if self.__dict__.get("_connection") is not None:
+            self._drop()
+
     def _step(self, deadline: float | None) -> None:
         """Connects, or reads once."""
         if self._response is None:

@@ -222,14 +222,16 @@ class AsyncRemoteStream:
     async def _ask(self, question: Question) -> Answer:
         return await self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
-    async def _publish(self, body: bytes, key: str | None) -> Answer:
-        return await self._ask(self._client._asking.publish(self._name, body, key))  # noqa: SLF001 - as above
+    async def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
+        return await self._ask(self._client._asking.publish(self._name, body, key, many=many))  # noqa: SLF001 - as above
 
     async def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
         _, part = next(batches.batches(events, start, self._limit))
         try:
-            answer = await self._publish(batches.body_of(part), None if key is None else f"{key}:{start}")
+            answer = await self._publish(
+                batches.body_of(part), None if key is None else f"{key}:{start}", many=len(part) > 1
+            )
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
             return await self._publish_part(events, start, key)

@@ -304,14 +304,14 @@ class RemoteStream:
     def _ask(self, question: Question) -> Answer:
         return self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
-    def _publish(self, body: bytes, key: str | None) -> Answer:
-        return self._ask(self._client._asking.publish(self._name, body, key))  # noqa: SLF001 - as above
+    def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
+        return self._ask(self._client._asking.publish(self._name, body, key, many=many))  # noqa: SLF001 - as above
 
     def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
         _, part = next(batches.batches(events, start, self._limit))
         try:
-            answer = self._publish(batches.body_of(part), None if key is None else f"{key}:{start}")
+            answer = self._publish(batches.body_of(part), None if key is None else f"{key}:{start}", many=len(part) > 1)
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
             return self._publish_part(events, start, key)
