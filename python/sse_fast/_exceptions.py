@@ -14,6 +14,8 @@ SseFastError
 │   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
 ├── StreamError              (RuntimeError)     the stream does not take the event, or another run
 │   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
+│   ├── KeyReused            (RuntimeError)     its idempotency key was used for something else
+│   ├── PublishInProgress    (RuntimeError)     another call with its idempotency key has not returned yet
 │   ├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 │   └── TooManyStreams       (RuntimeError)     there are as many streams as may be
 ├── RequestError             (OSError)          a server of another process refused a request of a client
@@ -100,6 +102,14 @@ class StreamEnded(StreamError):  # noqa: N818 - as above
 
     `Stream.remove` frees its name at once; `Server.stream` then makes a new stream of that name, with ids of its own.
     """
+
+
+class KeyReused(StreamError):  # noqa: N818 - as above
+    """The ``idempotency_key`` was used for something else within five minutes; nothing was published."""
+
+
+class PublishInProgress(StreamError):  # noqa: N818 - as above
+    """Another call with this ``idempotency_key`` has not returned yet; this one has published nothing."""
 
 
 class PublishWouldWait(StreamError):  # noqa: N818 - as above

@@ -19,7 +19,8 @@ _PACKAGE = "sse_fast"
 _LIGHT = {
     "_exceptions": (
         *("AccessDenied", "AddressInUse", "ArgumentTypeError", "EventError", "EventTypeError", "ForkError"),
-        *("HttpError", "PermissionDenied", "PublishWouldWait", "RequestError", "ResponseError", "RouteError"),
+        *("HttpError", "KeyReused", "PermissionDenied", "PublishInProgress", "PublishWouldWait", "RequestError"),
+        *("ResponseError", "RouteError"),
         *("RunArgumentError", "RunError", "ServerClosed", "SettingError", "SseFastError", "StartError", "StreamEnded"),
         *("StreamError", "TooManyStreams", "UnknownStream", "Unreachable", "WaitTimeout"),
     ),

@@ -25,14 +25,16 @@ async def apublish(  # noqa: PLR0913, PLR0917 - the arguments of Stream.apublish
     id_: str | None,
     retry: float | None,
     snapshot: object,
+    idempotency_key: str | None,
 ) -> str:
     """See `Stream.apublish`, which calls this."""
     await take_turn()
-    begun = stream._begin(data, event, id_, retry, snapshot)  # noqa: SLF001 - part of this package
-    return begun if isinstance(begun, str) else (await _finish(begun))[0]
+    # Part of this package.
+    begun = stream._begin(data, event, id_, retry, snapshot, idempotency_key)  # noqa: SLF001
+    return begun if isinstance(begun, str) else (await _finish(begun, idempotency_key))[0]
 
 
-async def apublish_many(stream: Stream, events: Iterable[Any]) -> list[str]:
+async def apublish_many(stream: Stream, events: Iterable[Any], idempotency_key: str | None) -> list[str]:
     """See `Stream.apublish_many`, which calls this."""
     publishing = stream._begin_many(events)  # noqa: SLF001 - part of this package
     loop = current()
@@ -46,7 +48,7 @@ async def apublish_many(stream: Stream, events: Iterable[Any]) -> list[str]:
             part = []
             await loop.let_others()
     publishing.add(part, added)
-    return await _finish(publishing)
+    return await _finish(publishing, idempotency_key)
 
 
 async def asnapshot(stream: Stream, data: object, event: str | None) -> None:
@@ -60,9 +62,11 @@ async def aend(stream: Stream, data: object, event: str | None) -> str:
     return (await _finish(stream._begin_end(data, event)))[0]  # noqa: SLF001 - part of this package
 
 
-async def _finish(publishing: Publishing) -> list[str]:
+async def _finish(publishing: Publishing, idempotency_key: str | None = None) -> list[str]:
     """Steps until everything is published; the ids."""
     loop = current()
+    if idempotency_key is not None and (again := publishing.once(idempotency_key)) is not None:
+        return again
     account = loop.account()
     ids: list[str] = []
     with loop.room() as (number, signal_again):

@@ -19,6 +19,7 @@ from sse_fast._exceptions import (
     AccessDenied,
     ArgumentTypeError,
     EventError,
+    KeyReused,
     RequestError,
     SettingError,
     StreamEnded,
@@ -125,6 +126,8 @@ class Question:
         text = f"cannot {self.what}: " + (detail or error or f"the server answered {status}")
         if status == 409 and error == "ended":  # noqa: PLR2004 - conflict
             return StreamEnded(text)
+        if error == "key_reused":
+            return KeyReused(text)
         if error in _OF_EVENTS or (error in TOO_MUCH and not self.many):
             return EventError(text)
         return failed(_KINDS.get((status, error)) or _KINDS.get((status, "")) or RequestError, text, status, error)

@@ -26,6 +26,8 @@ struct Known {
     event_type_error: Py<PyType>,
     fork_error: Py<PyType>,
     permission_denied: Py<PyType>,
+    key_reused: Py<PyType>,
+    publish_in_progress: Py<PyType>,
     publish_would_wait: Py<PyType>,
     too_many_streams: Py<PyType>,
     route_error: Py<PyType>,
@@ -63,6 +65,8 @@ pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
         event_type_error: class("EventTypeError")?,
         fork_error: class("ForkError")?,
         permission_denied: class("PermissionDenied")?,
+        key_reused: class("KeyReused")?,
+        publish_in_progress: class("PublishInProgress")?,
         publish_would_wait: class("PublishWouldWait")?,
         too_many_streams: class("TooManyStreams")?,
         route_error: class("RouteError")?,
@@ -176,6 +180,17 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
         engine::PublishError::WouldWait => internal(&text),
         engine::PublishError::LoopWouldWait { .. } => with_text(|known| &known.publish_would_wait, text),
     }
+}
+
+/// An idempotency key stands for something else.
+pub(crate) fn key_reused() -> PyErr {
+    with_text(|known| &known.key_reused, "cannot publish: this idempotency_key was used for something else")
+}
+
+/// What stands under an idempotency key is being published.
+pub(crate) fn publish_in_progress() -> PyErr {
+    let text = "cannot publish: another thread or task is publishing under this idempotency_key";
+    with_text(|known| &known.publish_in_progress, text)
 }
 
 /// For calls that the engine would accept even after its end.

@@ -28,6 +28,7 @@ mod gate;
 mod gil;
 mod hub;
 mod json;
+mod once;
 mod options;
 mod presence;
 mod publishing;

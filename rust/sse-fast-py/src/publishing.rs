@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
+use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep, UnderWay};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};
 use crate::fork::Guarded;
 use crate::gil::Detached;
 use crate::json::Encoder;
+use crate::once::{self, Once};
 use crate::wakeups::PyWakeups;
 
 /// Events that a step publishes at most: others of the loop get their turn after that.
@@ -48,8 +49,10 @@ struct State {
     part: Part,
     /// Made with the first step.
     sleep: Option<TaskSleep>,
-    /// The first event, once it was tried.
+    /// The first event, or all of them, once it was tried.
     current: Option<TaskPublish>,
+    /// The key that they are published under, in one step.
+    under_way: Option<UnderWay>,
 }
 
 /// Events that are being published for a coroutine.
@@ -70,7 +73,7 @@ impl PyPublishing {
         events: impl IntoIterator<Item = OwnedEvent>,
     ) -> Self {
         let events = events.into_iter().collect();
-        let state = State { events, part, sleep: None, current: None };
+        let state = State { events, part, sleep: None, current: None, under_way: None };
         Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
@@ -82,6 +85,9 @@ impl State {
 
     /// Publishes until there is something to wait for, or enough for one turn: ids, and seconds to wait.
     fn step(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
+        if self.under_way.is_some() {
+            return self.step_together(stream, sleep, account);
+        }
         let mut ids = Vec::new();
         while ids.len() < TURN {
             let next = || {
@@ -100,6 +106,25 @@ impl State {
             }
         }
         Ok((ids, None))
+    }
+
+    /// The same where all of them are published in one step.
+    fn step_together(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
+        let events = &mut self.events;
+        let begin = || stream.task_publish_together(std::mem::take(events).into(), sleep.clone());
+        let mut current = self.current.take().unwrap_or_else(begin);
+        match current.step(account)? {
+            TaskProgress::Published(published) => {
+                if let Some(under_way) = self.under_way.take() {
+                    once::done(under_way, published.ids());
+                }
+                Ok((published.ids().map(str::to_owned).collect(), None))
+            }
+            TaskProgress::Wait(longest) => {
+                self.current = Some(current);
+                Ok((Vec::new(), Some(longest.as_secs_f64())))
+            }
+        }
     }
 }
 
@@ -127,6 +152,25 @@ impl PyPublishing {
         Ok(())
     }
 
+    /// What was added is published under this key, in one step: None, or the ids where it was published before.
+    fn once(&self, idempotency_key: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+        let Some(key) = once::key(Some(idempotency_key))? else { return Ok(None) };
+        let mut state = self.state.get()?.lock();
+        if state.events.is_empty() {
+            return Ok(None);
+        }
+        match once::begin(self.stream.get()?, key, state.events.iter().map(OwnedEvent::as_new))? {
+            Once::Again(ids) => {
+                state.events.clear();
+                Ok(Some(ids.iter().map(|id| String::from(&**id)).collect()))
+            }
+            Once::First(under_way) => {
+                state.under_way = Some(under_way);
+                Ok(None)
+            }
+        }
+    }
+
     /// Publishes for one turn at most: the ids, and seconds where it waits. Then it is to be stepped again, after
     /// those or once `number` is among the loop's wake-ups.
     fn step(
@@ -152,6 +196,7 @@ impl PyPublishing {
         py.detached(|| {
             let mut state = state.lock();
             state.events.clear();
+            state.under_way = None;
             if let Some(mut current) = state.current.take() {
                 current.give_up(&mut account.lock());
             }

@@ -17,7 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Caller, EmptyOutcome, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
+    Caller, EmptyOutcome, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing, ReadFrom, Stream,
 };
 
 use crate::batch;
@@ -26,6 +26,7 @@ use crate::errors::{event_error, heartbeat_error, option_error, publish_error, s
 use crate::fork::Guarded;
 use crate::gil::{Detached, attached, calling_python};
 use crate::json::Encoder;
+use crate::once::{self, Once};
 use crate::options;
 use crate::publishing::{Part, PyPublishing};
 use crate::reader::PyReader;
@@ -160,6 +161,14 @@ fn wait_for_all(
     Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 
+/// Publishes all of them in one step, or none.
+fn publish_together(py: Python<'_>, stream: &Stream, events: &[NewEvent<'_>]) -> PyResult<Published> {
+    let checked = |event| stream.check(event).map(EventPart::Event);
+    let parts = events.iter().map(checked).collect::<Result<Vec<_>, _>>().map_err(|error| event_error(&error))?;
+    let caller = caller(py);
+    wait(py, Ok(stream.publishing_together(&parts, caller)))?.map_err(publish_error)
+}
+
 /// Seconds that Python has already checked.
 fn after_seconds(after: f64) -> Duration {
     convert::timeout(Some(after)).unwrap_or(Duration::MAX)
@@ -198,6 +207,9 @@ impl PyStream {
     ///     retry: seconds that readers are to wait before they reconnect, up to an hour.
     ///     snapshot: data that replaces everything up to and including this event, set in the same atomic step; a new
     ///         subscriber gets it first. None leaves the snapshot as it is.
+    ///     idempotency_key: makes the call repeatable: within five minutes one with the same key publishes nothing and
+    ///         returns the first one's id. 1 to 255 printable characters of ASCII, of this stream alone. The server
+    ///         remembers 100,000 of them, the newest.
     ///
     /// Raises:
     ///     EventError: a value the wire cannot carry: CR, LF or NUL in `event` or `id`, an empty `id`, data above
@@ -207,8 +219,11 @@ impl PyStream {
     ///     StreamEnded: the stream has ended, or was removed.
     ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
     ///         full. Nothing was published.
+    ///     KeyReused: `idempotency_key` was used for something else. Nothing was published.
+    ///     PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
     ///     ServerClosed: the server was closed.
-    #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
+    #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None, idempotency_key=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's")]
     fn publish<'py>(
         &self,
         py: Python<'py>,
@@ -217,6 +232,7 @@ impl PyStream {
         id: Option<&Bound<'py, PyAny>>,
         retry: Option<&Bound<'py, PyAny>>,
         snapshot: Option<&Bound<'py, PyAny>>,
+        idempotency_key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
         let stream = self.engine.get()?;
         let data = Data::of("data", data, &self.encoder)?;
@@ -228,7 +244,17 @@ impl PyStream {
             retry: convert::retry(retry)?,
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
-        convert::new_text(py, publish(py, stream, &event)?.id())
+        let Some(key) = once::key(idempotency_key)? else {
+            return convert::new_text(py, publish(py, stream, &event)?.id());
+        };
+        match once::begin(stream, key, [event])? {
+            Once::Again(ids) => convert::new_text(py, ids.last().map_or("", AsRef::as_ref)),
+            Once::First(under_way) => {
+                let published = publish(py, stream, &event)?;
+                once::done(under_way, [published.id()]);
+                convert::new_text(py, published.id())
+            }
+        }
     }
 
     /// Publishes several events, in order, crossing into the engine once; returns their ids.
@@ -241,6 +267,8 @@ impl PyStream {
     ///
     /// Args:
     ///     events: any iterable of them. It is read to its end first, and an exception that it raises is passed on.
+    ///     idempotency_key: as for `publish`, for all of them together. With a key they are appended in one step, with
+    ///         nobody's in between, all or none; the stream's ``history`` and ``history_bytes`` must hold them.
     ///
     /// >>> import sse_fast
     /// >>> server = sse_fast.serve(0)
@@ -249,16 +277,35 @@ impl PyStream {
     /// 3
     ///
     /// Raises:
-    ///     EventError: as for `publish`; the text says which item. Nothing was published.
+    ///     EventError: as for `publish`; the text says which item. Nothing was published. With a key also where the stream
+    ///         does not hold so many.
     ///     EventTypeError: likewise; also where `events` is not an iterable of events.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+    ///     KeyReused: `idempotency_key` was used for something else. Nothing was published.
+    ///     PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
     ///     ServerClosed: the server was closed; likewise.
-    fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    #[pyo3(signature = (events, *, idempotency_key=None))]
+    fn publish_many(
+        &self,
+        py: Python<'_>,
+        events: &Bound<'_, PyAny>,
+        idempotency_key: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<String>> {
         let stream = self.engine.get()?;
         let items = batch::items(events, 0, &self.encoder)?;
         let events = batch::events(py, &items, 0, stream)?;
-        let caller = caller(py);
-        wait_for_all(py, stream, &events, caller)?.map_err(publish_error)
+        let Some(key) = once::key(idempotency_key)?.filter(|_| !events.is_empty()) else {
+            let caller = caller(py);
+            return wait_for_all(py, stream, &events, caller)?.map_err(publish_error);
+        };
+        match once::begin(stream, key, events.iter().copied())? {
+            Once::Again(ids) => Ok(ids.iter().map(|id| String::from(&**id)).collect()),
+            Once::First(under_way) => {
+                let published = publish_together(py, stream, &events)?;
+                once::done(under_way, published.ids());
+                Ok(published.ids().map(str::to_owned).collect())
+            }
+        }
     }
 
     /// Sets the snapshot: a new subscriber gets it first, in place of everything published so far.
@@ -346,14 +393,17 @@ impl PyStream {
     ///     id: as for `publish`.
     ///     retry: as for `publish`.
     ///     snapshot: as for `publish`.
+    ///     idempotency_key: as for `publish`.
     ///
     /// Raises:
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
+    ///     KeyReused: as for `publish`.
+    ///     PublishInProgress: as for `publish`.
     ///     ServerClosed: the server was closed.
     ///     RuntimeError: it has to wait, and runs on no event loop of these kinds.
-    #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
+    #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None, idempotency_key=None))]
     fn apublish<'py>(
         slf: &Bound<'py, Self>,
         data: &Bound<'py, PyAny>,
@@ -361,8 +411,10 @@ impl PyStream {
         id: Option<&Bound<'py, PyAny>>,
         retry: Option<&Bound<'py, PyAny>>,
         snapshot: Option<&Bound<'py, PyAny>>,
+        idempotency_key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        APUBLISH.import(slf.py(), "sse_fast._publish", "apublish")?.call1((slf, data, event, id, retry, snapshot))
+        let apublish = APUBLISH.import(slf.py(), "sse_fast._publish", "apublish")?;
+        apublish.call1((slf, data, event, id, retry, snapshot, idempotency_key))
     }
 
     /// `publish_many` for coroutines, as `apublish` is for `publish`; returns the ids.
@@ -378,15 +430,24 @@ impl PyStream {
     ///
     /// Args:
     ///     events: as for `publish_many`.
+    ///     idempotency_key: as for `publish_many`.
     ///
     /// Raises:
     ///     EventError: as for `publish_many`. Nothing was published.
     ///     EventTypeError: likewise.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+    ///     KeyReused: as for `publish`.
+    ///     PublishInProgress: as for `publish`.
     ///     ServerClosed: the server was closed; likewise.
     ///     RuntimeError: it runs on no event loop of these kinds.
-    fn apublish_many<'py>(slf: &Bound<'py, Self>, events: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        APUBLISH_MANY.import(slf.py(), "sse_fast._publish", "apublish_many")?.call1((slf, events))
+    #[pyo3(signature = (events, *, idempotency_key=None))]
+    fn apublish_many<'py>(
+        slf: &Bound<'py, Self>,
+        events: &Bound<'py, PyAny>,
+        idempotency_key: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let apublish_many = APUBLISH_MANY.import(slf.py(), "sse_fast._publish", "apublish_many")?;
+        apublish_many.call1((slf, events, idempotency_key))
     }
 
     /// `snapshot` for coroutines: it never waits, and lets others run every 64 calls.
@@ -651,7 +712,8 @@ impl PyStream {
     }
 
     /// The id where it was published at once, else what is to be stepped.
-    #[pyo3(name = "_begin", signature = (data, event, id, retry, snapshot))]
+    #[pyo3(name = "_begin", signature = (data, event, id, retry, snapshot, idempotency_key))]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's")]
     fn begin<'py>(
         &self,
         py: Python<'py>,
@@ -660,6 +722,7 @@ impl PyStream {
         id: Option<&Bound<'py, PyAny>>,
         retry: Option<&Bound<'py, PyAny>>,
         snapshot: Option<&Bound<'py, PyAny>>,
+        idempotency_key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let stream = self.engine.get()?;
         let data = Data::of("data", data, &self.encoder)?;
@@ -671,7 +734,9 @@ impl PyStream {
             retry: convert::retry(retry)?,
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.as_bytes("snapshot")).transpose()?,
         };
-        match attached(|| stream.try_publish(&event))? {
+        let key = once::key(idempotency_key)?;
+        let tried = if key.is_none() { attached(|| stream.try_publish(&event))? } else { Err(PublishError::WouldWait) };
+        match tried {
             Err(PublishError::WouldWait) => {
                 let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
                 Bound::new(py, PyPublishing::new(stream, self.encoder.clone_ref(py), Part::Event, [event]))
