@@ -462,7 +462,9 @@ def test_204_is_the_end_and_a_reader_without_ids_asks() -> None:
 def test_it_comes_back_when_the_server_says_and_gives_up_after_its_time() -> None:
     reader = following(retry_for=1.0)
     reader.opened(200)
-    assert reader.closed(0.5) == 0.5
+    assert reader.closed(0.5) == 1.0
+    reader.take(b"data: x\n\n")
+    assert reader.closed(0.5) == 0.1
     reader.take(b"retry: 3000\n\n")
     assert reader.closed(0.5) == 3.0
     now, waited = 50.0, 0.0

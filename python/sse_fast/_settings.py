@@ -510,23 +510,32 @@ def _from_environment(setting: Setting, environ: Mapping[str, str]) -> object:
     text = environ.get(setting.variable)
     if text is None:
         return setting.kind.check(setting.default)
-    return from_text(setting, text, setting.variable)
+    return _accept(setting, _parsed(setting, text), setting.variable)
+
+
+def _parsed(setting: Setting, text: str) -> object:
+    """The value of a text; the text itself where it is none, for the refusal."""
+    try:
+        return setting.kind.parse(text)
+    except (KeyError, ValueError):
+        return text
 
 
 def from_text(setting: Setting, text: str, source: str) -> object:
-    """A value that was given as text, as in the environment; `source` is the name by which the user gave it."""
-    try:
-        value = setting.kind.parse(text)
-    except (KeyError, ValueError):
-        value = text
-    return _accept(setting, value, source)
+    """An argument of `serve` that was given as text; `source` is the name by which the user gave it."""
+    value = _parsed(setting, text)
+    _accept(setting, value, source)
+    return value
 
 
 def from_file(name: str, value: object, source: str, *, stream: bool = False) -> object:
-    """A value out of a file, which may also be the text of one; `stream` is whether it is of single streams."""
+    """An argument of `serve` out of a file, or the text of one; `stream` is whether it is an option of streams."""
     _check_names([name], [row.name for row in SETTINGS if row.stream or not stream], "setting")
     setting = _BY_NAME[name]
-    return from_text(setting, value, source) if isinstance(value, str) else _accept(setting, value, source)
+    if isinstance(value, str):
+        return from_text(setting, value, source)
+    _accept(setting, value, source)
+    return value
 
 
 def _check_names(given: Iterable[str], allowed: Iterable[str], what: str) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from .questions import Asking, Question
 
-_RETRY = 0.5  # Seconds until it comes back where the server asked for nothing: its stream goes on elsewhere at once.
+_RETRY = 0.1  # Seconds until it comes back where the server asked for nothing: it may go on elsewhere at once.
+_EMPTY_RETRY = 1.0  # The same where nothing came at all.
 #: Seconds without a byte after which a connection counts as dead: four heartbeats, where they are as by default. A
 #: stream that sends fewer loses nothing by it, as it is resumed; one without ids is not, and waited for without limit.
 SILENCE = 60.0
@@ -80,7 +81,8 @@ class Following:
 
     def closed(self, chance: float) -> float:
         """The response came to an end: seconds until the next."""
-        return (_RETRY if self._retry is None else self._retry) * (0.75 + chance / 2)
+        own = _RETRY if self._had_events else _EMPTY_RETRY
+        return (own if self._retry is None else self._retry) * (0.75 + chance / 2)
 
     def failed(self, now: float, chance: float, *, asked: float = 0.0) -> float | None:
         """There was no response: seconds until the next attempt; None gives up."""

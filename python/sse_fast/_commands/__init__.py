@@ -88,6 +88,7 @@ def parser(chosen: str | None) -> argparse.ArgumentParser:
         own = commands.add_parser(
             command.name,
             help=command.help,
+            usage=getattr(module, "USAGE", None),
             description=module.DESCRIPTION,
             epilog=module.EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,

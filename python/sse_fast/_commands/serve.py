@@ -11,6 +11,7 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from .credentials import KEY, secret_in
 if TYPE_CHECKING:
     from sse_fast import Server, Tokens
 
+USAGE = "sse-fast serve [-h] [--config FILE] [--check] [--log-level LEVEL] [--SETTING VALUE ...]"
 DESCRIPTION = """\
 Runs a server as a process of its own, until Ctrl-C or SIGTERM: then it drains and ends. Other processes publish into it
 over HTTP, by `sse_fast.connect`, `sse-fast publish` or curl; readers read /streams/NAME.
@@ -50,6 +52,7 @@ A flag overrides the environment (SSE_FAST_PORT), the environment the file, and 
 
 _LEVELS = ("debug", "info", "warning", "error")
 _FILE_SUFFIX = "_file"  # Of settings that are secret: the file that has the value.
+_METAVARS = {"s": "TIME", "bytes": "SIZE", "events": "N"}
 _TOKENS = ("jwks", "keys", "issuer", "audience", "leeway")
 _TOKEN_KEY = ("algorithm", "key", "key_file", "id")
 
@@ -123,16 +126,17 @@ def _flag(setting: _settings.Setting) -> str:
 
 def _add_flag(group: argparse._ArgumentGroup, setting: _settings.Setting) -> None:
     text = setting.help.replace("`", "").replace("%", "%%")
-    default = "" if setting.secret else f" Default: {setting.default!r}{f' {setting.unit}' if setting.unit else ''}."
-    text = f"{text}{default.replace('%', '%%')} [{setting.variable}]"
-    flag, metavar = _flag(setting), setting.name.upper()
+    default = f"{setting.default} {setting.unit}".strip() if setting.default not in {None, ()} else "none"
+    text = f"{text}{'' if setting.secret else f' Default: {default}.'} [{setting.variable}]"
+    flag, metavar = _flag(setting), _METAVARS.get(setting.unit, "VALUE")
     if setting.secret:
         what = f"A file with {setting.name}. {text}"
         group.add_argument(f"{flag}-file", dest=setting.name, type=Path, metavar="FILE", help=what)
     elif setting.kind is _settings.BOOLEAN or setting.kind is _settings.METRICS:
         group.add_argument(flag, nargs="?", const="1", metavar="1|0", help=text)
     else:
-        group.add_argument(flag, metavar=metavar, help=text)
+        words = re.findall(r'"(\w+)"', setting.kind.allowed) if setting.kind.allowed.startswith("one of") else None
+        group.add_argument(flag, choices=words, metavar=None if words else metavar, help=text)
 
 
 def _read(path: Path) -> dict[str, Any]:
