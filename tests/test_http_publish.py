@@ -1,8 +1,10 @@
 """`POST` and `DELETE` on `/streams/{name}`: publishing from programs that have only HTTP.
 
-Guards that what is posted is what `Stream.publish` would send, byte for byte; that a body is taken whole or not at all;
-that only a key or a token as Bearer lets anybody publish, decided before anybody looks whether there is such a stream; and
-that a publisher over HTTP waits for readers as a thread does, and holds up nobody else meanwhile.
+Guards that what is posted is what `Stream.publish` would send, byte for byte; that a body is taken whole or not at
+all; that only a key or a token as Bearer lets anybody publish, decided before anybody looks whether there is such a
+stream; and that a publisher over HTTP waits for readers as a thread does, and holds up nobody else while it does.
+
+Long, because each of these is a test of a few lines, and all of them ask the same server in the same way.
 """
 
 from __future__ import annotations
@@ -197,7 +199,7 @@ def test_what_is_removed_is_gone_and_its_name_free(server: sse_fast.Server, else
         ([{"data": "x" * 9000}] * 200, 413, "too_many_events", "bytes together"),
     ],
 )
-def test_what_is_wrong_is_refused_whole(  # noqa: PLR0913, PLR0917 - a table's columns
+def test_what_is_wrong_is_refused_whole(
     server: sse_fast.Server, elsewhere: Elsewhere, body: Any, status: int, error: str, detail: str
 ) -> None:
     stream = server.stream("refused")
@@ -392,7 +394,7 @@ def test_keys_come_from_the_environment(serve: Serve, monkeypatch: pytest.Monkey
 
 
 def test_a_publisher_waits_for_a_full_socket_and_holds_up_nobody(serve: Serve) -> None:
-    """With ``publish_wait=None`` as long as it takes; meanwhile other requests are answered."""
+    """With ``publish_wait=None`` as long as it takes; other requests are answered all the time."""
     server = serve(publish_key=KEY, publish_wait=None, stall_timeout=600.0, heartbeat=None)
     padding = "x" * 2000
     server.stream("s", history=16, max_lag=16)

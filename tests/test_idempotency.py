@@ -1,8 +1,8 @@
 """What is published under a key is published once: over HTTP, from threads, and from coroutines.
 
-Guards that a repeated publish gets the first answer and adds nothing, whatever cut the first one off; that a key belongs to
-one stream and one publisher; and that what failed may be tried again under the same key. The rules of time and number are
-stepped in `idempotency.rs`.
+Guards that a repeated publish gets the first answer and adds nothing, whatever cut the first one off; that a key
+belongs to one stream and one publisher; and that what failed may be tried again under the same key. The rules of time
+and number are stepped in `idempotency.rs`.
 """
 
 from __future__ import annotations
@@ -77,9 +77,8 @@ def test_a_key_is_of_one_stream_and_one_publisher(server: sse_fast.Server, elsew
               for sub, jti in [("ann", "1"), ("ann", "2"), ("bob", "3")]]  # fmt: skip
     with Elsewhere(server.port, KEY[::-1]) as other_key:
         assert [published(given, name) for given in (elsewhere, other_key) for name in ("one", "two")] == [True] * 4
-    with Elsewhere(server.port, signed[0]) as ann, Elsewhere(server.port, signed[1]) as renewed:
-        with Elsewhere(server.port, signed[2]) as bob:
-            assert [published(given, "one") for given in (ann, renewed, bob)] == [True, False, True]
+    connections = [Elsewhere(server.port, each) for each in signed]
+    assert [published(given, "one") for given in connections] == [True, False, True]
 
 
 @pytest.mark.parametrize("key", ["", '""', "two words", "k" * 256, "é", 'a"b'])
@@ -117,7 +116,7 @@ def test_while_the_first_waits_the_second_is_told_so(serve: Serve) -> None:
             number = len(answers)
             return other.post({"data": "x" * 4000}, Idempotency_Key=f"k{number}").error == "in_progress"
 
-        # Of one that was answered meanwhile it is the answer, and one that was not sent is published here.
+        # Of one that was answered since it is the answer, and one that was not sent is published here.
         until(in_progress, what="409")
         reading = threading.Thread(target=slow.rest, args=(60.0,))
         reading.start()
@@ -130,7 +129,7 @@ def test_while_the_first_waits_the_second_is_told_so(serve: Serve) -> None:
 def test_cut_connections_lose_nothing_and_double_nothing(server: sse_fast.Server) -> None:
     """Each event is sent until its answer is read, under one key, over connections that are cut at any byte."""
     stream = server.stream("cut", history=10_000, history_bytes=1 << 24, max_lag=1)
-    chance = random.Random(4)  # noqa: S311 - it is to be the same each time
+    chance = random.Random(4)
     headers = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json")]
     cut = 0
     for number in range(300):

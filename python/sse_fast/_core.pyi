@@ -182,8 +182,8 @@ class Stream:
         3
 
         Raises:
-            EventError: as for `publish`; the text says which item. Nothing was published. With a key also where the stream
-                does not hold so many.
+            EventError: as for `publish`; the text says which item. Nothing was published. With a key also where the
+                stream does not hold so many.
             EventTypeError: likewise; also where `events` is not an iterable of events.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
             KeyReused: `idempotency_key` was used for something else. Nothing was published.

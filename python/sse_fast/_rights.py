@@ -116,8 +116,8 @@ class Tokens:
 
     A token comes as ``Authorization: Bearer``, or in the setting ``cookie``. Its claim ``"sse": {"subscribe": [...]}``
     names the streams that it lets read, as names or patterns: ``*`` is one whole segment, a trailing ``/**`` everything
-    below. ``sub`` is the reader; ``exp`` is required, and the connection ends then. The engine verifies tokens without
-    Python.
+    below; ``{"publish": [...]}`` likewise those that it lets publish into over HTTP, as Bearer alone. ``sub`` is the
+    reader; ``exp`` is required, and the connection ends then. The engine verifies tokens without Python.
 
     Args:
         keys: what tokens are verified with, up to 16.

@@ -587,8 +587,8 @@ class Server:
         nothing else is taken from there. The engine logs no ticket; a proxy in front may log URLs. Cheap: it makes a
         signature. It does not know what `subscribe` names, and needs no such stream.
 
-        Without ``ticket_key``, and without an HS256 key in ``tokens``, its key is a random one of this server: then a
-        restart, or another process on the port, refuses it.
+        Without ``ticket_key``, an HS256 key in ``tokens`` and a ``publish_key``, its key is a random one of this
+        server: then a restart, or another process on the port, refuses it.
 
         Args:
             subscribe: names of streams and patterns: ``*`` is one whole segment, a trailing ``/**`` everything below.

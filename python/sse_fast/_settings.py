@@ -254,8 +254,8 @@ def _parse_metrics(text: str) -> object:
 PATH = Kind('a path such as "/healthz", without escapes', str.strip, _path)
 KEY = Kind("a str of 16 or more printable ASCII characters without spaces", str.strip, _key)
 PUBLISH_KEYS = Kind(
-    f"a str of {_SECRET} or more printable ASCII characters without spaces and commas, or a sequence of up to {_MOST_KEYS} "
-    "(in the environment separated by commas)",
+    f"a str of {_SECRET} or more printable ASCII characters without spaces and commas, or a sequence of up to "
+    f"{_MOST_KEYS} (in the environment separated by commas)",
     _parse_list,
     _publish_keys,
 )

@@ -31,8 +31,9 @@ LEAVES = {
 KNOWS = {
     **{leaf: set[str]() for leaf in LEAVES},
     "mailbox": set[str](),
-    "delivery": {"mailbox"},
-    "stream": {"mailbox", "delivery"},
+    "idempotency": set(),
+    "delivery": {"mailbox", "idempotency"},
+    "stream": {"mailbox", "delivery", "idempotency"},
     "reader": {"stream"},
     "presence": {"stream"},
     "shard": {"mailbox", "delivery", "stream", "presence"},

@@ -29,11 +29,7 @@ pub(crate) fn key<'a>(given: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'
 }
 
 /// Begins to publish these under a key.
-pub(crate) fn begin<'a>(
-    stream: &Stream,
-    key: &str,
-    events: impl IntoIterator<Item = NewEvent<'a>>,
-) -> PyResult<Once> {
+pub(crate) fn begin<'a>(stream: &Stream, key: &str, events: impl IntoIterator<Item = NewEvent<'a>>) -> PyResult<Once> {
     match attached(|| stream.repeat(key, events))? {
         Begun::New(under_way) => Ok(Once::First(under_way)),
         Begun::Again(ids) => Ok(Once::Again(ids)),

@@ -17,7 +17,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Caller, EmptyOutcome, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing, ReadFrom, Stream,
+    Caller, EmptyOutcome, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing, ReadFrom,
+    Stream,
 };
 
 use crate::batch;
@@ -277,8 +278,8 @@ impl PyStream {
     /// 3
     ///
     /// Raises:
-    ///     EventError: as for `publish`; the text says which item. Nothing was published. With a key also where the stream
-    ///         does not hold so many.
+    ///     EventError: as for `publish`; the text says which item. Nothing was published. With a key also where the
+    ///         stream does not hold so many.
     ///     EventTypeError: likewise; also where `events` is not an iterable of events.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
     ///     KeyReused: `idempotency_key` was used for something else. Nothing was published.

@@ -7,6 +7,7 @@
 //! | [`resume`] | the sentences of "Resuming" in the wire contract, one test each |
 //! | [`lag`] | what becomes of those who fell behind, by counting |
 //! | [`promise`] | the sentences of the delivery promise that need no socket, one test each |
+//! | [`together`] | several that are appended in one step |
 //! | [`seams`] | faults that were found here, between one thing and the next |
 //!
 //! What becomes of it on sockets is tested where the shard is: `sse-fast-server`, `src/simulation`.
@@ -23,4 +24,5 @@ mod opening;
 mod promise;
 mod resume;
 mod seams;
+mod together;
 mod world;

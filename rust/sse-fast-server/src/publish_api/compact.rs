@@ -9,8 +9,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt::Write;
 
-use memchr::{memchr2, memchr3};
+use memchr::memchr2;
 
 /// How deep lists and objects may be nested.
 const MAX_DEPTH: usize = 128;
@@ -151,9 +152,11 @@ fn token_length(json: &str) -> usize {
 }
 
 /// Writes a string as it stands where it stands as we would write it.
-fn write_string(out: &mut String, token: &str, text: &Cow<'_, str>) {
-    let is_as_written = matches!(text, Cow::Borrowed(_)) && memchr3(0xC2, 0xE2, 0x7F, token.as_bytes()).is_none();
-    if is_as_written {
+///
+/// The lead bytes are those of U+0085 and of U+2028 and U+2029; ASCII text and most others have neither.
+fn write_string(out: &mut String, token: &str, text: &str) {
+    let is_escaped = text.len() + 2 != token.len();
+    if !is_escaped && memchr2(0xC2, 0xE2, token.as_bytes()).is_none() {
         out.push_str(token);
         return;
     }
@@ -169,7 +172,8 @@ fn write_string(out: &mut String, token: &str, text: &Cow<'_, str>) {
             '\r' => out.push_str("\\r"),
             // Some readers take these for ends of lines.
             '\0'..='\x1f' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+                // A String takes whatever is written.
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
             other => out.push(other),
         }

@@ -118,14 +118,14 @@ impl Context {
             Some(Begun::InProgress) => return Err(in_progress()),
         };
         match self.append(request, name, &asked, &parts).await? {
-            Ok(published) => {
+            Ok(done) => {
                 if let Some(under_way) = under_way {
-                    keep(under_way, &published, asked.is_list);
+                    keep(under_way, &done, asked.is_list);
                 }
                 let response = if asked.is_list {
-                    created(published.ids(), true, false)
+                    created(done.ids(), true, false)
                 } else {
-                    created(std::iter::once(published.id()), false, false)
+                    created(std::iter::once(done.id()), false, false)
                 };
                 Ok(Action::Respond(response))
             }

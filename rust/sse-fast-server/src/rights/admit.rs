@@ -15,6 +15,7 @@ use hyper::header;
 use sse_fast_core::budget::Micros;
 use tokio::time::sleep;
 
+use super::header::{bearer, cookie};
 use super::jwks::Found;
 use super::token::{Right, Selected};
 use super::{Check, Grants, Invalid, Key, KeySource, Keys, Lapsed, Rights, Seconds, Unverified, unix_seconds};
@@ -158,12 +159,12 @@ impl Context {
                 self.refuse(Kind::Forbidden, request, names, &format!("{who} does not grant that"));
                 Err(Refusal::new(403, "forbidden", "the token does not grant reading this"))
             }
-            Err(failure) => Err(self.not_valid(failure, what, request, names)),
+            Err(failure) => Err(self.not_valid(&failure, what, request, names)),
         }
     }
 
     /// Refuses a credential that lets nobody in.
-    pub(super) fn not_valid(&self, failure: Failure, what: &str, request: &ParsedRequest, names: &[&str]) -> Refusal {
+    pub(super) fn not_valid(&self, failure: &Failure, what: &str, request: &ParsedRequest, names: &[&str]) -> Refusal {
         match failure {
             Failure::Invalid(why) => {
                 self.refuse(Kind::Unauthorized, request, names, &format!("{what} is refused: {}", why.text()));
@@ -362,28 +363,6 @@ impl Rights {
     }
 }
 
-/// The token of an `Authorization`, where it is of that kind; what is no text is no token.
-pub(super) fn bearer(value: &[u8]) -> Option<&str> {
-    let (scheme, rest) = value.split_at_checked(6).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer"))?;
-    debug_assert_eq!(scheme.len(), 6, "its own length");
-    match rest {
-        [] => Some(""),
-        [b' ', token @ ..] => Some(std::str::from_utf8(token).unwrap_or_default().trim_matches(' ')),
-        _ => None,
-    }
-}
-
-/// What the cookie of this name holds, if that is anything; of the others any bytes may be beside it, and what is no text is
-/// no token.
-fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a str> {
-    let values = header.split(|&byte| byte == b';').filter_map(|pair| {
-        let (own, value) = pair.split_at_checked(pair.iter().position(|&byte| byte == b'=')?)?;
-        (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
-    });
-    let mut given = values.filter(|value| !value.is_empty());
-    given.next().map(|value| std::str::from_utf8(value).unwrap_or_default().trim_matches('"'))
-}
-
 /// What was brought is no right to read, or is none any more.
 pub(super) fn invalid_token(detail: String) -> Refusal {
     let refusal = Refusal::new(401, "invalid_token", detail);
@@ -400,46 +379,4 @@ fn failed(request: &ParsedRequest) -> Refusal {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a thousand years")]
 pub(super) fn left(seconds: Seconds) -> Micros {
     (seconds * 1e6).clamp(0.0, 3e16) as Micros
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bearer_is_known_by_its_scheme_in_any_case() {
-        for (value, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bEARER  abc ", Some("abc")),
-            ("Bearer", Some("")),
-            ("Bearer ", Some("")),
-            ("Bearerabc", None),
-            ("Basic abc", None),
-            ("", None),
-            ("Bear", None),
-        ] {
-            assert_eq!(bearer(value.as_bytes()), token, "{value:?}");
-        }
-        assert_eq!(bearer(b"Bearer \xff"), Some(""));
-    }
-
-    #[test]
-    fn a_cookie_is_found_beside_any_bytes() {
-        for (header, token) in [
-            (&b"t=abc"[..], Some("abc")),
-            (b"a=1; t=abc; b=2", Some("abc")),
-            (b"a=J\xc3\xbcrgen; t=abc", Some("abc")),
-            (b"a=\xfc;t=abc", Some("abc")),
-            (b"\xff=\xff; t = \"abc\" ;", Some("abc")),
-            (b"t=; t=abc", Some("abc")),
-            (b"t=abc=", Some("abc=")),
-            (b"t=\xff", Some("")),
-            (b"t=a\xffb; t=abc", Some("")),
-            (b"t; a=t=abc; T=abc; xt=abc", None),
-            (b"", None),
-            (b";;=;", None),
-        ] {
-            assert_eq!(cookie(header, "t"), token, "{}", String::from_utf8_lossy(header));
-        }
-    }
 }

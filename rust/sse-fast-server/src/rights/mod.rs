@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod` | the rules of one server, and what is told of them |
 //! | `admit` | a request's credential, and what is decided by it; asking the application |
+//! | `header` | tokens in headers |
 //! | `publish` | who may publish from elsewhere |
 //! | `token` | JSON Web Tokens |
 //! | `ticket` | tickets for URLs |
@@ -19,6 +20,8 @@
 mod admit;
 mod der;
 mod disconnected;
+#[cfg(not(loom))]
+mod header;
 mod jwks;
 mod key;
 #[cfg(not(loom))]

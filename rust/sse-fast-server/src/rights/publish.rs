@@ -9,7 +9,8 @@ use std::sync::Arc;
 use hyper::header;
 use ring::digest::{SHA256, digest};
 
-use super::admit::{Failure, Kind, bearer, invalid_token, left};
+use super::admit::{Failure, Kind, invalid_token, left};
+use super::header::bearer;
 use super::token::Right;
 use super::{Grants, unix_seconds};
 use crate::admitted::Admitted;
@@ -94,7 +95,7 @@ impl Context {
                 self.refuse(Kind::Forbidden, request, &[name], &format!("{who} does not grant that"));
                 Err(Refusal::new(403, "forbidden", "the token does not grant publishing this"))
             }
-            Err(failure) => Err(self.not_valid(failure, what, request, &[name])),
+            Err(failure) => Err(self.not_valid(&failure, what, request, &[name])),
         }
     }
 

@@ -14,36 +14,25 @@
 //!   `publish_wait`, W, is what a stream's publishers wait for sockets in a minute, and what one thread does; one call
 //!   waits half of it at most. Whom a shard still counts as waited for is decided in `shard::debt`.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::CheckedEvent;
-use sse_fast_core::id::{IdText, Position};
+use sse_fast_core::id::Position;
 use sse_fast_core::options::StreamOptions;
-use sse_fast_core::stream::{Part, Prepared, Scratch, StreamState, Together};
 
 use super::obstacle::{Asking, Obstacle};
 use super::outcome::{PublishError, Published};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
+use super::what::{Encoded, What};
 use super::{Inner, Locked, Stream, Want};
 use crate::delivery::Patience;
 
 /// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
 const TRY_AGAIN: Micros = 1_000_000;
-
-thread_local! {
-    /// Encoding buffers; reused, so that a publish allocates its frame and nothing else.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Works with the calling thread's encoding buffers.
-pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(work)
-}
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
@@ -66,21 +55,6 @@ pub enum Caller {
     EventLoop,
 }
 
-/// What is appended in one step.
-#[derive(Clone, Copy)]
-pub(crate) enum What<'a> {
-    /// One event.
-    One(CheckedEvent<'a>),
-    /// Several, with nobody's between them; at least one.
-    Several(&'a [Part<'a>]),
-}
-
-/// The same, encoded.
-enum Encoded {
-    One(Prepared),
-    Several(Together),
-}
-
 /// What is appended in one step, on its way into a stream.
 pub(crate) struct Attempt<'a> {
     what: What<'a>,
@@ -100,48 +74,6 @@ pub(super) struct Waiting {
     refused_at: Option<Micros>,
     /// Encoded under these options.
     prepared: Option<(Arc<StreamOptions>, Encoded)>,
-}
-
-impl<'a> What<'a> {
-    /// These parts.
-    pub(super) fn of(parts: &'a [Part<'a>]) -> Self {
-        debug_assert!(!parts.is_empty(), "there is something to append");
-        match parts {
-            [Part::Event(event)] => Self::One(*event),
-            parts => Self::Several(parts),
-        }
-    }
-
-    fn encode(&self, state: &StreamState) -> Encoded {
-        with_scratch(|scratch| match self {
-            Self::One(event) => Encoded::One(state.prepare(scratch, event)),
-            Self::Several(parts) => Encoded::Several(state.prepare_together(scratch, parts)),
-        })
-    }
-
-    /// Whether it is encoded under the name of the last snapshot.
-    fn has_snapshot(&self) -> bool {
-        match self {
-            Self::One(event) => event.has_snapshot(),
-            Self::Several(parts) => parts.iter().any(Part::has_snapshot),
-        }
-    }
-}
-
-impl Encoded {
-    fn is_next(&self, state: &StreamState) -> bool {
-        match self {
-            Self::One(prepared) => state.is_next(prepared),
-            Self::Several(together) => state.are_next(together),
-        }
-    }
-
-    fn first_after(&self, state: &StreamState) -> Position {
-        match self {
-            Self::One(prepared) => state.first_after(prepared),
-            Self::Several(together) => state.first_after_together(together),
-        }
-    }
 }
 
 impl Waiting {
@@ -307,13 +239,13 @@ impl<'a> Attempt<'a> {
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
-        let prepared = self.prepare(inner);
-        if let Err(error) = stream.check_held(inner, &prepared) {
-            self.leave(stream, inner, now, account);
-            return Err(error);
-        }
-        let first = prepared.first_after(&inner.state);
-        self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
+        let first = match self.prepare(stream, inner) {
+            Ok(first) => first,
+            Err(error) => {
+                self.leave(stream, inner, now, account);
+                return Err(error);
+            }
+        };
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
             Obstacle::Shards => {
@@ -371,14 +303,19 @@ impl<'a> Attempt<'a> {
         PublishError::LoopWouldWait { stream: stream.shown() }
     }
 
-    /// What it is encoded, again only if the options have changed or another went before it.
-    fn prepare(&mut self, inner: &Inner) -> Encoded {
+    /// Encodes it, again only if the options have changed or another went before it; returns the oldest position that
+    /// appending would leave.
+    fn prepare(&mut self, stream: &Stream, inner: &Inner) -> Result<Position, PublishError> {
         let state = &inner.state;
         let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
             Arc::ptr_eq(options, state.options()) && prepared.is_next(state) && !self.what.has_snapshot()
         });
-        current.map_or_else(|| self.what.encode(state), |(_, prepared)| prepared)
+        let (options, prepared) = current.unwrap_or_else(|| (Arc::clone(state.options()), self.what.encode(state)));
+        stream.check_held(inner, &prepared)?;
+        let first = prepared.first_after(state);
+        self.waiting.prepared = Some((options, prepared));
+        Ok(first)
     }
 
     fn take_prepared(&mut self, inner: &Inner) -> Encoded {
@@ -387,24 +324,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn append(&self, inner: &mut Inner, prepared: Encoded) -> Published {
-        let of = |event: &CheckedEvent<'_>, id: Option<IdText>| {
-            id.map_or_else(|| Published::Custom(event.id().unwrap_or_default().into()), Published::Generated)
-        };
-        let published = match (prepared, self.what) {
-            (Encoded::One(prepared), What::One(event)) => of(&event, inner.state.append(prepared)),
-            (Encoded::Several(together), What::Several(parts)) => {
-                let events = parts.iter().filter_map(|part| match part {
-                    Part::Event(event) => Some(event),
-                    Part::Snapshot(_) => None,
-                });
-                let ids = inner.state.append_together(together);
-                let covered = if ids.is_empty() { inner.state.last_id() } else { String::new() };
-                Published::Several { ids: events.zip(ids).map(|(event, id)| of(event, id)).collect(), covered }
-            }
-            (Encoded::One(_), What::Several(_)) | (Encoded::Several(_), What::One(_)) => {
-                unreachable!("what was encoded is what is appended")
-            }
-        };
+        let published = self.what.append(&mut inner.state, prepared);
         if self.role == Role::Terminal {
             inner.state.end();
         }

@@ -7,6 +7,7 @@
 //! | `task` | publishing from a task of an event loop |
 //! | `together` | publishing from a task of the engine's own, one event or several |
 //! | `attempt` | whether an event may be appended, and what it waits for |
+//! | `what` | one event or several, encoded and appended |
 //! | `outcome` | what that comes to |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
@@ -44,6 +45,7 @@ mod task;
 mod together;
 mod wakes;
 mod watch;
+mod what;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

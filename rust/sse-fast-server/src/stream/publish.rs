@@ -13,8 +13,9 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role, What, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, Role};
 use super::outcome::{PublishError, Published};
+use super::what::{What, with_scratch};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;

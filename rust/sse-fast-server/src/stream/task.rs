@@ -12,10 +12,11 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
 use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role, Waiting, What};
+use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
 use super::outcome::{PublishError, Published};
 use super::publish::Account;
 use super::watch::TaskSleep;
+use super::what::What;
 use super::{Locked, Stream};
 use crate::clock;
 

@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Stream;
-use super::attempt::{Attempt, Caller, Progress, Role, What};
+use super::attempt::{Attempt, Caller, Progress, Role};
 use super::outcome::{PublishError, Published};
 use super::publish::Account;
 use super::watch::TaskSleep;
+use super::what::What;
 use crate::clock;
 
 /// See the module.
