@@ -35,7 +35,8 @@ _MAX_KEPT = 32  # Connections; see `pool`.
 class AsyncClient:
     """A server of another process, for programs of asyncio: `Client`, whose calls are awaited.
 
-    Any number of tasks of one event loop may use it; each that asks has a connection for so long. A task that is
+    Any number of tasks of one event loop may use it; each that asks has a connection for so long. Used from another loop
+    it begins anew there: what the old one's end left open is closed when it is collected. A task that is
     cancelled may have published: its request was on its way. With ``async with`` it is closed at the end.
 
     Args:
