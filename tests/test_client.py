@@ -2,7 +2,8 @@
 
 Guards that a client raises what a stream raises, that nothing is lost or doubled however connections fail, that threads
 and forked processes may share one, and that a reader comes back where it was. The parts are stepped in
-test_client_parts.py; test_client_async.py is the same for asyncio.
+test_client_parts.py; test_client_async.py is the same for asyncio. This file is long because it has every way in which
+a connection may fail.
 """
 
 from __future__ import annotations

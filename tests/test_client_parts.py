@@ -1,6 +1,7 @@
 """What decides in a client, stepped: attempts, batches, responses, events, the place of a reader, what an answer means.
 
-Guards these pure parts with simulated time and with bytes in all pieces; the whole is in test_client.py.
+Guards these pure parts with simulated time and with bytes in all pieces; the whole is in test_client.py. This file is
+long because each part is short, and is tested alone.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ GROUPS = {
     "StartError": {"AddressInUse": OSError, "PermissionDenied": PermissionError},
     "RunError": {"RunArgumentError": ValueError},
     "RequestError": {"Unreachable": ConnectionError, "AccessDenied": PermissionError, "UnknownStream": LookupError},
-    "StreamError": {"StreamEnded": RuntimeError, "PublishWouldWait": RuntimeError, "TooManyStreams": RuntimeError},
+    "StreamError": dict.fromkeys(
+        ("StreamEnded", "KeyReused", "PublishInProgress", "PublishWouldWait", "TooManyStreams"), RuntimeError
+    ),
 }
 
 

@@ -13,20 +13,16 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from sse_fast._event import Event
 from sse_fast._exceptions import WaitTimeout
 from sse_fast._hints import Self
 
-from .pool import AttemptError, Connection
-from .questions import Answer, Later
+from .following import Following
+from .pool import AttemptError, Connection, Pool
+from .questions import Answer, Later, Question
 from .wire import Response, WireError
-
-if TYPE_CHECKING:
-    from .following import Following
-    from .threads import Client
 
 _PIECE = 1 << 16  # Bytes read at a time.
 
@@ -37,15 +33,24 @@ class RemoteEvents:
     It ends after the terminal event. `close` ends it at once, also from another thread; so does the end of ``with``.
 
     Args:
-        client: the client.
+        pool: what connects.
+        ask: what asks a question over another connection.
         following: the place in the stream.
         timeout: seconds that a request may take until its answer begins.
         silence: seconds without an event after which `WaitTimeout` is raised.
     """
 
-    def __init__(self, client: Client, following: Following, timeout: float, silence: float | None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        ask: Callable[[Question], Answer],
+        following: Following,
+        timeout: float,
+        silence: float | None,
+    ) -> None:
         """Connects when it is first asked for an event."""
-        self._client = client
+        self._pool = pool
+        self._ask = ask
         self._following = following
         self._timeout = timeout
         self._silence = silence
@@ -143,7 +148,7 @@ class RemoteEvents:
         connection: Connection | None = None
         asked = 0.0
         try:
-            connection = self._client._pool.connect(until)  # noqa: SLF001 - part of this package
+            connection = self._pool.connect(until)
             connection.send(question.raw, until)
             response, first = connection.head(until)
             if response.status < 300:  # noqa: PLR2004 - success
@@ -174,9 +179,9 @@ class RemoteEvents:
         if self._over:
             return
         if clean and (question := self._following.asks_whether_ended()) is not None:
-            page = self._client._ask(question, self._timeout, self._timeout).said()  # noqa: SLF001 - as above
+            page = self._ask(question).said()
             self._over = bool(page.get("ended"))
-        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - as above
+        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - no secret
 
     def _drop(self) -> None:
         connection, self._connection, self._response = self._connection, None, None

@@ -12,20 +12,17 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sse_fast._event import Event
 from sse_fast._exceptions import WaitTimeout
 from sse_fast._hints import Self, asyncio
 
+from .following import Following
 from .pool import AttemptError, reason
-from .questions import Answer, Later
+from .pool_tasks import Connection, Connections
+from .questions import Answer, Later, Question
 from .wire import Response, WireError
-
-if TYPE_CHECKING:
-    from .following import Following
-    from .tasks import AsyncClient, Connection
 
 _PIECE = 1 << 16  # Bytes read at a time.
 
@@ -36,15 +33,24 @@ class AsyncRemoteEvents:
     It ends after the terminal event. `aclose` ends it at once, also from another task; so does leaving ``async with``.
 
     Args:
-        client: the client.
+        connections: what connects.
+        ask: what asks a question over another connection.
         following: the place in the stream.
         timeout: seconds that a request may take until its answer begins.
         silence: seconds without an event after which `WaitTimeout` is raised.
     """
 
-    def __init__(self, client: AsyncClient, following: Following, timeout: float, silence: float | None) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        ask: Callable[[Question], Awaitable[Answer]],
+        following: Following,
+        timeout: float,
+        silence: float | None,
+    ) -> None:
         """Connects when it is first asked for an event."""
-        self._client = client
+        self._connections = connections
+        self._ask = ask
         self._following = following
         self._timeout = timeout
         self._silence = silence
@@ -136,7 +142,7 @@ class AsyncRemoteEvents:
         connection: Connection | None = None
         asked = 0.0
         try:
-            connection = await self._client._connections.connect(self._timeout)  # noqa: SLF001 - part of this package
+            connection = await self._connections.connect(self._timeout)
             response, first = await asyncio.wait_for(connection.head(question.raw), self._timeout)
             if response.status < 300:  # noqa: PLR2004 - success
                 following.opened(response.status)
@@ -169,9 +175,9 @@ class AsyncRemoteEvents:
         self._drop()
         if self._over:
             return
-        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - as above
+        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - no secret
         if clean and (question := self._following.asks_whether_ended()) is not None:
-            page = (await self._client._ask(question, self._timeout, self._timeout)).said()  # noqa: SLF001 - as above
+            page = (await self._ask(question)).said()
             self._over = bool(page.get("ended"))
 
     def _drop(self) -> None:

@@ -203,7 +203,7 @@ class RemoteStream:
             retry: likewise.
             snapshot: likewise.
             idempotency_key: a key of the caller's own, such as the id of a task that may run again: within five minutes
-                the same event under it is published once, whoever sends it. None makes one for this call.
+                the same event under it is published once, from whichever process. None makes one for this call.
 
         Raises:
             EventError: a field has a value that the wire cannot carry, or the event is too long; nothing was published.
@@ -295,7 +295,7 @@ class RemoteStream:
         place = None if last_event_id is None else encoding.checked_id(last_event_id)
         following = Following(self._client._asking, self._name, place, limit)  # noqa: SLF001 - part of this package
         silence = None if timeout is None else checked_timeout(timeout)
-        return RemoteEvents(self._client, following, self._timeout, silence)
+        return RemoteEvents(self._client._pool, self._ask, following, self._timeout, silence)
 
     def __repr__(self) -> str:
         """Its name and server."""

@@ -7,7 +7,7 @@ the demos. Nothing else in the package imports this one. Exit codes: 0 for succe
 arguments, 130 for Ctrl-C, 141 where nobody reads what is printed any more.
 
 A command is a module with `DESCRIPTION`, `EPILOG`, `add_arguments(parser)` and `run(options)`, and a row of `COMMANDS`.
-Changes together with: docs/commands.md.
+Changes together with: docs/guides/commands.md.
 """
 
 from __future__ import annotations

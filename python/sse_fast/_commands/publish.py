@@ -39,7 +39,7 @@ is published once.
 """
 
 _AT_ONCE = 256  # Lines that wait are published together, up to so many.
-_READ_AHEAD = 4096  # Lines; beyond it whoever writes them waits.
+_READ_AHEAD = 4096  # Lines; beyond it the program that writes them waits.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
