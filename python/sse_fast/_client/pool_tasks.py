@@ -2,7 +2,8 @@
 
 Owns: the pairs of asyncio's streams, how long each step may take.
 Must not know: what is asked; repeating.
-Invariants: nothing here holds up the loop. A connection on which anything went wrong, or a request was cancelled, is closed.
+Invariants: nothing here holds up the loop. A connection on which anything went wrong, or a request was cancelled, is
+closed.
 Changes together with: `pool.py`, which is the same for threads.
 """
 

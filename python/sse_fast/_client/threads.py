@@ -295,7 +295,8 @@ class RemoteStream:
         place = None if last_event_id is None else encoding.checked_id(last_event_id)
         following = Following(self._client._asking, self._name, place, limit)  # noqa: SLF001 - part of this package
         silence = None if timeout is None else checked_timeout(timeout)
-        return RemoteEvents(self._client._pool, self._ask, following, self._timeout, silence)
+        pool = self._client._pool  # noqa: SLF001 - as above
+        return RemoteEvents(pool, self._ask, following, self._timeout, silence)
 
     def __repr__(self) -> str:
         """Its name and server."""
