@@ -218,9 +218,8 @@ mod tests {
 
     fn refused(body: &str) -> String {
         match read(body).expect_err("must be refused") {
-            BadBody::Form(why) => why,
             BadBody::Event { place: Some(place), why } => format!("[{place}] {why}"),
-            BadBody::Event { place: None, why } => why,
+            BadBody::Form(why) | BadBody::Event { place: None, why } => why,
             BadBody::TooLarge { place, why } => format!("413 {place:?} {why}"),
         }
     }

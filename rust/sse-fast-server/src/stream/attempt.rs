@@ -239,13 +239,8 @@ impl<'a> Attempt<'a> {
         if let Err(until) = room.check_next(ticket, now) {
             return Ok(Progress::Wait(until.min(now + TRY_AGAIN)));
         }
-        let first = match self.prepare(stream, inner) {
-            Ok(first) => first,
-            Err(error) => {
-                self.leave(stream, inner, now, account);
-                return Err(error);
-            }
-        };
+        let prepared = self.prepare(stream, inner);
+        let first = prepared.inspect_err(|_| self.leave(stream, inner, now, account))?;
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
             Obstacle::Shards => {
