@@ -281,7 +281,7 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         return OSError(error.errno, error.strerror)
     except (sse_fast.StartError, sse_fast.RunError) as error:
         return error
-    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams):
+    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams, sse_fast.KeyReused):
         return None
     except (sse_fast.StreamError, sse_fast.ServerClosed, sse_fast.ForkError) as error:
         return error
@@ -293,8 +293,8 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         return TimeoutError(*error.args)
     except sse_fast.HttpError as error:
         print(error.status, error.detail, error.error, error.headers, error.body)
-    except sse_fast.SseFastError:
-        print(sse_fast.__version__)
+    except sse_fast.SseFastError as error:
+        print(sse_fast.__version__, isinstance(error, sse_fast.PublishInProgress))
     return None
 
 
