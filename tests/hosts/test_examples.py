@@ -105,7 +105,7 @@ def test_celery_tasks_publish_into_a_server_of_its_own_process(tmp_path: Path) -
             "SSE_FAST_URL": hub.url,
             "SSE_FAST_KEY": key,
         }
-        command = ["-m", "celery", "--app", "celery_tasks", "worker", "--concurrency", "2"]
+        command = ["-m", "celery", "--app", "celery_tasks", "worker", "--concurrency", "2", "--loglevel", "INFO"]
         with Host(*command, "--without-mingle", "--without-gossip", cwd=tmp_path, env=env) as running:
             running.says(" ready.")
             sender = celery.Celery("tasks", broker="filesystem://")
