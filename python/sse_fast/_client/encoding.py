@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sse_fast import runner
 from sse_fast._event import Event
 from sse_fast._exceptions import EventError, EventTypeError
 
@@ -158,7 +157,7 @@ def _json_of(value: object, field: str) -> str:
     """Compact JSON: by orjson where it is installed and takes the value, else by the encoder that needs nothing."""
     try:
         encoded = _quickly(value)
-        text = runner.json_text(value, field) if encoded is None else encoded.decode()
+        text = _slowly(value, field) if encoded is None else encoded.decode()
     except RecursionError:
         raise
     except TypeError as error:
@@ -189,6 +188,13 @@ def _quickly(value: object) -> bytes | None:
     if encoded is None:
         encoded = _dumped(dumps, value, options | for_keys)
     return None if encoded is not None and b"." in encoded and _FIVE_DIGITS.search(encoded) else encoded
+
+
+def _slowly(value: object, field: str) -> str:
+    """What the encoder in Python makes of any value, for which it imports much of the standard library."""
+    from sse_fast import runner  # noqa: PLC0415 - not at the import of the client
+
+    return runner.json_text(value, field)
 
 
 def _dumped(dumps: _Dumps, value: Any, options: int) -> bytes | None:  # noqa: ANN401 - of any type
