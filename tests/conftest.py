@@ -95,6 +95,7 @@ def without_surrogates(data: Any) -> Any:
 
 Serve = Callable[..., "sse_fast.Server"]
 Open = Callable[..., Reader]
+Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -127,6 +128,22 @@ def read(server: sse_fast.Server) -> Iterator[Open]:
             return stack.enter_context(Reader(server.port, path, **options))
 
         yield start
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command in this process: its exit code, and what it prints on standard output and on standard error."""
+
+    from sse_fast._commands import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as ended:  # As argparse does.
+            code = ended.code if isinstance(ended.code, int) else 1
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="module")

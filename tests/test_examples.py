@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from selenium.webdriver import Chrome
 
+from conftest import Serve
 from support.chromium import console
 from support.deadline import until
 from support.process import Program
@@ -230,6 +231,18 @@ def test_a_program_of_asyncio_publishes_reads_and_ends() -> None:
             numbers = [event.json()["number"] for event in reader.open().take(3)]
         assert numbers == list(range(numbers[0], numbers[0] + 3))
         assert json.loads(program.line()) == {"number": 0}
+
+
+def test_a_program_without_a_server_publishes_into_another_one_s(serve: Serve) -> None:
+    key = "a-key-of-32-characters-or-more-00"
+    hub = serve(publish_key=key, start="all", history=2000)
+    with Program(EXAMPLES / "publisher.py", env={"SSE_FAST_URL": hub.url, "SSE_FAST_KEY": key}) as program:
+        assert shlex.split(program.line())[-1] == f"{hub.url}/streams/reports/today"
+        assert program.wait() == 0, program.stderr
+        assert program.read_to_end()[1:] == []
+    with Reader(hub.port, "/streams/reports/today") as reader:
+        events = reader.open().rest()
+    assert [event.event for event in events] == ["READING", *["ROW"] * 1000, "DONE"]
 
 
 def test_a_page_outlives_a_deploy() -> None:

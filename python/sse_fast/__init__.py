@@ -9,51 +9,65 @@
 
 Owns: the public names, which it re-exports; each one's module says what it owns. Every type that a public call takes or
 returns is among them.
-Invariants: importing it starts no thread and imports neither asyncio nor orjson. Annotations resolve at run time.
+Invariants: importing it imports nothing of the package. A name is imported when it is first used: an exception, an
+`Event` or what a client needs without the engine, any other with all others. None starts a thread or imports asyncio or
+orjson. Annotations resolve at run time.
 """
 
-from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
 
-from ._core import Heartbeat, Stream, __version__
-from ._exceptions import (
-    AddressInUse,
-    ArgumentTypeError,
-    EventError,
-    EventTypeError,
-    ForkError,
-    HttpError,
-    KeyReused,
-    PermissionDenied,
-    PublishInProgress,
-    PublishWouldWait,
-    ResponseError,
-    RouteError,
-    RunArgumentError,
-    RunError,
-    ServerClosed,
-    SettingError,
-    SseFastError,
-    StartError,
-    StreamEnded,
-    StreamError,
-    TooManyStreams,
-    WaitTimeout,
-)
-from ._handlers import Exists, Handler
-from ._request import Headers, HeadersGiven, Request, Response
-from ._rights import Algorithm, Authorize, Grant, Key, Tokens
-from ._run import Run, RunArgument
-from ._server import Server, serve
-from ._settings import Encoder, ServeSettings, StreamOptions
-from ._stats import ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
-from ._stream import Event, Events
-from ._watch import Poll, Until, Watch
+if TYPE_CHECKING:
+    from ._core import Heartbeat, Stream, __version__
+    from ._event import Event
+    from ._exceptions import (
+        AccessDenied,
+        AddressInUse,
+        ArgumentTypeError,
+        EventError,
+        EventTypeError,
+        ForkError,
+        HttpError,
+        KeyReused,
+        PermissionDenied,
+        PublishInProgress,
+        PublishWouldWait,
+        RequestError,
+        ResponseError,
+        RouteError,
+        RunArgumentError,
+        RunError,
+        ServerClosed,
+        SettingError,
+        SseFastError,
+        StartError,
+        StreamEnded,
+        StreamError,
+        TooManyStreams,
+        UnknownStream,
+        Unreachable,
+        WaitTimeout,
+    )
+    from ._handlers import Exists, Handler
+    from ._request import Headers, HeadersGiven, Request, Response
+    from ._rights import Algorithm, Authorize, Grant, Key, Tokens
+    from ._run import Run, RunArgument
+    from ._server import Server, serve
+    from ._settings import Encoder, ServeSettings, StreamOptions
+    from ._stats import ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
+    from ._stream import Events
+    from ._watch import Poll, Until, Watch
+    from .client import AsyncClient, AsyncRemoteEvents, AsyncRemoteStream, Client, RemoteEvents, RemoteStream, connect
 
 __all__ = [
+    "AccessDenied",
     "AddressInUse",
     "Algorithm",
     "ArgumentTypeError",
+    "AsyncClient",
+    "AsyncRemoteEvents",
+    "AsyncRemoteStream",
     "Authorize",
+    "Client",
     "ClosedConnections",
     "Encoder",
     "Event",
@@ -75,7 +89,10 @@ __all__ = [
     "Poll",
     "PublishInProgress",
     "PublishWouldWait",
+    "RemoteEvents",
+    "RemoteStream",
     "Request",
+    "RequestError",
     "Response",
     "ResponseError",
     "Resumes",
@@ -98,13 +115,27 @@ __all__ = [
     "StreamStats",
     "Tokens",
     "TooManyStreams",
+    "UnknownStream",
+    "Unreachable",
     "Until",
     "WaitTimeout",
     "Watch",
     "__version__",
+    "connect",
     "serve",
 ]
 
-for _value in [globals()[_name] for _name in __all__]:
-    if issubclass(type(_value), (type, _FunctionType)) and _value.__module__ != __name__:  # No alias, no native class.
-        _value.__module__ = __name__  # Tracebacks and reprs show the public name.
+if not TYPE_CHECKING:  # Type checkers know what there is, and what there is not.
+
+    def __getattr__(name: str) -> object:
+        """Imports what is asked for."""
+        if name == "_core" or name in __all__:
+            from . import _public  # noqa: PLC0415 - nothing of the package before it is asked for
+
+            return _public.found(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, whether they were imported yet or not."""
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING"})

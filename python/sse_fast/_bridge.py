@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
 
 from ._core import Stream
+from ._event import Event
 from ._exceptions import ServerClosed, WaitTimeout
 from ._loops import current
 from ._request import HeadersGiven, Response
 from ._settings import checked_seconds, wrong_type
-from ._stream import Event, Events
+from ._stream import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,12 @@ Long, because it carries the documentation of every native class.
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
+from ._event import Event
 from ._presence import PresenceCallbacks
 from ._run import RunSpec
 from ._settings import Encoder
 from ._stats import ServerStats, StreamStats
-from ._stream import Event, Events
+from ._stream import Events
 
 __all__ = [
     "Account",

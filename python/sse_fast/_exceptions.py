@@ -18,6 +18,10 @@ SseFastError
 │   ├── PublishInProgress    (RuntimeError)     another call with its idempotency key has not returned yet
 │   ├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 │   └── TooManyStreams       (RuntimeError)     there are as many streams as may be
+├── RequestError             (OSError)          a server of another process refused a request of a client
+│   ├── Unreachable          (ConnectionError)  it gave no answer; `published` says whether it may have published
+│   ├── AccessDenied         (PermissionError)  it does not let this key or token do that
+│   └── UnknownStream        (LookupError)      it has no stream of that name to read
 ├── ServerClosed             (RuntimeError)     the server was closed
 ├── ForkError                (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout              (TimeoutError)     nothing came within the time given
@@ -116,6 +120,39 @@ class TooManyStreams(StreamError):  # noqa: N818 - as above
     """There are ``max_streams`` streams: no other is made until one is removed, or forgotten after its end."""
 
 
+class RequestError(SseFastError, OSError):
+    """A server of another process did not do what a `Client` asked; the leaves say why where something can be done.
+
+    Attributes:
+        status: the HTTP status of its answer; None where none came.
+        error: its word for programs, such as ``"unknown_stream"``; empty where there is none.
+        published: whether what was to be published was: False it was not; None it may have been, as no answer came.
+            One that was not is also no longer to come.
+        ids: what a `RemoteStream.publish_many` of many events had published before; empty for all others.
+    """
+
+    status: int | None = None
+    error: str = ""
+    published: bool | None = False
+    ids: tuple[str, ...] = ()
+
+
+class Unreachable(RequestError, ConnectionError):  # noqa: N818 - as above
+    """No answer came within ``retry_for`` seconds: refused, cut, silent, or the server said each time to come back.
+
+    Where `published` is None an attempt reached the server, and only its answer is missing: give the same
+    ``idempotency_key`` to try once more without publishing twice, within five minutes.
+    """
+
+
+class AccessDenied(RequestError, PermissionError):  # noqa: N818 - as above
+    """The key or token is missing, is wrong or does not suffice, or the server takes nothing from elsewhere."""
+
+
+class UnknownStream(RequestError, LookupError):  # noqa: N818 - as above
+    """There is no stream of that name to read: it was not made yet, was removed, or is private."""
+
+
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above
     """The server was closed: it takes no more events, streams, routes or runs."""
 
@@ -202,3 +239,8 @@ def _status_word(status: int) -> str:
     except ValueError:
         return "error"
     return phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
+
+
+for _class in list(vars().values()):
+    if isinstance(_class, type) and _class.__module__ == __name__:
+        _class.__module__ = "sse_fast"  # Tracebacks show the public name, also where only a client was imported.

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from . import _records, _threads
 from ._answers import INTERNAL_ERROR, LOG, error_body, log_failure, refuse, refuse_busy
 from ._calling import serving
+from ._event import Event
 from ._exceptions import EventTypeError, HttpError, ServerClosed, StreamEnded
 from ._loops import TURN
-from ._stream import Event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator

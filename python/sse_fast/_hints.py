@@ -1,8 +1,9 @@
 """Names that annotations need when they are resolved, and what stands for them where an interpreter lacks them.
 
 Owns: `Self` and `Unpack` on Python 3.10, where only `typing_extensions` has them, which the package does not require;
-`asyncio`, which importing the package must not import.
-Invariants: `typing.get_type_hints` resolves every public annotation, and imports asyncio only for those that name it.
+`asyncio` and `ssl`, which importing the package must not import.
+Invariants: `typing.get_type_hints` resolves every public annotation, and imports these modules only for those that name
+them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
     from typing_extensions import Self, Unpack
 else:
@@ -38,5 +40,6 @@ else:
             return getattr(importlib.import_module(self._name), name)
 
     asyncio = _Lazy("asyncio")
+    ssl = _Lazy("ssl")
 
-__all__ = ["Self", "Unpack", "asyncio"]
+__all__ = ["Self", "Unpack", "asyncio", "ssl"]

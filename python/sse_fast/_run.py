@@ -19,9 +19,9 @@ from . import _records, _threads
 from ._core import Reader, Stream
 from ._core import Run as EngineRun
 from ._core import Server as Engine
+from ._event import Event
 from ._exceptions import ArgumentTypeError, RunArgumentError, ServerClosed, StreamEnded, StreamError, WaitTimeout
 from ._settings import checked_seconds, wrong_type
-from ._stream import Event
 
 _LOG = _records.logger("sse_fast.run")
 

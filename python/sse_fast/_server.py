@@ -19,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from . import _exit, _run, _settings, _threads
+from . import _exit, _public, _run, _settings, _threads
 from ._core import KeySource, Stream, use_hub_sleep
 from ._core import Server as Engine
+from ._event import Event
 from ._exceptions import SettingError, StartError
 from ._handlers import Callbacks, Exists, Handler, kind_of
 from ._hints import Self, Unpack, asyncio
@@ -31,7 +32,6 @@ from ._presence import PresenceCallbacks
 from ._rights import Authorize, Tokens, checked_patterns, checked_reader, rules_of
 from ._settings import Encoder, ServeSettings, StreamOptions
 from ._stats import ServerStats
-from ._stream import Event
 from ._watch import Poll, Until, Watch, Watches
 
 Function = TypeVar("Function", bound=Handler)
@@ -827,3 +827,6 @@ def _raise_open_files_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             logging.getLogger("sse_fast").debug("the limit on open files stays at %d", soft)
+
+
+_public.everything()  # Who imports this file alone, as `sse_fast.testing` does, finds the package whole as well.

@@ -510,14 +510,35 @@ def _from_environment(setting: Setting, environ: Mapping[str, str]) -> object:
     text = environ.get(setting.variable)
     if text is None:
         return setting.kind.check(setting.default)
+    return _accept(setting, _parsed(setting, text), setting.variable)
+
+
+def _parsed(setting: Setting, text: str) -> object:
+    """The value of a text; the text itself where it is none, for the refusal."""
     try:
-        value = setting.kind.parse(text)
+        return setting.kind.parse(text)
     except (KeyError, ValueError):
-        value = text
-    return _accept(setting, value, setting.variable)
+        return text
 
 
-def _check_names(given: Mapping[str, object], allowed: Iterable[str], what: str) -> None:
+def from_text(setting: Setting, text: str, source: str) -> object:
+    """An argument of `serve` that was given as text; `source` is the name by which the user gave it."""
+    value = _parsed(setting, text)
+    _accept(setting, value, source)
+    return value
+
+
+def from_file(name: str, value: object, source: str, *, stream: bool = False) -> object:
+    """An argument of `serve` out of a file, or the text of one; `stream` is whether it is an option of streams."""
+    _check_names([name], [row.name for row in SETTINGS if row.stream or not stream], "setting")
+    setting = _BY_NAME[name]
+    if isinstance(value, str):
+        return from_text(setting, value, source)
+    _accept(setting, value, source)
+    return value
+
+
+def _check_names(given: Iterable[str], allowed: Iterable[str], what: str) -> None:
     names = list(allowed)
     for name in given:
         if name not in names:
@@ -565,6 +586,11 @@ def options_by_pattern(given: object) -> list[tuple[str, dict[str, Any]]]:
     return rules
 
 
+def variable_of(name: str) -> str:
+    """The environment variable of the setting of that name."""
+    return _BY_NAME[name].variable
+
+
 def is_stream_option(name: str) -> bool:
     """Whether that is the name of an option of streams."""
     return name in _BY_NAME and _BY_NAME[name].stream
@@ -575,6 +601,11 @@ def checked_seconds(name: str, value: object, *, low: float = 0.0, high: float =
     kind = _seconds(low) if high == _YEAR else _seconds(low, high, f"{high:g}")
     _accept(Setting(name, kind, None, "s", ""), value, name)
     return float(cast("float", value))
+
+
+def seconds_of(text: str, source: str) -> float:
+    """A duration that was given as text, such as ``15m``."""
+    return cast("float", from_text(Setting("time", _seconds(0.001), None, "s", ""), text, source))
 
 
 def checked_whole(name: str, value: object, *, low: int) -> int:

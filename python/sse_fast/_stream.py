@@ -1,4 +1,4 @@
-"""Events as readers in this process see them: `Event`, and the iterator that `Stream.events` returns.
+"""Events as readers in this process see them: the iterator that `Stream.events` returns.
 
 Owns: iteration, synchronous and asynchronous, over the engine's reader. `Stream` itself is native (`_core.Stream`),
 because publishing is the hot path.
@@ -10,47 +10,18 @@ loop's module is imported but by those who use it; a task that does not wait has
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._core import Reader
+from ._event import Event
 from ._exceptions import WaitTimeout
 from ._loops import TURN, current
 from ._settings import checked_seconds
 
 if TYPE_CHECKING:
     from ._wakeups import LoopWakeups, Signal
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event as a reader sees it; `Stream.publish_many` accepts these too.
-
-    Args:
-        data: its data; several lines are joined by LF.
-        event: its name.
-        id: its id; None for gaps and heartbeats, and where the stream sends no ids.
-        retry: the seconds that readers are to wait before they reconnect.
-
-    >>> Event('{"status": "COMPILING"}', event="COMPILING").json()
-    {'status': 'COMPILING'}
-    """
-
-    data: str
-    event: str = "message"
-    id: str | None = None
-    retry: float | None = None
-
-    def json(self) -> Any:  # noqa: ANN401 - JSON is any of its types
-        """The data, parsed as JSON.
-
-        Raises:
-            ValueError: the data is not JSON.
-        """
-        return json.loads(self.data)
 
 
 class Events:

@@ -34,12 +34,12 @@ from urllib.parse import quote, urlsplit
 
 from . import _server, _settings
 from ._core import Stream
+from ._event import Event
 from ._exceptions import WaitTimeout
 from ._hints import Unpack
 from ._rights import Authorize, Tokens
 from ._server import Server
 from ._settings import ServeSettings, StreamOptions
-from ._stream import Event
 
 __all__ = ["aevents_of", "events_of", "heartbeats_of", "serve", "token"]
 

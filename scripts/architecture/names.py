@@ -26,6 +26,7 @@ NEVER = {
 
 #: Names that use such a word in another meaning, and which.
 KNOWN = {
+    *("Client", "AsyncClient"),  # Of HTTP: a program that asks a server. It need read nothing.
     "Run.send_signal",  # subprocess.Popen's name.
     *("Request.client", "client"),  # The address of the other end of an HTTP request, which need not be a subscriber.
     "Server.get",  # The HTTP method.
@@ -45,7 +46,8 @@ def words() -> Iterator[str]:
 def wrong_words(names: Iterable[str]) -> Iterator[str]:
     """Those of the names that use another word."""
     for name in names:
-        for word in re.findall(r"[A-Z]?[a-z]+", name):
+        owner, _, member = name.rpartition(".")
+        for word in re.findall(r"[A-Z]?[a-z]+", member if owner in KNOWN else name):
             if word.lower() in NEVER and name not in KNOWN:
                 instead = NEVER[word.lower()]
                 better = (
@@ -59,13 +61,13 @@ def wrong_words(names: Iterable[str]) -> Iterator[str]:
 def public_names() -> list[str]:
     """Exports, their members and the names of their arguments, settings, and counters."""
     import sse_fast  # noqa: PLC0415 - the other rules need no installed package
-    from sse_fast import _settings, asgi, runner, testing, wsgi  # noqa: PLC0415 - as above
+    from sse_fast import _settings, asgi, client, runner, testing, wsgi  # noqa: PLC0415 - as above
 
     names = [setting.name for setting in _settings.SETTINGS]
-    for module in (sse_fast, asgi, runner, testing, wsgi):
+    for module in (sse_fast, asgi, client, runner, testing, wsgi):
         for name in module.__all__:
             value = getattr(module, name)
-            names.append(name if module is sse_fast else f"{module.__name__.rpartition('.')[2]}.{name}")
+            names.append(name if module in {sse_fast, client} else f"{module.__name__.rpartition('.')[2]}.{name}")
             members = vars(value) if isinstance(value, type) else {}
             names += [f"{name}.{member}" for member in members if not member.startswith("_")]
             for called in [value, *members.values()]:

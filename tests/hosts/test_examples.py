@@ -6,9 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import celery
 import pytest
 
 import sse_fast
+from support.deadline import DEADLINE
 from support.host import Host
 from support.ports import free_ports
 from support.reader import Reader, fetch
@@ -17,6 +19,15 @@ pytestmark = pytest.mark.timeout(120)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PACKAGE = Path(sse_fast.__file__).parents[1]
+
+#: A broker in a folder: what Celery needs of one, without a server.
+FOLDERS = """
+app.conf.broker_transport_options = {
+    "data_folder_in": os.environ["FOLDER"], "data_folder_out": os.environ["FOLDER"],
+    "processed_folder": os.environ["FOLDER"] + "/done", "control_folder": os.environ["FOLDER"] + "/control",
+    "store_processed": False,
+}
+"""
 
 ANN = ("Cookie", 'session="secret of ann"')
 BOB = ("Cookie", 'session="secret of bob"')
@@ -77,3 +88,39 @@ def test_a_job_of_starlette_is_read_at_the_application_s_port(tmp_path: Path) ->
         assert fetch(port, "/jobs/7", method="POST")[0].status == 200
         with Reader(port, "/jobs/7/events") as reader:
             assert [event.event for event in reader.open().rest()] == ["QUEUED", "DONE"]
+
+
+def test_celery_tasks_publish_into_a_server_of_its_own_process(tmp_path: Path) -> None:
+    """Two workers of the prefork pool; what a task does again is published once."""
+    key = "a-key-of-32-characters-or-more-00"
+    shutil.copy(EXAMPLES / "celery_tasks.py", tmp_path)
+    with (tmp_path / "celery_tasks.py").open("a") as file:
+        file.write(FOLDERS)
+    box = tmp_path / "broker"
+    box.mkdir()
+    with sse_fast.serve(0, publish_key=key, start="all") as hub:
+        env = {
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGE}",
+            "BROKER": "filesystem://",
+            "FOLDER": str(box),
+            "SSE_FAST_URL": hub.url,
+            "SSE_FAST_KEY": key,
+        }
+        command = ["-m", "celery", "--app", "celery_tasks", "worker", "--concurrency", "2", "--loglevel", "INFO"]
+        with Host(*command, "--without-mingle", "--without-gossip", cwd=tmp_path, env=env) as running:
+            running.says(" ready.")
+            sender = celery.Celery("tasks", broker="filesystem://")
+            sender.conf.broker_transport_options = {
+                "data_folder_in": str(box),
+                "data_folder_out": str(box),
+                "control_folder": f"{box}/control",
+            }
+            with sender:
+                for _ in range(2):  # As a broker delivers a task again.
+                    sender.send_task("celery_tasks.build", ["42"], task_id="one")
+                sender.send_task("celery_tasks.build", ["43"], task_id="two")
+            for name in ("42", "43"):
+                events = hub.stream(f"builds/{name}").events(start="all", timeout=DEADLINE)
+                assert [next(events).event for _ in range(2)] == ["STARTED", "DONE"]
+            assert running.terminate() == 0
+        assert hub.stream("builds/42").last_id.endswith("-2")

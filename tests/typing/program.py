@@ -161,6 +161,46 @@ async def publish_in_a_loop(stream: sse_fast.Stream) -> list[str]:
     return [*ids, await stream.aend({"n": 2}, event="DONE")]
 
 
+def elsewhere(url: str) -> Iterator[str]:
+    """Everything that a program does with a server of another process."""
+    with sse_fast.connect(url, key="k", retry_for=1.0, timeout=2.0) as client:
+        assert_type(client, sse_fast.Client)
+        stream: sse_fast.RemoteStream = client.stream("s", retry_for=2.0, timeout=1.0)
+        assert_type((client.url, stream.name, stream.last_id, stream.ended), "tuple[str, str, str | None, bool]")
+        assert_type(stream.publish(1, event="A", id="a", retry=1.0, snapshot=2, idempotency_key="k"), str)
+        assert_type(stream.publish_many([(1, "A")], idempotency_key="k"), "list[str]")
+        stream.snapshot(1, event="state")
+        found: sse_fast.RemoteEvents = stream.events(last_event_id="a", timeout=1.0, retry_for=60.0)
+        for event in found:
+            yield event.data
+        assert_type(found.last_id, "str | None")
+        found.close()
+        assert_type(stream.end(1, event="DONE"), str)
+        stream.remove()
+    client.close()
+
+
+async def elsewhere_in_a_loop(url: str) -> AsyncIterator[str]:
+    async with sse_fast.AsyncClient(url, token="t", tls=None) as client:
+        stream: sse_fast.AsyncRemoteStream = client.stream("s")
+        assert_type((await stream.last_id(), await stream.ended()), "tuple[str | None, bool]")
+        assert_type(await stream.publish(1), str)
+        found: sse_fast.AsyncRemoteEvents = stream.events()
+        async for event in found:
+            yield event.data
+        await found.aclose()
+    await client.aclose()
+
+
+def failure_elsewhere(error: sse_fast.RequestError) -> str:
+    """What a failure tells; each kind of it is one of these."""
+    kinds: list[type[sse_fast.RequestError]] = [sse_fast.Unreachable, sse_fast.AccessDenied, sse_fast.UnknownStream]
+    assert_type(error.status, "int | None")
+    assert_type(error.published, "bool | None")
+    assert_type(error.ids, "tuple[str, ...]")
+    return f"{error.error} {kinds}"
+
+
 def beating(stream: sse_fast.Stream) -> sse_fast.Heartbeat:
     return stream.heartbeat(1.0, "computing")
 
@@ -241,7 +281,7 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         return OSError(error.errno, error.strerror)
     except (sse_fast.StartError, sse_fast.RunError) as error:
         return error
-    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams):
+    except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams, sse_fast.KeyReused):
         return None
     except (sse_fast.StreamError, sse_fast.ServerClosed, sse_fast.ForkError) as error:
         return error
@@ -253,8 +293,8 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         return TimeoutError(*error.args)
     except sse_fast.HttpError as error:
         print(error.status, error.detail, error.error, error.headers, error.body)
-    except sse_fast.SseFastError:
-        print(sse_fast.__version__)
+    except sse_fast.SseFastError as error:
+        print(sse_fast.__version__, isinstance(error, sse_fast.PublishInProgress))
     return None
 
 

@@ -41,7 +41,7 @@ impl<'py> BatchItem<'py> {
             let event = Some(pair.get_item(1)?).filter(|event| !event.is_none());
             return Ok(Self { event, ..Self::new(&pair.get_item(0)?, encoder)? });
         }
-        if item.is_instance(EVENT.import(py, "sse_fast._stream", "Event")?)? {
+        if item.is_instance(EVENT.import(py, "sse_fast._event", "Event")?)? {
             let field = |name| item.getattr(name).map(|value| Some(value).filter(|value| !value.is_none()));
             // "message" is what a reader calls an event without a name.
             let event = field("event")?.filter(|event| event.cast::<PyString>().map_or(true, |name| name != "message"));

@@ -1,9 +1,6 @@
-"""The command `sse-fast`: starts the demos.
+"""`sse-fast demo`: starts the demos.
 
-Owns: arguments, what is printed, exit codes: 0 for success, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C
-before anything ran.
-Must not know: what a demo does.
-Invariants: nothing in the package imports this file.
+Owns: its arguments and what is printed. Must not know: what a demo does.
 """
 
 from __future__ import annotations
@@ -13,18 +10,13 @@ import contextlib
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import sse_fast
+from sse_fast import demos
+from sse_fast.demos.benchmarks.client import submit_and_print
+from sse_fast.demos.benchmarks.settings import Settings, user_data_folder
 
-from . import demos
-from .demos.benchmarks.client import submit_and_print
-from .demos.benchmarks.settings import Settings, user_data_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_EPILOG = """\
+DESCRIPTION = "Serves the demo applications, each with a page, until Ctrl-C."
+EPILOG = """\
 examples:
   sse-fast demo                 serve the demos on http://127.0.0.1:8080
   sse-fast demo --once          submit one benchmark over HTTP, print its events and its row, and exit
@@ -37,21 +29,10 @@ STREAM_DECISION_SET_RETRY_DELAY. Settings of the server itself: SSE_FAST_<NAME>.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Runs the demos."""
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].setLevel(logging.INFO if options.verbose else logging.WARNING)
-    try:
-        return _demo(options)
-    except (sse_fast.SseFastError, OSError, ValueError) as error:
-        print(f"sse-fast: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def _demo(options: argparse.Namespace) -> int:
     data = Settings.from_environment(options.data).data
     place = demos.Place(data, local=demos.is_loopback(options.host), speed=options.speed)
     if options.once:
@@ -84,17 +65,8 @@ def _print_row(row: dict[str, object]) -> None:
     print(flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sse-fast", description="Server-Sent Events with a Rust engine: demos.")
-    parser.add_argument("--version", action="version", version=f"sse-fast {sse_fast.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo",
-        help="serve the demo applications",
-        description="Serves the demo applications, each with a page, until Ctrl-C.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(demo: argparse.ArgumentParser) -> None:
+    """The arguments of `demo`."""
     demo.add_argument("--port", type=int, metavar="N", help="where to listen (default 8080; with --once, a free port)")
     demo.add_argument(
         "--host",
@@ -115,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     mode = demo.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="submit one benchmark, print its events and row, and exit")
     mode.add_argument("--push", action="store_true", help="submit one benchmark, print its events, and go on serving")
-    return parser
 
 
 def _factor(text: str) -> float:
