@@ -6,6 +6,7 @@ and in one order, also while a worker and an engine are killed; and that the fil
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -60,7 +61,7 @@ def test_docker_takes_the_files() -> None:
     found = importlib.util.find_spec("compose")
     assert found and found.submodule_search_locations, "pip install --no-deps docker-compose==1.29.2"
     schema = Path(found.submodule_search_locations[0], "config", "compose_spec.json")
-    jsonschema.validate(document(), json.loads(schema.read_text(encoding="utf-8")))
+    jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(document())
     services = document()["services"]
     assert set(services) == {"redis", "engine-1", "engine-2", "app", "worker", "nginx"}
     for name, service in services.items():
@@ -84,31 +85,28 @@ def test_every_reader_has_every_event_once_whoever_publishes_and_whatever_is_kil
         assert all(last.values())
         readers = [Follower(order, path) for path in streams for order in ([public], engines, engines[::-1])]
         expected = Counter(dict.fromkeys("0123", 2))
+        workers = ["nginx", *WORKERS]
         sender = celery.Celery("tasks", broker=f"redis://{running.addresses['redis']}:6379/1")
-        with ThreadPoolExecutor(8) as pool, sender:
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(8))
+            stack.enter_context(sender)
             for reader in readers:
-                pool.submit(lambda: None)
-                reader.__enter__()
-            try:
-                workers = ["nginx", *WORKERS]
-                for round_ in range(6):
-                    if round_ == 2:
-                        kill_a_worker(running, "app")
-                        kill_a_worker(running, "worker")
-                    if round_ == 3:
-                        kill(running, "engine-1")
-                    if round_ == 5:
-                        running.started("engine-1")
-                    asked = [pool.submit(publish, running, worker, str(at)) for at in range(4) for worker in workers]
-                    for at in range(4):
-                        sender.send_task("tasks.build", [str(at)])
-                    assert all(each.result(120) for each in asked)
-                    expected.update({str(at): 2 * len(workers) + 2 for at in range(4)})
-                for reader, at in zip(readers, [number for number in "0123" for _ in range(3)], strict=True):
-                    reader.has(expected[at])
-            finally:
-                for reader in readers:
-                    reader.__exit__(None, None, None)
+                stack.enter_context(reader)
+            for turn in range(6):
+                if turn == 2:
+                    kill_a_worker(running, "app")
+                    kill_a_worker(running, "worker")
+                if turn == 3:
+                    kill(running, "engine-1")
+                if turn == 5:
+                    running.started("engine-1")
+                asked = [pool.submit(publish, running, worker, str(at)) for at in range(4) for worker in workers]
+                for at in range(4):
+                    sender.send_task("tasks.build", [str(at)])
+                assert all(each.result(120) for each in asked)
+                expected.update({str(at): 2 * len(workers) + 2 for at in range(4)})
+            for number, reader in enumerate(readers):
+                reader.has(expected[str(number // 3)])
         for at in range(4):
             group = readers[3 * at : 3 * at + 3]
             for reader in group:

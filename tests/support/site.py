@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -13,12 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@functools.cache
+_BUILT: list[Path] = []
+
+
 def built(folders: pytest.TempPathFactory) -> Path:
     """The site's folder; a warning of any kind fails the build."""
+    if _BUILT:
+        return _BUILT[0]
     folder = folders.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    _BUILT.append(folder)
     return folder
