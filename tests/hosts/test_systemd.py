@@ -41,7 +41,7 @@ def analyze(*arguments: str) -> str:
 def unit(tmp_path: Path) -> Path:
     """The unit with a program that exists: where the user's is, the test's has not been installed."""
     program = tmp_path / "sse-fast"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -u -m sse_fast \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -u -m sse_fast "$@"\n')
     program.chmod(0o755)
     text = (FOLDER / "sse-fast.service").read_text(encoding="utf-8")
     assert text.count(f"ExecStart={COMMAND} ") == 1

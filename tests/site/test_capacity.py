@@ -19,9 +19,7 @@ from support.site import built
 
 pytestmark = pytest.mark.timeout(180)
 
-OUTPUTS = (
-    "return Object.fromEntries([...document.querySelectorAll('#plan output')].map((it) => [it.name, it.value]))"
-)
+OUTPUTS = "return Object.fromEntries([...document.querySelectorAll('#plan output')].map((it) => [it.name, it.value]))"
 CONSTANTS = (
     "return Object.fromEntries([...document.querySelectorAll('[data-constant]')]"
     ".map((it) => [it.dataset.constant, Number(it.textContent.replaceAll(',', ''))]))"
@@ -81,7 +79,9 @@ def test_a_plan_is_the_sum_of_the_table_s_numbers(page: Chrome) -> None:
 def test_silent_readers_cost_heartbeats(page: Chrome) -> None:
     cost = page.execute_script(CONSTANTS)
     shown = outputs(page, events=0)
-    assert shown["cores"] == f"{10_000 / 15 * cost['heartbeatMicroseconds'] / 1e6:.3g} cores".replace("0.00500", "0.005")
+    assert shown["cores"] == f"{10_000 / 15 * cost['heartbeatMicroseconds'] / 1e6:.3g} cores".replace(
+        "0.00500", "0.005"
+    )
     assert shown["cut"] == "∞"
 
 

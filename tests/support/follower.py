@@ -46,7 +46,9 @@ class Follower:
 
     def has(self, count: int, deadline: float = 60.0) -> None:
         """Waits until it has so many events."""
-        until(lambda: len(self.events) >= count, deadline, what=f"{count} events of {self._path}, {len(self.events)} now")
+        until(
+            lambda: len(self.events) >= count, deadline, what=f"{count} events of {self._path}, {len(self.events)} now"
+        )
 
     def _follow(self) -> None:
         while not self._over.is_set():
