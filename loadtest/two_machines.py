@@ -1,10 +1,11 @@
-"""`python -m loadtest two-machines`: two groups of engines behind one Redis; one is killed and comes back in the middle.
+"""`python -m loadtest two-machines`: two groups of engines behind one Redis; one is killed and comes back.
 
-Owns: the order of a run, what may not happen, the report. Must not know: how engines publish (`two_machines_engine`), how
-readers read (`two_machines_readers`), what an account is (`two_machines_account`), how machines are made (`networks`).
+Owns: the order of a run and its figures. Must not know: how engines publish (`two_machines_engine`), how readers read
+(`two_machines_readers`), what an account is (`two_machines_account`), how machines are made (`networks`), how the
+report looks (`two_machines_report`).
 
-The promise: nothing is lost, doubled or out of order for any reader, and all readers of a stream have the same, while half
-of the engines are killed with their publishers, while they come back, and while the other half cannot reach Redis.
+The promise: nothing is lost, doubled or out of order for any reader, and all readers of a stream have the same, while
+half of the engines are killed with their publishers, while they come back, and while the others cannot reach Redis.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from . import machine
 from .networks import Networks
 from .processes import Child, ChildError, cpu_seconds, pss_bytes, wait_until
 from .two_machines_account import wrong
+from .two_machines_report import markdown
 
 _PORT = 8080  # Of a machine's first engine; a machine has its address for itself.
 _HISTORY = 20_000  # Events that a reader may be behind: more than are published into a stream.
@@ -169,7 +171,9 @@ def _play(load: Load, networks: Networks, groups: list[Group], redis: Child) -> 
         account = readers.answer()
     finally:
         readers.end()
-    return {"steps": steps} | _figures(load, groups, account, took, redis_cpu, pss_bytes([redis.pid]))
+    kept = {"steps": steps} | _figures(load, groups, account, took)
+    kept["redis_us_per_event"] = round(redis_cpu / max(1, kept["events"]) * 1e6, 2)
+    return kept | {"redis_bytes": pss_bytes([redis.pid])}
 
 
 def _faults(load: Load, networks: Networks, groups: list[Group], readers: Child) -> list[str]:
@@ -199,9 +203,7 @@ def _faults(load: Load, networks: Networks, groups: list[Group], readers: Child)
     return steps
 
 
-def _figures(
-    load: Load, groups: list[Group], account: dict[str, Any], took: float, redis_cpu: float, redis_memory: int
-) -> dict[str, Any]:
+def _figures(load: Load, groups: list[Group], account: dict[str, Any], took: float) -> dict[str, Any]:
     found, publishers = [], {name: counts for group in groups for name, counts in group.confirmed().items()}
     killed = {name for group in groups for name in group.killed}
     for stream, accounts in enumerate(account.pop("streams")):
@@ -220,41 +222,8 @@ def _figures(
         "unavailable": sum(group.away for group in groups),
         "slowest_publish_s": round(max(group.slowest for group in groups), 3),
         "engines_us_per_delivery": round(cpu / max(1, account["delivered"]) * 1e6, 2),
-        "redis_us_per_event": round(redis_cpu / max(1, account["events"]) * 1e6, 2),
-        "redis_bytes": redis_memory,
         "wrong": sorted(set(found)),
     }
-
-
-def markdown(kept: dict[str, Any]) -> str:
-    """The report."""
-    about, load = kept["machine"], kept["load"]
-    lines = [
-        "# Two machines behind one Redis",
-        f"{kept['date']}, revision {kept['revision']}. {about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, "
-        f"{about['system']} {about['kernel']}; load average before: {about['load_average']}. Machines are {kept['machines']}, "
-        f"{load['engines']} engines on each; {load['readers']} readers of {load['streams']} streams; each engine publishes "
-        f"{load['rate']:g} events of {load['bytes']} B a second, {load['batch']} in a call. Clients, engines and Redis share the cores.",
-        "## What happened",
-        "\n".join(f"- {step}" for step in kept["steps"]),
-        "| | |\n|---|---|",
-    ]
-    rows = {
-        "events that readers have, of all streams": f"{kept['events']:,}",
-        "of which `publish` had returned": f"{kept['confirmed']:,}",
-        "events a second": f"{kept['events_per_s']:,}",
-        "deliveries": f"{kept['delivered']:,}",
-        "connections lost, and resumed at another engine": f"{kept['losses']:,}",
-        "lost, doubled, out of order, gaps": "0" if not kept["wrong"] else "; ".join(kept["wrong"][:10]),
-        "publish to reader, p50 and p99": f"{kept['delays_ms']['p50']:.2f} ms, {kept['delays_ms']['p99']:.2f} ms",
-        "a reader was without connection, p50 and longest": f"{kept['away_ms']['p50']:.0f} ms, {kept['away_ms']['most']:.0f} ms",
-        "`publish` raised BackplaneUnavailable, and was repeated": f"{kept['unavailable']:g} times",
-        "longest `publish`, repetitions included": f"{kept['slowest_publish_s']:g} s",
-        "processor of the engines for each delivery, publishing included": f"{kept['engines_us_per_delivery']:g} µs",
-        "processor of Redis for each event": f"{kept['redis_us_per_event']:g} µs",
-    }
-    lines[-1] += "".join(f"\n| {name} | {value} |" for name, value in rows.items())
-    return "\n\n".join(lines) + "\n"
 
 
 def _redis(host: str, folder: Path) -> tuple[Child, str]:

@@ -2,8 +2,8 @@
 
 Owns: the arithmetic. Must not know: sockets, processes, time.
 
-Events of a stream come from several publishers at once. So a number of the engine's id counts the stream's events, and a
-number in the data counts its publisher's. Law: both are one more than the last of their kind, at every reader; and
+Events of a stream come from several publishers at once. So a number in the id counts the stream's events, and a number
+in the data counts its publisher's. Law: both are one more than the last of their kind, at every reader; and
 readers of one stream have, in the end, the same digest over all of it.
 """
 
@@ -61,8 +61,8 @@ class Account:
 def wrong(accounts: list[dict], confirmed: dict[str, int], most_open: int) -> list[str]:
     """What is wrong with the accounts of one stream's readers, in words; nothing where all is right.
 
-    `confirmed` is, for each publisher, the number of the last event whose `publish` returned. A publisher that was killed
-    may have published `most_open` more that it did not live to hear of.
+    `confirmed` is, for each publisher, the number of the last event whose `publish` returned. A publisher that was
+    killed may have published `most_open` more that it did not live to hear of.
     """
     found = [
         f"reader {at}: {name} {account[name]}"

@@ -2,9 +2,9 @@
 
     python -m loadtest.two_machines_engine JSON
 
-Owns: the server, and a thread that publishes at an even pace. Must not know: who else publishes, who reads, when it will be
-killed. What `publish` returned is written into a file that is mapped into memory, which outlives the process: a line of
-eight bytes for each stream. Each line that is read is an order, `publish`, `rest` or `stats`, answered by a line of JSON.
+Owns: the server, and a thread that publishes at an even pace. Must not know: who else publishes, who reads, when it
+will be killed. What `publish` returned is counted in a file that is mapped into memory and outlives the process, eight
+bytes for each stream. Each line that is read is an order, `publish`, `rest` or `stats`, answered by a line of JSON.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m loadtest.two_machines_readers JSON
 
-Owns: the connections, to whom they go, and an account for each reader. Must not know: which engine lives. The first line
-says that all have come; each line that is read is an order: `home` leads readers back to the engine they began at, `account
-SECONDS` waits until nothing has come for a second, and says what everybody has.
+Owns: the connections, to whom they go, and an account for each reader. Must not know: which engine lives. The first
+line says that all have come. Each line that is read is an order: `home` leads readers back to the engine they began at,
+`leave HOST` away from one, `account SECONDS` waits until nothing has come for a second and says what everybody has.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Reader:
         """Asks the engine whose turn it is; the answer comes later."""
         self._rest, self.has_head, self.since = b"", False, time.monotonic()
         self.socket = sock = socket.socket()
-        sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        sock.setblocking(False)
         sock.connect_ex(self.engines[self.at])
         return sock
 
@@ -60,9 +60,8 @@ class Reader:
         last = f"Last-Event-ID: {self.account.last_id}\r\n" if self.account.last_id else ""
         host = ":".join(map(str, self.engines[self.at]))
         self.opened_ns = time.monotonic_ns()
-        self.socket.sendall(
-            f"GET /streams/load/{self.stream} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{last}\r\n".encode()
-        )
+        headers = f"Host: {host}\r\nAccept: text/event-stream\r\n{last}"
+        self.socket.sendall(f"GET /streams/load/{self.stream} HTTP/1.1\r\n{headers}\r\n".encode())
 
     def take(self, delays: Histogram) -> None:
         """Reads what has come. Raises OSError where the connection is over."""
@@ -116,7 +115,7 @@ class Crowd:
         return sum(reader.has_head for reader in self.readers)
 
     def turn(self, seconds: float) -> int:
-        """Reads what comes within so many seconds, and lets those whose time has come try again; how many were served."""
+        """Reads what comes within so many seconds, lets those try again whose time has come; how many were served."""
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             self._connect(heapq.heappop(self._waiting)[2])

@@ -15,7 +15,7 @@ django.setup()
 events = sse_fast.connect(os.environ["EVENTS_URL"], key=os.environ["EVENTS_KEY"])
 
 
-def submit(request, name):
+def submit(_request, name):
     stream = events.stream(f"jobs/{name}", start="all")
     stream.publish({"status": "QUEUED", "worker": os.getpid()}, event="QUEUED")
     last = stream.publish({"status": "DONE"}, event="DONE")

@@ -59,7 +59,8 @@ def publish(running: Composition, service: str, name: str) -> str:
 def test_docker_takes_the_files() -> None:
     """By the schema that Docker's own tool has, and every file that they name is there."""
     found = importlib.util.find_spec("compose")
-    assert found and found.submodule_search_locations, "pip install --no-deps docker-compose==1.29.2"
+    assert found, "pip install --no-deps docker-compose==1.29.2"
+    assert found.submodule_search_locations
     schema = Path(found.submodule_search_locations[0], "config", "compose_spec.json")
     jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(document())
     services = document()["services"]

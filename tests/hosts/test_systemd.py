@@ -7,7 +7,6 @@ the signal sent. That the unit is understood, and how far it is locked up, is as
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import shutil
 import subprocess
@@ -116,4 +115,4 @@ def test_the_command_serves_publishes_survives_its_death_and_drains(unit: Path, 
             assert second.terminate() == 0
             assert reader.rest() == [], "the response comes to its end"
         second.assert_gone(port, metrics)
-        assert os.path.isdir(tmp_path / "streams")
+        assert (tmp_path / "streams").is_dir()

@@ -25,7 +25,8 @@ CONSTANTS = (
     ".map((it) => [it.dataset.constant, Number(it.textContent.replaceAll(',', ''))]))"
 )
 FILL = """
-    for (const [name, value] of Object.entries(arguments[0])) document.querySelector(`#plan [name=${name}]`).value = value;
+    for (const [name, value] of Object.entries(arguments[0]))
+        document.querySelector(`#plan [name=${name}]`).value = value;
     document.querySelector("#plan input").dispatchEvent(new Event("input", { bubbles: true }));
 """
 LOAD = {

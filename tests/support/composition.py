@@ -1,4 +1,4 @@
-"""examples/compose without Docker: the same files, each service as processes with an address of its own on the loopback.
+"""examples/compose without Docker: the same files, each service as processes with an address of the loopback.
 
 A service's name becomes an address of 127.0.0.0/8, `0.0.0.0` the service's own; nothing else of a command, an
 environment or nginx.conf is changed but what a test must (ports below 1024, where nginx writes). Services start in the
