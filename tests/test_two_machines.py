@@ -94,7 +94,7 @@ class Pieces:
 
 @pytest.mark.timeout(150)
 def test_two_machines_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
-    words = "--engines 1 --streams 8 --readers 48 --rate 150 --seconds 5".split()
+    words = ["--engines", "1", "--streams", "8", "--readers", "48", "--rate", "150", "--seconds", "5"]
     command = [sys.executable, "-m", "loadtest", "two-machines", *words, "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
