@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 # Finds a Rust toolchain, or fetches one into .rust; `CARGO=` takes another cargo.
 WITH_RUST := scripts/with-rust
 CARGO ?= $(WITH_RUST) cargo
+# Has a Redis and a Valkey at hand, whose paths are in its command's environment; installs them where they are missing.
+WITH_REDIS := scripts/with-redis $(BIN)/python
 # The cargo profile that the wheel of the tests is built with, and the folder that it is put into.
 PROFILE ?= release
 DIST ?= target/wheel
@@ -42,6 +44,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
+  two-machines \
   versions bench check check-format lints types architecture lint format wheel dist docs site screens browser npm-clients counters \
   node clean
 .DEFAULT_GOAL := help
@@ -49,8 +52,10 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE=1: one benchmark, then exit; PORT=8080)
-	$(BIN)/python -m sse_fast demo $(if $(ONCE),--once,--push --port $(PORT))
+# With BACKPLANE, two engines behind a Redis on a free port; the second has the next port.
+run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE=1: one benchmark, then exit; PORT=8080; BACKPLANE=1)
+	$(if $(BACKPLANE),$(WITH_REDIS) $(BIN)/python scripts/run-backplane $(if $(ONCE),--once --port 0,--port $(PORT)),\
+	  $(BIN)/python -m sse_fast demo $(if $(ONCE),--once,--push --port $(PORT)))
 
 test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
 
@@ -84,7 +89,9 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes min
 	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
 
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
-	RUN_HOSTS=1 $(BIN)/python -m pytest tests/hosts $(ARGS)
+	@command -v systemd-analyze >/dev/null || scripts/system-packages apt-get:systemd dnf:systemd || true
+	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
+	RUN_HOSTS=1 $(WITH_REDIS) $(BIN)/python -m pytest tests/hosts $(ARGS)
 
 test-site: $(SITE)/.tools browser ## Builds the site, follows its links, and runs what it shows of nginx, Caddy and haproxy
 	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
@@ -98,7 +105,10 @@ load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke
 	$(BIN)/python -m loadtest run $(SCENARIO) $(ARGS)
 
 compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
-	$(BIN)/python -m loadtest compare $(ARGS)
+	$(WITH_REDIS) $(BIN)/python -m loadtest compare $(ARGS)
+
+two-machines: $(VENV)/.installed ## Two groups of engines behind one Redis, one of them killed: ARGS="--readers 1000 --seconds 60"
+	$(WITH_REDIS) $(BIN)/python -m loadtest two-machines $(ARGS)
 
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
 	$(WITH_RUST) $(BIN)/python -m loadtest bars $(ARGS)
@@ -204,6 +214,7 @@ $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
 
 $(VENV)/.host-tools: $(VENV)/.python tests/hosts/requirements.txt
 	$(BIN)/python -m pip install --quiet -r tests/hosts/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps docker-compose==1.29.2 # Of it, only its schema of compose files is used.
 	touch $@
 
 $(SITE)/.tools: $(VENV)/.wheel docs/requirements.txt
