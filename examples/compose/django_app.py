@@ -16,7 +16,7 @@ events = sse_fast.connect(os.environ["EVENTS_URL"], key=os.environ["EVENTS_KEY"]
 
 
 def submit(_request, name):
-    stream = events.stream(f"jobs/{name}", start="all")
+    stream = events.stream(f"jobs/{name}")
     stream.publish({"status": "QUEUED", "worker": os.getpid()}, event="QUEUED")
     last = stream.publish({"status": "DONE"}, event="DONE")
     return JsonResponse({"stream": f"/streams/jobs/{name}", "id": last})

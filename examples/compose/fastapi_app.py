@@ -20,6 +20,6 @@ app = fastapi.FastAPI(lifespan=lifespan)
 
 @app.post("/jobs/{name}")
 async def submit(name: str, request: fastapi.Request) -> dict[str, str]:
-    stream = request.app.state.events.stream(f"jobs/{name}", start="all")
+    stream = request.app.state.events.stream(f"jobs/{name}")
     await stream.publish({"status": "QUEUED", "worker": os.getpid()}, event="QUEUED")
     return {"stream": f"/streams/jobs/{name}", "id": await stream.publish({"status": "DONE"}, event="DONE")}

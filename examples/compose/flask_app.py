@@ -12,6 +12,6 @@ app = flask.Flask(__name__)
 
 @app.post("/jobs/<name>")
 def submit(name):
-    stream = events.stream(f"jobs/{name}", start="all")
+    stream = events.stream(f"jobs/{name}")
     stream.publish({"status": "QUEUED", "worker": os.getpid()}, event="QUEUED")
     return {"stream": f"/streams/jobs/{name}", "id": stream.publish({"status": "DONE"}, event="DONE")}

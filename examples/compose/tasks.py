@@ -12,6 +12,6 @@ app = celery.Celery("tasks", broker=os.environ["CELERY_BROKER"])
 
 @app.task
 def build(name):
-    stream = events.stream(f"jobs/{name}", start="all")
+    stream = events.stream(f"jobs/{name}")
     for status in ("COMPILING", "TESTED"):
         stream.publish({"status": status, "worker": os.getpid()}, event=status)

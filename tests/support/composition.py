@@ -59,7 +59,7 @@ class Composition:
         net = f"127.{random.randint(32, 250)}.{random.randint(1, 250)}"
         self.addresses = {name: f"{net}.{number}" for number, name in enumerate(self.services, 2)}
         self.running: dict[str, Host] = {}
-        for file in FOLDER.glob("*.py"):
+        for file in (*FOLDER.glob("*.py"), FOLDER / "sse-fast.toml"):
             shutil.copy(file, folder)
         self._stack = contextlib.ExitStack()
 
