@@ -93,6 +93,9 @@ class Composition:
         program, *words = [self.here(str(word), name) for word in service["command"]]
         env = {key: self.here(str(value), name) for key, value in service.get("environment", {}).items()}
         env |= {"PYTHONPATH": f"{self.folder}{os.pathsep}{PACKAGE}", "HOME": str(self.folder)}
+        if program == "sse-fast":
+            # On 0.0.0.0 it answers to every name, on an address of the loopback to that of nginx only when it is named.
+            env["SSE_FAST_ALLOWED_HOSTS"] = ",".join(self.addresses.values())
         if program in _MODULES:
             host = Host("-m", _MODULES[program], *words, cwd=self.folder, env=env)
         elif program == "redis-server":
