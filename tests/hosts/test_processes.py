@@ -78,3 +78,15 @@ def test_workers_publish_into_one_engine_also_while_it_is_started_again(tmp_path
                 assert waiting.result(60)[0].status == 200, "the client tried again until the engine was there"
                 assert engine.terminate() == 0
         assert workers.terminate() == 0
+
+
+def test_the_demo_runs_at_one_engine_and_is_read_at_the_other(tmp_path: Path, shell: dict[str, str]) -> None:
+    """`make run BACKPLANE=1 ONCE=1`, behind a real Redis."""
+    assert os.environ.get("REDIS_SERVER"), (
+        "scripts/with-redis says where Redis is; `make test-hosts` runs this under it"
+    )
+    script = ROOT / "scripts" / "run-backplane"
+    with Host(script, "--once", "--port", 0, cwd=tmp_path, env={"PYTHONPATH": shell["PYTHONPATH"]}) as running:
+        assert running.ends() == 0, running.output
+        assert "from the other engine: BENCHMARKED" in running.output
+        assert not [pid for pid in running.processes() if pid != running.process.pid]
