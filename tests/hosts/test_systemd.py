@@ -43,7 +43,7 @@ def unit(tmp_path: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -u -m sse_fast "$@"\n')
     program.chmod(0o755)
     text = (FOLDER / "sse-fast.service").read_text(encoding="utf-8")
-    assert text.count(f"ExecStart={COMMAND} ") == 1
+    assert re.findall(rf"^(ExecStart\w*)={COMMAND} serve", text, re.MULTILINE) == ["ExecStartPre", "ExecStart"]
     file = tmp_path / "sse-fast.service"
     file.write_text(text.replace(COMMAND, str(program)), encoding="utf-8")
     return file
