@@ -7,6 +7,7 @@ the signal sent. That the unit is understood, and how far it is locked up, is as
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -100,15 +101,15 @@ def test_the_command_serves_publishes_survives_its_death_and_drains(unit: Path, 
     with Host(cwd=tmp_path, env=env, program=command) as first:
         first.listens(port, metrics)
         body = b'{"data": "before", "event": "STEP"}'
-        assert fetch(port, "/streams/s", method="POST", headers=key, body=body)[0].status == 201
-        with Reader(port, "/streams/s?last_event_id=none") as reader:
-            assert reader.open().take(1)
+        head, answer = fetch(port, "/streams/s", method="POST", headers=key, body=body)
+        assert head.status == 201, answer
+        before = json.loads(answer)["id"].replace("-1", "-0")
         first.process.kill()
         first.process.wait()
     with Host(cwd=tmp_path, env=env, program=command) as second:  # Restart=always.
         second.listens(port, metrics)
-        asked = fetch(port, "/streams/s", headers=[("Accept", "application/json")])[1]
-        assert b'"before"' in asked
+        asked = fetch(port, f"/streams/s?last_event_id={before}", headers=[("Accept", "application/json")])[1]
+        assert [(event["event"], event["data"]) for event in json.loads(asked)["events"]] == [("STEP", "before")]
         with Reader(port, "/streams/s") as reader:
             reader.open()
             until(lambda: b"sse_fast_subscribers 1" in fetch(metrics, "/metrics")[1], what="the reader")
