@@ -44,7 +44,6 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
-  two-machines \
   versions bench check check-format lints types architecture lint format wheel dist docs site screens browser npm-clients counters \
   node clean
 .DEFAULT_GOAL := help
@@ -107,6 +106,7 @@ load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke
 compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
 	$(WITH_REDIS) $(BIN)/python -m loadtest compare $(ARGS)
 
+.PHONY: two-machines
 two-machines: $(VENV)/.installed ## Two groups of engines behind one Redis, one of them killed: ARGS="--readers 1000 --seconds 60"
 	$(WITH_REDIS) $(BIN)/python -m loadtest two-machines $(ARGS)
 
