@@ -18,8 +18,13 @@ PROFILE ?= release
 DIST ?= target/wheel
 # What `make dist` builds for: every Linux whose glibc is of 2018 or newer.
 MANYLINUX ?= manylinux_2_28
+# One pip at a time in an environment, also where make does two things at once.
+PIP = flock $(VENV)/.pip $(BIN)/python -m pip install --quiet
 # What `make test` and friends hand to pytest, such as ARGS="-k resume -x".
 ARGS ?=
+# In how many processes the Python tests run: one more than cores, because most of them wait most of the time. With 0 they
+# run one after the other in pytest's own process, as a debugger wants it: WORKERS=0 ARGS="-k resume --pdb".
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # What builds the site has an environment of its own: none of it is needed to run or test the package.
 SITE ?= .venv-site
 PORT ?= 8080
@@ -30,6 +35,8 @@ SEEDS ?= 10000
 
 LOOM := RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
   $(CARGO) test --locked -p sse-fast-server --release --lib --target-dir target/loom loom
+# What makes this file speak of the engine whose assertions are on.
+CHECKED := VENV=.venv-checked PROFILE=checked DIST=target/checked-wheel
 # Optimized, with the engine's assertions on.
 SIMULATION := $(CARGO) test --locked -p sse-fast-server --profile checked --lib simulation
 # cargo is content with a filter that finds nothing.
@@ -37,6 +44,8 @@ SOME_TEST := { grep -q ': test$$' || { echo "there is no such test" >&2; exit 1;
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# What pytest makes of the tests' files is kept: every one of its processes would make it anew.
+export PYTHONDONTWRITEBYTECODE :=
 # One interpreter for every build, so that the binding is not compiled again for another.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
@@ -44,8 +53,8 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
   $(shell find rust python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .PHONY: help run test test-rust test-python test-checked test-loom test-slow test-hosts test-site test-wheels load compare bars waiting \
-  versions bench check check-format lints types architecture lint format wheel dist docs site screens browser npm-clients counters \
-  node clean
+  versions bench check check-format lints builds built-wheels built-tests types architecture lint format wheel dist docs site screens \
+  browser npm-clients counters node clean
 .DEFAULT_GOAL := help
 
 help: ## Shows this list
@@ -62,7 +71,7 @@ test-rust: $(VENV)/.python
 	$(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
+	$(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine
@@ -72,7 +81,7 @@ UNCHECKED := --ignore-glob='tests/test_module*.py' --ignore-glob='tests/test_*_p
   --ignore=tests/test_architecture.py --ignore=tests/test_clients_and_demos.py
 
 test-checked: ## Runs the Python tests against an engine whose assertions are on
-	+$(MAKE) --no-print-directory test-python VENV=.venv-checked PROFILE=checked DIST=target/checked-wheel \
+	+$(MAKE) --no-print-directory test-python $(CHECKED) \
 	  ARGS="--deselect tests/test_counts.py::test_the_core_s_work_takes_no_more_instructions_than_it_did \
   --deselect tests/test_counts.py::test_a_lone_event_takes_no_more_instructions_than_it_did $(UNCHECKED) $(ARGS)"
 
@@ -90,12 +99,12 @@ test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes min
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
 	@command -v systemd-analyze >/dev/null || scripts/system-packages apt-get:systemd dnf:systemd || true
 	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
-	RUN_HOSTS=1 $(WITH_REDIS) $(BIN)/python -m pytest tests/hosts $(ARGS)
+	RUN_HOSTS=1 $(WITH_REDIS) scripts/run-tests $(BIN)/python $(WORKERS) tests/hosts $(ARGS)
 
 test-site: $(SITE)/.tools browser ## Builds the site, follows its links, and runs what it shows of nginx, Caddy and haproxy
 	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
 	@{ command -v haproxy || test -x /usr/sbin/haproxy; } >/dev/null || scripts/system-packages apt-get:haproxy dnf:haproxy apk:haproxy
-	RUN_SITE=1 PYTHONPATH= $(SITE)/bin/python -m pytest tests/site $(ARGS)
+	RUN_SITE=1 PYTHONPATH= scripts/run-tests $(SITE)/bin/python $(WORKERS) tests/site $(ARGS)
 
 test-wheels: dist ## Tries what is published in an empty environment, without Rust, on every Python that is found
 	scripts/test-wheels dist/sse_fast-*.whl
@@ -122,9 +131,9 @@ versions: $(VENV)/.python ## Runs rows of bars with two wheels in turn: ARGS="--
 bench: $(VENV)/.python ## Times the engine's parts, for a comparison of two versions on one quiet machine: ARGS=walk for some of them
 	$(CARGO) bench --locked --package sse-fast-core --package sse-fast-server --bench core --bench server --bench rights -- $(ARGS)
 
-# In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well,
-# because tests that count and tests with deadlines want the machine to themselves.
-STEPS := check-format lints types architecture test-rust test-loom test-python test-hosts test-site test-checked
+# In this order, the quickest answers first; the first failure ends it. One after the other under `make -j` as well:
+# each takes the whole machine by itself.
+STEPS := check-format lints builds types architecture test-rust test-loom test-python test-hosts test-site test-checked
 
 check: ## Everything a change must pass, in order: formatting, lints, types, architecture, tests, examples
 	+@for step in $(STEPS); do \
@@ -134,8 +143,27 @@ check: ## Everything a change must pass, in order: formatting, lints, types, arc
 	  echo "== make $$step took $$((SECONDS - began)) s"; \
 	done
 
+# What the steps after it run, built at the same time in two lines, because the end of a released build keeps one core only.
+builds: $(VENV)/.python
+	+@$(MAKE) --no-print-directory $(CHECKED) .venv-checked/.python
+	+@$(MAKE) --no-print-directory built-wheels & wheels=$$!; \
+	  $(MAKE) --no-print-directory built-tests; code=$$?; \
+	  wait $$wheels && exit $$code
+
+# Not both wheels at once: maturin has one place for what it packs.
+# Between them the crates as they are released, whose instructions are counted: tests/test_counts.py asks for the same.
+built-wheels: $(VENV)/.installed
+	$(CARGO) build --release --locked --package sse-fast-core
+	$(CARGO) build --release --locked --package sse-fast-server
+	+@$(MAKE) --no-print-directory $(CHECKED) .venv-checked/.installed
+
+built-tests: $(VENV)/.test-tools $(VENV)/.load-tools $(VENV)/.host-tools browser counters node npm-clients
+	$(CARGO) test --workspace --locked --no-run
+	$(LOOM) --no-run
+	+@$(MAKE) --no-print-directory $(CHECKED) .venv-checked/.test-tools .venv-checked/.load-tools
+
 lint: ## Formatting, lints, types and architecture, without the tests
-	+@for step in $(filter-out test-%,$(STEPS)); do $(MAKE) --no-print-directory $$step || exit 1; done
+	+@for step in $(filter-out builds test-%,$(STEPS)); do $(MAKE) --no-print-directory $$step || exit 1; done
 
 check-format: $(VENV)/.test-tools
 	$(CARGO) fmt --all --check
@@ -167,7 +195,7 @@ screens: $(VENV)/.installed $(VENV)/.test-tools browser ## Writes screenshots of
 wheel: $(VENV)/.wheel ## Builds the wheel of the tests, for this machine, into target/wheel (DIST=...)
 
 dist: $(VENV)/.python ## Builds what is published into dist/: a wheel for every Linux since 2018, and the source
-	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' 'auditwheel>=6.4'
+	$(PIP) 'maturin[zig]>=1.14,<2' 'auditwheel>=6.4'
 	rm -rf dist
 	$(WITH_RUST) scripts/build-published $(BIN) $(MANYLINUX) dist
 	$(BIN)/python scripts/check-wheel $(MANYLINUX) dist/sse_fast-*.whl
@@ -198,23 +226,23 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.wheel: $(VENV)/.python $(SOURCES)
-	$(BIN)/python -m pip install --quiet 'maturin>=1.14,<2'
+	$(PIP) 'maturin>=1.14,<2'
 	rm -rf $(DIST)
 	$(WITH_RUST) $(BIN)/maturin build --profile $(PROFILE) --locked --interpreter $(BIN)/python --out $(DIST)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.wheel
-	$(BIN)/python -m pip install --quiet --upgrade --force-reinstall --no-deps $(DIST)/sse_fast-*.whl
-	$(BIN)/python -m pip install --quiet $(DIST)/sse_fast-*.whl
+	$(PIP) --upgrade --force-reinstall --no-deps $(DIST)/sse_fast-*.whl
+	$(PIP) $(DIST)/sse_fast-*.whl
 	touch $@
 
 $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --group dev -r tests/requirements.txt
+	$(PIP) --group dev -r tests/requirements.txt
 	touch $@
 
 $(VENV)/.host-tools: $(VENV)/.python tests/hosts/requirements.txt
-	$(BIN)/python -m pip install --quiet -r tests/hosts/requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps docker-compose==1.29.2 # Of it, only its schema of compose files is used.
+	$(PIP) -r tests/hosts/requirements.txt
+	$(PIP) --no-deps docker-compose==1.29.2 # Of it, only its schema of compose files is used.
 	touch $@
 
 $(SITE)/.tools: $(VENV)/.wheel docs/requirements.txt
@@ -223,5 +251,5 @@ $(SITE)/.tools: $(VENV)/.wheel docs/requirements.txt
 	touch $@
 
 $(VENV)/.load-tools: $(VENV)/.python loadtest/requirements.txt
-	$(BIN)/python -m pip install --quiet -r loadtest/requirements.txt
+	$(PIP) -r loadtest/requirements.txt
 	touch $@

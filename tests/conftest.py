@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,62 @@ collect_ignore = [name for name in ("slow", "hosts", "site") if not os.environ.g
 # that: none of them could be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Files that take longest, begun first: a file is one worker's, and none should be left with a long one at the end.
+LONGEST = (
+    "test_counts.py",
+    "test_clients_and_demos.py",
+    "test_demo.py",
+    "test_demo_approvals_page.py",
+    "test_demo_benchmarks_page.py",
+    "test_demo_approvals.py",
+    "test_demo_pages.py",
+    "test_demo_kernels.py",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--alone",
+        choices=("leave", "only"),
+        help="what to do with tests that want the machine to themselves; without it they run among the others",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What runs alone is looked for only where the word is, because most of a short run would be imports."""
+    if config.getoption("--alone") == "only" and collection_path.suffix == ".py":
+        return "pytest.mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Parts the tests that run at the same time from those that run alone, and puts the longest files first."""
+    if part := config.getoption("--alone"):
+        others = [item for item in items if (item.get_closest_marker("alone") is None) == (part == "only")]
+        config.hook.pytest_deselected(items=others)
+        left = set(others)
+        items[:] = [item for item in items if item not in left]
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Halves of surrogates, which tests log and print, would not come through from a process of the tests."""
+    return without_surrogates((yield))
+
+
+def without_surrogates(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {without_surrogates(name): without_surrogates(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(without_surrogates, data))
+    return data
+
 
 Serve = Callable[..., "sse_fast.Server"]
 Open = Callable[..., Reader]

@@ -53,6 +53,7 @@ with sse_fast.serve(0) as server:
     assert "reloader" in program.lines[0]
 
 
+@pytest.mark.alone  # The engine looks for a tenth of a second, and no longer.
 def test_another_worker_of_the_same_program_is_named() -> None:
     program = run_program(
         TRY
@@ -85,6 +86,7 @@ print(one)
     assert "one engine serves all its workers" in text
 
 
+@pytest.mark.alone  # The engine looks for a tenth of a second, and no longer.
 def test_another_program_is_named_with_its_number() -> None:
     listening = (
         "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]); time.sleep(600)"

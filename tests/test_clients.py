@@ -14,9 +14,7 @@ import json
 import threading
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 import pytest
 
 import sse_fast
@@ -29,11 +27,18 @@ from support.clients import (
     by_aiosseclient,
     by_requests_lines,
     by_requests_sse,
+    load,
     name_of,
 )
 from support.deadline import until, until_async
 
+pytestmark = pytest.mark.timeout(120)  # The first of them imports what takes seconds.
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    load()
 
 
 def read_with(client: Client, url: str) -> tuple[list[Seen], threading.Thread]:
@@ -133,6 +138,8 @@ CHUNK: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "created"
 
 
 def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(serve: Serve) -> None:
+    import openai
+
     server = serve()
     heard = threading.Event()
 
@@ -158,6 +165,8 @@ def test_the_openai_client_reads_a_streamed_completion_through_a_long_prefill(se
 
 
 def test_the_anthropic_client_reads_a_streamed_message(serve: Serve) -> None:
+    import anthropic
+
     server = serve()
 
     @server.post("/v1/messages")

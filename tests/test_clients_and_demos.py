@@ -36,12 +36,14 @@ from support.clients import (
     by_openai,
     by_openai_async,
     by_openai_decoder,
+    load,
     name_of,
 )
 from support.script_clients import SCRIPTS, Pages, by_eventsource_npm, version_of
 from support.sse import Event
 from support.tap import Alteration, Tap
 
+pytestmark = pytest.mark.timeout(120)  # The first of them imports what takes seconds.
 STREAMS = ["benchmarks", "benchmarks_log", "workflow", "approvals", "completion"]
 every_stream = pytest.mark.parametrize("stream", STREAMS)
 CLIENTS_PAGE = Path(__file__).parents[1] / "docs" / "reference" / "clients.md"
@@ -52,6 +54,7 @@ every_client = pytest.mark.parametrize("client", CLIENTS, ids=name_of)
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demos]:
+    load()
     with running_demos(tmp_path_factory.mktemp("demos")) as running:
         yield running
 

@@ -247,6 +247,7 @@ def test_s3_4_a_heartbeat_comment_comes_each_30_s(tmp_path: Path) -> None:
             assert bytes(reader.body).endswith(b"\n\n" + b": heartbeat\n" * len(reader.parser.comments))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_s3_4_a_disconnect_is_cleaned_up_at_once(app: sse_fast.Server, how: str) -> None:
     reader = follow(app.port)
@@ -261,6 +262,8 @@ def test_s3_4_a_thousand_connects_and_disconnects_leave_nothing_behind(app: sse_
 
     def come_and_go(times: int) -> tuple[int, int, int]:
         for number in range(times):
+            if number % 50 == 0:  # So often that its connection is never closed as idle.
+                assert caller.call("/api/sessions") == (200, {"s": 1})
             reader = follow(app.port, kind=KINDS[number % 2])
             if number % 3:
                 reader.open().next()
@@ -277,6 +280,7 @@ def test_s3_4_a_thousand_connects_and_disconnects_leave_nothing_behind(app: sse_
 # ---- S3.5 ----
 
 
+@pytest.mark.alone
 @every_kind
 @pytest.mark.parametrize("waiting", [0, 3])
 def test_s3_5_an_empty_and_a_populated_queue_answer_well_under_2_s(

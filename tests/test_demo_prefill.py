@@ -12,10 +12,9 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 import pytest
 
 import sse_fast
@@ -24,6 +23,9 @@ from sse_fast.demos import prefill
 from support.deadline import until
 from support.prefill import BEAT, Prefill, arrivals, running_prefill
 from support.reader import Reader, fetch
+
+if TYPE_CHECKING:
+    from openai import OpenAI  # Where it is used it is imported, for that takes a second.
 
 STALL = {"stall": "cold_prefix", "seconds": 1.5, "hold": True}
 MESSAGES: Any = [{"role": "user", "content": "once upon"}]
@@ -40,7 +42,9 @@ def chunks(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in body.decode().split("\n") if line.startswith("data: {")]
 
 
-def client(running: Prefill, read: float = 20.0) -> openai.OpenAI:
+def client(running: Prefill, read: float = 20.0) -> OpenAI:
+    import openai
+
     timeout = httpx2.Timeout(20.0, read=read)
     return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", timeout=timeout, max_retries=0)
 
@@ -73,6 +77,8 @@ def test_s2_1_the_official_client_reads_it(quick: Prefill) -> None:
 
 
 def test_s2_1_the_official_asynchronous_client_reads_it_through_a_stall(quick: Prefill) -> None:
+    import openai
+
     async def main() -> list[str | None]:
         official = openai.AsyncOpenAI(base_url=f"{quick.url}/v1", api_key="none", timeout=20.0, max_retries=0)
         async with official:
@@ -89,6 +95,7 @@ def test_s2_1_the_official_asynchronous_client_reads_it_through_a_stall(quick: P
 # ---- S2.2 ----
 
 
+@pytest.mark.alone
 def test_s2_2_heartbeats_go_out_by_the_clock_while_the_computation_holds_the_interpreter(quick: Prefill) -> None:
     with quick.complete("its prefix is cold", faults=STALL) as reader:
         reader.open()
@@ -142,6 +149,7 @@ def test_s2_3_bytes_of_heartbeats_and_events_never_interleave() -> None:
     assert kinds.count("text_completion") == 2 + 63 + 63 + 200 + 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_s2_3_a_client_that_hangs_up_stops_the_work_within_a_second_and_is_noticed_once(how: str) -> None:
     with running_prefill(token=0.02) as running:
@@ -159,6 +167,7 @@ def test_s2_3_a_client_that_hangs_up_stops_the_work_within_a_second_and_is_notic
         assert not [line for line in running.program.read_to_end() if "hung up" in line][1:]
 
 
+@pytest.mark.alone
 def test_s2_3_a_client_that_hangs_up_in_prefill_stops_it_at_the_next_chunk(quick: Prefill) -> None:
     before = quick.slots()["hung_up"]
     with quick.complete("a word " * 4000, return_progress=True) as reader:
@@ -167,6 +176,7 @@ def test_s2_3_a_client_that_hangs_up_in_prefill_stops_it_at_the_next_chunk(quick
     assert quick.slots()["hung_up"] == before + 1
 
 
+@pytest.mark.alone
 def test_s2_3_nothing_is_written_after_a_client_has_hung_up(serve: Serve) -> None:
     server = serve()
     prefill.install(server, prefill.Pace(chunk=0.01, token=0.01, heartbeat=0.05))
@@ -244,6 +254,8 @@ def test_s2_5_a_client_that_comes_while_another_holds_the_interpreter_outlasts_i
 
 
 def test_s2_5_without_heartbeats_that_client_hangs_up_as_it_did_and_the_work_is_stopped() -> None:
+    import openai
+
     faults = {"stall": "cold_prefix", "seconds": 3.0, "hold": True, "heartbeats": False}
     with running_prefill() as running:
         response = client(running, read=1.0).completions.create(
@@ -276,6 +288,8 @@ def wrong(**body: Any) -> Any:
     ],
 )
 def test_an_error_before_the_head_has_openai_s_form_and_names_the_field(quick: Prefill, body: dict[str, Any]) -> None:
+    import openai
+
     field = next(iter(body))
     path = "/chat/completions" if field == "messages" else "/completions"
     with pytest.raises(openai.BadRequestError) as caught:
@@ -286,6 +300,8 @@ def test_an_error_before_the_head_has_openai_s_form_and_names_the_field(quick: P
 
 
 def test_a_prompt_that_is_too_long_and_a_body_that_is_not_json_are_refused_alike(quick: Prefill) -> None:
+    import openai
+
     with pytest.raises(openai.BadRequestError) as caught:
         client(quick).completions.create(model="m", prompt="x " * 9000, stream=True)
     assert caught.value.code == "context_length_exceeded"
@@ -294,6 +310,8 @@ def test_a_prompt_that_is_too_long_and_a_body_that_is_not_json_are_refused_alike
 
 
 def test_an_error_after_the_head_is_raised_by_the_official_client(quick: Prefill) -> None:
+    import openai
+
     response = client(quick).completions.create(
         model="m", prompt="fails", stream=True, extra_body={"faults": {"fail": "prefill"}}
     )
@@ -303,7 +321,10 @@ def test_an_error_after_the_head_is_raised_by_the_official_client(quick: Prefill
         assert bytes(reader.open().read_to_end()).endswith(b'"code":null}}\n\ndata: [DONE]\n\n')
 
 
+@pytest.mark.alone
 def test_beyond_its_slots_it_says_when_to_come_back(quick: Prefill) -> None:
+    import openai
+
     faults = {"stall": "prefill", "seconds": 20.0}
     readers = [quick.complete(faults=faults).open() for _ in range(8)]
     try:

@@ -108,6 +108,7 @@ def test_s2_5_another_client_that_comes_during_the_stall_survives_too(page: Chro
     assert text.endswith("then its 10 tokens.")
 
 
+@pytest.mark.alone
 def test_s2_3_a_client_that_hangs_up_stops_the_work(page: Chrome, quick: Prefill) -> None:
     kind, text = said(page, "cut")
     assert (kind, text.startswith("The work stopped within ")) == ("good", True)

@@ -15,7 +15,6 @@ import operator
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from selenium.webdriver import Chrome
 import sse_fast
 from conftest import Serve
 from support.deadline import until
+from support.ports import free_ports
 from support.process import Program
 from support.reader import Reader, fetch
 
@@ -56,18 +56,11 @@ def each(language: str) -> list[Any]:
     ]
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class Example(Program):
     """A Python block, run as it stands but for its port; ready once it has come to `server.wait()`."""
 
     def __init__(self, block: str) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         super().__init__(block.replace("8080", str(self.port)))
         until(self.waits, what="server.wait()")
 
@@ -94,7 +87,7 @@ def test_a_python_block_runs(block: str) -> None:
         with Example(block) as example:
             example.end()
     else:
-        with Program(block.replace("8080", str(free_port()))) as program:
+        with Program(block.replace("8080", str(free_ports(1)[0]))) as program:
             assert program.wait() == 0, program.stderr
             assert "Traceback" not in program.stderr
 

@@ -94,6 +94,7 @@ def test_a_reader_that_stalled_in_the_heartbeats_gets_the_answer_whole(serve: Se
     assert [event.data.partition(" ")[0] for event in named] == [*map(str, range(100)), "over"]
 
 
+@pytest.mark.alone
 def test_early_heartbeats_go_out_while_the_handler_holds_the_interpreter(serve: Serve) -> None:
     server = serve()
 

@@ -18,6 +18,7 @@ import sse_fast
 from conftest import Serve
 from support.deadline import until
 from support.held import Held
+from support.ids import named
 from support.reader import Reader, fetch, request
 
 JSON = [("Content-Type", "application/json")]
@@ -68,7 +69,7 @@ def test_a_request_has_everything_that_was_sent(server: sse_fast.Server) -> None
         (sse_fast.Response("<p>", content_type="text/html; charset=utf-8"), 200, "text/html; charset=utf-8", b"<p>"),
         (sse_fast.Response("", status=404), 404, "text/plain; charset=utf-8", b""),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_a_handler_returns_is_the_response(
     server: sse_fast.Server, value: Any, status: int, content_type: str, body: bytes

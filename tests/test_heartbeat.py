@@ -168,6 +168,7 @@ def test_a_changed_interval_applies_to_subscribers_that_are_there(server: sse_fa
     reader.read_until(lambda: len(reader.parser.comments) >= 2, what="heartbeats")
 
 
+@pytest.mark.alone
 def test_many_heartbeats_are_spread_over_time(serve: Serve) -> None:
     """1200 subscribers that were all written to in one instant do not all get their heartbeat in one."""
     server = serve(heartbeat=2.0)

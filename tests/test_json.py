@@ -19,6 +19,7 @@ import pytest
 
 import sse_fast
 from conftest import Open
+from support.ids import named
 
 
 @dataclasses.dataclass
@@ -79,7 +80,7 @@ UTC = dt.timezone.utc
         ({}, {}),
         ([], []),
     ],
-    ids=lambda value: repr(value)[:50],
+    ids=named,
 )
 def test_everything_else_goes_out_as_compact_json(server: sse_fast.Server, read: Open, data: Any, out: Any) -> None:
     reader = read().open()
@@ -139,7 +140,7 @@ class Loud(pydantic.BaseModel):
         ([{"deep": {1: {2: 3}}}], '[{"deep":{"1":{"2":3}}}]'),
         ({1: "a\u2028b"}, '{"1":"a\\u2028b"}'),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_keys_need_not_be_str(server: sse_fast.Server, read: Open, data: Any, out: str) -> None:
     reader = read().open()
@@ -172,7 +173,7 @@ def test_keys_need_not_be_str(server: sse_fast.Server, read: Open, data: Any, ou
         ([Metre(1.5), {Metre(2.5): 1}], '[1.5,{"2.5":1}]'),
         (Pair(1, Metre(2.0)), "[1,2.0]"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=named,
 )
 def test_what_the_encoder_does_not_know_but_json_does_goes_out_too(
     server: sse_fast.Server, read: Open, data: Any, out: str
@@ -198,7 +199,7 @@ def test_what_the_encoder_does_not_know_but_json_does_goes_out_too(
         ({"text": "a\ud800"}, ValueError, "data['text']:", "position 1"),
         ({"\ud800": 1}, ValueError, "data, key", "surrogate"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=named,
 )
 def test_a_refusal_names_the_place_and_the_type(
     server: sse_fast.Server, data: Any, kind: type[Exception], place: str, named: str
@@ -229,7 +230,9 @@ def test_an_interruption_inside_a_json_hook_is_not_made_an_error(server: sse_fas
         server.stream("s").publish({"model": Slow()})
 
 
-@pytest.mark.parametrize("data", [object(), {1, 2j}, range(3), lambda: None, {"deep": object()}, {(1, 2): 3}], ids=repr)
+@pytest.mark.parametrize(
+    "data", [object(), {1, 2j}, range(3), lambda: None, {"deep": object()}, {(1, 2): 3}], ids=named
+)
 def test_what_is_not_json_is_a_type_error_and_nothing_is_written(
     server: sse_fast.Server, read: Open, data: Any
 ) -> None:

@@ -200,6 +200,7 @@ def test_a_server_that_refuses_connections_cannot_be_reached(
         until(lambda: state(browser)[0] == "live", 30)
 
 
+@pytest.mark.alone
 def test_twenty_streams_in_one_page_leave_it_a_connection_and_are_all_live(
     server: sse_fast.Server, browser: Chrome, visit: Open
 ) -> None:

@@ -90,6 +90,7 @@ def joins(server: sse_fast.Server) -> list[str]:
 FETCH = "const done = arguments[0]; fetch('/hello').then((r) => r.json()).then(done)"
 
 
+@pytest.mark.alone
 def test_twenty_tabs_share_one_connection_and_leave_the_others_to_their_pages(
     server: sse_fast.Server, browser: Chrome, open_tab: OpenTab
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_body_that_does_not_come_is_refused_when_half_of_the_drain_is_over(ser
         closing.join(30)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("drain", [0.0, 0.4])
 @pytest.mark.parametrize("written", ["def", "async def"])
 def test_a_handler_that_takes_longer_than_the_drain_has_its_client_told(

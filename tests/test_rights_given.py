@@ -180,6 +180,7 @@ def test_options_by_pattern_are_there_before_the_stream_is_made(serve: Serve) ->
         assert status(server, "/streams/users/9") == 404, "whoever makes it"
 
 
+@pytest.mark.alone
 def test_the_port_of_a_closed_server_is_free_though_keys_are_being_fetched(serve: Serve) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     server = serve(tokens=sse_fast.Tokens(jwks=f"http://127.0.0.1:{silent.getsockname()[1]}/"))

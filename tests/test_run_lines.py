@@ -21,6 +21,7 @@ import pytest
 import sse_fast
 from sse_fast.testing import events_of
 from support.deadline import until
+from support.ids import named
 
 MEBIBYTE = 1 << 20
 
@@ -51,7 +52,7 @@ def told(server: sse_fast.Server, argv: list[str], **options: Any) -> tuple[list
         (memoryview(b"view"), b"view"),
         (None, b""),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_the_child_reads_what_it_is_given_and_then_its_end(server: sse_fast.Server, stdin: Any, read: bytes) -> None:
     events, _ = told(server, python("import sys; print(sys.stdin.buffer.read().hex())"), stdin=stdin, lines="log")
@@ -228,7 +229,7 @@ def test_lines_go_to_the_log_once_the_stream_takes_no_more(
         ({"stream": 5}, sse_fast.ArgumentTypeError, "stream=5"),
         ({"on_event": 5}, sse_fast.ArgumentTypeError, "on_event=5"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_an_argument_of_a_wrong_type_or_value_is_its_exception_wherever_it_stands(
     server: sse_fast.Server, arguments: dict[str, Any], kind: type[Exception], named: str

@@ -35,6 +35,7 @@ def rows(tmp_path: Path) -> Path:
 # ---- 1. The answer comes at once, the row a moment later, then the graph runs ----
 
 
+@pytest.mark.alone
 def test_s1_1_a_message_is_answered_at_once_and_its_row_appears_later(serve: Serve, rows: Path) -> None:
     server = serve()
     Workflow(server, rows, row_delay=1.0, pace=QUICK)
@@ -109,6 +110,7 @@ def test_s1_2_a_request_right_after_the_answer_waits_for_the_row_and_says_so_in_
     assert 0.5 <= float(found[2]) <= 20
 
 
+@pytest.mark.alone
 def test_s1_2_both_times_are_read_from_the_environment_and_the_404_carries_the_timing(
     serve: Serve, rows: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

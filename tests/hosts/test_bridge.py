@@ -19,7 +19,8 @@ import pytest
 
 import sse_fast
 from support.deadline import until
-from support.host import Host, free_ports
+from support.host import Host
+from support.ports import free_ports
 from support.reader import Reader, fetch
 
 pytestmark = pytest.mark.timeout(180)

@@ -18,7 +18,8 @@ import celery
 import pytest
 
 from support.deadline import DEADLINE, until
-from support.host import Host, documented, free_ports
+from support.host import Host, documented
+from support.ports import free_ports
 from support.reader import Reader
 
 pytestmark = pytest.mark.timeout(180)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import sse_fast
-from support.host import Host, free_ports
+from support.host import Host
+from support.ports import free_ports
 from support.reader import Reader, fetch
 
 pytestmark = pytest.mark.timeout(120)

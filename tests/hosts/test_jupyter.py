@@ -14,7 +14,8 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from support.deadline import until
-from support.host import accepts, documented, free_ports, is_free
+from support.host import documented
+from support.ports import accepts, free_ports, is_free
 from support.reader import Reader
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")]  # Its client's are not ours to mend.

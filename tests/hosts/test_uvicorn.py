@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from support.deadline import until
-from support.host import Host, documented, free_ports
+from support.host import Host, documented
+from support.ports import free_ports
 from support.reader import Reader, fetch
 
 pytestmark = pytest.mark.timeout(180)

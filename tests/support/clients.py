@@ -3,12 +3,16 @@
 A client reads `url` with GET, or with POST where it is given a body. It yields until the stream ends or its caller
 stops. `TELLS_OWN_ID` names those that tell an event's id as the event itself has it; the others tell the id of the
 last event that had one, as EventSource does.
+
+openai and anthropic are imported by what uses them, because that takes seconds, which every process of the tests would
+pay. Before a client is waited for, `load` has them imported.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from datetime import timedelta
 from typing import Any
@@ -18,13 +22,10 @@ import aiosseclient
 import httpx
 import httpx2
 import httpx_sse
-import openai
 import requests
 import requests_sse
 import sseclient
 import urllib3
-from anthropic._streaming import SSEDecoder as AnthropicDecoder
-from openai._streaming import SSEDecoder as OpenAIDecoder
 
 from .sse import Parser
 
@@ -34,6 +35,11 @@ Body = dict[str, Any]
 Reports = Generator[Seen, None, None]
 Client = Callable[..., Reports]
 TIMEOUT = 20.0
+
+
+def load() -> None:
+    for module in ("anthropic._streaming", "openai._streaming"):
+        importlib.import_module(module)
 
 
 def method(body: Body | None) -> str:
@@ -140,19 +146,25 @@ def by_aiohttp(url: str, body: Body | None = None) -> Reports:
 
 
 def by_openai_decoder(url: str, body: Body | None = None) -> Reports:
+    from openai._streaming import SSEDecoder
+
     with httpx.Client(timeout=TIMEOUT) as client, client.stream(method(body), url, json=body) as response:
-        for event in OpenAIDecoder().iter_bytes(response.iter_bytes()):
+        for event in SSEDecoder().iter_bytes(response.iter_bytes()):
             yield event.event or "message", event.data, event.id or ""
 
 
 def by_anthropic_decoder(url: str, body: Body | None = None) -> Reports:
+    from anthropic._streaming import SSEDecoder
+
     with httpx.Client(timeout=TIMEOUT) as client, client.stream(method(body), url, json=body) as response:
-        for event in AnthropicDecoder().iter_bytes(response.iter_bytes()):
+        for event in SSEDecoder().iter_bytes(response.iter_bytes()):
             yield event.event or "message", event.data, event.id or ""
 
 
 def by_openai(url: str, body: Body, *, chat: bool) -> list[dict[str, Any]]:
     """The chunks of a completion, as the official client has them."""
+    import openai
+
     with openai.OpenAI(base_url=url, api_key="none", timeout=TIMEOUT, max_retries=0) as client:
         asked = asked_of_openai(body, chat=chat)
         response = client.chat.completions.create(**asked) if chat else client.completions.create(**asked)
@@ -160,6 +172,8 @@ def by_openai(url: str, body: Body, *, chat: bool) -> list[dict[str, Any]]:
 
 
 def by_openai_async(url: str, body: Body, *, chat: bool) -> list[dict[str, Any]]:
+    import openai
+
     async def chunks() -> list[dict[str, Any]]:
         async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=TIMEOUT, max_retries=0) as client:
             asked = asked_of_openai(body, chat=chat)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,38 +18,12 @@ from pathlib import Path
 from types import TracebackType
 
 from .deadline import until
+from .ports import accepts, is_free
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "hosts.md"
 
 #: Seconds. Some hosts import much before they serve, several processes of them at a time.
 STARTING = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago, each another one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen there, as ours does: what waits out its time (TIME_WAIT) does not hinder it."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-            sock.listen()
-        except OSError:
-            return False
-        return True
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def documented(title: str, folder: Path, ports: Mapping[str, int]) -> Path:

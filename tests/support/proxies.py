@@ -23,7 +23,7 @@ import httpx
 import sse_fast
 
 from .deadline import until
-from .host import accepts, free_ports
+from .ports import accepts, free_ports
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"
 

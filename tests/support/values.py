@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pydantic
 
+from .ids import named
+
 UTC = dt.timezone.utc
 
 
@@ -258,6 +260,6 @@ VALUES: list[tuple[Any, str | None]] = [
 def shown(value: Any) -> str:
     """A name for a test of it."""
     try:
-        return f"{type(value).__name__} {value!r}"[:60]
+        return f"{type(value).__name__} {named(value)}"[:60]
     except Exception:
         return type(value).__name__
