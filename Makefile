@@ -68,10 +68,10 @@ run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE
 test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
 
 test-rust: $(VENV)/.python
-	$(CARGO) test --workspace --locked
+	$(WITH_REDIS) $(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
+	$(WITH_RUST) $(WITH_REDIS) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine
@@ -92,9 +92,9 @@ test-loom: $(VENV)/.python ## Runs every interleaving of the models of what thre
 
 test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes minutes: provisioning, 1,000 servers, SEEDS=10000 simulations
 	$(SIMULATION) -- --list | $(SOME_TEST)
-	SEEDS=$(SEEDS) $(SIMULATION) -- --nocapture
+	SEEDS=$(SEEDS) $(WITH_REDIS) $(SIMULATION) -- --nocapture
 	LOOM_MAX_PREEMPTIONS=1 $(LOOM)_publishers_that_wait
-	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
+	RUN_SLOW=1 $(WITH_REDIS) $(BIN)/python -m pytest tests/slow $(ARGS)
 
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
 	@command -v systemd-analyze >/dev/null || scripts/system-packages apt-get:systemd dnf:systemd || true
