@@ -40,6 +40,13 @@ LONGEST = (
     "test_demo_approvals.py",
     "test_demo_pages.py",
     "test_demo_kernels.py",
+    "test_module_states.py",
+    "test_module_tabs.py",
+    "test_on_event.py",
+    "test_types.py",
+    "test_runs.py",
+    "test_workflow_page.py",
+    "test_exit_matrix.py",
 )
 
 

@@ -17,14 +17,18 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 #: Of its tests one is alone.
 SOME = TESTS / "test_rights_given.py"
-#: Seconds; whoever waits longer than this for something only guards against hanging.
+#: Seconds; a test that waits longer than this for something only guards against hanging.
 SOON = 5.0
+
+
+#: Of pytest's plugins only what the configuration names: most of these short runs would be imports.
+PLAIN = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p pytest_timeout -p xdist.plugin"}
 
 
 def collected(*arguments: str) -> list[str]:
     """The names of the tests of a file of which some run alone."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", SOME, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=TESTS.parent)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=TESTS.parent, env=PLAIN)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
@@ -39,7 +43,7 @@ def test_both_parts_together_are_all_tests() -> None:
 def test_to_choose_no_test_at_all_is_a_failure_and_none_of_one_part_is_not(chosen: str, code: int) -> None:
     script = TESTS.parent / "scripts" / "run-tests"
     command = [script, sys.executable, "0", SOME, "-k", chosen, "--collect-only"]
-    assert subprocess.run(command, check=False, capture_output=True, cwd=TESTS.parent).returncode == code
+    assert subprocess.run(command, check=False, capture_output=True, cwd=TESTS.parent, env=PLAIN).returncode == code
 
 
 # ---- What says how soon ----

@@ -478,6 +478,7 @@ while True:
 """
 
 
+@pytest.mark.alone  # The child has a second and a half to be ready, and half a one to hear.
 def test_a_timeout_is_term_grace_kill_and_a_terminal_event_that_says_so(server: sse_fast.Server) -> None:
     events, end = run_whole(server, STUBBORN, timeout=1.5, grace=0.5)
     assert [event.event for event in events] == ["READY", "TERM"]
