@@ -29,7 +29,7 @@
       (deliveries / processes) * cost.deliveryMicroseconds +
       events * perProcess * taken +
       heartbeats * cost.heartbeatMicroseconds;
-    const stream = cost.streamBytes + history * (bytes + cost.storedBytes);
+    const stream = (shared ? cost.copyStreamBytes : cost.streamBytes) + history * (bytes + cost.storedBytes);
     return {
       deliveries,
       cores: work / SECOND,

@@ -58,7 +58,7 @@ def outputs(page: Chrome, **load: Any) -> dict[str, str]:
 
 def test_a_plan_is_the_sum_of_the_table_s_numbers(page: Chrome) -> None:
     cost = page.execute_script(CONSTANTS)
-    assert len(cost) == 14, "the table and the calculator have the same numbers"
+    assert len(cost) == 15, "the table and the calculator have the same numbers"
     assert all(value > 0 for value in cost.values()), cost
     shown = outputs(page)
     assert shown["deliveries"] == "5,000 /s"  # 50 events, each to 100 readers.
@@ -93,6 +93,9 @@ def test_engines_behind_redis_share_readers_and_copy_streams(page: Chrome) -> No
     work = 50_000 * cost["deliveryMicroseconds"] + 1000 * cost["copyMicroseconds"]
     assert two["cores"] == f"{work / 1e6:.3g} cores"
     assert two["files"] == "5,064"
+    memory = cost["processBytes"] + 5000 * cost["readerBytes"]
+    memory += 100 * (cost["copyStreamBytes"] + 256 * (200 + cost["storedBytes"]))
+    assert two["memory"] == f"{memory / 2**20:.3g} MiB"
     assert two["redisCores"] == f"{1000 * cost['redisMicroseconds'] / 1e6:.3g} cores"
     assert two["redisMemory"] != "no Redis"
 
