@@ -11,8 +11,6 @@ BIN := $(VENV)/bin
 # Finds a Rust toolchain, or fetches one into .rust; `CARGO=` takes another cargo.
 WITH_RUST := scripts/with-rust
 CARGO ?= $(WITH_RUST) cargo
-# Has a Redis and a Valkey at hand, whose paths are in its command's environment; installs them where they are missing.
-WITH_REDIS := scripts/with-redis $(BIN)/python
 # The cargo profile that the wheel of the tests is built with, and the folder that it is put into.
 PROFILE ?= release
 DIST ?= target/wheel
@@ -67,11 +65,14 @@ run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE
 
 test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
 
+# The backplane is tested against a real Redis and a real Valkey.
+WITH_REDIS := scripts/with-redis $(abspath $(BIN))/python $(abspath build/valkey)
+
 test-rust: $(VENV)/.python
 	$(WITH_REDIS) $(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) $(WITH_REDIS) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
+	$(WITH_REDIS) $(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine
