@@ -58,16 +58,21 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE=1: one benchmark, then exit; PORT=8080)
-	$(BIN)/python -m sse_fast demo $(if $(ONCE),--once,--push --port $(PORT))
+# With BACKPLANE, two engines behind a Redis on a free port; the second has the next port.
+run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE=1: one benchmark, then exit; PORT=8080; BACKPLANE=1)
+	$(if $(BACKPLANE),$(WITH_REDIS) $(BIN)/python scripts/run-backplane $(if $(ONCE),--once --port 0,--port $(PORT)),\
+	  $(BIN)/python -m sse_fast demo $(if $(ONCE),--once,--push --port $(PORT)))
 
 test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
 
+# The backplane is tested against a real Redis and a real Valkey.
+WITH_REDIS := scripts/with-redis $(abspath $(BIN))/python $(abspath build/valkey)
+
 test-rust: $(VENV)/.python
-	$(CARGO) test --workspace --locked
+	$(WITH_REDIS) $(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
+	$(WITH_REDIS) $(WITH_RUST) scripts/run-tests $(BIN)/python $(WORKERS) tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine
@@ -88,12 +93,14 @@ test-loom: $(VENV)/.python ## Runs every interleaving of the models of what thre
 
 test-slow: $(VENV)/.installed $(VENV)/.test-tools browser ## Runs what takes minutes: provisioning, 1,000 servers, SEEDS=10000 simulations
 	$(SIMULATION) -- --list | $(SOME_TEST)
-	SEEDS=$(SEEDS) $(SIMULATION) -- --nocapture
+	SEEDS=$(SEEDS) $(WITH_REDIS) $(SIMULATION) -- --nocapture
 	LOOM_MAX_PREEMPTIONS=1 $(LOOM)_publishers_that_wait
-	RUN_SLOW=1 $(BIN)/python -m pytest tests/slow $(ARGS)
+	RUN_SLOW=1 $(WITH_REDIS) $(BIN)/python -m pytest tests/slow $(ARGS)
 
 test-hosts: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.host-tools ## Runs it in gunicorn, Celery, Jupyter and others
-	RUN_HOSTS=1 scripts/run-tests $(BIN)/python $(WORKERS) tests/hosts $(ARGS)
+	@command -v systemd-analyze >/dev/null || scripts/system-packages apt-get:systemd dnf:systemd || true
+	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
+	RUN_HOSTS=1 $(WITH_REDIS) scripts/run-tests $(BIN)/python $(WORKERS) tests/hosts $(ARGS)
 
 test-site: $(SITE)/.tools browser ## Builds the site, follows its links, and runs what it shows of nginx, Caddy and haproxy
 	@{ command -v nginx || test -x /usr/sbin/nginx; } >/dev/null || scripts/system-packages apt-get:nginx-light dnf:nginx apk:nginx
@@ -107,7 +114,11 @@ load: $(VENV)/.installed $(VENV)/.load-tools ## Runs a load test: SCENARIO=smoke
 	$(BIN)/python -m loadtest run $(SCENARIO) $(ARGS)
 
 compare: $(VENV)/.installed $(VENV)/.load-tools ## Puts the same load on sse_fast and every installed peer; table in loadtest/results
-	$(BIN)/python -m loadtest compare $(ARGS)
+	$(WITH_REDIS) $(BIN)/python -m loadtest compare $(ARGS)
+
+.PHONY: two-machines
+two-machines: $(VENV)/.installed ## Two groups of engines behind one Redis, one of them killed: ARGS="--readers 1000 --seconds 60"
+	$(WITH_REDIS) $(BIN)/python -m loadtest two-machines $(ARGS)
 
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
 	$(WITH_RUST) $(BIN)/python -m loadtest bars $(ARGS)
@@ -232,6 +243,7 @@ $(VENV)/.test-tools: $(VENV)/.python pyproject.toml tests/requirements.txt
 
 $(VENV)/.host-tools: $(VENV)/.python tests/hosts/requirements.txt
 	$(PIP) -r tests/hosts/requirements.txt
+	$(PIP) --no-deps docker-compose==1.29.2 # Of it, only its schema of compose files is used.
 	touch $@
 
 $(SITE)/.tools: $(VENV)/.wheel docs/requirements.txt

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadtest run|list|compare|bars|waiting|several|versions`.
+"""The command line: `python -m loadtest run|list|compare|bars|waiting|several|two-machines|versions`.
 
 Owns: arguments, what a person sees in the terminal, exit codes (0 passed, 1 a limit failed, 2 could not be run). Must
 not know: anything about load. Imports lazily, because locust replaces half of the standard library when imported.
@@ -55,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     bars.set_defaults(command=_bars)
     _waiting_arguments(commands)
     _several_arguments(commands)
+    _two_machines_arguments(commands)
     _versions_arguments(commands)
     return parser.parse_args()
 
@@ -83,6 +84,19 @@ def _several_arguments(commands: Any) -> None:
     several.add_argument("--rate", type=float, default=1000.0, help="events per second, over all streams")
     several.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     several.set_defaults(command=_several)
+
+
+def _two_machines_arguments(commands: Any) -> None:
+    machines = commands.add_parser("two-machines", help="two groups of engines behind one Redis, one of them killed")
+    machines.add_argument("--engines", type=int, default=2, help="on each machine")
+    machines.add_argument("--streams", type=int, default=100)
+    machines.add_argument("--readers", type=int, default=400)
+    machines.add_argument("--rate", type=float, default=500.0, help="events a second that each engine publishes")
+    machines.add_argument("--batch", type=int, default=1, help="events in one call of publish_many")
+    machines.add_argument("--seconds", type=float, default=20.0, help="for which they publish")
+    machines.add_argument("--loopback", action="store_true", help="also where network namespaces are permitted")
+    machines.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
+    machines.set_defaults(command=_two_machines)
 
 
 def _versions_arguments(commands: Any) -> None:
@@ -176,6 +190,14 @@ def _several(arguments: argparse.Namespace) -> int:
 
     cases = several.cases(arguments.readers, arguments.beside)
     return several.run(cases, arguments.seconds, arguments.rate, arguments.results)
+
+
+def _two_machines(arguments: argparse.Namespace) -> int:
+    from . import two_machines  # noqa: PLC0415
+
+    names = ("engines", "streams", "readers", "rate", "batch", "seconds")
+    load = two_machines.Load(**{name: getattr(arguments, name) for name in names})
+    return two_machines.run(load, arguments.results, namespaces=not arguments.loopback)
 
 
 def _versions(arguments: argparse.Namespace) -> int:

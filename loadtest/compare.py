@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import comparison_table, machine, peers
+from . import comparison_table, machine, peers, shared_peers
+from .peers import free_port
 from .processes import Child, ChildError, cpu_seconds, pss_bytes, tree
 from .scenario import ScenarioError, tomllib
 
@@ -33,7 +33,17 @@ SETTLE = 1.0  # Seconds in which a server comes to rest, before its memory and C
 _QUIET = 3.0  # Seconds without an event after which everything that will come has come.
 _PATIENCE = 60.0  # Seconds that an overloaded server is given, for publishing, and again for what comes after.
 _CONNECT = 180.0
-_PACKAGES = ("sse-fast", "uvicorn", "granian", "starlette", "sse-starlette", "fastapi", "aiohttp", "aiohttp-sse")
+_PACKAGES = (
+    "sse-fast",
+    "uvicorn",
+    "granian",
+    "starlette",
+    "sse-starlette",
+    "fastapi",
+    "aiohttp",
+    "aiohttp-sse",
+    "django-eventstream",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def loads() -> dict[str, Load]:
 
 def compare(wanted: list[str], only: list[str], scale: float, results: Path) -> int:
     """Measures and writes comparison.md and comparison.json; returns the exit code."""
-    known, names = loads(), {peer.name: peer for peer in peers.ALL}
+    known, names = loads(), {peer.name: peer for peer in (*peers.ALL, *shared_peers.ALL)}
     for given, there in ((wanted, known), (only, names)):
         if unknown := set(given) - set(there):
             raise ScenarioError(f"{', '.join(unknown)} is not known: there are {', '.join(there)}")
@@ -117,9 +127,8 @@ def _measure_or_say(kind: type[peers.Peer], load: Load, client: Path) -> dict[st
 
 
 def _measure(peer: peers.Peer, load: Load, client: Path) -> dict[str, Any]:
-    assert peer.child is not None
     settle()
-    server = _Tree(peer.child.pid)
+    server = _Tree(peer.roots)
     cpu, memory = server.cpu(), server.memory()
     flags = ("--count", load.subscribers + load.stalled, "--stalled", load.stalled, "--ramp", load.ramp)
     subscribers = Child([client, *map(str, flags), "--quiet", str(_QUIET), str(peer.port), peer.path])
@@ -198,14 +207,14 @@ def pace(moment: float) -> None:
 class _Tree:
     """A server's processes."""
 
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, roots: list[int]) -> None:
+        self._roots = roots
 
     def cpu(self) -> float:
-        return cpu_seconds(tree([self._root]))
+        return cpu_seconds(tree(self._roots))
 
     def memory(self) -> int:
-        return pss_bytes(tree([self._root]))
+        return pss_bytes(tree(self._roots))
 
 
 class Deadline:
@@ -248,10 +257,3 @@ class Peak:
         self._over.set()
         self._thread.join()
         self.memory = max(self.memory, self._server.memory())
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import string
 import sys
 import time
@@ -50,6 +51,7 @@ class Peer:
     def __init__(self, folder: Path, port: int, size: int) -> None:
         """Not started yet; events will be of that size."""
         self.folder, self.port, self.size = folder, port, size
+        self.publish_port = port
         self.child: Child | None = None
         self._http: http.client.HTTPConnection | None = None
 
@@ -57,6 +59,12 @@ class Peer:
     def hint(cls) -> str | None:
         """How to install it; None where it is installed."""
         return None
+
+    @property
+    def roots(self) -> list[int]:
+        """The processes that it is, with all that they have started."""
+        assert self.child is not None
+        return [self.child.pid]
 
     def start(self) -> None:
         """Starts it; it listens when this returns."""
@@ -104,7 +112,7 @@ class Peer:
 
     def _post(self, path: str, body: str, headers: dict[str, str], method: str = "POST") -> None:
         if self._http is None:
-            self._http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+            self._http = http.client.HTTPConnection("127.0.0.1", self.publish_port, timeout=120)
         self._http.request(method, path, body.encode(), headers)
         response = self._http.getresponse()
         text = response.read()
@@ -163,22 +171,25 @@ class Nchan(Peer):
     @classmethod
     def hint(cls) -> str | None:
         """Debian's packages, or the same by another name."""
-        found = _program("nginx") and any(module.exists() for module in cls.modules)
+        found = program("nginx") and any(module.exists() for module in cls.modules)
         return None if found else "apt install nginx libnginx-mod-nchan"
 
     def start(self) -> None:
         """Starts it with the configuration of peers/nginx.conf."""
+        fill("nginx.conf", self.folder, self.values(self.folder, self.port))
+        self._spawn(program("nginx"), "-p", self.folder, "-c", self.folder / "nginx.conf")
+
+    def values(self, folder: Path, port: int) -> dict[str, object]:
+        """What the configuration leaves open."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        values = {
+        return {
             "module": next(module for module in self.modules if module.exists()),
-            "folder": self.folder,
+            "folder": folder,
             "workers": self.workers,
             "files": files,
             "connections": files - 500,
-            "port": self.port,
+            "port": port,
         }
-        _fill("nginx.conf", self.folder, values)
-        self._spawn(_program("nginx"), "-p", self.folder, "-c", self.folder / "nginx.conf")
 
 
 class Nchan1(Nchan):
@@ -200,12 +211,12 @@ class DurableStreams(Peer):
     @classmethod
     def hint(cls) -> str | None:
         """From crates.io."""
-        return None if _program("durable-streams-server") else "cargo install durable-streams"
+        return None if program("durable-streams-server") else "cargo install durable-streams"
 
     def start(self) -> None:
         """Starts it and makes the stream."""
         options = ("--port", str(self.port), "--data-dir", self.folder / "data", "--durability", "memory")
-        self._spawn(_program("durable-streams-server"), *options)
+        self._spawn(program("durable-streams-server"), *options)
         self._post("/load", "", self.headers, "PUT")
 
 
@@ -270,7 +281,7 @@ class Mercure(Peer):
     @classmethod
     def hint(cls) -> str | None:
         """A download."""
-        return None if _program("mercure") else "the Caddy build from mercure.rocks, as `mercure` in the PATH"
+        return None if program("mercure") else "the Caddy build from mercure.rocks, as `mercure` in the PATH"
 
     def start(self) -> None:
         """Starts it with the configuration of peers/Caddyfile."""
@@ -278,9 +289,9 @@ class Mercure(Peer):
         signed = hmac.new(self._key.encode(), ".".join(parts).encode(), hashlib.sha256).digest()
         token = ".".join([*parts, _base64(signed)])
         self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-www-form-urlencoded"}
-        _fill("Caddyfile", self.folder, {"port": self.port, "key": self._key})
+        fill("Caddyfile", self.folder, {"port": self.port, "key": self._key})
         config = ("run", "--adapter", "caddyfile", "--config", self.folder / "Caddyfile")
-        self._spawn(_program("mercure"), *config, env={**os.environ, "HOME": str(self.folder)})
+        self._spawn(program("mercure"), *config, env={**os.environ, "HOME": str(self.folder)})
 
     def body(self, data: str) -> str:
         """A form."""
@@ -298,22 +309,26 @@ class Centrifugo(Peer):
     @classmethod
     def hint(cls) -> str | None:
         """A download."""
-        return None if _program("centrifugo") else "a release from centrifugal.dev, as `centrifugo` in the PATH"
+        return None if program("centrifugo") else "a release from centrifugal.dev, as `centrifugo` in the PATH"
 
     def start(self) -> None:
-        """Starts it with as little as it takes to be open to anyone."""
+        """Starts it."""
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(self.config(self.port)), encoding="utf-8")
+        self._spawn(program("centrifugo"), "--config", path)
+
+    @staticmethod
+    def config(port: int) -> dict[str, Any]:
+        """As little as it takes to be open to anyone."""
         subscribe = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
-        config = {
+        return {
             "log": {"level": "error"},
-            "http_server": {"address": "127.0.0.1", "port": str(self.port)},
+            "http_server": {"address": "127.0.0.1", "port": str(port)},
             "uni_sse": {"enabled": True},
             "http_api": {"insecure": True},
             "client": {"allow_anonymous_connect_without_token": True, "ping_interval": "15s", "allowed_origins": ["*"]},
             "channel": {"without_namespace": subscribe},
         }
-        path = self.folder / "config.json"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        self._spawn(_program("centrifugo"), "--config", path)
 
     def body(self, data: str) -> str:
         """JSON within JSON."""
@@ -334,15 +349,24 @@ ALL: tuple[type[Peer], ...] = (
 )
 
 
-def _program(name: str) -> str:
-    """Its path, or nothing; system servers are not in every user's PATH."""
+def program(name: str) -> str:
+    """A program's path, or nothing; system servers are not in every user's PATH."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])) or ""
 
 
-def _fill(name: str, folder: Path, values: dict[str, object]) -> None:
+def fill(name: str, folder: Path, values: dict[str, object]) -> None:
+    """Writes a file of peers/ into `folder`, with what it leaves open filled in."""
     template = string.Template((FOLDER / name).read_text(encoding="utf-8"))
     # nginx and Caddy have no `$` of their own in these files, so whatever is left over is a mistake.
     (folder / name).write_text(template.substitute(values), encoding="utf-8")
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _base64(value: bytes) -> str:

@@ -21,7 +21,7 @@ from support.deadline import DEADLINE
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from loadtest import bars, bars_table, metrics, plan, scenario  # noqa: E402
+from loadtest import bars, bars_table, metrics, peers, plan, scenario, shared_peers  # noqa: E402
 from loadtest.bars_figure import Figure, median, worst  # noqa: E402
 from loadtest.frames import Frames  # noqa: E402
 from loadtest.histogram import Histogram  # noqa: E402
@@ -204,6 +204,18 @@ def test_a_bar_that_cannot_be_measured_is_not_met_and_leaves_the_others(
     assert "no sockets left" in bars_table.markdown(kept)
     with pytest.raises(scenario.ScenarioError, match="god"):
         bars.run(["god"], 1, tmp_path, strict=False)
+
+
+def test_each_peer_can_be_named_and_says_how_to_get_it_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = [*peers.ALL, *shared_peers.ALL]
+    names = [peer.name for peer in everything]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if "," in name], "a comma parts names at the command line"
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
+    monkeypatch.setattr(peers, "program", lambda _name: "")
+    monkeypatch.setattr(shared_peers, "program", lambda _name: "")
+    assert [peer.hint() for peer in shared_peers.ALL] == ["apt install redis-server"] * len(shared_peers.ALL)
+    assert peers.Nchan.hint() == "apt install nginx libnginx-mod-nchan"
 
 
 @pytest.mark.timeout(240)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -44,10 +44,16 @@ def documented(title: str, folder: Path, ports: Mapping[str, int]) -> Path:
 class Host:
     """A running command, its group of processes and what they print."""
 
-    def __init__(self, *command: object, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *command: object,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-u"),
+    ) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(
-            [sys.executable, "-u", *map(str, command)],
+            [*program, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
