@@ -16,8 +16,11 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
+mod copy;
 pub(crate) mod driver;
 pub(crate) mod hub;
+mod outbox;
+mod presence;
 pub(crate) mod protocol;
 pub(crate) mod shared;
 
@@ -68,7 +71,7 @@ pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const COPY_WAIT: Duration = Duration::from_millis(250);
 
 /// What a stream is made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Make {
     /// Every option, for a stream that is new.
     pub(crate) options: SharedOptions,
