@@ -21,6 +21,7 @@ pub(crate) mod driver;
 pub(crate) mod hub;
 mod outbox;
 mod presence;
+pub(crate) mod redis;
 pub(crate) mod protocol;
 pub(crate) mod shared;
 
