@@ -291,7 +291,9 @@ impl News {
     /// How far the stream has come by it.
     pub(crate) fn mark(&self) -> Mark {
         match self {
-            Self::Tail { mark, .. } | Self::Options { mark, .. } | Self::Begun { mark } | Self::Removed { mark } => *mark,
+            Self::Tail { mark, .. } | Self::Options { mark, .. } | Self::Begun { mark } | Self::Removed { mark } => {
+                *mark
+            }
             Self::Present { .. } => Mark::default(),
         }
     }

@@ -22,8 +22,8 @@ use super::protocol::{
     UnitSnapshot, Wired,
 };
 use super::{
-    Answer, Ask, COPY_WAIT, Changed, Copies, Counts, FORGET_AFTER, Life, Make, Name, Opened, Published, Rules,
-    SharedOptions, Tail, Totals,
+    Answer, Ask, COPY_WAIT, Changed, Copies, Counts, Life, Make, Name, Opened, Published, Rules, SharedOptions, Tail,
+    Totals,
 };
 
 /// In this time every copy is compared with the server once, a part of them at a time.
@@ -69,7 +69,6 @@ pub(crate) enum Tell {
     Append(Name, Tail),
     Options(Name, SharedOptions),
     Removed(Name),
-    Forgotten(Name),
     Present(Name, Totals),
     Disconnect(Arc<str>, u64),
     Away(bool),
@@ -84,7 +83,6 @@ impl Tell {
             Self::Append(name, tail) => copies.append(&name, tail),
             Self::Options(name, options) => copies.options(&name, options),
             Self::Removed(name) => copies.removed(&name),
-            Self::Forgotten(name) => copies.forgotten(&name),
             Self::Present(name, totals) => copies.present(&name, totals),
             Self::Disconnect(reader, before) => copies.disconnect(&reader, before),
             Self::Away(away) => copies.away(away),
@@ -118,8 +116,6 @@ struct Kept {
     presence: Presence,
     /// Somebody holds it (it was opened, and not released).
     held: bool,
-    /// Since when nobody does.
-    released: Option<Duration>,
     /// It is wanted though there is none.
     waiting: bool,
     /// The subscription is confirmed.
@@ -127,6 +123,8 @@ struct Kept {
     /// Who waits for a read, in order; the first `served` of them for the one under way.
     openers: VecDeque<Opener>,
     served: usize,
+    /// The read that is under way.
+    read: Option<RequestId>,
     /// Publishes that succeeded and wait for the copy.
     holds: Vec<Hold>,
     /// No read before this.
@@ -308,7 +306,8 @@ impl Hub {
         self.touched.clear();
         let away = self.fence.is_none() || !self.subscriber_up;
         self.counts.up = !away;
-        if self.away.replace(away) != Some(away) {
+        if self.away != Some(away) && !(away && self.away.is_none()) {
+            self.away = Some(away);
             out.push(Output::Tell(Tell::Away(away)));
         }
     }
@@ -321,15 +320,17 @@ impl Hub {
             Ask::Open { name, make, wait, answer } => self.open(now, name, make, wait, answer, out),
             Ask::Release { name } => {
                 if let Some(kept) = self.kept.get_mut(&name) {
-                    (kept.held, kept.waiting) = (false, false);
-                    kept.released = Some(now.at);
-                    self.timers.insert((now.at + FORGET_AFTER, Timer::Kept(Arc::clone(&name))));
+                    // The next to open it gets a beginning; a reply that is under way is not for it.
+                    let Kept { openers, holds, part, subscribed, .. } = std::mem::take(kept);
+                    *kept = Kept { openers, part, subscribed, ..Kept::default() };
+                    for hold in holds {
+                        give(out, hold.answer, hold.published);
+                    }
                     self.touched.push(name);
                 }
             }
             Ask::Publish { name, publish, answer } => {
-                let snapshot =
-                    publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
+                let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
                 let unit = Unit { events: publish.events, snapshot, end: publish.end, key: publish.key };
                 let answer = UnitAnswer::Published(answer);
                 self.post(now, name, Entry { unit, make: publish.make, answer, deadline }, out);
@@ -378,13 +379,6 @@ impl Hub {
                 self.kept.entry(Arc::clone(&name)).or_insert(Kept { part, ..Kept::default() })
             }
         };
-        kept.released = None;
-        let gives = make.as_ref().is_some_and(|make| !make.given.is_empty());
-        if let Some(epoch) = kept.copy.epoch().filter(|_| !gives && kept.openers.is_empty()) {
-            kept.held = true;
-            give(out, answer, Opened::Open { epoch, made: false });
-            return;
-        }
         let deadline = now.at + self.rules.timeout;
         kept.openers.push_back(Opener { make, wait, answer: Some(answer), deadline });
         self.timers.insert((deadline, Timer::Kept(Arc::clone(&name))));
@@ -540,7 +534,7 @@ impl Hub {
                     !outbox.is_empty()
                 });
                 for kept in self.kept.values_mut() {
-                    kept.served = 0;
+                    (kept.served, kept.read) = (0, None);
                     kept.copy.lost_read();
                 }
                 self.probed = None;
@@ -600,7 +594,7 @@ impl Hub {
         }
         match pending.what {
             What::Call(name) => self.published(now, &name, id, reply, out),
-            What::Read(name, _) => self.was_read(now, &name, reply, out),
+            What::Read(name, _) => self.was_read(now, &name, id, reply, out),
             What::Compare(sent, fresh) => {
                 if let Reply::Compared(seen) = reply {
                     for ((name, mark), seen) in sent.iter().zip(seen) {
@@ -695,8 +689,9 @@ impl Hub {
         }
     }
 
-    fn was_read(&mut self, now: Moment, name: &Name, reply: Reply, out: &mut Vec<Output>) {
-        let Some(kept) = self.kept.get_mut(name) else { return };
+    fn was_read(&mut self, now: Moment, name: &Name, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
+        let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(id)) else { return };
+        kept.read = None;
         let served: Vec<Opener> = kept.openers.drain(..kept.served).collect();
         kept.served = 0;
         let mut told = Vec::new();
@@ -790,7 +785,13 @@ impl Hub {
                     let (call, units, make) = (call.number, call.units, call.make);
                     Request::Publish { name, guard: guard.clone(), process, call, units, make }
                 }
-                What::Read(_, open) => Request::Open(Box::new(Open { guard: guard.clone(), ..(**open).clone() })),
+                What::Read(name, open) => {
+                    let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(refused)) else {
+                        continue;
+                    };
+                    kept.read = Some(RequestId(self.last_request + 1));
+                    Request::Open(Box::new(Open { guard: guard.clone(), ..(**open).clone() }))
+                }
                 What::Errand(number) => {
                     self.send_errand(now, *number, true, out);
                     continue;
@@ -924,15 +925,10 @@ impl Hub {
         {
             out.push(Output::Tell(Tell::Present(Arc::clone(name), totals)));
         }
-        let forgotten = kept.released.is_some_and(|since| since + FORGET_AFTER <= now.at);
-        let unwanted = !kept.held && !kept.waiting && !kept.copy.is_live() && !kept.copy.is_reading();
-        if kept.openers.is_empty() && !kept.held && (forgotten || unwanted) {
-            let kept = self.kept.remove(name);
+        if kept.openers.is_empty() && !kept.held && !kept.waiting {
+            self.kept.remove(name);
             if self.subscriber_up {
                 out.push(Output::Unsubscribe(vec![Arc::clone(name)]));
-            }
-            if kept.is_some_and(|kept| kept.released.is_some()) {
-                out.push(Output::Tell(Tell::Forgotten(Arc::clone(name))));
             }
             return;
         }
@@ -965,6 +961,7 @@ impl Hub {
             }
         }
         let from = kept.copy.begin_read();
+        kept.read = Some(RequestId(self.last_request + 1));
         let open = Box::new(Open { name: Arc::clone(name), guard, make, above, from });
         self.request(now, What::Read(Arc::clone(name), open.clone()), Request::Open(open), out);
     }

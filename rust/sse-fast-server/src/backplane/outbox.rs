@@ -131,9 +131,7 @@ impl Outbox {
         let answers = under_way.answers.into_iter().zip(counts);
         // Those that were given up stand as ones that nobody waits for, so that outcomes keep their places.
         answers
-            .map(|((answer, _), count)| {
-                (answer.unwrap_or_else(|| UnitAnswer::Published(Answer::new(|_| ()))), count)
-            })
+            .map(|((answer, _), count)| (answer.unwrap_or_else(|| UnitAnswer::Published(Answer::new(|_| ()))), count))
             .collect()
     }
 

@@ -81,7 +81,8 @@ impl SharedEvent {
         }
         let event = if flags & HAS_EVENT != 0 { text(bytes, &mut at)? } else { Field::default() };
         let id = if flags & HAS_ID != 0 { text(bytes, &mut at)? } else { Field::default() };
-        let retry = if flags & HAS_RETRY != 0 { Some(Duration::from_millis(take_number(bytes, &mut at)?)) } else { None };
+        let retry =
+            if flags & HAS_RETRY != 0 { Some(Duration::from_millis(take_number(bytes, &mut at)?)) } else { None };
         let data = text(bytes, &mut at)?;
         Some(Self { bytes: bytes.split_to(at), event, id, retry, data })
     }

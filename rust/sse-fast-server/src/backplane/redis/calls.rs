@@ -13,11 +13,9 @@ use bytes::Bytes;
 use ring::digest;
 use sse_fast_core::id::Epoch;
 
-use super::super::protocol::{
-    Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome,
-};
-use super::super::shared::{SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 use super::super::Name;
+use super::super::protocol::{Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
+use super::super::shared::{SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 use super::resp::Value;
 
 /// How long it is known what was answered to whom under which key.

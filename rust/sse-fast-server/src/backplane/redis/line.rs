@@ -47,7 +47,12 @@ pub(super) struct Ends {
 }
 
 /// Keeps one up: tells when it is there and when it is lost. Ends when nobody gives orders any more.
-pub(super) async fn keep(line: Line, ends: Ends, mut orders: mpsc::UnboundedReceiver<Order>, said: mpsc::Sender<Wired>) {
+pub(super) async fn keep(
+    line: Line,
+    ends: Ends,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    said: mpsc::Sender<Wired>,
+) {
     let mut rest = FIRST_REST;
     loop {
         let ended = match begin(line, &ends).await {

@@ -35,11 +35,19 @@ pub(crate) use calls::Names;
 pub(crate) use connect::ConnectError;
 pub(crate) use url::{Address, UrlError};
 
-/// Connects once, and says whether the server will do.
-pub(crate) async fn check(address: &Address) -> Result<(), ConnectError> {
-    let mut ready = connect::connect(address).await?;
+/// Connects: an error where there is no server, or none that will do. Later it connects by itself again; `lost` is told why a
+/// connection was lost, or could not be made.
+pub(crate) async fn connect(
+    address: Address,
+    prefix: &str,
+    process: &Arc<str>,
+    lost: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Redis, ConnectError> {
+    let mut ready = connect::connect(&address).await?;
     ready.check_version().await?;
-    ready.fence().await.map(drop)
+    ready.fence().await?;
+    let names = Names::new(prefix, address.database);
+    Ok(Redis::new(Arc::new(address), names, Arc::clone(process), lost))
 }
 
 /// See the module. Dropping it ends both connections.

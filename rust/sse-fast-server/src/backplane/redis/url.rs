@@ -149,9 +149,20 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_without_its_password() {
         for url in [
-            "http://h", "h:6379", "redis://", "redis://u:secret@", "redis://u:secret@h:0", "redis://u:secret@h:99999",
-            "redis://u:secret@h/x", "redis://u:secret@h/0/1", "redis://u:secret@h/0?x=1", "redis://u:secret@a,b",
-            "redis+sentinel://u:secret@a:1", "redis://%ff:secret@h", "redis://u:secret@[::1", "redis://u:secret@[::1]x",
+            "http://h",
+            "h:6379",
+            "redis://",
+            "redis://u:secret@",
+            "redis://u:secret@h:0",
+            "redis://u:secret@h:99999",
+            "redis://u:secret@h/x",
+            "redis://u:secret@h/0/1",
+            "redis://u:secret@h/0?x=1",
+            "redis://u:secret@a,b",
+            "redis+sentinel://u:secret@a:1",
+            "redis://%ff:secret@h",
+            "redis://u:secret@[::1",
+            "redis://u:secret@[::1]x",
         ] {
             let error = Address::parse(url).expect_err(url);
             assert!(!error.to_string().contains("secret"), "{error}");
