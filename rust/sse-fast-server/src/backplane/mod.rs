@@ -16,11 +16,15 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
+#[cfg(test)]
+mod conformance;
 mod copy;
 pub(crate) mod driver;
 pub(crate) mod hub;
 mod outbox;
 mod presence;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod protocol;
 pub(crate) mod redis;
 pub(crate) mod shared;
