@@ -21,13 +21,15 @@ mod conformance;
 mod copy;
 pub(crate) mod driver;
 pub(crate) mod hub;
-mod outbox;
-mod presence;
 #[cfg(test)]
 pub(crate) mod memory;
+mod outbox;
+mod presence;
 pub(crate) mod protocol;
 pub(crate) mod redis;
 pub(crate) mod shared;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;

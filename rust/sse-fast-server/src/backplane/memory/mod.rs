@@ -14,9 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sse_fast_core::id::Epoch;
 
-use super::protocol::{
-    Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome,
-};
+use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
 pub(crate) use wires::Server;
@@ -80,7 +78,11 @@ impl Engine {
         self.expire(now);
         let writes = !matches!(
             request,
-            Request::Compare { .. } | Request::Disconnected | Request::Probe { .. } | Request::Fence | Request::Remove { .. }
+            Request::Compare { .. }
+                | Request::Disconnected
+                | Request::Probe { .. }
+                | Request::Fence
+                | Request::Remove { .. }
         );
         match request {
             Request::Open(open) => return self.open(now, open, pushes),
@@ -104,7 +106,8 @@ impl Engine {
                 } else {
                     self.leases.insert(Arc::clone(process), now + *lease);
                 }
-                let mut all: Vec<_> = self.leases.iter().map(|(process, until)| (*until, Arc::clone(process))).collect();
+                let mut all: Vec<_> =
+                    self.leases.iter().map(|(process, until)| (*until, Arc::clone(process))).collect();
                 all.sort();
                 Reply::Leases(all.into_iter().map(|(_, process)| process).collect())
             }
@@ -182,7 +185,8 @@ impl Engine {
 
     fn open(&mut self, now: Duration, open: &Open, pushes: &mut Pushes) -> Reply {
         let stored = self.streams.entry(Arc::clone(&open.name)).or_default();
-        let (mut made, mut begun) = (false, false);
+        let mut made = false;
+        let begun;
         match &mut stored.meta {
             Some(meta) if !meta.removed => {
                 let given = open.make.map_or_else(SharedPatch::default, |make| make.given);
@@ -216,7 +220,8 @@ impl Engine {
                 }
                 let options = make.options.patched(&make.given);
                 stored.begin(&open.guard, Some(options));
-                (made, begun) = (true, true);
+                made = true;
+                begun = true;
             }
         }
         if begun && let Some(meta) = &mut stored.meta {
@@ -241,7 +246,14 @@ impl Engine {
         }
     }
 
-    fn configure(&mut self, now: Duration, name: &Name, guard: &Guard, patch: &SharedPatch, pushes: &mut Pushes) -> Reply {
+    fn configure(
+        &mut self,
+        now: Duration,
+        name: &Name,
+        guard: &Guard,
+        patch: &SharedPatch,
+        pushes: &mut Pushes,
+    ) -> Reply {
         let Some(stored) = self.streams.get_mut(name) else { return Reply::Unknown { removed: None } };
         let Some(meta) = stored.meta.as_ref().filter(|meta| !meta.removed) else {
             return Reply::Unknown { removed: None };
