@@ -577,11 +577,17 @@ impl Hub {
             Push::Stream(name, news) => {
                 let Some(kept) = self.kept.get_mut(&name) else { return };
                 if let News::Present { process, readers, after, presence } = news {
-                    if process != self.rules.process && !readers.is_empty() {
+                    let ours = process == self.rules.process;
+                    if !ours && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
+                    // Others have taken this process for dead.
+                    let buried = ours && readers.is_empty() && kept.presence.is_read();
                     if !kept.presence.pushed(process, readers, after, presence) {
                         kept.copy.must_read();
+                    }
+                    if buried {
+                        self.declare(now, &name, out);
                     }
                 } else {
                     let mut told = Vec::new();

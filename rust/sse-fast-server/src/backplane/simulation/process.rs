@@ -52,7 +52,7 @@ pub(super) struct Process {
     pub(super) copies: HashMap<Name, Kept>,
     /// What the engine has open, or has asked for.
     pub(super) open: HashSet<Name>,
-    /// Opened, and not answered yet; those that wait for a name without end.
+    /// Opened, and not answered yet; those that are held, or wait for a name without end.
     pub(super) opening: HashMap<Name, u64>,
     pub(super) waits: HashSet<Name>,
     pub(super) totals: HashMap<Name, Totals>,
@@ -201,6 +201,7 @@ impl Process {
                     let here = self.copies.contains_key(&name);
                     if let Opened::Open { .. } = opened {
                         laws.count("opened");
+                        self.waits.insert(name);
                     } else if last && !wait && !here && !self.waits.contains(&name) {
                         self.open.remove(&name);
                     }
