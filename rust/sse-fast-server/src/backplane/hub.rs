@@ -92,7 +92,7 @@ impl Tell {
 }
 
 /// An answer with where it goes.
-pub(crate) struct Answered(Box<dyn FnOnce()>);
+pub(crate) struct Answered(Box<dyn FnOnce() + Send>);
 
 impl Answered {
     pub(crate) fn deliver(self) {
@@ -284,7 +284,10 @@ impl Hub {
     pub(crate) fn describe(&self, name: &Name) -> String {
         self.kept.get(name).map_or_else(String::new, |kept| {
             let Kept { copy, presence, held, waiting, subscribed, served, read, not_before, .. } = kept;
-            format!("{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}", self.due())
+            format!(
+                "{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}",
+                self.due()
+            )
         })
     }
 
@@ -1050,7 +1053,7 @@ fn release_holds(kept: &mut Kept, now: Moment, out: &mut Vec<Output>) {
     }
 }
 
-fn give<T: super::Unanswered + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
+fn give<T: super::Unanswered + Send + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
     out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(value))))));
 }
 
