@@ -361,7 +361,7 @@ impl Directory {
         drop(streams);
         if let Some(former) = former {
             self.count_forgotten(&former.0);
-            self.expiry.lock().schedule(&former.0, former.0.epoch(), None);
+            self.expiry.lock().schedule(&former.0, former.0.life(), None);
         }
         if is_timed {
             self.schedule(&stream);
@@ -508,7 +508,7 @@ impl Directory {
         match notice {
             Notice::Life { name, epoch } => {
                 let found = self.streams.read().get(name.as_str()).map(|named| named.0.clone());
-                let found = found.filter(|stream| stream.epoch() == epoch);
+                let found = found.filter(|stream| stream.life() == epoch);
                 match found.or_else(|| self.resumable.of(epoch)) {
                     Some(stream) if stream.removed() => self.forget(&stream),
                     Some(stream) => {
@@ -542,9 +542,9 @@ impl Directory {
     fn keep_if_ended(&self, stream: &Stream) {
         if stream.ended() {
             let retained = stream.lock().state.log().bytes();
-            for other in self.resumable.ended(stream.epoch(), retained) {
+            for other in self.resumable.ended(stream.life(), retained) {
                 self.count_forgotten(&other);
-                self.expiry.lock().schedule(&other, other.epoch(), None);
+                self.expiry.lock().schedule(&other, other.life(), None);
             }
         }
     }
@@ -552,7 +552,7 @@ impl Directory {
     /// Tells when to look at a stream next, if ever.
     fn schedule(&self, stream: &Stream) {
         let at = stream.lifetime().map(|wait| stream.touched().saturating_add(in_millis(wait)));
-        self.expiry.lock().schedule(stream, stream.epoch(), at);
+        self.expiry.lock().schedule(stream, stream.life(), at);
         self.listen_for_silence(stream);
         self.tending.notify_one();
     }
@@ -564,7 +564,7 @@ impl Directory {
             let Some((_, stream)) = due else { return };
             match stream.expire(now) {
                 Expired::Removed => self.forget(&stream),
-                Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.epoch(), Some(at)),
+                Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.life(), Some(at)),
                 Expired::Never => {}
             }
         }
@@ -579,11 +579,11 @@ impl Directory {
             self.count_forgotten(stream);
         } else {
             drop(streams);
-            if self.resumable.forget(stream.epoch()) {
+            if self.resumable.forget(stream.life()) {
                 self.count_forgotten(stream);
             }
         }
-        self.expiry.lock().schedule(stream, stream.epoch(), None);
+        self.expiry.lock().schedule(stream, stream.life(), None);
     }
 
     fn count_forgotten(&self, stream: &Stream) {

@@ -60,7 +60,7 @@ impl Directory {
             return;
         }
         // What is to be forgotten is held there, too.
-        self.expiry.lock().schedule(stream, stream.epoch(), None);
+        self.expiry.lock().schedule(stream, stream.life(), None);
         let mut streams = self.streams.write();
         let is_unused =
             stream.holders() == HOLDERS && streams.get(stream.name()).is_some_and(|named| named.0.same(stream));

@@ -156,7 +156,7 @@ impl Stream {
 
     /// The control thread is to look: something may be due.
     fn look_soon(&self) {
-        let (epoch, timed): (_, Arc<dyn Timed>) = (self.epoch(), Arc::clone(&self.0) as _);
+        let (epoch, timed): (_, Arc<dyn Timed>) = (self.life(), Arc::clone(&self.0) as _);
         // Once the server is closed nobody is told any more.
         let _ = self.0.delivery.notices.push(Notice::Look { epoch, timed });
     }

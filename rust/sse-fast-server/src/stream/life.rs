@@ -102,8 +102,9 @@ impl Stream {
         self.0.removed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.lock().state.epoch()
+    /// What the directory knows this life by.
+    pub(crate) fn life(&self) -> Epoch {
+        self.0.life
     }
 
     /// How long it is kept after the last sign of life; `None` is as long as the server.

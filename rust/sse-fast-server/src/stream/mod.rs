@@ -5,6 +5,8 @@
 //! | `mod` | the handle, what it shares, its options, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `task` | publishing from a task of an event loop |
+//! | `elsewhere` | publishing where the log is elsewhere |
+//! | `receive` | a stream as a copy of a log elsewhere |
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `outcome` | what that comes to |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
@@ -26,6 +28,7 @@
 //! waited for, nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
+mod elsewhere;
 mod empty;
 mod heartbeat;
 mod life;
@@ -35,14 +38,15 @@ mod obstacle;
 mod outcome;
 mod publish;
 mod readers;
+mod receive;
 mod room;
 mod silence;
 mod task;
 mod wakes;
 mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
@@ -96,6 +100,11 @@ struct StreamShared {
     /// sees it sees the stream complete.
     removed: AtomicBool,
     signs: Signs,
+    /// What the directory knows this life by, among those of all its streams: its epoch, but for a copy's, whose epoch was
+    /// given elsewhere, and may be another stream's as well.
+    life: Epoch,
+    /// The next life of a copy whose log was lost elsewhere; set once, before this one is removed.
+    successor: OnceLock<Stream>,
 }
 
 /// What leads to a stream.
@@ -177,7 +186,11 @@ impl Stream {
         options: Arc<StreamOptions>,
     ) -> Self {
         debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
-        let state = StreamState::new(epoch, options);
+        Self::holding(kind, name, (StreamState::new(epoch, options), epoch), delivery)
+    }
+
+    /// The same with a state of its own, and what the directory is to know its life by.
+    fn holding(kind: Kind, name: &str, (state, life): (StreamState, Epoch), delivery: &Arc<Delivery>) -> Self {
         let (want, emptiness) = (Want::Nothing, Emptiness::NOBODY_ASKED);
         Self(Arc::new(StreamShared {
             name: name.into(),
@@ -187,6 +200,8 @@ impl Stream {
             links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
             removed: AtomicBool::new(false),
             signs: Signs::new(coarse_ms()),
+            life,
+            successor: OnceLock::new(),
         }))
     }
 
@@ -338,7 +353,7 @@ impl Stream {
     /// The times of this stream have changed, or it is over.
     fn notify_directory(&self) {
         if matches!(self.0.kind, Kind::Named | Kind::Generated) {
-            let (name, epoch) = (self.0.name.clone(), self.epoch());
+            let (name, epoch) = (self.0.name.clone(), self.0.life);
             // Once the server is closed nothing is forgotten any more: everything is.
             let _ = self.0.delivery.notices.push(Notice::Life { name, epoch });
         }
