@@ -13,6 +13,7 @@ use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
+use crate::backplane::Asks;
 use crate::clock::in_micros;
 use crate::durations::Durations;
 use crate::mailbox::Mailbox;
@@ -113,6 +114,8 @@ pub(crate) struct Delivery {
     pub(crate) waits: Waits,
     /// Events of streams without a name, which are in no list. Relaxed: a number for people.
     pub(crate) nameless: AtomicU64,
+    /// Where the logs of streams with names are, if they are not here.
+    pub(crate) backplane: Option<Asks>,
 }
 
 /// How publishers waited. Relaxed: numbers for people.
@@ -131,7 +134,7 @@ impl Delivery {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
         let max_event_bytes = MAX_EVENT_BYTES;
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless }
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless, backplane: None }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

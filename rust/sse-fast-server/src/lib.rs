@@ -43,6 +43,7 @@ mod admission;
 mod admitted;
 #[cfg(not(loom))]
 mod body;
+mod backplane;
 pub mod calls;
 mod clock;
 pub mod config;
@@ -138,5 +139,5 @@ pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
 pub use stream::{
     Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
-    TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+    MAX_TOGETHER, PublishingMany, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

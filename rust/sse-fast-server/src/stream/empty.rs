@@ -170,6 +170,13 @@ impl Stream {
     }
 }
 
+impl WhenEmpty {
+    /// The keys, for the next life of the name.
+    pub(super) fn take_keys(&mut self) -> Self {
+        Self { keys: std::mem::take(&mut self.keys), watchers: Watchers::default() }
+    }
+}
+
 impl Inner {
     /// A subscriber came, or a request whose client has left before it was one.
     pub(crate) fn somebody_came(&mut self) {

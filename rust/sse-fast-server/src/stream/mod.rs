@@ -58,6 +58,7 @@ use sse_fast_core::stream::StreamState;
 use tokio::sync::oneshot;
 
 pub use self::attempt::Caller;
+pub use self::elsewhere::{MAX_TOGETHER, PublishingMany};
 #[cfg(test)]
 pub(crate) use self::attempt::{Attempt, Progress, Role};
 pub use self::empty::EmptyOutcome;
@@ -74,7 +75,7 @@ use self::readers::Readers;
 use self::room::Room;
 use self::silence::Signs;
 pub(crate) use self::silence::Silence;
-pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
+pub use self::task::{OwnedEvent, TaskHandOver, TaskProgress, TaskPublish};
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
 use crate::clock::{self, coarse_ms};

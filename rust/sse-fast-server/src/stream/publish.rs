@@ -13,6 +13,7 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
 use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::elsewhere::HandedOver;
 use super::outcome::{PublishError, Published};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
@@ -62,6 +63,9 @@ impl Stream {
 
     fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
         let event = self.check(event)?;
+        if self.is_copy() {
+            return Err(PublishError::WouldWait);
+        }
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
         let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
@@ -97,8 +101,13 @@ impl Stream {
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
-        let event = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
+        let name = event.unwrap_or("snapshot");
+        let event = NewEvent { data, event: Some(name), ..NewEvent::default() };
         let event = self.check(&event)?;
+        if self.is_copy() {
+            let stream = self.current();
+            return stream.hand_over_snapshot(data, name)?.wait(stream);
+        }
         let mut inner = self.lock();
         self.check_open(&inner)?;
         with_scratch(|scratch| inner.state.set_snapshot(scratch, &event));
@@ -122,7 +131,7 @@ impl Stream {
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
     pub fn publishing<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, self.check(event)?, Role::Ordinary, caller))
+        Publishing::new(self, event, Role::Ordinary, caller)
     }
 
     /// Begins to end the stream, likewise.
@@ -137,7 +146,7 @@ impl Stream {
 
     /// Begins to end the stream with this event, likewise.
     pub fn ending_with<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, self.check(event)?, Role::Terminal, caller))
+        Publishing::new(self, event, Role::Terminal, caller)
     }
 
     /// Lets the stream go and tells everybody who waits for news.
@@ -166,22 +175,64 @@ impl Stream {
     }
 }
 
-/// A publish that may have to wait. Dropped before its end, it publishes nothing and gives its place up.
-pub struct Publishing<'a> {
+/// A publish that may have to wait. Dropped before its end, it publishes nothing and gives its place up, unless the log is
+/// elsewhere: then nobody knows whether it was published.
+pub struct Publishing<'a>(Way<'a>);
+
+enum Way<'a> {
+    Here(Here<'a>),
+    Elsewhere { stream: &'a Stream, handed_over: HandedOver },
+}
+
+impl<'a> Publishing<'a> {
+    fn new(
+        stream: &'a Stream,
+        event: &NewEvent<'a>,
+        role: Role,
+        caller: Caller,
+    ) -> Result<Self, PublishError> {
+        let checked = stream.check(event)?;
+        if stream.is_copy() {
+            let stream = stream.current();
+            let handed_over = stream.hand_over(std::slice::from_ref(event), role == Role::Terminal)?;
+            return Ok(Self(Way::Elsewhere { stream, handed_over }));
+        }
+        Ok(Self(Way::Here(Here { stream, attempt: Attempt::new(&checked, role, caller), began: None })))
+    }
+
+    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
+    /// others that publish into the stream go before one that is away for more than 10 ms.
+    pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+        match &mut self.0 {
+            Way::Here(here) => here.wait(longest),
+            Way::Elsewhere { stream, handed_over } => {
+                // One event has one id.
+                let ids = handed_over.wait(stream, longest)?;
+                Some(ids.map(|mut ids| ids.pop().unwrap_or_else(|| Published::Custom("".into()))))
+            }
+        }
+    }
+
+    /// Publishes, however long it has to wait.
+    fn finish(mut self) -> Result<Published, PublishError> {
+        loop {
+            if let Some(outcome) = self.wait(Duration::MAX) {
+                return outcome;
+            }
+        }
+    }
+}
+
+/// A publish into a log that is here.
+struct Here<'a> {
     stream: &'a Stream,
     attempt: Attempt<'a>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
 }
 
-impl<'a> Publishing<'a> {
-    fn new(stream: &'a Stream, event: CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { stream, attempt: Attempt::new(&event, role, caller), began: None }
-    }
-
-    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
-    /// others that publish into the stream go before one that is away for more than 10 ms.
-    pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+impl Here<'_> {
+    fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
         let stream = self.stream;
         let mut inner = stream.lock();
         if self.began.is_none() {
@@ -228,17 +279,9 @@ impl<'a> Publishing<'a> {
         self.stream.appended(inner, self.attempt.role());
     }
 
-    /// Publishes, however long it has to wait.
-    fn finish(mut self) -> Result<Published, PublishError> {
-        loop {
-            if let Some(outcome) = self.wait(Duration::MAX) {
-                return outcome;
-            }
-        }
-    }
 }
 
-impl Drop for Publishing<'_> {
+impl Drop for Here<'_> {
     fn drop(&mut self) {
         if self.attempt.is_waiting() {
             let (stream, attempt) = (self.stream, &mut self.attempt);

@@ -12,11 +12,15 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
 
 use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::elsewhere::{ChangeAwaited, HandedOver};
 use super::outcome::{PublishError, Published};
 use super::publish::Account;
-use super::watch::TaskSleep;
+use super::watch::{Sleeper, TaskSleep};
 use super::{Locked, Stream};
 use crate::clock;
+
+/// A task that waits for an answer from elsewhere looks by itself this often. Nothing depends on it: the answer wakes it.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An event with texts of its own.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +72,10 @@ pub struct TaskPublish {
     role: Role,
     /// Taken out while it is stepped.
     waiting: Option<Waiting>,
+    /// How the task sleeps.
+    sleep: TaskSleep,
+    /// Once it was handed over, where the log is elsewhere.
+    handed_over: Option<HandedOver>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
     /// Whether it was appended, or refused: it has no place any more.
@@ -88,14 +96,19 @@ impl Stream {
 
 impl TaskPublish {
     fn new(stream: &Stream, event: OwnedEvent, role: Role, sleep: TaskSleep) -> Self {
-        let waiting = Waiting::of_task(sleep);
-        Self { stream: stream.clone(), event, role, waiting: Some(waiting), began: None, is_over: false }
+        let waiting = Some(Waiting::of_task(sleep.clone()));
+        let stream = stream.current().clone();
+        Self { stream, event, role, waiting, sleep, handed_over: None, began: None, is_over: false }
     }
 
     /// Goes as far as it can; `account` is what the task has waited for sockets.
     pub fn step(&mut self, account: &mut Account) -> Result<TaskProgress, PublishError> {
         let event = self.event.as_new();
-        let event = self.stream.check(&event)?;
+        let checked = self.stream.check(&event)?;
+        if self.stream.is_copy() {
+            return self.step_elsewhere();
+        }
+        let event = checked;
         let waiting = self.waiting.take().unwrap_or_default();
         let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
         let stream = self.stream.clone();
@@ -120,6 +133,21 @@ impl TaskPublish {
                 Err(error)
             }
         }
+    }
+
+    /// The same where the log is elsewhere: the event is handed over once, and the answer waited for.
+    fn step_elsewhere(&mut self) -> Result<TaskProgress, PublishError> {
+        self.sleep.rearm();
+        let (stream, event) = (&self.stream, self.event.as_new());
+        if self.handed_over.is_none() {
+            self.handed_over = Some(stream.hand_over(std::slice::from_ref(&event), self.role == Role::Terminal)?);
+        }
+        let sleeper = || Sleeper::Task(self.sleep.clone());
+        let answer = self.handed_over.as_mut().and_then(|handed_over| handed_over.take_or_sleep(stream, sleeper));
+        let Some(answer) = answer else { return Ok(TaskProgress::Wait(LOOK_AGAIN)) };
+        self.is_over = true;
+        // One event has one id.
+        answer.map(|mut ids| TaskProgress::Published(ids.pop().unwrap_or_else(|| Published::Custom("".into()))))
     }
 
     fn advance(
@@ -148,11 +176,70 @@ impl TaskPublish {
     /// Gives its place up, and has the task pay for it.
     pub fn give_up(&mut self, account: &mut Account) {
         let Some(waiting) = self.waiting.take().filter(|_| !std::mem::replace(&mut self.is_over, true)) else { return };
+        if self.stream.is_copy() {
+            // It is on its way; nobody waits for its answer any more.
+            return;
+        }
         let event = self.event.as_new();
         let Ok(event) = self.stream.check(&event) else { return };
         let mut attempt = Attempt::going_on(&event, self.role, Caller::Thread, waiting);
         let (mut inner, now) = (self.stream.lock(), clock::now());
         account.with(&self.stream.0.delivery, now, |account| attempt.leave(&self.stream, &mut inner, now, account));
+    }
+}
+
+/// Several events of a task's on their way to a log elsewhere, appended next to each other; or a snapshot.
+pub struct TaskHandOver {
+    stream: Stream,
+    events: Vec<OwnedEvent>,
+    /// The name of the snapshot that the one event is, where it is one.
+    snapshot: Option<String>,
+    sleep: TaskSleep,
+    asked: Option<Asked>,
+}
+
+enum Asked {
+    Events(HandedOver),
+    Snapshot(ChangeAwaited),
+}
+
+impl Stream {
+    /// Begins to hand events over from a task, at most [`MAX_TOGETHER`](super::MAX_TOGETHER), where the log is elsewhere.
+    pub fn task_hand_over(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
+        TaskHandOver { stream: self.current().clone(), events, snapshot: None, sleep, asked: None }
+    }
+
+    /// Begins to set the snapshot from a task, likewise.
+    pub fn task_snapshot(&self, data: Vec<u8>, event: &str, sleep: TaskSleep) -> TaskHandOver {
+        let events = vec![OwnedEvent { data, ..OwnedEvent::default() }];
+        TaskHandOver { stream: self.current().clone(), events, snapshot: Some(event.to_owned()), sleep, asked: None }
+    }
+}
+
+impl TaskHandOver {
+    /// Goes as far as it can: what was published once it was, else for how long to wait before it is stepped again.
+    pub fn step(&mut self) -> Result<Result<Vec<Published>, Duration>, PublishError> {
+        self.sleep.rearm();
+        let stream = &self.stream;
+        if self.asked.is_none() {
+            self.asked = Some(match &self.snapshot {
+                Some(event) => Asked::Snapshot(stream.hand_over_snapshot(&self.events[0].data, event)?),
+                None => {
+                    let events: Vec<_> = self.events.iter().map(OwnedEvent::as_new).collect();
+                    Asked::Events(stream.hand_over(&events, false)?)
+                }
+            });
+        }
+        let answer = match &mut self.asked {
+            Some(Asked::Events(handed_over)) => {
+                handed_over.take_or_sleep(stream, || Sleeper::Task(self.sleep.clone()))
+            }
+            Some(Asked::Snapshot(change)) => {
+                change.take_or_sleep(stream, &self.sleep).map(|done| done.map(|()| Vec::new()))
+            }
+            None => None,
+        };
+        answer.map_or(Ok(Err(LOOK_AGAIN)), |answer| answer.map(Ok))
     }
 }
 
