@@ -75,6 +75,8 @@ pub(crate) enum Notice {
     Life { name: CompactString, epoch: Epoch },
     /// It is to be looked at: something may be due.
     Look { epoch: Epoch, timed: Arc<dyn Timed> },
+    /// Others read it than before, which is to be told elsewhere.
+    Present { name: CompactString },
     /// It is gone, and with it what these keys stood for.
     Gone { keys: Vec<u64> },
 }

@@ -141,7 +141,7 @@ impl Stream {
 
     /// Whether the stream has no subscriber, and none is on the way.
     pub(super) fn nobody_is_here(&self, inner: &Inner) -> bool {
-        inner.arriving == 0 && self.subscribers() == 0
+        inner.arriving == 0 && self.subscribers() == 0 && inner.others() == 0
     }
 
     /// Tells those who are to be told that nobody is left; without the lock.

@@ -160,7 +160,7 @@ impl Stream {
     }
 
     /// Where nobody is left and nobody on the way, those are told who want to know.
-    fn see_who_is_left(&self, mut inner: Locked<'_>) {
+    pub(super) fn see_who_is_left(&self, mut inner: Locked<'_>) {
         if !self.nobody_is_here(&inner) {
             return;
         }

@@ -71,9 +71,10 @@ pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
-use self::readers::Readers;
+use self::readers::{Others, Readers};
 use self::room::Room;
 use self::silence::Signs;
+pub(crate) use self::receive::resolved;
 pub(crate) use self::silence::Silence;
 pub use self::task::{OwnedEvent, TaskHandOver, TaskProgress, TaskPublish};
 use self::watch::Watchers;
@@ -104,6 +105,8 @@ struct StreamShared {
     /// What the directory knows this life by, among those of all its streams: its epoch, but for a copy's, whose epoch was
     /// given elsewhere, and may be another stream's as well.
     life: Epoch,
+    /// Whether it is known that others read the copy than was told elsewhere. Relaxed: who is told reads the readers after.
+    presence_told: AtomicBool,
     /// The next life of a copy whose log was lost elsewhere; set once, before this one is removed.
     successor: OnceLock<Stream>,
 }
@@ -145,10 +148,14 @@ struct Extra {
     watchers: Watchers,
     /// Subscribers of readers that have a name.
     readers: Readers,
+    /// Those of other processes.
+    others: Others,
     /// Told when the last subscriber has left.
     emptied: Vec<oneshot::Sender<()>>,
     /// Told when nobody has read it for a while.
     when_empty: WhenEmpty,
+    /// The options that were given in this process to a copy, and do not live with its log.
+    own_options: Option<Box<StreamPatch>>,
     /// The newest event when it was last found stalled.
     stall_told: Option<Position>,
 }
@@ -202,6 +209,7 @@ impl Stream {
             removed: AtomicBool::new(false),
             signs: Signs::new(coarse_ms()),
             life,
+            presence_told: AtomicBool::new(true),
             successor: OnceLock::new(),
         }))
     }
@@ -233,11 +241,18 @@ impl Stream {
         }
         let mut inner = self.lock();
         let options = inner.state.options().patched(patch)?;
-        if options == **inner.state.options() {
+        let options = Arc::new(options);
+        self.put_options(inner, options);
+        Ok(())
+    }
+
+    /// Puts these options in force; lets the lock go.
+    fn put_options(&self, mut inner: Locked<'_>, options: Arc<StreamOptions>) {
+        if options == *inner.state.options() {
             // Given at each call, as is usual: nothing changes.
-            return Ok(());
+            return;
         }
-        inner.state.set_options(Arc::new(options));
+        inner.state.set_options(options);
         // Publishers may have to wait now for subscribers that were given up: shards look again.
         let first = inner.state.log().first();
         self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
@@ -247,10 +262,9 @@ impl Stream {
         drop(inner);
         self.tell_shards();
         self.notify_directory();
-        Ok(())
     }
 
-    /// Subscribers on sockets now.
+    /// Subscribers on sockets of this server now.
     pub fn subscribers(&self) -> usize {
         self.0.links.iter().map(|link| link.subscribers() as usize).sum()
     }

@@ -12,12 +12,12 @@ use std::time::Duration;
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_core::id::{Epoch, Position};
-use sse_fast_core::options::StreamOptions;
+use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 
 use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
 use super::{Inner, Kind, Stream};
-use crate::backplane::{Life, SharedEvent, SharedSnapshot};
+use crate::backplane::{Life, SharedEvent, SharedOptions, SharedSnapshot};
 use crate::clock;
 use crate::delivery::Delivery;
 use crate::sync::park_timeout;
@@ -157,6 +157,61 @@ impl Stream {
     /// Whether its log is elsewhere, and this is a copy.
     pub fn is_copy(&self) -> bool {
         self.0.kind == Kind::Named && self.0.delivery.backplane.is_some()
+    }
+}
+
+impl Stream {
+    /// Options that were put in force where the log is.
+    pub(crate) fn receive_options(&self, defaults: &Arc<StreamOptions>, shared: SharedOptions) {
+        let inner = self.lock();
+        let own = inner.extra.as_ref().and_then(|extra| extra.own_options.as_deref());
+        let options = resolved(defaults, own, shared);
+        self.put_options(inner, options);
+    }
+
+    /// Options that count in this process alone, besides those that it was given before.
+    pub(crate) fn give_own_options(&self, defaults: &Arc<StreamOptions>, own: &StreamPatch) {
+        if *own == StreamPatch::default() {
+            return;
+        }
+        let mut inner = self.lock();
+        let all = inner.extra.get_or_insert_default().own_options.get_or_insert_default();
+        all.give(own);
+        let all = all.clone();
+        let options = resolved(defaults, Some(&all), SharedOptions::of(inner.state.options()));
+        self.put_options(inner, options);
+    }
+
+    /// Those options.
+    pub(crate) fn own_options(&self) -> Option<Box<StreamPatch>> {
+        self.lock().extra.as_ref().and_then(|extra| extra.own_options.clone())
+    }
+
+    /// Whether anybody reads the copy here, or holds it besides so many, or it has options that would be lost with it.
+    pub(crate) fn is_used(&self, holders: usize) -> bool {
+        let inner = self.lock();
+        let has_own = inner.extra.as_ref().is_some_and(|extra| extra.own_options.is_some());
+        inner.arriving > 0 || self.subscribers() > 0 || has_own || self.holders() > holders
+    }
+}
+
+/// The options of a copy: those that live with the log, and of the others those given here, or the defaults. A history that
+/// became shorter elsewhere lowers the lag with it. What cannot be an option is not taken over.
+pub(crate) fn resolved(
+    defaults: &Arc<StreamOptions>,
+    own: Option<&StreamPatch>,
+    shared: SharedOptions,
+) -> Arc<StreamOptions> {
+    let mut patch = shared.to_patch();
+    if let Some(own) = own {
+        patch.give(own);
+    }
+    let history = patch.history.unwrap_or(defaults.history) as u64;
+    patch.max_lag = Some(patch.max_lag.unwrap_or(defaults.max_lag).min(history));
+    match defaults.patched(&patch) {
+        Ok(options) if options == **defaults => Arc::clone(defaults),
+        Ok(options) => Arc::new(options),
+        Err(_) => Arc::clone(defaults),
     }
 }
 

@@ -1,0 +1,397 @@
+//! Streams whose logs are elsewhere: opening them here, and what the backplane tells of them.
+//!
+//! Owns: which names have a copy here, when a copy is let go of, and whether the backplane is away. Must not know: what carries
+//! asks and answers (`crate::backplane`), requests. Invariants: nothing is said of a name before its stream was looked for
+//! elsewhere, unless the backplane is away and a copy is here. A copy is let go of where nobody here reads or holds it; where
+//! somebody does again before it is forgotten it is opened again. What is forgotten elsewhere is forgotten here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sse_fast_core::error::OptionError;
+use sse_fast_core::options::{StreamOptions, StreamPatch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+use super::{Directory, Named, StreamError, check_name};
+use crate::backplane::{Answer, Ask, Asks, Copies, Life, Make, Name, Opened, SharedOptions, SharedPatch, Tail, Totals};
+use crate::clock::coarse_ms;
+use crate::logs::Level;
+use crate::stream::{PublishError, Stream, resolved};
+
+/// How often copies are looked through for those that nobody uses.
+pub(super) const SWEEP: Duration = Duration::from_secs(10);
+
+/// For how long nobody must have used a copy that is let go of, in milliseconds: a request may be about to.
+const UNUSED_FOR: u64 = 5_000;
+
+/// A copy's holders where nobody uses it: the map, and who looks.
+const HOLDERS: usize = 2;
+
+/// What a directory has whose streams' logs are elsewhere.
+pub(crate) struct Sharing {
+    asks: Asks,
+    /// The other end, until the backplane's thread takes it.
+    received: Mutex<Option<UnboundedReceiver<Ask>>>,
+    /// Whether the backplane is away. Relaxed: it orders nothing else.
+    away: AtomicBool,
+    /// Copies that were let go of and are not forgotten yet, and names that are only waited for. Held to look or to change.
+    released: Mutex<HashSet<Name>>,
+    /// Names that are waited for by subscribers of several streams.
+    waited_for: Mutex<HashSet<Name>>,
+}
+
+/// What looking for a name elsewhere came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// What is here is all there is to know, be it a copy or nothing.
+    Done,
+    /// Nobody can say now whether there is such a stream.
+    Away,
+}
+
+impl Sharing {
+    pub(super) fn new() -> Self {
+        let (asks, received) = Asks::new();
+        Self {
+            asks,
+            received: Mutex::new(Some(received)),
+            away: AtomicBool::new(true),
+            released: Mutex::default(),
+            waited_for: Mutex::default(),
+        }
+    }
+
+    pub(super) fn asks(&self) -> Asks {
+        self.asks.clone()
+    }
+
+    /// What was asked, for the one that answers.
+    pub(crate) fn take_received(&self) -> Option<UnboundedReceiver<Ask>> {
+        self.received.lock().take()
+    }
+
+    /// Whether the backplane is away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ask(&self, ask: Ask) {
+        self.asks.ask(ask);
+    }
+
+    fn open(&self, name: &str, make: Option<Make>, wait: bool) -> oneshot::Receiver<Opened> {
+        let (sender, opened) = oneshot::channel();
+        let name: Name = name.into();
+        self.released.lock().remove(&name);
+        // Who asked may have gone.
+        let answer = Answer::new(move |answer| drop(sender.send(answer)));
+        self.asks.ask(Ask::Open { name, make, wait, answer });
+        opened
+    }
+
+    fn is_released(&self, name: &str) -> bool {
+        self.released.lock().contains(name)
+    }
+}
+
+impl Directory {
+    /// Looks for the name elsewhere, unless a copy is here; with `wait` the copy begins as soon as any process makes it.
+    pub(crate) async fn look_elsewhere(&self, name: &str, wait: bool) -> Looked {
+        let Some(sharing) = &self.sharing else { return Looked::Done };
+        if self.find(name).is_some() {
+            if sharing.is_released(name) {
+                // It is kept from now on; what is here counts meanwhile.
+                drop(sharing.open(name, None, false));
+            }
+            return Looked::Done;
+        }
+        if sharing.is_away() {
+            return Looked::Away;
+        }
+        match sharing.open(name, None, wait).await {
+            Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
+            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
+        }
+    }
+
+    /// Has a copy that may be behind come as far as its log is now; at once where that is not known.
+    pub(crate) async fn catch_up_elsewhere(&self, name: &str) {
+        if let Some(sharing) = self.sharing.as_ref().filter(|sharing| !sharing.is_away()) {
+            // Whatever the answer is: what is here then is all there is.
+            let _ = sharing.open(name, None, false).await;
+        }
+    }
+
+    /// The same as [`Directory::stream`], for a task.
+    pub(crate) async fn stream_for_task(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        let Some(sharing) = &self.sharing else { return self.stream(name, patch) };
+        if let Some(stream) = self.kept_copy(sharing, name) {
+            if *patch == StreamPatch::default() {
+                return Ok(stream);
+            }
+        }
+        let (make, own) = self.make_of(name, patch)?;
+        let opened = sharing.open(name, Some(make), false).await.unwrap_or(Opened::Unavailable);
+        self.opened(name, opened, &own)
+    }
+
+    /// Gets or creates a stream whose log is elsewhere; blocks until that is answered.
+    pub(super) fn stream_elsewhere(
+        &self,
+        sharing: &Sharing,
+        name: &str,
+        patch: &StreamPatch,
+    ) -> Result<Stream, StreamError> {
+        if let Some(stream) = self.kept_copy(sharing, name) {
+            self.configure_elsewhere(&stream, patch)?;
+            return Ok(stream);
+        }
+        let (make, own) = self.make_of(name, patch)?;
+        let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(Opened::Unavailable);
+        self.opened(name, opened, &own)
+    }
+
+    /// A copy that is here to stay.
+    fn kept_copy(&self, sharing: &Sharing, name: &str) -> Option<Stream> {
+        self.find(name).filter(|_| !sharing.is_released(name))
+    }
+
+    /// What a stream of this name is made with, and which of its options are this process's own.
+    fn make_of(&self, name: &str, patch: &StreamPatch) -> Result<(Make, StreamPatch), StreamError> {
+        check_name(name)?;
+        if self.closed() {
+            return Err(StreamError::Closed { name: name.to_owned() });
+        }
+        let options = self.options_of(name, patch)?;
+        let limit = self.config.max_streams;
+        if self.streams.read().len() >= limit && self.find(name).is_none() {
+            return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_streams" });
+        }
+        Ok((Make { options: SharedOptions::of(&options), given: SharedPatch::of(patch) }, own(patch)))
+    }
+
+    /// What came of opening.
+    fn opened(&self, name: &str, opened: Opened, own: &StreamPatch) -> Result<Stream, StreamError> {
+        let name = name.to_owned();
+        match opened {
+            Opened::Open { .. } => match self.find(&name) {
+                Some(stream) => {
+                    stream.give_own_options(&self.options_by_name(&name)?, own);
+                    Ok(stream)
+                }
+                // It was removed in this very moment, or the server was closed.
+                None if self.closed() => Err(StreamError::Closed { name }),
+                None => Err(StreamError::Unavailable { name }),
+            },
+            Opened::Refused(reason) => Err(StreamError::Refused { name, reason: reason.to_string() }),
+            Opened::Unknown | Opened::Unavailable if self.closed() => Err(StreamError::Closed { name }),
+            Opened::Unknown | Opened::Unavailable => Err(StreamError::Unavailable { name }),
+        }
+    }
+
+    /// Puts options in force: those that live with the log everywhere, the others here.
+    pub(crate) fn configure_elsewhere(&self, stream: &Stream, patch: &StreamPatch) -> Result<(), StreamError> {
+        if *patch == StreamPatch::default() {
+            return Ok(());
+        }
+        let options = Arc::clone(stream.lock().state.options());
+        options.patched(patch)?;
+        let name = || stream.name().to_owned();
+        stream.configure_everywhere(patch).map_err(|error| match error {
+            PublishError::Closed { .. } => StreamError::Closed { name: name() },
+            PublishError::Refused { reason, .. } => StreamError::Refused { name: name(), reason },
+            _ => StreamError::Unavailable { name: name() },
+        })?;
+        stream.give_own_options(&self.options_by_name(stream.name())?, &own(patch));
+        Ok(())
+    }
+
+    /// What a stream of this name has in this process where nothing else is said.
+    fn options_by_name(&self, name: &str) -> Result<Arc<StreamOptions>, OptionError> {
+        self.options_of(name, &StreamPatch::default())
+    }
+
+    /// A name is waited for, for as long as something stands in for it.
+    pub(super) fn want_elsewhere(&self, name: &str) {
+        if let Some(sharing) = &self.sharing
+            && sharing.waited_for.lock().insert(name.into())
+        {
+            drop(sharing.open(name, None, true));
+        }
+    }
+
+    /// Nobody waits for a name any more that may not have been made.
+    pub(crate) fn stop_waiting_elsewhere(&self, name: &str) {
+        if let Some(sharing) = &self.sharing
+            && self.find(name).is_none()
+        {
+            sharing.ask(Ask::Release { name: name.into() });
+        }
+    }
+
+    /// Lets go of copies that nobody uses, and keeps those that are used again.
+    pub(super) fn sweep_copies(&self) {
+        let Some(sharing) = &self.sharing else { return };
+        let now = coarse_ms();
+        for stream in self.streams() {
+            let is_released = sharing.is_released(stream.name());
+            match (stream.is_used(HOLDERS), is_released) {
+                (true, true) => drop(sharing.open(stream.name(), None, false)),
+                (false, false) if now.saturating_sub(stream.touched()) >= UNUSED_FOR => {
+                    let name: Name = stream.name().into();
+                    sharing.released.lock().insert(Arc::clone(&name));
+                    sharing.ask(Ask::Release { name });
+                }
+                _ => {}
+            }
+        }
+        let waited_for: Vec<_> = sharing.waited_for.lock().iter().cloned().collect();
+        for name in waited_for.into_iter().filter(|name| !self.is_wanted(name)) {
+            sharing.waited_for.lock().remove(&name);
+            self.stop_waiting_elsewhere(&name);
+        }
+    }
+
+    /// Says how many read a copy here.
+    pub(super) fn tell_present(&self, stream: &Stream) {
+        if let Some(sharing) = self.sharing.as_ref().filter(|_| stream.is_copy()) {
+            // Before they are read: whoever comes from here on is told of again.
+            stream.presence_is_told();
+            let readers = stream.readers_here().into_iter().map(|(reader, count)| (reader, count as u64)).collect();
+            sharing.ask(Ask::Present { name: stream.name().into(), readers });
+        }
+    }
+}
+
+/// The options of a patch that do not live with the log.
+fn own(patch: &StreamPatch) -> StreamPatch {
+    StreamPatch {
+        history: None,
+        history_bytes: None,
+        start: None,
+        ids: None,
+        linger: None,
+        expire: None,
+        private: None,
+        ..patch.clone()
+    }
+}
+
+/// What the backplane tells, put into force.
+pub(crate) struct LocalCopies {
+    pub(crate) directory: Arc<Directory>,
+    /// Ends the connections of a reader, of what was issued before.
+    pub(crate) disconnect: Box<dyn Fn(&Arc<str>, u64) + Send + Sync>,
+}
+
+impl LocalCopies {
+    fn begin_anew(&self, name: &Name, life: &Life, former: Option<&Stream>) {
+        let directory = &self.directory;
+        let defaults = directory.options_by_name(name).unwrap_or_else(|_| Arc::clone(&directory.defaults));
+        let own = former.and_then(Stream::own_options);
+        let options = resolved(&defaults, own.as_deref(), life.options);
+        let stream = Stream::copy(name, life, directory.next_epoch(), &directory.delivery, options);
+        if let Some(own) = own {
+            stream.give_own_options(&defaults, &own);
+        }
+        let mut streams = directory.streams.write();
+        if directory.closed() {
+            return;
+        }
+        let former = streams.replace(Named(stream.clone()));
+        drop(streams);
+        if let Some(Named(former)) = former {
+            directory.count_forgotten(&former);
+            if !former.removed() {
+                former.give_way_to(&stream);
+            }
+        }
+        directory.listen_for_silence(&stream);
+        directory.announce_made(&stream);
+    }
+}
+
+impl Copies for LocalCopies {
+    fn begin(&self, name: &Name, life: Life) {
+        let former = self.directory.find(name);
+        match &former {
+            Some(stream) if stream.reached().0 == life.epoch => {
+                self.options(name, life.options);
+                stream.rebase(&life);
+            }
+            _ => self.begin_anew(name, &life, former.as_ref()),
+        }
+    }
+
+    fn append(&self, name: &Name, tail: Tail) {
+        let Some(stream) = self.directory.find(name) else { return };
+        let last = tail.events.len().saturating_sub(1);
+        for (at, (shared, position)) in tail.events.iter().zip(tail.first..).enumerate() {
+            stream.receive(position, shared, tail.ended && at == last);
+        }
+        stream.receive_snapshot(tail.snapshot.as_ref());
+    }
+
+    fn options(&self, name: &Name, options: SharedOptions) {
+        let Some(stream) = self.directory.find(name) else { return };
+        let Ok(defaults) = self.directory.options_by_name(name) else { return };
+        stream.receive_options(&defaults, options);
+        if !options.private {
+            self.directory.announce_made(&stream);
+        }
+    }
+
+    fn removed(&self, name: &Name) {
+        if let Some(stream) = self.directory.find(name) {
+            stream.remove();
+        }
+    }
+
+    fn forgotten(&self, name: &Name) {
+        let directory = &self.directory;
+        let Some(sharing) = &directory.sharing else { return };
+        let Some(stream) = directory.find(name) else {
+            sharing.released.lock().remove(name);
+            return;
+        };
+        let mut streams = directory.streams.write();
+        if stream.is_used(HOLDERS) {
+            drop(streams);
+            drop(sharing.open(name, None, false));
+            return;
+        }
+        streams.remove(&**name);
+        drop(streams);
+        sharing.released.lock().remove(name);
+        directory.count_forgotten(&stream);
+        stream.remove();
+    }
+
+    fn present(&self, name: &Name, totals: Totals) {
+        if let Some(stream) = self.directory.find(name) {
+            stream.receive_present(totals);
+        }
+    }
+
+    fn disconnect(&self, reader: &Arc<str>, before: u64) {
+        (self.disconnect)(reader, before);
+    }
+
+    fn away(&self, away: bool) {
+        let Some(sharing) = &self.directory.sharing else { return };
+        if sharing.away.swap(away, Ordering::Relaxed) == away {
+            return;
+        }
+        let logs = &self.directory.logs;
+        if away {
+            let text = "the backplane is away: readers stay, publishing waits and fails, /readyz says 503";
+            logs.put(Level::Warning, "sse_fast.backplane", text.to_owned());
+        } else {
+            logs.put(Level::Info, "sse_fast.backplane", "the backplane is there".to_owned());
+        }
+    }
+}
