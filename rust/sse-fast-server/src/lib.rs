@@ -22,6 +22,7 @@
 //! | `waiting`, `resumable` | readers that came before their stream; readers that come back to one without a name |
 //! | `access_log` | a line for each request |
 //! | `operate`, `durations` | health and metrics, for operators; how long things took |
+//! | `backplane` | streams that several processes share through a server |
 //! | [`run`] | child processes |
 //! | [`calls`], [`logs`] | what the application's threads take from the engine |
 //! | [`config`], [`stats`], `clock`, `sync` | settings, numbers, time, locks |
@@ -41,6 +42,8 @@ mod addresses;
 #[cfg(not(loom))]
 mod admission;
 mod admitted;
+#[cfg(not(loom))]
+mod backplane;
 #[cfg(not(loom))]
 mod body;
 mod backplane;

@@ -16,6 +16,8 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
+pub(crate) mod driver;
+pub(crate) mod hub;
 pub(crate) mod protocol;
 pub(crate) mod shared;
 
@@ -33,8 +35,9 @@ pub(crate) type Name = Arc<str>;
 pub(crate) enum Ask {
     /// Keep a copy of the stream here from now on, until [`Ask::Release`]. With `make` it is made where there is none, and
     /// the options that were given are put in force where there is one; without, this only looks, and a stream that is not
-    /// there is answered [`Opened::Unknown`] and not kept. By the time of the answer [`Copies::begin`] was called.
-    Open { name: Name, make: Option<Make>, answer: Answer<Opened> },
+    /// there is answered [`Opened::Unknown`]; with `wait` it is kept in mind, and begins here as soon as any process makes
+    /// it, without it is not. By the time of any other answer [`Copies::begin`] was called.
+    Open { name: Name, make: Option<Make>, wait: bool, answer: Answer<Opened> },
     /// Nobody here reads or holds it any more: the copy is forgotten after [`FORGET_AFTER`], unless it is opened again.
     /// [`Copies::forgotten`] says when; nothing follows that.
     Release { name: Name },
@@ -65,7 +68,7 @@ pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const COPY_WAIT: Duration = Duration::from_millis(250);
 
 /// What a stream is made with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Make {
     /// Every option, for a stream that is new.
     pub(crate) options: SharedOptions,
@@ -294,3 +297,6 @@ pub(crate) struct Counts {
     /// Events pushed to this process.
     pub(crate) pushed: u64,
 }
+
+/// The two connections to a server, for [`drive`](driver::drive).
+pub(crate) use driver::drive;

@@ -48,7 +48,8 @@ impl SharedEvent {
         let name = event.event.filter(|name| !name.is_empty());
         let length = name.map_or(0, str::len) + event.id.map_or(0, str::len) + event.data.len();
         let mut out = BytesMut::with_capacity(length + 24);
-        let flags = name.map_or(0, |_| HAS_EVENT) | event.id.map_or(0, |_| HAS_ID) | event.retry.map_or(0, |_| HAS_RETRY);
+        let flags =
+            name.map_or(0, |_| HAS_EVENT) | event.id.map_or(0, |_| HAS_ID) | event.retry.map_or(0, |_| HAS_RETRY);
         out.extend_from_slice(&[flags]);
         for text in [name, event.id].into_iter().flatten() {
             put_number(&mut out, text.len() as u64);
@@ -80,8 +81,7 @@ impl SharedEvent {
         }
         let event = if flags & HAS_EVENT != 0 { text(bytes, &mut at)? } else { Field::default() };
         let id = if flags & HAS_ID != 0 { text(bytes, &mut at)? } else { Field::default() };
-        let retry =
-            if flags & HAS_RETRY != 0 { Some(Duration::from_millis(number(bytes, &mut at)?)) } else { None };
+        let retry = if flags & HAS_RETRY != 0 { Some(Duration::from_millis(number(bytes, &mut at)?)) } else { None };
         let data = text(bytes, &mut at)?;
         Some(Self { bytes: bytes.split_to(at), event, id, retry, data })
     }
