@@ -42,11 +42,9 @@ mod addresses;
 #[cfg(not(loom))]
 mod admission;
 mod admitted;
-#[cfg(not(loom))]
 mod backplane;
 #[cfg(not(loom))]
 mod body;
-mod backplane;
 pub mod calls;
 mod clock;
 pub mod config;

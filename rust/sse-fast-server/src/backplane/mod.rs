@@ -16,10 +16,15 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
+#[cfg(not(loom))]
 pub(crate) mod driver;
+#[cfg(not(loom))]
 pub(crate) mod hub;
+#[cfg(not(loom))]
 pub(crate) mod protocol;
 pub(crate) mod shared;
+#[cfg(not(loom))]
+pub(crate) mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -299,4 +304,5 @@ pub(crate) struct Counts {
 }
 
 /// The two connections to a server, for [`drive`](driver::drive).
+#[cfg(not(loom))]
 pub(crate) use driver::drive;

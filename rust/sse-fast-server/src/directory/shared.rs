@@ -83,6 +83,12 @@ impl Sharing {
         self.asks.ask(ask);
     }
 
+    /// Every process is told that a reader was disconnected; nobody waits for that.
+    pub(crate) fn disconnect(&self, reader: &Arc<str>, before: u64, keep: Duration) {
+        let answer = Answer::new(drop);
+        self.asks.ask(Ask::Disconnect { reader: Arc::clone(reader), before, keep, answer });
+    }
+
     fn open(&self, name: &str, make: Option<Make>, wait: bool) -> oneshot::Receiver<Opened> {
         let (sender, opened) = oneshot::channel();
         let name: Name = name.into();

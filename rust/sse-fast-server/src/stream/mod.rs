@@ -239,7 +239,7 @@ impl Stream {
         if *patch == StreamPatch::default() {
             return Ok(());
         }
-        let mut inner = self.lock();
+        let inner = self.lock();
         let options = inner.state.options().patched(patch)?;
         let options = Arc::new(options);
         self.put_options(inner, options);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
-use sse_fast_core::id::{Epoch, Position};
+use sse_fast_core::id::{self, Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 
@@ -49,6 +49,12 @@ impl Stream {
     pub(crate) fn reached(&self) -> (Epoch, Position) {
         let inner = self.lock();
         (inner.state.epoch(), inner.state.newest())
+    }
+
+    /// Whether a reader that sends this id may have got it from a copy in another process that is ahead of this one.
+    pub(crate) fn is_behind(&self, last_event_id: &str) -> bool {
+        let (epoch, newest) = self.reached();
+        id::parse(last_event_id).is_some_and(|(life, position)| (life, position) > (epoch, newest))
     }
 
     /// The same life from a later position: what lies between will not come.
