@@ -18,6 +18,8 @@ from ._core import Heartbeat, Stream, __version__
 from ._exceptions import (
     AddressInUse,
     ArgumentTypeError,
+    BackplaneError,
+    BackplaneUnavailable,
     EventError,
     EventTypeError,
     ForkError,
@@ -52,6 +54,8 @@ __all__ = [
     "Algorithm",
     "ArgumentTypeError",
     "Authorize",
+    "BackplaneError",
+    "BackplaneUnavailable",
     "ClosedConnections",
     "Encoder",
     "Event",

@@ -499,6 +499,9 @@ class Stream:
     def _begin_many(self, events: Iterable[Any]) -> Publishing:
         """What is to be stepped to publish events, which are added to it; checks that `events` is an iterable."""
 
+    def _begin_snapshot(self, data: object, event: str | None) -> Publishing | None:
+        """What is to be stepped to set the snapshot; None where that was done at once."""
+
     def _begin_end(self, data: object, event: str | None) -> Publishing:
         """What is to be stepped to end the stream."""
 

@@ -16,6 +16,8 @@ SseFastError
 │   ├── StreamEnded          (RuntimeError)     it has had its terminal event, or was removed
 │   ├── PublishWouldWait     (RuntimeError)     an event loop's thread would have to wait for a reader
 │   └── TooManyStreams       (RuntimeError)     there are as many streams as may be
+├── BackplaneError           (OSError)          the backplane's server refused what was asked of it
+│   └── BackplaneUnavailable (ConnectionError)  it could not be reached, or did not answer in time
 ├── ServerClosed             (RuntimeError)     the server was closed
 ├── ForkError                (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout              (TimeoutError)     nothing came within the time given
@@ -104,6 +106,33 @@ class PublishWouldWait(StreamError):  # noqa: N818 - as above
 
 class TooManyStreams(StreamError):  # noqa: N818 - as above
     """There are ``max_streams`` streams: no other is made until one is removed, or forgotten after its end."""
+
+
+class BackplaneError(SseFastError, OSError):
+    """The server that streams are shared through refused what was asked of it, such as for want of memory: see the text."""
+
+
+class BackplaneUnavailable(BackplaneError, ConnectionError):  # noqa: N818 - as above
+    """That server could not be reached, or did not answer within ``backplane_timeout``.
+
+    Args:
+        text: what was attempted.
+        published: see below.
+
+    Attributes:
+        published: False where nothing was published, and nothing will be; None where that is not known, because the
+            answer was lost.
+
+    >>> BackplaneUnavailable("cannot publish into 'a': the backplane is away").published
+    False
+    """
+
+    published: bool | None
+
+    def __init__(self, text: str = "", published: bool | None = False) -> None:  # noqa: FBT001, FBT002 - made by the engine
+        """Keeps what is known of the event."""
+        super().__init__(text)
+        self.published = published
 
 
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above

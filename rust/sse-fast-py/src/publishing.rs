@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
+use sse_fast_server::{
+    Account, MAX_TOGETHER, OwnedEvent, PublishError, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep,
+};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};
@@ -41,6 +43,8 @@ impl PyAccount {
 pub(crate) enum Part {
     Event,
     End,
+    /// The snapshot of a stream whose log is elsewhere.
+    Snapshot,
 }
 
 struct State {
@@ -50,6 +54,8 @@ struct State {
     sleep: Option<TaskSleep>,
     /// The first event, once it was tried.
     current: Option<TaskPublish>,
+    /// How many were handed over to a log elsewhere and are not answered yet, and what waits for that.
+    handed_over: Option<(usize, TaskHandOver)>,
 }
 
 /// Events that are being published for a coroutine.
@@ -70,23 +76,53 @@ impl PyPublishing {
         events: impl IntoIterator<Item = OwnedEvent>,
     ) -> Self {
         let events = events.into_iter().collect();
-        let state = State { events, part, sleep: None, current: None };
+        let state = State { events, part, sleep: None, current: None, handed_over: None };
         Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
 
 impl State {
     fn left(&self) -> usize {
-        self.events.len() + usize::from(self.current.is_some())
+        let handed_over = self.handed_over.as_ref().map_or(0, |(count, _)| *count);
+        self.events.len() + usize::from(self.current.is_some()) + handed_over
+    }
+
+    /// The same where the log is elsewhere: as many events as may be travel together.
+    fn step_elsewhere(&mut self, stream: &Stream, sleep: &TaskSleep) -> Stepped {
+        if self.handed_over.is_none() {
+            let count = self.events.len().min(MAX_TOGETHER);
+            let events: Vec<_> = self.events.drain(..count).collect();
+            if events.is_empty() {
+                return Ok((Vec::new(), None));
+            }
+            let handed_over = match self.part {
+                Part::Snapshot => stream.task_snapshot(events, sleep.clone()),
+                Part::Event | Part::End => stream.task_hand_over(events, self.part == Part::End, sleep.clone()),
+            };
+            self.handed_over = Some((count, handed_over));
+        }
+        let Some((_, handed_over)) = &mut self.handed_over else { return Ok((Vec::new(), None)) };
+        let stepped = handed_over.step();
+        if !matches!(stepped, Ok(Err(_))) {
+            self.handed_over = None;
+        }
+        match stepped? {
+            Ok(published) => Ok((published.iter().map(|published| published.id().to_owned()).collect(), None)),
+            Err(longest) => Ok((Vec::new(), Some(longest.as_secs_f64()))),
+        }
     }
 
     /// Publishes until there is something to wait for, or enough for one turn: ids, and seconds to wait.
     fn step(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
+        if stream.is_copy() {
+            return self.step_elsewhere(stream, sleep);
+        }
         let mut ids = Vec::new();
         while ids.len() < TURN {
             let next = || {
                 self.events.pop_front().map(|event| match self.part {
-                    Part::Event => stream.task_publish(event, sleep.clone()),
+                    // The snapshot of a log that is here is set at once.
+                    Part::Event | Part::Snapshot => stream.task_publish(event, sleep.clone()),
                     Part::End => stream.task_end(event, sleep.clone()),
                 })
             };
@@ -152,6 +188,8 @@ impl PyPublishing {
         py.detached(|| {
             let mut state = state.lock();
             state.events.clear();
+            // It is on its way; nobody waits for its answer any more.
+            state.handed_over = None;
             if let Some(mut current) = state.current.take() {
                 current.give_up(&mut account.lock());
             }

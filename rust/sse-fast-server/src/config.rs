@@ -101,6 +101,17 @@ pub struct BackplaneConfig {
     pub trust: bool,
 }
 
+impl Default for BackplaneConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            prefix: "sse_fast".to_owned(),
+            timeout: Duration::from_secs(1),
+            trust: false,
+        }
+    }
+}
+
 impl std::fmt::Debug for BackplaneConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { url: _, prefix, timeout, trust } = self;

@@ -118,6 +118,8 @@ pub(crate) struct Delivery {
     pub(crate) nameless: AtomicU64,
     /// Where the logs of streams with names are, if they are not here.
     pub(crate) backplane: Option<Asks>,
+    /// Whether it was said that an event loop waits for it; set once. Relaxed: it orders nothing.
+    pub(crate) loop_waits: AtomicBool,
 }
 
 /// How publishers waited. Relaxed: numbers for people.
@@ -135,8 +137,8 @@ impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
-        let max_event_bytes = MAX_EVENT_BYTES;
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless, backplane: None }
+        let (max_event_bytes, loop_waits) = (MAX_EVENT_BYTES, AtomicBool::new(false));
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless, backplane: None, loop_waits }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -117,7 +117,7 @@ mod waiting;
 
 #[cfg(not(loom))]
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
-pub use config::{Config, MetricsAt, StartError};
+pub use config::{BackplaneConfig, Config, MetricsAt, StartError};
 pub use directory::StreamError;
 pub use logs::{Level, LogRecord, Logs};
 pub use network::{Family, Network, NoNetwork};

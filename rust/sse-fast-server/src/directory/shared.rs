@@ -6,8 +6,8 @@
 //! somebody does again before it is forgotten it is opened again. What is forgotten elsewhere is forgotten here.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::{Directory, Named, StreamError, check_name};
-use crate::backplane::{Answer, Ask, Asks, Copies, Life, Make, Name, Opened, SharedOptions, SharedPatch, Tail, Totals};
+use crate::backplane::{Answer, Ask, Asks, Copies, Counts, Life, Make, Name, Opened, SharedOptions, SharedPatch, Tail, Totals};
 use crate::clock::coarse_ms;
 use crate::logs::Level;
 use crate::stream::{PublishError, Stream, resolved};
@@ -40,6 +40,8 @@ pub(crate) struct Sharing {
     away: AtomicBool,
     /// Copies that were let go of and are not forgotten yet, and names that are only waited for. Held to look or to change.
     released: Mutex<HashSet<Name>>,
+    /// What the backplane's thread counts; set once it runs.
+    counts: OnceLock<Arc<Mutex<Counts>>>,
     /// Names that are waited for by subscribers of several streams.
     waited_for: Mutex<HashSet<Name>>,
 }
@@ -61,17 +63,29 @@ impl Sharing {
             received: Mutex::new(Some(received)),
             away: AtomicBool::new(true),
             released: Mutex::default(),
+            counts: OnceLock::new(),
             waited_for: Mutex::default(),
         }
     }
 
-    pub(super) fn asks(&self) -> Asks {
+    pub(crate) fn asks(&self) -> Asks {
         self.asks.clone()
     }
 
     /// What was asked, for the one that answers.
     pub(crate) fn take_received(&self) -> Option<UnboundedReceiver<Ask>> {
         self.received.lock().take()
+    }
+
+    /// The thread that runs counts here.
+    pub(crate) fn counted_by(&self, counts: Arc<Mutex<Counts>>) {
+        // It is started once.
+        let _ = self.counts.set(counts);
+    }
+
+    /// What it has counted.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts.get().map(|counts| counts.lock().clone()).unwrap_or_default()
     }
 
     /// Whether the backplane is away.
@@ -159,6 +173,21 @@ impl Directory {
         let (make, own) = self.make_of(name, patch)?;
         let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(Opened::Unavailable);
         self.opened(name, opened, &own)
+    }
+
+    /// The stream of this name, wherever its log is; blocks until that is known.
+    pub(crate) fn find_anywhere(&self, name: &str) -> Result<Option<Stream>, StreamError> {
+        let (found, Some(sharing)) = (self.find(name), &self.sharing) else { return Ok(self.find(name)) };
+        if found.is_some() || check_name(name).is_err() {
+            return Ok(found);
+        }
+        match sharing.open(name, None, false).blocking_recv().unwrap_or(Opened::Unavailable) {
+            Opened::Open { .. } | Opened::Unknown => Ok(self.find(name)),
+            Opened::Refused(reason) => {
+                Err(StreamError::Refused { name: name.to_owned(), reason: reason.to_string() })
+            }
+            Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned() }),
+        }
     }
 
     /// A copy that is here to stay.

@@ -22,6 +22,7 @@ use crate::backplane::{
     self, Answer, Ask, Asks, Changed, Make, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot, Unanswered,
 };
 use crate::clock::{self, in_micros};
+use crate::sync::atomic::Ordering;
 use crate::sync::park_timeout;
 
 /// A thread that waits looks by itself this often. Nothing depends on it: the answer wakes it.
@@ -156,6 +157,11 @@ impl Stream {
     pub fn publishing_many<'a>(&'a self, events: &[NewEvent<'_>]) -> Result<PublishingMany<'a>, PublishError> {
         let stream = self.current();
         Ok(PublishingMany { stream, handed_over: stream.hand_over(events, false)? })
+    }
+
+    /// Whether nobody was told yet that an event loop waits for what is elsewhere; true once for each server.
+    pub fn is_first_to_wait_in_a_loop(&self) -> bool {
+        !self.0.delivery.loop_waits.swap(true, Ordering::Relaxed)
     }
 
     /// Hands events over to where the log is.

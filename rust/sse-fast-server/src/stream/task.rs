@@ -192,10 +192,17 @@ impl TaskPublish {
 pub struct TaskHandOver {
     stream: Stream,
     events: Vec<OwnedEvent>,
-    /// The name of the snapshot that the one event is, where it is one.
-    snapshot: Option<String>,
+    what: Handed,
     sleep: TaskSleep,
     asked: Option<Asked>,
+}
+
+/// What is handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    Events,
+    End,
+    Snapshot,
 }
 
 enum Asked {
@@ -204,15 +211,16 @@ enum Asked {
 }
 
 impl Stream {
-    /// Begins to hand events over from a task, at most [`MAX_TOGETHER`](super::MAX_TOGETHER), where the log is elsewhere.
-    pub fn task_hand_over(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
-        TaskHandOver { stream: self.current().clone(), events, snapshot: None, sleep, asked: None }
+    /// Begins to hand events over from a task, at most [`MAX_TOGETHER`](super::MAX_TOGETHER), where the log is elsewhere; with
+    /// `end` the last is the terminal event.
+    pub fn task_hand_over(&self, events: Vec<OwnedEvent>, end: bool, sleep: TaskSleep) -> TaskHandOver {
+        let what = if end { Handed::End } else { Handed::Events };
+        TaskHandOver { stream: self.current().clone(), events, what, sleep, asked: None }
     }
 
-    /// Begins to set the snapshot from a task, likewise.
-    pub fn task_snapshot(&self, data: Vec<u8>, event: &str, sleep: TaskSleep) -> TaskHandOver {
-        let events = vec![OwnedEvent { data, ..OwnedEvent::default() }];
-        TaskHandOver { stream: self.current().clone(), events, snapshot: Some(event.to_owned()), sleep, asked: None }
+    /// Begins to set the snapshot from a task, likewise: to the last of these events.
+    pub fn task_snapshot(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
+        TaskHandOver { stream: self.current().clone(), events, what: Handed::Snapshot, sleep, asked: None }
     }
 }
 
@@ -222,12 +230,12 @@ impl TaskHandOver {
         self.sleep.rearm();
         let stream = &self.stream;
         if self.asked.is_none() {
-            self.asked = Some(match &self.snapshot {
-                Some(event) => Asked::Snapshot(stream.hand_over_snapshot(&self.events[0].data, event)?),
-                None => {
-                    let events: Vec<_> = self.events.iter().map(OwnedEvent::as_new).collect();
-                    Asked::Events(stream.hand_over(&events, false)?)
+            let events: Vec<_> = self.events.iter().map(OwnedEvent::as_new).collect();
+            self.asked = Some(match (self.what, events.last()) {
+                (Handed::Snapshot, Some(last)) => {
+                    Asked::Snapshot(stream.hand_over_snapshot(last.data, last.event.unwrap_or("snapshot"))?)
                 }
+                (what, _) => Asked::Events(stream.hand_over(&events, what == Handed::End)?),
             });
         }
         let answer = match &mut self.asked {
