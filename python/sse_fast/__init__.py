@@ -45,7 +45,7 @@ from ._rights import Algorithm, Authorize, Grant, Key, Tokens
 from ._run import Run, RunArgument
 from ._server import Server, serve
 from ._settings import Encoder, ServeSettings, StreamOptions
-from ._stats import ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
+from ._stats import BackplaneStats, ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
 from ._stream import Event, Events
 from ._watch import Poll, Until, Watch
 
@@ -55,6 +55,7 @@ __all__ = [
     "ArgumentTypeError",
     "Authorize",
     "BackplaneError",
+    "BackplaneStats",
     "BackplaneUnavailable",
     "ClosedConnections",
     "Encoder",

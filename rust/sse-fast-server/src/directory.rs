@@ -270,6 +270,7 @@ impl Directory {
             presence_missed: self.presence.lost(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
+            backplane: self.sharing.as_ref().map(Sharing::stats),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             gap_reasons: GapReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             resumes: Resumed::ALL.map(|resumed| (resumed.name(), 0)).to_vec(),

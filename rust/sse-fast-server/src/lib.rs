@@ -137,7 +137,7 @@ pub use sse_fast_core::error::{EventError, OptionError};
 pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::wire::Decoded;
-pub use stats::{Stats, StreamStats};
+pub use stats::{BackplaneStats, Stats, StreamStats};
 pub use stream::{
     Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
     MAX_TOGETHER, PublishingMany, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,

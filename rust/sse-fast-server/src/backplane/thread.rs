@@ -105,7 +105,9 @@ impl BackplaneThread {
     pub(crate) fn close(self) {
         let (told, closed) = mpsc::sync_channel(1);
         // Nobody waits any more where it took too long.
-        let answer = Answer::new(move |_| drop(told.try_send(())));
+        let answer = Answer::new(move |_| {
+            let _ = told.try_send(());
+        });
         self.asks.ask(Ask::Close { answer });
         let _ = closed.recv_timeout(self.timeout + GRACE);
         drop(self.stop);

@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 
 use super::{Directory, Named, StreamError, check_name};
 use crate::backplane::{Answer, Ask, Asks, Copies, Counts, Life, Make, Name, Opened, SharedOptions, SharedPatch, Tail, Totals};
-use crate::clock::coarse_ms;
+use crate::clock::{coarse_ms, in_micros};
 use crate::logs::Level;
+use crate::stats::BackplaneStats;
 use crate::stream::{PublishError, Stream, resolved};
 
 /// How often copies are looked through for those that nobody uses.
@@ -84,8 +85,11 @@ impl Sharing {
     }
 
     /// What it has counted.
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts.get().map(|counts| counts.lock().clone()).unwrap_or_default()
+    pub(super) fn stats(&self) -> BackplaneStats {
+        let counts = self.counts.get().map(|counts| counts.lock().clone()).unwrap_or_default();
+        let Counts { up, requests, round_trip, reconnects, fills, lost_tails, pushed } = counts;
+        let round_trip_us = in_micros(round_trip);
+        BackplaneStats { up: up && !self.is_away(), requests, round_trip_us, reconnects, fills, lost_tails, pushed }
     }
 
     /// Whether the backplane is away.

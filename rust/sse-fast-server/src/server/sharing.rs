@@ -26,7 +26,9 @@ pub(super) fn start_backplane(
     let disconnecting = Arc::clone(context);
     let copies = LocalCopies {
         directory: Arc::clone(directory),
-        disconnect: Box::new(move |reader, before| drop(rights::disconnect(&disconnecting, reader, before))),
+        disconnect: Box::new(move |reader, before| {
+            rights::disconnect(&disconnecting, reader, before);
+        }),
     };
     let (prefix, process, timeout) = (config.prefix.clone(), Arc::clone(&rules.process), config.timeout);
     let start = Start { rules, asks: sharing.asks(), received, copies: Box::new(copies), watched: poll };
