@@ -244,7 +244,7 @@ def _parse_metrics(text: str) -> object:
 
 def _backplane(value: object) -> str:
     url = _name(value)
-    if not re.match(r"(?:rediss?|redis\+sentinel)://[^/]", url, re.IGNORECASE):
+    if not re.match(r"rediss?(?:\+sentinel)?://[^/]", url, re.IGNORECASE):
         raise ValueError
     return url
 

@@ -62,6 +62,6 @@ fn carry_out(output: Output, wires: &mut impl Wires, copies: &dyn Copies) {
         Output::Subscribe(names) => wires.subscribe(names),
         Output::Unsubscribe(names) => wires.unsubscribe(names),
         Output::Reconnect(line) => wires.reconnect(line),
-        Output::Tell(tell) => tell(copies),
+        Output::Tell(tell) => tell.give(copies),
     }
 }

@@ -17,11 +17,19 @@
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
 #[cfg(not(loom))]
+mod copy;
+#[cfg(not(loom))]
 pub(crate) mod driver;
 #[cfg(not(loom))]
 pub(crate) mod hub;
 #[cfg(not(loom))]
+mod outbox;
+#[cfg(not(loom))]
+mod presence;
+#[cfg(not(loom))]
 pub(crate) mod protocol;
+#[cfg(not(loom))]
+pub(crate) mod redis;
 pub(crate) mod shared;
 #[cfg(not(loom))]
 pub(crate) mod thread;
@@ -41,10 +49,11 @@ pub(crate) enum Ask {
     /// Keep a copy of the stream here from now on, until [`Ask::Release`]. With `make` it is made where there is none, and
     /// the options that were given are put in force where there is one; without, this only looks, and a stream that is not
     /// there is answered [`Opened::Unknown`]; with `wait` it is kept in mind, and begins here as soon as any process makes
-    /// it, without it is not. By the time of any other answer [`Copies::begin`] was called.
+    /// it, without it is not. By the time of any other answer [`Copies::begin`] was called, and the copy is as new as the
+    /// log was when it was read: an ask for what is open here already reads it once more.
     Open { name: Name, make: Option<Make>, wait: bool, answer: Answer<Opened> },
-    /// Nobody here reads or holds it any more: the copy is forgotten after [`FORGET_AFTER`], unless it is opened again.
-    /// [`Copies::forgotten`] says when; nothing follows that.
+    /// The engine has dropped its copy: nothing is told of it any more until it is opened again, which brings a new
+    /// [`Copies::begin`].
     Release { name: Name },
     /// Appends events, all in one step and next to each other; with `end` the last is the terminal one. A stream that the
     /// server does not have (any more) is made with `make`. The stream need not be open here. Where it is, the answer comes
@@ -66,14 +75,11 @@ pub(crate) enum Ask {
     Close { answer: Answer<Changed> },
 }
 
-/// How long a copy is kept once it was released: a reader that comes back finds it.
-pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(60);
-
 /// How long a publish that succeeded waits until its events have come here, too, so that its thread reads what it wrote.
 pub(crate) const COPY_WAIT: Duration = Duration::from_millis(250);
 
 /// What a stream is made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Make {
     /// Every option, for a stream that is new.
     pub(crate) options: SharedOptions,
@@ -245,13 +251,11 @@ pub(crate) trait Copies: Send + Sync {
     fn options(&self, name: &Name, options: SharedOptions);
     /// The name was removed, or is not known to the server any more and nobody here reads it; nothing follows but a `begin`.
     fn removed(&self, name: &Name);
-    /// A released copy is forgotten; nothing follows.
-    fn forgotten(&self, name: &Name);
     /// Who reads it in all processes, this one included.
     fn present(&self, name: &Name, totals: Totals);
     /// A reader was disconnected, here or elsewhere; may come more than once.
     fn disconnect(&self, reader: &Arc<str>, before: u64);
-    /// Whether the backplane is away; said at the start, and whenever it changes.
+    /// Whether the backplane is away: first said when both connections are up, then whenever it changes.
     fn away(&self, away: bool);
 }
 

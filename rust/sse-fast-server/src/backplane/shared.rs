@@ -81,7 +81,8 @@ impl SharedEvent {
         }
         let event = if flags & HAS_EVENT != 0 { text(bytes, &mut at)? } else { Field::default() };
         let id = if flags & HAS_ID != 0 { text(bytes, &mut at)? } else { Field::default() };
-        let retry = if flags & HAS_RETRY != 0 { Some(Duration::from_millis(number(bytes, &mut at)?)) } else { None };
+        let retry =
+            if flags & HAS_RETRY != 0 { Some(Duration::from_millis(take_number(bytes, &mut at)?)) } else { None };
         let data = text(bytes, &mut at)?;
         Some(Self { bytes: bytes.split_to(at), event, id, retry, data })
     }
@@ -122,7 +123,7 @@ pub(crate) fn put_number(out: &mut BytesMut, mut number: u64) {
 }
 
 /// Reads such a number.
-fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
+pub(crate) fn take_number(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;
@@ -137,12 +138,19 @@ fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
 
 /// Reads text with its length before it.
 fn text(bytes: &[u8], at: &mut usize) -> Option<Field> {
-    let length = number(bytes, at)?;
+    let length = take_number(bytes, at)?;
     let start = *at;
     let end = start.checked_add(usize::try_from(length).ok()?)?;
     std::str::from_utf8(bytes.get(start..end)?).ok()?;
     *at = end;
     Some(Field { start: u32::try_from(start).ok()?, length: u32::try_from(length).ok()? })
+}
+
+/// Reads such text where it is wanted itself.
+pub(crate) fn take_text<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
+    let field = text(bytes, at)?;
+    let start = field.start as usize;
+    std::str::from_utf8(bytes.get(start..start + field.length as usize)?).ok()
 }
 
 /// A snapshot as it travels.
@@ -176,7 +184,7 @@ pub(crate) struct SharedOptions {
 }
 
 /// Those that are given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::option_option, reason = "as in StreamPatch: given or not, and None is a value")]
 pub(crate) struct SharedPatch {
     pub(crate) history: Option<u64>,

@@ -2,12 +2,12 @@
 //!
 //! Owns: which names have a copy here, when a copy is let go of, and whether the backplane is away. Must not know: what carries
 //! asks and answers (`crate::backplane`), requests. Invariants: nothing is said of a name before its stream was looked for
-//! elsewhere, unless the backplane is away and a copy is here. A copy is let go of where nobody here reads or holds it; where
-//! somebody does again before it is forgotten it is opened again. What is forgotten elsewhere is forgotten here.
+//! elsewhere, unless the backplane is away and a copy is here. A copy is let go of where nobody here has read or held it for a
+//! while: first here, then elsewhere, so that who finds none asks after that.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,8 +26,8 @@ use crate::stream::{PublishError, Stream, resolved};
 /// How often copies are looked through for those that nobody uses.
 pub(super) const SWEEP: Duration = Duration::from_secs(10);
 
-/// For how long nobody must have used a copy that is let go of, in milliseconds: a request may be about to.
-const UNUSED_FOR: u64 = 5_000;
+/// For how long nobody must have used a copy that is let go of, in milliseconds: a reader that comes back finds it.
+const UNUSED_FOR: u64 = 60_000;
 
 /// A copy's holders where nobody uses it: the map, and who looks.
 const HOLDERS: usize = 2;
@@ -39,8 +39,6 @@ pub(crate) struct Sharing {
     received: Mutex<Option<UnboundedReceiver<Ask>>>,
     /// Whether the backplane is away. Relaxed: it orders nothing else.
     away: AtomicBool,
-    /// Copies that were let go of and are not forgotten yet, and names that are only waited for. Held to look or to change.
-    released: Mutex<HashSet<Name>>,
     /// What the backplane's thread counts; set once it runs.
     counts: OnceLock<Arc<Mutex<Counts>>>,
     /// Names that are waited for by subscribers of several streams.
@@ -63,7 +61,6 @@ impl Sharing {
             asks,
             received: Mutex::new(Some(received)),
             away: AtomicBool::new(true),
-            released: Mutex::default(),
             counts: OnceLock::new(),
             waited_for: Mutex::default(),
         }
@@ -110,15 +107,10 @@ impl Sharing {
     fn open(&self, name: &str, make: Option<Make>, wait: bool) -> oneshot::Receiver<Opened> {
         let (sender, opened) = oneshot::channel();
         let name: Name = name.into();
-        self.released.lock().remove(&name);
         // Who asked may have gone.
         let answer = Answer::new(move |answer| drop(sender.send(answer)));
         self.asks.ask(Ask::Open { name, make, wait, answer });
         opened
-    }
-
-    fn is_released(&self, name: &str) -> bool {
-        self.released.lock().contains(name)
     }
 }
 
@@ -127,10 +119,6 @@ impl Directory {
     pub(crate) async fn look_elsewhere(&self, name: &str, wait: bool) -> Looked {
         let Some(sharing) = &self.sharing else { return Looked::Done };
         if self.find(name).is_some() {
-            if sharing.is_released(name) {
-                // It is kept from now on; what is here counts meanwhile.
-                drop(sharing.open(name, None, false));
-            }
             return Looked::Done;
         }
         if sharing.is_away() {
@@ -153,10 +141,10 @@ impl Directory {
     /// The same as [`Directory::stream`], for a task.
     pub(crate) async fn stream_for_task(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
         let Some(sharing) = &self.sharing else { return self.stream(name, patch) };
-        if let Some(stream) = self.kept_copy(sharing, name) {
-            if *patch == StreamPatch::default() {
-                return Ok(stream);
-            }
+        if *patch == StreamPatch::default()
+            && let Some(stream) = self.find(name)
+        {
+            return Ok(stream);
         }
         let (make, own) = self.make_of(name, patch)?;
         let opened = sharing.open(name, Some(make), false).await.unwrap_or(Opened::Unavailable);
@@ -170,7 +158,7 @@ impl Directory {
         name: &str,
         patch: &StreamPatch,
     ) -> Result<Stream, StreamError> {
-        if let Some(stream) = self.kept_copy(sharing, name) {
+        if let Some(stream) = self.find(name) {
             self.configure_elsewhere(&stream, patch)?;
             return Ok(stream);
         }
@@ -192,11 +180,6 @@ impl Directory {
             }
             Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned() }),
         }
-    }
-
-    /// A copy that is here to stay.
-    fn kept_copy(&self, sharing: &Sharing, name: &str) -> Option<Stream> {
-        self.find(name).filter(|_| !sharing.is_released(name))
     }
 
     /// What a stream of this name is made with, and which of its options are this process's own.
@@ -272,20 +255,13 @@ impl Directory {
         }
     }
 
-    /// Lets go of copies that nobody uses, and keeps those that are used again.
+    /// Lets go of copies that nobody uses.
     pub(super) fn sweep_copies(&self) {
         let Some(sharing) = &self.sharing else { return };
         let now = coarse_ms();
         for stream in self.streams() {
-            let is_released = sharing.is_released(stream.name());
-            match (stream.is_used(HOLDERS), is_released) {
-                (true, true) => drop(sharing.open(stream.name(), None, false)),
-                (false, false) if now.saturating_sub(stream.touched()) >= UNUSED_FOR => {
-                    let name: Name = stream.name().into();
-                    sharing.released.lock().insert(Arc::clone(&name));
-                    sharing.ask(Ask::Release { name });
-                }
-                _ => {}
+            if now.saturating_sub(stream.touched()) >= UNUSED_FOR && !stream.is_used(HOLDERS) {
+                self.let_go(sharing, &stream);
             }
         }
         let waited_for: Vec<_> = sharing.waited_for.lock().iter().cloned().collect();
@@ -293,6 +269,20 @@ impl Directory {
             sharing.waited_for.lock().remove(&name);
             self.stop_waiting_elsewhere(&name);
         }
+    }
+
+    fn let_go(&self, sharing: &Sharing, stream: &Stream) {
+        let mut streams = self.streams.write();
+        let is_there = streams.get(stream.name()).is_some_and(|named| named.0.same(stream));
+        if !is_there || stream.is_used(HOLDERS) {
+            return;
+        }
+        streams.remove(stream.name());
+        // Before anybody finds that it is not here: who does opens it anew.
+        sharing.ask(Ask::Release { name: stream.name().into() });
+        drop(streams);
+        self.count_forgotten(stream);
+        stream.remove();
     }
 
     /// Says how many read a copy here.
@@ -325,6 +315,8 @@ pub(crate) struct LocalCopies {
     pub(crate) directory: Arc<Directory>,
     /// Ends the connections of a reader, of what was issued before.
     pub(crate) disconnect: Box<dyn Fn(&Arc<str>, u64) + Send + Sync>,
+    /// Told when the backplane is there for the first time.
+    pub(crate) there: mpsc::SyncSender<()>,
 }
 
 impl LocalCopies {
@@ -390,26 +382,6 @@ impl Copies for LocalCopies {
         }
     }
 
-    fn forgotten(&self, name: &Name) {
-        let directory = &self.directory;
-        let Some(sharing) = &directory.sharing else { return };
-        let Some(stream) = directory.find(name) else {
-            sharing.released.lock().remove(name);
-            return;
-        };
-        let mut streams = directory.streams.write();
-        if stream.is_used(HOLDERS) {
-            drop(streams);
-            drop(sharing.open(name, None, false));
-            return;
-        }
-        streams.remove(&**name);
-        drop(streams);
-        sharing.released.lock().remove(name);
-        directory.count_forgotten(&stream);
-        stream.remove();
-    }
-
     fn present(&self, name: &Name, totals: Totals) {
         if let Some(stream) = self.directory.find(name) {
             stream.receive_present(totals);
@@ -430,6 +402,8 @@ impl Copies for LocalCopies {
             let text = "the backplane is away: readers stay, publishing waits and fails, /readyz says 503";
             logs.put(Level::Warning, "sse_fast.backplane", text.to_owned());
         } else {
+            // Who waits for it waits once.
+            let _ = self.there.try_send(());
             logs.put(Level::Info, "sse_fast.backplane", "the backplane is there".to_owned());
         }
     }
