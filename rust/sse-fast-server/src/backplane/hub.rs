@@ -700,7 +700,7 @@ impl Hub {
                 let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
                 let again = take_readers(kept, &opening, &mut self.alive, &self.rules.process, now);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
-                kept.held |= !served.is_empty();
+                kept.held |= !served.is_empty() || kept.waiting;
                 kept.waiting = false;
                 tell(out, name, told);
                 for (index, opener) in served.into_iter().enumerate() {
