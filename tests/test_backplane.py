@@ -255,7 +255,11 @@ def test_a_run_publishes_for_every_process(pair: Pair) -> None:
 def test_the_numbers_say_how_the_backplane_is(pair: Pair) -> None:
     one, _ = pair
     one.stream("s").publish("a")
-    stats = one.stats().backplane
-    assert stats is not None
-    assert stats.up and stats.requests > 0 and stats.pushed > 0
+
+    def counted() -> bool:
+        stats = one.stats().backplane
+        assert stats is not None
+        return stats.up and stats.requests > 0 and stats.pushed > 0
+
+    until(counted)
     assert fetch(one.port, "/readyz")[0].status == 200
