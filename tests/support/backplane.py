@@ -50,6 +50,7 @@ class BackplaneServer:
     """A server, and a client for it."""
 
     def __init__(self, kind: str = "redis", *options: str) -> None:
+        self.kind = kind
         self.program = program(kind)
         self.options = options
         self.folder = tempfile.TemporaryDirectory()
