@@ -143,7 +143,13 @@ def test_events_keep_every_field_on_the_way(pair: Pair) -> None:
     stream.publish({"n": [1, None]})
     with Reader(other.port) as reader:
         first, second = reader.open().take(2)
-    assert (given, first.last_event_id, first.event, first.data, first.retry) == ("own", "own", "e", "a\nb\n\u2028é", 2500)
+    assert (given, first.last_event_id, first.event, first.data, first.retry) == (
+        "own",
+        "own",
+        "e",
+        "a\nb\n\u2028é",
+        2500,
+    )
     assert (second.event, second.data) == ("message", '{"n":[1,null]}')
     with Reader(other.port, last_event_id="own") as reader:
         assert reader.open().next().data == '{"n":[1,null]}'

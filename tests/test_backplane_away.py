@@ -34,7 +34,9 @@ def ready(server: sse_fast.Server) -> bool:
     return fetch(server.port, "/readyz")[0].status == 200
 
 
-def test_nobody_there_at_the_start_says_what_was_attempted_and_no_password(shared: BackplaneServer, serve: Serve) -> None:
+def test_nobody_there_at_the_start_says_what_was_attempted_and_no_password(
+    shared: BackplaneServer, serve: Serve
+) -> None:
     shared.kill()
     with pytest.raises(sse_fast.BackplaneUnavailable, match=str(shared.port)) as raised:
         serve(backplane=f"redis://ann:secret@127.0.0.1:{shared.port}")

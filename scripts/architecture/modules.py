@@ -31,15 +31,18 @@ LEAVES = {
 KNOWS = {
     **{leaf: set[str]() for leaf in LEAVES},
     "mailbox": set[str](),
-    "delivery": {"mailbox"},
-    "stream": {"mailbox", "delivery"},
+    "backplane": set[str](),
+    "delivery": {"mailbox", "backplane"},
+    "stream": {"mailbox", "delivery", "backplane"},
     "reader": {"stream"},
     "presence": {"stream"},
     "shard": {"mailbox", "delivery", "stream", "presence"},
     "expiry": set[str](),
     "waiting": set[str](),
     "resumable": {"stream"},
-    "directory": {"mailbox", "delivery", "stream", "presence", "shard", "expiry", "waiting", "resumable"},
+    "directory": {
+        *("mailbox", "delivery", "backplane", "stream", "presence", "shard", "expiry", "waiting", "resumable"),
+    },
     "run": set[str](),
     "sink": {"run", "stream"},
 }

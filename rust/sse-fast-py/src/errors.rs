@@ -175,9 +175,7 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
             with_text(|known| &known.stream_ended, text)
         }
         engine::PublishError::Closed { .. } => with_text(|known| &known.server_closed, text),
-        engine::PublishError::Unavailable { published, .. } => {
-            backplane_unavailable(&text, published)
-        }
+        engine::PublishError::Unavailable { published, .. } => backplane_unavailable(&text, published),
         engine::PublishError::Refused { .. } => with_text(|known| &known.backplane_error, text),
         engine::PublishError::Conflict { .. } => with_text(|known| &known.stream_error, text),
         // Does not happen: the caller publishes again, detached, and then the engine waits.

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{BackplaneConfig, Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret};
+use sse_fast_server::{
+    BackplaneConfig, Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret,
+};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};

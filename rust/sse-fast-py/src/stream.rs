@@ -17,7 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    MAX_TOGETHER, Caller, EmptyOutcome, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
+    Caller, EmptyOutcome, MAX_TOGETHER, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
 };
 
 use crate::batch;
@@ -177,11 +177,7 @@ fn wait_for_all(
 }
 
 /// Hands events over to where the log is, as many together as may be; those before a signal or an error stay published.
-fn hand_over(
-    py: Python<'_>,
-    stream: &Stream,
-    events: &[NewEvent<'_>],
-) -> PyResult<Result<Vec<String>, PublishError>> {
+fn hand_over(py: Python<'_>, stream: &Stream, events: &[NewEvent<'_>]) -> PyResult<Result<Vec<String>, PublishError>> {
     let mut ids = Vec::with_capacity(events.len());
     for together in events.chunks(MAX_TOGETHER) {
         let mut publishing = match py.detached(|| stream.publishing_many(together))? {

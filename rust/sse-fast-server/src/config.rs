@@ -103,12 +103,7 @@ pub struct BackplaneConfig {
 
 impl Default for BackplaneConfig {
     fn default() -> Self {
-        Self {
-            url: String::new(),
-            prefix: "sse_fast".to_owned(),
-            timeout: Duration::from_secs(1),
-            trust: false,
-        }
+        Self { url: String::new(), prefix: "sse_fast".to_owned(), timeout: Duration::from_secs(1), trust: false }
     }
 }
 

@@ -138,7 +138,19 @@ impl Delivery {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
         let (max_event_bytes, loop_waits) = (MAX_EVENT_BYTES, AtomicBool::new(false));
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless, backplane: None, loop_waits }
+        Self {
+            number,
+            doorbells,
+            notices,
+            patience,
+            heartbeat_pace: 1,
+            max_event_bytes,
+            closed,
+            waits,
+            nameless,
+            backplane: None,
+            loop_waits,
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -43,6 +43,7 @@ use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
 mod by_pattern;
+mod copies;
 mod counted;
 mod made;
 mod refused;
@@ -51,12 +52,13 @@ mod stalls;
 mod wanted;
 
 pub(crate) use self::by_pattern::ByPattern;
+pub(crate) use self::copies::LocalCopies;
 pub(crate) use self::counted::Counted;
 use self::made::Made;
 use self::refused::Refusals;
 pub(crate) use self::refused::Refused;
 use self::shared::SWEEP;
-pub(crate) use self::shared::{LocalCopies, Looked, Sharing};
+pub(crate) use self::shared::{Looked, Sharing};
 use self::wanted::Wanted;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.

@@ -139,6 +139,6 @@ pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{BackplaneStats, Stats, StreamStats};
 pub use stream::{
-    Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
-    MAX_TOGETHER, PublishingMany, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+    Account, Caller, EmptyOutcome, HeartbeatError, MAX_TOGETHER, OwnedEvent, PublishError, Published, Publishing,
+    PublishingMany, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

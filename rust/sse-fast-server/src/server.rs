@@ -34,8 +34,8 @@ use self::sharing::start_backplane;
 use crate::accept::{accept, accept_rest};
 use crate::access::Access;
 use crate::addresses::Addresses;
-use crate::backplane::thread::BackplaneThread;
 use crate::admission::ConnectionLimits;
+use crate::backplane::thread::BackplaneThread;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,12 +16,11 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::{Directory, Named, StreamError, check_name};
-use crate::backplane::{Answer, Ask, Asks, Copies, Counts, Life, Make, Name, Opened, SharedOptions, SharedPatch, Tail, Totals};
+use super::{Directory, StreamError, check_name};
+use crate::backplane::{Answer, Ask, Asks, Counts, Make, Name, Opened, SharedOptions, SharedPatch};
 use crate::clock::{coarse_ms, in_micros};
-use crate::logs::Level;
 use crate::stats::BackplaneStats;
-use crate::stream::{PublishError, Stream, resolved};
+use crate::stream::{PublishError, Stream};
 
 /// How often copies are looked through for those that nobody uses.
 pub(super) const SWEEP: Duration = Duration::from_secs(10);
@@ -38,7 +37,7 @@ pub(crate) struct Sharing {
     /// The other end, until the backplane's thread takes it.
     received: Mutex<Option<UnboundedReceiver<Ask>>>,
     /// Whether the backplane is away. Relaxed: it orders nothing else.
-    away: AtomicBool,
+    pub(super) away: AtomicBool,
     /// What the backplane's thread counts; set once it runs.
     counts: OnceLock<Arc<Mutex<Counts>>>,
     /// Names that are waited for by subscribers of several streams.
@@ -175,9 +174,7 @@ impl Directory {
         }
         match sharing.open(name, None, false).blocking_recv().unwrap_or(Opened::Unavailable) {
             Opened::Open { .. } | Opened::Unknown => Ok(self.find(name)),
-            Opened::Refused(reason) => {
-                Err(StreamError::Refused { name: name.to_owned(), reason: reason.to_string() })
-            }
+            Opened::Refused(reason) => Err(StreamError::Refused { name: name.to_owned(), reason: reason.to_string() }),
             Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned() }),
         }
     }
@@ -233,7 +230,7 @@ impl Directory {
     }
 
     /// What a stream of this name has in this process where nothing else is said.
-    fn options_by_name(&self, name: &str) -> Result<Arc<StreamOptions>, OptionError> {
+    pub(super) fn options_by_name(&self, name: &str) -> Result<Arc<StreamOptions>, OptionError> {
         self.options_of(name, &StreamPatch::default())
     }
 
@@ -288,7 +285,7 @@ impl Directory {
     /// Says how many read a copy here.
     pub(super) fn tell_present(&self, stream: &Stream) {
         if let Some(sharing) = self.sharing.as_ref().filter(|_| stream.is_copy()) {
-            // Before they are read: whoever comes from here on is told of again.
+            // Before they are read: a reader that comes from here on is told of again.
             stream.presence_is_told();
             let readers = stream.readers_here().into_iter().map(|(reader, count)| (reader, count as u64)).collect();
             sharing.ask(Ask::Present { name: stream.name().into(), readers });
@@ -307,104 +304,5 @@ fn own(patch: &StreamPatch) -> StreamPatch {
         expire: None,
         private: None,
         ..patch.clone()
-    }
-}
-
-/// What the backplane tells, put into force.
-pub(crate) struct LocalCopies {
-    pub(crate) directory: Arc<Directory>,
-    /// Ends the connections of a reader, of what was issued before.
-    pub(crate) disconnect: Box<dyn Fn(&Arc<str>, u64) + Send + Sync>,
-    /// Told when the backplane is there for the first time.
-    pub(crate) there: mpsc::SyncSender<()>,
-}
-
-impl LocalCopies {
-    fn begin_anew(&self, name: &Name, life: &Life, former: Option<&Stream>) {
-        let directory = &self.directory;
-        let defaults = directory.options_by_name(name).unwrap_or_else(|_| Arc::clone(&directory.defaults));
-        let own = former.and_then(Stream::own_options);
-        let options = resolved(&defaults, own.as_deref(), life.options);
-        let stream = Stream::copy(name, life, directory.next_epoch(), &directory.delivery, options);
-        if let Some(own) = own {
-            stream.give_own_options(&defaults, &own);
-        }
-        let mut streams = directory.streams.write();
-        if directory.closed() {
-            return;
-        }
-        let former = streams.replace(Named(stream.clone()));
-        drop(streams);
-        if let Some(Named(former)) = former {
-            directory.count_forgotten(&former);
-            if !former.removed() {
-                former.give_way_to(&stream);
-            }
-        }
-        directory.listen_for_silence(&stream);
-        directory.announce_made(&stream);
-    }
-}
-
-impl Copies for LocalCopies {
-    fn begin(&self, name: &Name, life: Life) {
-        let former = self.directory.find(name);
-        match &former {
-            Some(stream) if stream.reached().0 == life.epoch => {
-                self.options(name, life.options);
-                stream.rebase(&life);
-            }
-            _ => self.begin_anew(name, &life, former.as_ref()),
-        }
-    }
-
-    fn append(&self, name: &Name, tail: Tail) {
-        let Some(stream) = self.directory.find(name) else { return };
-        let last = tail.events.len().saturating_sub(1);
-        for (at, (shared, position)) in tail.events.iter().zip(tail.first..).enumerate() {
-            stream.receive(position, shared, tail.ended && at == last);
-        }
-        stream.receive_snapshot(tail.snapshot.as_ref());
-    }
-
-    fn options(&self, name: &Name, options: SharedOptions) {
-        let Some(stream) = self.directory.find(name) else { return };
-        let Ok(defaults) = self.directory.options_by_name(name) else { return };
-        stream.receive_options(&defaults, options);
-        if !options.private {
-            self.directory.announce_made(&stream);
-        }
-    }
-
-    fn removed(&self, name: &Name) {
-        if let Some(stream) = self.directory.find(name) {
-            stream.remove();
-        }
-    }
-
-    fn present(&self, name: &Name, totals: Totals) {
-        if let Some(stream) = self.directory.find(name) {
-            stream.receive_present(totals);
-        }
-    }
-
-    fn disconnect(&self, reader: &Arc<str>, before: u64) {
-        (self.disconnect)(reader, before);
-    }
-
-    fn away(&self, away: bool) {
-        let Some(sharing) = &self.directory.sharing else { return };
-        if sharing.away.swap(away, Ordering::Relaxed) == away {
-            return;
-        }
-        let logs = &self.directory.logs;
-        if away {
-            let text = "the backplane is away: readers stay, publishing waits and fails, /readyz says 503";
-            logs.put(Level::Warning, "sse_fast.backplane", text.to_owned());
-        } else {
-            // Who waits for it waits once.
-            let _ = self.there.try_send(());
-            logs.put(Level::Info, "sse_fast.backplane", "the backplane is there".to_owned());
-        }
     }
 }

@@ -34,7 +34,7 @@ pub const MAX_TOGETHER: usize = 256;
 /// An answer that is waited for.
 struct Awaited<T>(Arc<Mutex<Place<T>>>);
 
-/// Where an answer is laid down. Held to lay it down or to look; whoever is to be woken is woken without it.
+/// Where an answer is laid down. Held to lay it down or to look; the thread or task that waits is woken without it.
 struct Place<T> {
     answer: Option<T>,
     sleeper: Option<Sleeper>,
@@ -102,11 +102,7 @@ impl HandedOver {
     }
 
     /// The same for the calling thread, which waits no longer than that.
-    pub(super) fn wait(
-        &mut self,
-        stream: &Stream,
-        longest: Duration,
-    ) -> Option<Result<Vec<Published>, PublishError>> {
+    pub(super) fn wait(&mut self, stream: &Stream, longest: Duration) -> Option<Result<Vec<Published>, PublishError>> {
         let answer = self.awaited.wait(longest)?;
         Some(self.meaning(stream, answer))
     }
@@ -262,9 +258,7 @@ impl ChangeAwaited {
             // What is not there is removed, and has no options.
             Changed::Done | Changed::Unknown => Ok(()),
             Changed::Ended => Err(PublishError::Ended { stream: shown() }),
-            Changed::Refused(reason) => {
-                Err(PublishError::Refused { stream: shown(), reason: reason.to_string() })
-            }
+            Changed::Refused(reason) => Err(PublishError::Refused { stream: shown(), reason: reason.to_string() }),
             Changed::Unavailable if stream.is_closed() => Err(PublishError::Closed { stream: shown() }),
             Changed::Unavailable => Err(PublishError::Unavailable { stream: shown(), published: None }),
         }

@@ -2,9 +2,10 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `mod` | the handle, what it shares, its options, its numbers |
+//! | `mod` | the handle, what it shares, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `task` | publishing from a task of an event loop |
+//! | `configure` | its options, changed |
 //! | `elsewhere` | publishing where the log is elsewhere |
 //! | `receive` | a stream as a copy of a log elsewhere |
 //! | `attempt` | whether an event may be appended, and what it waits for |
@@ -28,6 +29,7 @@
 //! waited for, nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
+mod configure;
 mod elsewhere;
 mod empty;
 mod heartbeat;
@@ -51,16 +53,15 @@ use std::sync::{Arc, OnceLock};
 use compact_str::CompactString;
 use smallvec::SmallVec;
 use sse_fast_core::budget::Micros;
-use sse_fast_core::error::OptionError;
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 use tokio::sync::oneshot;
 
 pub use self::attempt::Caller;
-pub use self::elsewhere::{MAX_TOGETHER, PublishingMany};
 #[cfg(test)]
 pub(crate) use self::attempt::{Attempt, Progress, Role};
+pub use self::elsewhere::{MAX_TOGETHER, PublishingMany};
 pub use self::empty::EmptyOutcome;
 use self::empty::{Emptiness, WhenEmpty};
 pub use self::heartbeat::HeartbeatError;
@@ -72,9 +73,9 @@ pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
 use self::readers::{Others, Readers};
+pub(crate) use self::receive::resolved;
 use self::room::Room;
 use self::silence::Signs;
-pub(crate) use self::receive::resolved;
 pub(crate) use self::silence::Silence;
 pub use self::task::{OwnedEvent, TaskHandOver, TaskProgress, TaskPublish};
 use self::watch::Watchers;
@@ -232,36 +233,6 @@ impl Stream {
     /// Whether it stands for another, and the application is not told of it.
     pub(crate) fn is_stand_in(&self) -> bool {
         self.0.kind == Kind::StandIn
-    }
-
-    /// Puts other options in force; times count from then on.
-    pub fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
-        if *patch == StreamPatch::default() {
-            return Ok(());
-        }
-        let inner = self.lock();
-        let options = inner.state.options().patched(patch)?;
-        let options = Arc::new(options);
-        self.put_options(inner, options);
-        Ok(())
-    }
-
-    /// Puts these options in force; lets the lock go.
-    fn put_options(&self, mut inner: Locked<'_>, options: Arc<StreamOptions>) {
-        if options == *inner.state.options() {
-            // Given at each call, as is usual: nothing changes.
-            return;
-        }
-        inner.state.set_options(options);
-        // Publishers may have to wait now for subscribers that were given up: shards look again.
-        let first = inner.state.log().first();
-        self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
-        self.retune();
-        // A longer history has room at once.
-        inner.wake_next(None);
-        drop(inner);
-        self.tell_shards();
-        self.notify_directory();
     }
 
     /// Subscribers on sockets of this server now.

@@ -185,12 +185,7 @@ enum Way<'a> {
 }
 
 impl<'a> Publishing<'a> {
-    fn new(
-        stream: &'a Stream,
-        event: &NewEvent<'a>,
-        role: Role,
-        caller: Caller,
-    ) -> Result<Self, PublishError> {
+    fn new(stream: &'a Stream, event: &NewEvent<'a>, role: Role, caller: Caller) -> Result<Self, PublishError> {
         let checked = stream.check(event)?;
         if stream.is_copy() {
             let stream = stream.current();
@@ -278,7 +273,6 @@ impl Here<'_> {
     fn appended(&self, inner: Locked<'_>) {
         self.stream.appended(inner, self.attempt.role());
     }
-
 }
 
 impl Drop for Here<'_> {

@@ -239,9 +239,7 @@ impl TaskHandOver {
             });
         }
         let answer = match &mut self.asked {
-            Some(Asked::Events(handed_over)) => {
-                handed_over.take_or_sleep(stream, || Sleeper::Task(self.sleep.clone()))
-            }
+            Some(Asked::Events(handed_over)) => handed_over.take_or_sleep(stream, || Sleeper::Task(self.sleep.clone())),
             Some(Asked::Snapshot(change)) => {
                 change.take_or_sleep(stream, &self.sleep).map(|done| done.map(|()| Vec::new()))
             }
