@@ -1,7 +1,8 @@
 """Streams that several processes share through a Redis or Valkey server, over real ones.
 
-Two servers in one test process share nothing in it (`ARCHITECTURE.md`, "Invariants"): to the backplane they are two processes.
-`test_backplane_processes.py` has what needs real ones, `test_backplane_away.py` what happens while the backplane is away.
+Two servers in one test process share nothing in it (`ARCHITECTURE.md`, "Invariants"): to the backplane they are two
+processes. `test_backplane_processes.py` has what needs real ones, `test_backplane_away.py` what happens while the
+backplane is away.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def test_the_end_reaches_everybody_and_who_has_it_gets_204(pair: Pair) -> None:
         assert [event.data for event in reader.rest()] == ["a", "over"]
     with pytest.raises(sse_fast.StreamEnded):
         stream.publish("late")
-    assert stream.ended and elsewhere.ended
+    assert [stream.ended, elsewhere.ended] == [True, True]
     assert all(fetch(server.port, "/streams/s", headers=[("Last-Event-ID", last)])[0].status == 204 for server in pair)
 
 
@@ -220,7 +221,7 @@ def test_a_route_waits_for_what_another_process_makes(pair: Pair) -> None:
 
 def test_disconnecting_a_reader_reaches_every_process(shared: BackplaneServer, serve: Serve) -> None:
     shared.command("FLUSHALL")
-    one, other = (serve(backplane=shared.url, authorize=lambda request, names: "ann") for _ in range(2))
+    one, other = (serve(backplane=shared.url, authorize=lambda _request, _names: "ann") for _ in range(2))
     other.stream("s")
     with Reader(other.port) as reader:
         reader.open()

@@ -1,4 +1,4 @@
-"""Several processes behind one backplane: killed, forked, started anew. Each reader gets every event once, in one order."""
+"""Several processes behind one backplane, killed, forked, started anew: readers get every event once, in one order."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class TooManyStreams(StreamError):  # noqa: N818 - as above
 
 
 class BackplaneError(SseFastError, OSError):
-    """The server that streams are shared through refused what was asked of it, such as for want of memory: see the text."""
+    """The server that streams are shared through refused what was asked of it, such as for want of memory."""
 
 
 class BackplaneUnavailable(BackplaneError, ConnectionError):  # noqa: N818 - as above
@@ -129,7 +129,7 @@ class BackplaneUnavailable(BackplaneError, ConnectionError):  # noqa: N818 - as 
 
     published: bool | None
 
-    def __init__(self, text: str = "", published: bool | None = False) -> None:  # noqa: FBT001, FBT002 - made by the engine
+    def __init__(self, text: str = "", published: bool | None = False) -> None:  # noqa: FBT002 - made by the engine
         """Keeps what is known of the event."""
         super().__init__(text)
         self.published = published

@@ -466,8 +466,8 @@ SETTINGS: tuple[Setting, ...] = (
         _choice("new_epoch", "trust"),
         "new_epoch",
         "",
-        "What a restart or failover of that server means: `new_epoch` begins streams anew, since it may have lost events; "
-        "`trust` goes on, for a server that loses nothing it has confirmed.",
+        "What a restart or failover of that server means: `new_epoch` begins streams anew, since it may have lost "
+        "events; `trust` goes on, for a server that loses nothing it has confirmed.",
     ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),

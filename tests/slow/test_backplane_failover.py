@@ -106,11 +106,14 @@ while True:
 
 
 def test_the_readers_of_a_killed_process_are_counted_no_more(shared: BackplaneServer) -> None:
-    with Program(COUNTING, shared.url) as one, Program(COUNTING, shared.url) as counting:
-        with Reader(int(one.line_with("port"))) as reader:
-            reader.open()
-            until(lambda: counting.line() == "1")
-            one.send_signal(signal.SIGKILL)
-            one.wait()
-            # Its lease of ten seconds runs out.
-            until(lambda: counting.line() == "0", deadline=40.0)
+    with (
+        Program(COUNTING, shared.url) as one,
+        Program(COUNTING, shared.url) as counting,
+        Reader(int(one.line_with("port"))) as reader,
+    ):
+        reader.open()
+        until(lambda: counting.line() == "1")
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+        # Its lease of ten seconds runs out.
+        until(lambda: counting.line() == "0", deadline=40.0)

@@ -1,8 +1,8 @@
 """Servers of Redis and Valkey on free ports, which a test may kill, pause, empty and fail over.
 
-`BackplaneServer` starts the program that the environment names (``REDIS_SERVER``, ``VALKEY_SERVER``), or finds it; a missing one
-is an error that says what installs it, never a skip. It keeps nothing on disk, speaks its protocol by hand (`command`), and is
-ended with the block, by its process id.
+`BackplaneServer` starts the program that the environment names (``REDIS_SERVER``, ``VALKEY_SERVER``), or finds it; a
+missing one is an error that says what installs it, never a skip. It keeps nothing on disk, speaks its protocol by hand
+(`command`), and is ended with the block, by its process id.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ use crate::waiting::Waiting;
 
 mod by_pattern;
 mod copies;
+#[cfg(all(test, not(loom)))]
+mod copies_tests;
 mod counted;
 mod made;
 mod refused;

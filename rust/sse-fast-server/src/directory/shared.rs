@@ -268,7 +268,7 @@ impl Directory {
         }
     }
 
-    fn let_go(&self, sharing: &Sharing, stream: &Stream) {
+    pub(super) fn let_go(&self, sharing: &Sharing, stream: &Stream) {
         let mut streams = self.streams.write();
         let is_there = streams.get(stream.name()).is_some_and(|named| named.0.same(stream));
         if !is_there || stream.is_used(HOLDERS) {

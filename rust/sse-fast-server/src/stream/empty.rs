@@ -313,7 +313,7 @@ mod tests {
             match notice {
                 Notice::Look { .. } => looks += 1,
                 Notice::Gone { keys } => gone.extend(keys),
-                Notice::Life { .. } => {}
+                Notice::Life { .. } | Notice::Present { .. } => {}
             }
         }
         (looks, gone)
