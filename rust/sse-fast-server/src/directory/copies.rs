@@ -12,11 +12,14 @@ use crate::backplane::{Copies, Life, Name, SharedOptions, Tail, Totals};
 use crate::logs::Level;
 use crate::stream::{Stream, resolved};
 
+/// What ends a reader's connections; its time is in microseconds of the Unix epoch.
+pub(crate) type Disconnect = Box<dyn Fn(&Arc<str>, u64) + Send + Sync>;
+
 /// What the backplane tells, put into force.
 pub(crate) struct LocalCopies {
     pub(crate) directory: Arc<Directory>,
     /// Ends the connections of a reader, of what was issued before.
-    pub(crate) disconnect: Box<dyn Fn(&Arc<str>, u64) + Send + Sync>,
+    pub(crate) disconnect: Disconnect,
     /// Told when the backplane is there for the first time.
     pub(crate) there: mpsc::SyncSender<()>,
 }

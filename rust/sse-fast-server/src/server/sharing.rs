@@ -67,5 +67,5 @@ fn new_process() -> Result<Arc<str>, StartError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|error| super::io_error("reading randomness")(std::io::Error::other(error.to_string())))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)).into())
 }

@@ -37,7 +37,7 @@ pub enum PublishError {
         stream: String,
     },
     /// The stream's log is elsewhere, and what keeps it could not be reached in time.
-    #[error("cannot publish into {stream}: {}", away(.published))]
+    #[error("cannot publish into {stream}: {}", away(*.published))]
     Unavailable {
         /// The stream's name, in quotes.
         stream: String,
@@ -72,7 +72,7 @@ pub enum PublishError {
     },
 }
 
-fn away(published: &Option<bool>) -> &'static str {
+fn away(published: Option<bool>) -> &'static str {
     match published {
         Some(true) => "the backplane is away; it was published",
         Some(false) => "the backplane is away, and backplane_timeout is over; nothing was published",
