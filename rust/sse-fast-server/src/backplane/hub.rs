@@ -86,13 +86,19 @@ impl Tell {
             Self::Present(name, totals) => copies.present(&name, totals),
             Self::Disconnect(reader, before) => copies.disconnect(&reader, before),
             Self::Away(away) => copies.away(away),
-            Self::Answer(answered) => (answered.0)(),
+            Self::Answer(answered) => answered.deliver(),
         }
     }
 }
 
 /// An answer with where it goes.
 pub(crate) struct Answered(Box<dyn FnOnce()>);
+
+impl Answered {
+    pub(crate) fn deliver(self) {
+        (self.0)();
+    }
+}
 
 impl std::fmt::Debug for Answered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -16,12 +16,16 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
+#[cfg(all(test, not(loom)))]
+mod conformance;
 #[cfg(not(loom))]
 mod copy;
 #[cfg(not(loom))]
 pub(crate) mod driver;
 #[cfg(not(loom))]
 pub(crate) mod hub;
+#[cfg(all(test, not(loom)))]
+pub(crate) mod memory;
 #[cfg(not(loom))]
 mod outbox;
 #[cfg(not(loom))]
@@ -31,6 +35,8 @@ pub(crate) mod protocol;
 #[cfg(not(loom))]
 pub(crate) mod redis;
 pub(crate) mod shared;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 #[cfg(not(loom))]
 pub(crate) mod thread;
 

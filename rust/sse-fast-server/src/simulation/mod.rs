@@ -39,7 +39,7 @@ mod patience;
 mod play;
 mod promise;
 mod publishers;
-mod random;
+pub(crate) mod random;
 mod right;
 mod runner;
 mod script;

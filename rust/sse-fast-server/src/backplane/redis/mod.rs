@@ -20,7 +20,7 @@ mod resp;
 mod url;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 

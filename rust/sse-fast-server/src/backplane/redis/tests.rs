@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::protocol::{Reply, Request, RequestId, Wired, Wires};
+use super::super::protocol::{Wired, Wires};
 use super::{Address, Names, Redis};
 
 /// The servers that tests run against, by the variables that say where they are: `make test-rust` installs and names them.
@@ -66,9 +66,9 @@ impl Server {
     }
 
     /// Asks it something by another connection.
-    pub(in super::super) async fn ask(&self, arguments: &[&str]) -> super::resp::Value {
+    pub(in super::super) async fn ask(&self, arguments: &[&str]) {
         let mut ready = super::connect::connect(&self.address()).await.expect("it listens");
-        ready.ask("a test", arguments).await.expect("it answers")
+        ready.ask("a test", arguments).await.expect("it answers");
     }
 }
 
@@ -91,14 +91,4 @@ pub(in super::super) async fn until<T>(wires: &mut Redis, mut wanted: impl FnMut
     })
     .await
     .expect("it comes")
-}
-
-/// The reply to one request.
-pub(in super::super) async fn reply(wires: &mut Redis, id: u64, request: Request) -> Reply {
-    wires.request(RequestId(id), request);
-    until(wires, |wired| match wired {
-        Wired::Reply(RequestId(got), reply) if got == id => Some(reply),
-        _ => None,
-    })
-    .await
 }

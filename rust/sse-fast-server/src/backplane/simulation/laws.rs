@@ -1,0 +1,49 @@
+//! What must hold, whatever happens: told of everything that any process sees or is answered.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::super::{Name, SharedEvent};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Laws {
+    /// What each id means, as anybody saw it.
+    meaning: HashMap<(Name, u64, u64), String>,
+    /// Under which ids each event was seen.
+    ids: HashMap<String, HashSet<(u64, u64)>>,
+    /// Events that were answered as not published.
+    never: HashSet<String>,
+    /// The server has lost something that it had confirmed: an event may have been repeated in another life.
+    pub(super) lost: bool,
+    /// What happened how often.
+    pub(super) counts: BTreeMap<&'static str, u64>,
+}
+
+impl Laws {
+    /// Somebody saw an event under an id.
+    pub(super) fn saw(&mut self, name: &Name, epoch: u64, position: u64, event: &SharedEvent) {
+        let data = String::from_utf8_lossy(event.fields().data).into_owned();
+        self.means(name, epoch, position, data);
+    }
+
+    pub(super) fn means(&mut self, name: &Name, epoch: u64, position: u64, data: String) {
+        let before = self.meaning.entry((name.clone(), epoch, position)).or_insert_with(|| data.clone());
+        assert_eq!(*before, data, "{epoch}-{position} of {name} means two events");
+        assert!(!self.never.contains(&data), "{data} was answered as not published");
+        let ids = self.ids.entry(data.clone()).or_default();
+        ids.insert((epoch, position));
+        assert!(ids.len() == 1 || self.lost, "{data} of {name} was published as {ids:?}");
+        let lives = ids.iter().map(|(epoch, _)| epoch).collect::<HashSet<_>>().len();
+        assert_eq!(lives, ids.len(), "{data} of {name} stands twice in one life");
+    }
+
+    /// An event was answered as not published.
+    pub(super) fn never(&mut self, data: String) {
+        assert!(!self.ids.contains_key(&data), "{data} was answered as not published, and is");
+        self.never.insert(data);
+    }
+
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+}

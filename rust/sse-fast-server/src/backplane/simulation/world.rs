@@ -1,0 +1,354 @@
+//! Time, connections and the server; and what happens to them.
+//!
+//! Everything that is on its way is in one queue by the time of its arrival; what goes one way on one connection arrives in
+//! order. A request that was on its way when its connection was cut may still be executed, late, as by a server that was
+//! stopped for a while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::hub::{Input, Moment, Output};
+use super::super::memory::Engine;
+use super::super::protocol::{Line, Push, Reply, Request, RequestId, Wired};
+use super::super::{Ask, Name};
+use super::laws::Laws;
+use super::process::Process;
+use crate::simulation::random::Random;
+
+/// The wall clock at the start.
+const WALL: u64 = 1_700_000_000_000_000;
+
+/// Something on its way.
+enum Arrival {
+    /// To the server; of which process, over which of its connections, of which server.
+    Request(usize, u64, u64, RequestId, Request),
+    Reply(usize, u64, RequestId, Reply),
+    Subscribe(usize, u64, Vec<Name>, bool),
+    Subscribed(usize, u64, Vec<Name>),
+    Push(usize, u64, Push),
+    Connect(usize, Line, u64),
+    Due(usize),
+}
+
+/// See the module.
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) random: Random,
+    pub(super) laws: Laws,
+    pub(super) engine: Engine,
+    /// The server's replica, as it was when it was last in step.
+    replica: Engine,
+    /// Counts restarts and failovers.
+    incarnation: u64,
+    /// The server does nothing before that.
+    stopped_until: Duration,
+    pub(super) processes: Vec<Option<Process>>,
+    queue: BTreeMap<(Duration, u64), Arrival>,
+    sequence: u64,
+    /// How slow replies are, and how many in a hundred pushes are lost without a sign.
+    pub(super) slowest: Duration,
+    pub(super) lossy: u64,
+    outputs: Vec<Output>,
+    born: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, processes: usize) -> Self {
+        let engine = Engine::new("fence-0");
+        let mut world = Self {
+            now: Duration::ZERO,
+            random: Random::new(seed),
+            laws: Laws::default(),
+            replica: engine.clone(),
+            engine,
+            incarnation: 0,
+            stopped_until: Duration::ZERO,
+            processes: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            slowest: Duration::from_millis(5),
+            lossy: 0,
+            outputs: Vec::new(),
+            born: 0,
+        };
+        for at in 0..processes {
+            world.processes.push(None);
+            world.start(at);
+        }
+        world
+    }
+
+    /// A process starts in a free place.
+    pub(super) fn start(&mut self, at: usize) {
+        self.born += 1;
+        let skew = self.random.next() % 5_000_000;
+        self.processes[at] = Some(Process::new(&format!("p{}", self.born), skew));
+        self.connect(at, Line::Command);
+        self.connect(at, Line::Subscriber);
+    }
+
+    /// A process is killed.
+    pub(super) fn kill(&mut self, at: usize) {
+        if let Some(process) = self.processes[at].take() {
+            self.laws.count("kills");
+            // What it asked is answered to nobody; what is on its way may still be executed.
+            drop(process);
+        }
+    }
+
+    fn put(&mut self, at: Duration, arrival: Arrival) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), arrival);
+    }
+
+    fn latency(&mut self) -> Duration {
+        let most = usize::try_from(self.slowest.as_micros()).unwrap();
+        Duration::from_micros(self.random.between(50, most.max(51)) as u64)
+    }
+
+    /// When something arrives that goes this way: after what went before.
+    fn arrival(&mut self, at: usize, way: usize) -> Duration {
+        let arrives = self.now + self.latency();
+        let process = self.processes[at].as_mut().expect("it lives");
+        process.arrives[way] = process.arrives[way].max(arrives);
+        process.arrives[way]
+    }
+
+    fn connect(&mut self, at: usize, line: Line) {
+        let process = self.processes[at].as_mut().expect("it lives");
+        process.generation[line as usize] += 1;
+        let generation = process.generation[line as usize];
+        let rest = Duration::from_millis(self.random.between(1, 400) as u64);
+        let ready = (self.now + rest).max(self.stopped_until);
+        self.put(ready, Arrival::Connect(at, line, generation));
+    }
+
+    /// A connection is cut.
+    pub(super) fn cut(&mut self, at: usize, line: Line) {
+        let Some(process) = &mut self.processes[at] else { return };
+        let up = if line == Line::Command { &mut process.command_up } else { &mut process.subscriber_up };
+        if !std::mem::replace(up, false) {
+            return;
+        }
+        if line == Line::Subscriber {
+            process.channels.clear();
+            process.deaf = false;
+        }
+        self.connect(at, line);
+        self.step(at, Input::Wired(Wired::Down(line)));
+    }
+
+    pub(super) fn cut_all(&mut self) {
+        for at in 0..self.processes.len() {
+            self.cut(at, Line::Command);
+            self.cut(at, Line::Subscriber);
+        }
+    }
+
+    /// The replica comes into step.
+    pub(super) fn replicate(&mut self) {
+        self.replica = self.engine.clone();
+    }
+
+    /// Another server, or the same started anew, with that data.
+    pub(super) fn replace(&mut self, with: Engine) {
+        self.incarnation += 1;
+        self.engine = with;
+        self.engine.fence = format!("fence-{}", self.incarnation).into();
+        self.replica = self.engine.clone();
+        self.laws.lost = true;
+        self.cut_all();
+    }
+
+    pub(super) fn replica(&self) -> Engine {
+        self.replica.clone()
+    }
+
+    /// The server does nothing for a while, its connections stay.
+    pub(super) fn stop(&mut self, long: Duration) {
+        self.stopped_until = self.stopped_until.max(self.now + long);
+    }
+
+    pub(super) fn ask(&mut self, at: usize, ask: Ask) {
+        self.step(at, Input::Ask(ask));
+    }
+
+    /// Steps one machine, and carries out what it wants.
+    fn step(&mut self, at: usize, input: Input) {
+        let Some(process) = &mut self.processes[at] else { return };
+        let wall = WALL + u64::try_from(self.now.as_micros()).unwrap() + process.skew;
+        let mut outputs = std::mem::take(&mut self.outputs);
+        process.hub.step(Moment { at: self.now, wall }, input, &mut outputs);
+        for output in outputs.drain(..) {
+            self.carry_out(at, output);
+        }
+        self.outputs = outputs;
+        let process = self.processes[at].as_mut().expect("it lives");
+        process.answered(self.now, &mut self.laws);
+        if let Some(due) = process.hub.due() {
+            let due = due.max(self.now + Duration::from_micros(1));
+            self.put(due, Arrival::Due(at));
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) {
+        let process = self.processes[at].as_mut().expect("it lives");
+        let [command, subscriber] = process.generation;
+        match output {
+            Output::Request(id, request) if process.command_up => {
+                let when = self.arrival(at, 0);
+                self.put(when, Arrival::Request(at, command, self.incarnation, id, request));
+            }
+            Output::Subscribe(names) if process.subscriber_up => {
+                let when = self.arrival(at, 0);
+                self.put(when, Arrival::Subscribe(at, subscriber, names, true));
+            }
+            Output::Unsubscribe(names) if process.subscriber_up => {
+                let when = self.arrival(at, 0);
+                self.put(when, Arrival::Subscribe(at, subscriber, names, false));
+            }
+            Output::Request(..) | Output::Subscribe(_) | Output::Unsubscribe(_) => {}
+            Output::Reconnect(line) => {
+                self.laws.count(if line == Line::Command { "silent commands" } else { "probes without echo" });
+                match line {
+                    Line::Command => process.command_up = false,
+                    Line::Subscriber => {
+                        process.subscriber_up = false;
+                        process.deaf = false;
+                        process.channels.clear();
+                    }
+                }
+                self.connect(at, line);
+            }
+            Output::Tell(tell) => process.tell(tell, &self.engine, &mut self.laws),
+        }
+    }
+
+    /// Lets time pass until then.
+    pub(super) fn until(&mut self, end: Duration) {
+        while let Some((&(at, sequence), _)) = self.queue.first_key_value().filter(|((at, _), _)| *at <= end) {
+            let Some(arrival) = self.queue.remove(&(at, sequence)) else { break };
+            self.now = self.now.max(at);
+            self.arrive(arrival);
+        }
+        self.now = end;
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let current = |world: &Self, at: usize, line: Line, generation: u64| {
+            world.processes[at].as_ref().is_some_and(|process| {
+                let up = if line == Line::Command { process.command_up } else { process.subscriber_up };
+                up && process.generation[line as usize] == generation
+            })
+        };
+        match arrival {
+            Arrival::Request(at, generation, incarnation, id, request) => {
+                if self.now < self.stopped_until {
+                    let again = self.stopped_until;
+                    self.put(again, Arrival::Request(at, generation, incarnation, id, request));
+                    return;
+                }
+                let alive = current(self, at, Line::Command, generation);
+                // Its connection is gone, and it was not read from it; or it was.
+                if incarnation != self.incarnation || (!alive && self.random.percent(50)) {
+                    return;
+                }
+                let mut pushes = Vec::new();
+                let reply = self.engine.execute(self.now, &request, &mut pushes);
+                for push in pushes {
+                    self.push(at, &push);
+                }
+                if alive {
+                    let when = self.arrival(at, 1);
+                    self.put(when, Arrival::Reply(at, generation, id, reply));
+                } else {
+                    self.laws.count("replies lost");
+                }
+            }
+            Arrival::Reply(at, generation, id, reply) if current(self, at, Line::Command, generation) => {
+                self.step(at, Input::Wired(Wired::Reply(id, reply)));
+            }
+            Arrival::Subscribe(at, generation, names, begins) if current(self, at, Line::Subscriber, generation) => {
+                let process = self.processes[at].as_mut().expect("it lives");
+                if begins {
+                    process.channels.extend(names.iter().cloned());
+                    if !process.deaf {
+                        let when = self.arrival(at, 2);
+                        self.put(when, Arrival::Subscribed(at, generation, names));
+                    }
+                } else {
+                    names.iter().for_each(|name| _ = process.channels.remove(name));
+                }
+            }
+            Arrival::Subscribed(at, generation, names) if current(self, at, Line::Subscriber, generation) => {
+                self.step(at, Input::Wired(Wired::Subscribed(names)));
+            }
+            Arrival::Push(at, generation, push) if current(self, at, Line::Subscriber, generation) => {
+                self.step(at, Input::Wired(Wired::Push(push)));
+            }
+            Arrival::Connect(at, line, generation) => self.connected(at, line, generation),
+            Arrival::Due(at) => {
+                if self.processes[at]
+                    .as_ref()
+                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now))
+                {
+                    self.step(at, Input::Tick);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, at: usize, line: Line, generation: u64) {
+        let Some(process) = &mut self.processes[at] else { return };
+        if process.generation[line as usize] != generation {
+            return;
+        }
+        if self.now < self.stopped_until {
+            let again = self.stopped_until;
+            self.put(again, Arrival::Connect(at, line, generation));
+            return;
+        }
+        let up = match line {
+            Line::Command if process.command_up => return,
+            Line::Subscriber if process.subscriber_up => return,
+            Line::Command => {
+                process.command_up = true;
+                Wired::CommandUp(Arc::clone(&self.engine.fence))
+            }
+            Line::Subscriber => {
+                process.subscriber_up = true;
+                Wired::SubscriberUp
+            }
+        };
+        self.step(at, Input::Wired(up));
+    }
+
+    fn push(&mut self, from: usize, push: &Push) {
+        for at in 0..self.processes.len() {
+            let lost = self.random.percent(self.lossy);
+            let Some(process) = &self.processes[at] else { continue };
+            let hears = match push {
+                Push::Stream(name, _) => process.channels.contains(name),
+                Push::Echo { .. } => at == from,
+                Push::Disconnect { .. } => true,
+            };
+            if !process.subscriber_up || process.deaf || !hears {
+                continue;
+            }
+            if lost {
+                self.laws.count("pushes lost");
+                continue;
+            }
+            let generation = process.generation[Line::Subscriber as usize];
+            let when = self.arrival(at, 2);
+            self.put(when, Arrival::Push(at, generation, push.clone()));
+        }
+    }
+
+    /// Who lives.
+    pub(super) fn alive(&self) -> Vec<usize> {
+        (0..self.processes.len()).filter(|at| self.processes[*at].is_some()).collect()
+    }
+}
