@@ -90,7 +90,7 @@ class Stream:
 
     @property
     def subscribers(self) -> int:
-        """How many subscribers it has now; readers in this process are not counted."""
+        """How many subscribers it has now, in all processes that share it; readers in this process are not counted."""
 
     @property
     def last_id(self) -> str | None:
@@ -146,6 +146,7 @@ class Stream:
             StreamEnded: the stream has ended, or was removed.
             PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
                 full. Nothing was published.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
         """
 
@@ -171,6 +172,7 @@ class Stream:
             EventError: as for `publish`; the text says which item. Nothing was published.
             EventTypeError: likewise; also where `events` is not an iterable of events.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed; likewise.
         """
 
@@ -196,6 +198,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
         """
 
@@ -221,6 +224,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
         """
 
@@ -256,6 +260,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
             RuntimeError: it has to wait, and runs on no event loop of these kinds.
         """
@@ -281,6 +286,7 @@ class Stream:
             EventError: as for `publish_many`. Nothing was published.
             EventTypeError: likewise.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed; likewise.
             RuntimeError: it runs on no event loop of these kinds.
         """
@@ -300,6 +306,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
         """
 
@@ -320,6 +327,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
             ServerClosed: the server was closed.
             RuntimeError: it runs on no event loop of these kinds.
         """
