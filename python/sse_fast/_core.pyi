@@ -146,7 +146,7 @@ class Stream:
             StreamEnded: the stream has ended, or was removed.
             PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
                 full. Nothing was published.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -172,7 +172,7 @@ class Stream:
             EventError: as for `publish`; the text says which item. Nothing was published.
             EventTypeError: likewise; also where `events` is not an iterable of events.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed; likewise.
         """
 
@@ -198,7 +198,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -224,7 +224,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -260,7 +260,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
             RuntimeError: it has to wait, and runs on no event loop of these kinds.
         """
@@ -286,7 +286,7 @@ class Stream:
             EventError: as for `publish_many`. Nothing was published.
             EventTypeError: likewise.
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed; likewise.
             RuntimeError: it runs on no event loop of these kinds.
         """
@@ -306,7 +306,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -327,7 +327,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
-            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
             RuntimeError: it runs on no event loop of these kinds.
         """

@@ -240,7 +240,7 @@ impl PyStream {
     ///     StreamEnded: the stream has ended, or was removed.
     ///     PublishWouldWait: with ``publish_wait=None``, in the thread of a running event loop: a reader's socket is
     ///         full. Nothing was published.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
     fn publish<'py>(
@@ -286,7 +286,7 @@ impl PyStream {
     ///     EventError: as for `publish`; the text says which item. Nothing was published.
     ///     EventTypeError: likewise; also where `events` is not an iterable of events.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed; likewise.
     fn publish_many(&self, py: Python<'_>, events: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         let stream = self.engine()?;
@@ -317,7 +317,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
@@ -348,7 +348,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended already.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
     fn end<'py>(
@@ -388,7 +388,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     ///     RuntimeError: it has to wait, and runs on no event loop of these kinds.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None))]
@@ -421,7 +421,7 @@ impl PyStream {
     ///     EventError: as for `publish_many`. Nothing was published.
     ///     EventTypeError: likewise.
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed; likewise.
     ///     RuntimeError: it runs on no event loop of these kinds.
     fn apublish_many<'py>(slf: &Bound<'py, Self>, events: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -442,7 +442,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn asnapshot<'py>(
@@ -469,7 +469,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended already.
-    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`, which says what is known).
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     ///     RuntimeError: it runs on no event loop of these kinds.
     #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
