@@ -10,7 +10,7 @@ stream = server.stream("clicks", start="all")
 
 
 @server.post("/click")
-def click(request):
+def click(_request):
     return {"id": stream.publish({"from": os.getpid()}, event="click"), "readers": stream.subscribers}
 
 

@@ -424,17 +424,22 @@ fn processes_say_who_reads_and_have_leases() {
             assert_eq!(world.ask(request).await, Reply::Done);
         }
         let all = read(&mut world, Mark::default()).await;
-        assert_eq!((all.presence, all.readers), (3, vec![(Arc::from("p2"), Bytes::from_static(b"\x02\n\0"))]));
+        assert_eq!(all.readers, vec![(Arc::from("p2"), Bytes::from_static(b"\x02\n\0"))]);
         let news = world.pushed().await;
-        let [.., News::Present { process, readers, presence: 2 }, News::Present { readers: none, presence: 3, .. }] =
-            &news[..]
+        let [
+            News::Present { after: 0, presence: first, .. },
+            News::Present { process, readers, after, presence: second },
+            News::Present { readers: none, after: then, presence: third, .. },
+        ] = &news[..]
         else {
             panic!("{news:?}")
         };
+        assert_eq!((after, then, *third), (first, second, all.presence), "each says which it follows");
+        assert!(first < second && second < third, "they rise");
         assert_eq!((&**process, &readers[..], none.len()), ("p2", &b"\x02\n\0"[..], 0));
         let names: Arc<[_]> = Arc::from([(name(), true)]);
         let seen = world.ask(Request::Compare { names }).await;
-        assert_eq!(seen, Reply::Compared(vec![Seen::There { mark: mark(1000, 1, 1), presence: 3 }]));
+        assert_eq!(seen, Reply::Compared(vec![Seen::There { mark: mark(1000, 1, 1), presence: all.presence }]));
         let lease =
             |process: &str, seconds| Request::Lease { process: process.into(), lease: Duration::from_secs(seconds) };
         assert_eq!(world.ask(lease("p1", 10)).await, Reply::Leases(vec!["p1".into()]));

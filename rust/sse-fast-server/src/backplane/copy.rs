@@ -150,7 +150,8 @@ impl Copy {
             told.push(Told::Begin(Life { epoch: Epoch(mark.epoch), options, base, entries, snapshot, ended }));
         } else {
             let first = live.mark.newest + 1;
-            let snapshot = snapshot.filter(|_| mark.version != live.mark.version);
+            // What has ended takes no other; here it is read along with other options.
+            let snapshot = snapshot.filter(|_| mark.version != live.mark.version && !live.ended);
             if !entries.is_empty() || snapshot.is_some() {
                 told.push(Told::Append(Tail { first, events: entries, snapshot, ended: ended && !live.ended }));
             }

@@ -184,6 +184,7 @@ enum What {
     Read(Name, Box<Open>),
     Compare(Arc<[(Name, Mark)]>, bool),
     Errand(u64),
+    Present(Name, Bytes),
     Lease,
     Disconnected,
     Fence,
@@ -276,6 +277,15 @@ impl Hub {
 
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What there is of a stream, for the message of a test that fails.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, name: &Name) -> String {
+        self.kept.get(name).map_or_else(String::new, |kept| {
+            let Kept { copy, presence, held, waiting, subscribed, served, read, not_before, .. } = kept;
+            format!("{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}", self.due())
+        })
     }
 
     /// When [`Input::Tick`] is due.
@@ -394,7 +404,7 @@ impl Hub {
     fn post(&mut self, now: Moment, name: Name, entry: Entry, out: &mut Vec<Output>) {
         let deadline = entry.deadline;
         let outbox = self.outboxes.entry(Arc::clone(&name)).or_default();
-        if outbox.is_empty() {
+        if outbox.deadline().is_none() {
             self.timers.insert((deadline, Timer::Outbox(Arc::clone(&name))));
         }
         outbox.push(entry);
@@ -449,7 +459,8 @@ impl Hub {
         }
         if let Some(kept) = self.kept.get(name) {
             let (process, readers) = (Arc::clone(&self.rules.process), kept.presence.mine().clone());
-            self.request(now, What::Note, Request::Present { name: Arc::clone(name), process, readers }, out);
+            let what = What::Present(Arc::clone(name), readers.clone());
+            self.request(now, what, Request::Present { name: Arc::clone(name), process, readers }, out);
         }
     }
 
@@ -565,12 +576,18 @@ impl Hub {
             Push::Disconnect { reader, before } => out.push(Output::Tell(Tell::Disconnect(reader, before))),
             Push::Stream(name, news) => {
                 let Some(kept) = self.kept.get_mut(&name) else { return };
-                if let News::Present { process, readers, presence } = news {
-                    if process != self.rules.process && !readers.is_empty() {
+                if let News::Present { process, readers, after, presence } = news {
+                    let ours = process == self.rules.process;
+                    if !ours && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
-                    if !kept.presence.pushed(process, readers, presence) {
+                    // Others have taken this process for dead.
+                    let buried = ours && readers.is_empty() && kept.presence.is_read();
+                    if !kept.presence.pushed(process, readers, after, presence) {
                         kept.copy.must_read();
+                    }
+                    if buried {
+                        self.declare(now, &name, out);
                     }
                 } else {
                     let mut told = Vec::new();
@@ -631,6 +648,11 @@ impl Hub {
             What::Fence => {
                 if let Reply::Fence(fence) = reply {
                     self.fence_read(now, fence, out);
+                }
+            }
+            What::Present(name, readers) => {
+                if let (Reply::Done, Some(kept)) = (reply, self.kept.get_mut(&name)) {
+                    kept.presence.confirmed(&readers);
                 }
             }
             What::Note => {}
@@ -701,12 +723,15 @@ impl Hub {
         let served: Vec<Opener> = kept.openers.drain(..kept.served).collect();
         kept.served = 0;
         let mut told = Vec::new();
+        let wanted = kept.held || kept.waiting || served.iter().any(|opener| opener.answer.is_some());
         match reply {
+            // Everybody who asked for it has given up.
+            _ if !wanted => kept.copy = Copy::default(),
             Reply::Opened(opening) => {
                 let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
                 let again = take_readers(kept, &opening, &mut self.alive, &self.rules.process, now);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
-                kept.held |= !served.is_empty() || kept.waiting;
+                kept.held = true;
                 kept.waiting = false;
                 tell(out, name, told);
                 for (index, opener) in served.into_iter().enumerate() {
@@ -730,6 +755,7 @@ impl Hub {
                 kept.not_before = now.at + RETRY_AFTER;
                 self.timers.insert((kept.not_before, Timer::Kept(Arc::clone(name))));
                 for opener in served {
+                    kept.waiting |= opener.wait;
                     opener.give(out, Opened::Refused(Arc::clone(&why)));
                 }
             }
@@ -874,8 +900,14 @@ impl Hub {
             if part == 0 {
                 self.request(now, What::Fence, Request::Fence, out);
             }
-            let names = self.kept.iter().filter(|(_, kept)| kept.part == part).map(|(name, _)| Arc::clone(name));
-            self.compare(now, names.collect(), false, out);
+            let all = self.kept.iter().filter(|(_, kept)| kept.part == part);
+            let names: Vec<Name> = all.map(|(name, _)| Arc::clone(name)).collect();
+            for name in &names {
+                if self.kept.get(name).is_some_and(|kept| kept.presence.is_unsaid()) {
+                    self.declare(now, name, out);
+                }
+            }
+            self.compare(now, names, false, out);
         }
         let fresh = std::mem::take(&mut self.fresh);
         self.compare(now, fresh, true, out);
@@ -919,6 +951,7 @@ impl Hub {
         // Those that a read is under way for keep their places, answered.
         for opener in kept.openers.iter_mut().take_while(|opener| opener.deadline <= now.at) {
             if let Some(answer) = opener.answer.take() {
+                kept.waiting |= opener.wait;
                 give(out, answer, Opened::Unavailable);
             }
         }

@@ -69,13 +69,15 @@ impl Alive {
 }
 
 /// The readers of one stream.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Presence {
     /// Of this process, as the engine last said.
     mine: Bytes,
+    /// The server has not confirmed it.
+    unsaid: bool,
     /// Of every process, as it was last read or pushed, this one included.
     of: BTreeMap<Arc<str>, Bytes>,
-    /// How often they were counted anew, on the server.
+    /// Which count of them that is, on the server.
     version: u64,
     /// What the engine was told.
     told: Totals,
@@ -100,7 +102,18 @@ impl Presence {
         let mine = encode(readers);
         let new = mine != self.mine;
         self.mine = mine;
+        self.unsaid |= new;
         new
+    }
+
+    /// Whether the server must be told once more what is read here.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.unsaid
+    }
+
+    /// The server has confirmed that.
+    pub(crate) fn confirmed(&mut self, readers: &Bytes) {
+        self.unsaid &= *readers != self.mine;
     }
 
     /// Read from the server: whether this process must say once more what it has.
@@ -111,11 +124,11 @@ impl Presence {
     }
 
     /// Pushed: whether it continues what is here.
-    pub(crate) fn pushed(&mut self, process: Arc<str>, readers: Bytes, version: u64) -> bool {
+    pub(crate) fn pushed(&mut self, process: Arc<str>, readers: Bytes, after: u64, version: u64) -> bool {
         if version <= self.version {
             return true;
         }
-        let continues = version == self.version + 1;
+        let continues = after == self.version;
         self.version = version;
         if readers.is_empty() {
             self.of.remove(&process);
@@ -214,7 +227,7 @@ mod tests {
         alive.heard(&them, Duration::ZERO);
         assert_eq!(presence.news(&us, &alive), Some(vec![(None, 2), (Some(name("ann")), 3)]));
         assert_eq!(presence.news(&us, &alive), None, "told once");
-        assert!(presence.pushed(them, Bytes::new(), 8));
+        assert!(presence.pushed(them, Bytes::new(), 7, 9));
         assert_eq!(presence.news(&us, &alive), Some(vec![(None, 2), (Some(name("ann")), 1)]));
     }
 }

@@ -165,7 +165,7 @@ pub(crate) enum UnitOutcome {
 /// How far one stream of [`Request::Compare`] has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// So far; and how often anybody's readers were counted anew.
+    /// So far; and which count of readers is the last.
     There { mark: Mark, presence: u64 },
     /// It was removed.
     Removed(Mark),
@@ -192,7 +192,7 @@ pub(crate) struct Opening {
     pub(crate) snapshot: Option<SharedSnapshot>,
     /// How many connections each reader has, for each process.
     pub(crate) readers: Vec<(Arc<str>, Bytes)>,
-    /// How often they were counted anew.
+    /// Which count that is: rises, never says the same of two states.
     pub(crate) presence: u64,
 }
 
@@ -218,8 +218,8 @@ pub(crate) enum News {
     Begun { mark: Mark },
     /// The name was removed.
     Removed { mark: Mark },
-    /// A process counted its readers anew.
-    Present { process: Arc<str>, readers: Bytes, presence: u64 },
+    /// A process counted its readers anew: after that count, and as this.
+    Present { process: Arc<str>, readers: Bytes, after: u64, presence: u64 },
 }
 
 /// One of the two connections to the server.

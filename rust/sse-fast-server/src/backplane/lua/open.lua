@@ -1,5 +1,5 @@
 -- Reads a stream; makes it where it is to be made.
--- KEYS: m, l, r (who reads it, by process; the field "" counts changes).
+-- KEYS: m, l, r (who reads it, by process; the field "" says when that last changed).
 -- ARGV: channel, fence, sure, epoch, make ("1" or ""), seven options for a new one, seven that were given ("-" = not),
 --   an epoch that the life must be above (0 = any), then what is known: epoch, position, version.
 -- Gives OK and everything; FENCE; NONE; or REMOVED with epoch, position, version.

@@ -8,8 +8,13 @@ else
   if changed then redis.call('HSET', r, ARGV[2], ARGV[3]) end
 end
 if changed then
-  local count = redis.call('HINCRBY', r, '', 1)
+  -- The field "" is when it last changed, in microseconds, and always greater than before: it never says the same of
+  -- two states, also where the server lost one.
+  local time = redis.call('TIME')
+  local before = tonumber(redis.call('HGET', r, '') or '0')
+  local count = math.max(before + 1, tonumber(time[1]) * 1000000 + tonumber(time[2]))
+  redis.call('HSET', r, '', text(count))
   redis.call('PEXPIRE', r, '86400000')
-  redis.call('PUBLISH', ARGV[1], 'P ' .. text(count) .. ' ' .. ARGV[2] .. '\n' .. ARGV[3])
+  redis.call('PUBLISH', ARGV[1], 'P ' .. text(before) .. ' ' .. text(count) .. ' ' .. ARGV[2] .. '\n' .. ARGV[3])
 end
 return {'DONE'}

@@ -99,7 +99,7 @@ impl Engine {
             }
             Request::Configure { name, guard, patch } => self.configure(now, name, guard, patch, pushes),
             Request::Remove { name } => self.remove(now, name, pushes),
-            Request::Present { name, process, readers } => self.present(name, process, readers, pushes),
+            Request::Present { name, process, readers } => self.present(now, name, process, readers, pushes),
             Request::Lease { process, lease } => {
                 if lease.is_zero() {
                     self.leases.remove(process);
@@ -286,7 +286,7 @@ impl Engine {
         Reply::Done
     }
 
-    fn present(&mut self, name: &Name, process: &Arc<str>, readers: &Bytes, pushes: &mut Pushes) -> Reply {
+    fn present(&mut self, now: Duration, name: &Name, process: &Arc<str>, readers: &Bytes, pushes: &mut Pushes) -> Reply {
         let stored = self.streams.entry(Arc::clone(name)).or_default();
         let changed = if readers.is_empty() {
             stored.readers.remove(process).is_some()
@@ -294,9 +294,11 @@ impl Engine {
             stored.readers.insert(Arc::clone(process), readers.clone()).as_ref() != Some(readers)
         };
         if changed {
-            stored.presence += 1;
-            let (process, readers, presence) = (Arc::clone(process), readers.clone(), stored.presence);
-            pushes.push(Push::Stream(Arc::clone(name), News::Present { process, readers, presence }));
+            let after = stored.presence;
+            let presence = (after + 1).max(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+            stored.presence = presence;
+            let (process, readers) = (Arc::clone(process), readers.clone());
+            pushes.push(Push::Stream(Arc::clone(name), News::Present { process, readers, after, presence }));
         }
         Reply::Done
     }

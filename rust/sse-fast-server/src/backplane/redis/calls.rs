@@ -398,8 +398,10 @@ pub(super) fn push(names: &Names, process: &str, channel: &[u8], data: &Bytes) -
         "L" => News::Begun { mark: mark(fields)? },
         "R" => News::Removed { mark: mark(fields)? },
         "P" => {
+            let (after, fields) = fields.split_once(' ')?;
             let (presence, process) = fields.split_once(' ')?;
-            News::Present { process: process.into(), readers: rest, presence: presence.parse().ok()? }
+            let (after, presence) = (after.parse().ok()?, presence.parse().ok()?);
+            News::Present { process: process.into(), readers: rest, after, presence }
         }
         _ => return None,
     };

@@ -13,7 +13,7 @@ use super::process::Said;
 use super::world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 100;
 /// A quiet server has told everybody everything after this: a deaf connection is found in 10 s and made anew, a comparison
 /// comes every 10 s, a lease ends after 10 s and is looked at every 3.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -93,8 +93,12 @@ impl Play {
     fn open_with(&mut self, at: usize, stream: &Name, make: Option<Make>, wait: bool) {
         let Some(process) = &mut self.world.processes[at] else { return };
         process.open.insert(stream.clone());
+        *process.opening.entry(stream.clone()).or_default() += 1;
+        if wait {
+            process.waits.insert(stream.clone());
+        }
         let to = stream.clone();
-        let answer = process.answer(self.world.now, move |opened| Said::Opened(to, opened));
+        let answer = process.answer(self.world.now, move |opened| Said::Opened(to, wait, opened));
         self.world.ask(at, Ask::Open { name: stream.clone(), make, wait, answer });
     }
 
@@ -103,6 +107,7 @@ impl Play {
         // An engine releases what it does not wait for any more.
         if process.open.contains(stream) && process.asked.is_empty() {
             process.open.remove(stream);
+            process.waits.remove(stream);
             process.copies.remove(stream);
             process.totals.remove(stream);
             if process.readers.remove(stream).is_some() {
@@ -244,7 +249,7 @@ impl Play {
                 let id = &process.id;
                 match (process.copies.get(&stream), &held) {
                     (Some(copy), Some(held)) => {
-                        assert_eq!((copy.epoch, copy.newest), (held.mark.epoch, held.mark.newest), "{stream} of {id}");
+                        assert_eq!((copy.epoch, copy.newest), (held.mark.epoch, held.mark.newest), "{stream} of {id} at {:?}: {}", self.world.now, process.hub.describe(&stream));
                         let kept = copy.entries.iter().rev().take(held.entries.len()).rev();
                         assert!(kept.eq(&held.entries), "{stream} of {id}: {:?} is not {held:?}", copy.entries);
                         assert_eq!(copy.options, held.options, "{stream} of {id}");
@@ -261,9 +266,9 @@ impl Play {
                     (None, None) => assert_eq!(count, 0, "{stream} is read at {id}, and is not"),
                 }
             }
-            for process in all.filter(|process| process.copies.contains_key(&stream)) {
+            for process in all.clone().filter(|process| process.copies.contains_key(&stream)) {
                 let told: u64 = process.totals.get(&stream).into_iter().flatten().map(|(_, count)| count).sum();
-                assert_eq!(told, readers, "readers of {stream} as {} has them", process.id);
+                assert_eq!(told, readers, "readers of {stream} as {} has them: {}, of {:?}", process.id, process.hub.describe(&stream), all.clone().map(|other| (&other.id, other.readers.get(&stream), other.copies.contains_key(&stream), other.hub.describe(&stream))).collect::<Vec<_>>());
             }
         }
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::super::hub::{Hub, Tell};
 use super::super::memory::Engine;
 use super::super::{
-    Answer, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail, Totals,
+    Answer, Ask, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail, Totals,
 };
 use super::laws::Laws;
 
@@ -29,7 +29,7 @@ pub(super) struct Kept {
 
 /// What an ask was answered, and when it was asked.
 pub(super) enum Said {
-    Opened(Name, Opened),
+    Opened(Name, bool, Opened),
     Published(Name, Vec<String>, bool, Published),
     Changed(Changed),
 }
@@ -52,9 +52,14 @@ pub(super) struct Process {
     pub(super) copies: HashMap<Name, Kept>,
     /// What the engine has open, or has asked for.
     pub(super) open: HashSet<Name>,
+    /// Opened, and not answered yet; those that are held, or wait for a name without end.
+    pub(super) opening: HashMap<Name, u64>,
+    pub(super) waits: HashSet<Name>,
     pub(super) totals: HashMap<Name, Totals>,
     pub(super) readers: BTreeMap<Name, u64>,
     pub(super) away: bool,
+    /// What the engine asks after what it was told.
+    pub(super) after: Vec<Ask>,
     /// Answers that have come.
     pub(super) said: Arc<Mutex<Vec<(u64, Said)>>>,
     /// Asks without an answer, and when they were asked.
@@ -78,9 +83,12 @@ impl Process {
             deaf: false,
             copies: HashMap::new(),
             open: HashSet::new(),
+            opening: HashMap::new(),
+            waits: HashSet::new(),
             totals: HashMap::new(),
             readers: BTreeMap::new(),
             away: true,
+            after: Vec::new(),
             said: Arc::default(),
             asked: BTreeMap::new(),
             last_ask: 0,
@@ -108,6 +116,10 @@ impl Process {
             Tell::Options(name, options) => self.copy(&name).options = options,
             Tell::Removed(name) => {
                 assert!(self.copies.remove(&name).is_some(), "{name} is removed that is not here");
+                // Its readers' connections end.
+                if self.readers.remove(&name).is_some() {
+                    self.after.push(Ask::Present { name, readers: Vec::new() });
+                }
                 laws.count("copies removed");
             }
             Tell::Present(name, totals) => {
@@ -182,14 +194,18 @@ impl Process {
             let most = TIMEOUT + super::super::COPY_WAIT;
             assert!(now <= asked + most, "an ask of {asked:?} is answered at {now:?}");
             match said {
-                Said::Opened(name, Opened::Open { .. }) => {
-                    laws.count("opened");
-                    assert!(
-                        !self.open.contains(&name) || self.copies.contains_key(&name),
-                        "{name} begins before the answer"
-                    );
+                Said::Opened(name, wait, opened) => {
+                    let opening = self.opening.get_mut(&name).expect("it was asked");
+                    *opening -= 1;
+                    let last = *opening == 0;
+                    let here = self.copies.contains_key(&name);
+                    if let Opened::Open { .. } = opened {
+                        laws.count("opened");
+                        self.waits.insert(name);
+                    } else if last && !wait && !here && !self.waits.contains(&name) {
+                        self.open.remove(&name);
+                    }
                 }
-                Said::Opened(..) => {}
                 Said::Published(name, data, keyed, published) => match published {
                     Published::New { epoch, first } | Published::Again { epoch, first } => {
                         laws.count("published");

@@ -186,9 +186,13 @@ impl World {
         self.outputs = outputs;
         let process = self.processes[at].as_mut().expect("it lives");
         process.answered(self.now, &mut self.laws);
+        let after = std::mem::take(&mut process.after);
         if let Some(due) = process.hub.due() {
             let due = due.max(self.now + Duration::from_micros(1));
             self.put(due, Arrival::Due(at));
+        }
+        for ask in after {
+            self.step(at, Input::Ask(ask));
         }
     }
 
