@@ -19,6 +19,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from conftest import Serve
+from support.backplane import BackplaneServer
 from support.chromium import console
 from support.deadline import until
 from support.process import Program
@@ -51,6 +52,20 @@ def end(program: Program) -> None:
 def body_of(command: list[str]) -> bytes:
     """What the command sends."""
     return command[command.index("-d") + 1].encode()
+
+
+def test_processes_share_a_counter_through_a_backplane() -> None:
+    with (
+        BackplaneServer() as shared,
+        started("shared.py", SSE_FAST_BACKPLANE=shared.url) as (_, port, _command),
+        started("shared.py", SSE_FAST_BACKPLANE=shared.url) as (_, other, _command),
+        Reader(port, "/streams/clicks") as reader,
+    ):
+        reader.open()
+        ids = [json.loads(fetch(each, "/click", method="POST")[1])["id"] for each in (port, other, port)]
+        events = reader.take(3)
+        assert [event.last_event_id for event in events] == ids
+        assert len({json.loads(event.data)["from"] for event in events}) == 2
 
 
 def test_each_example_has_a_test() -> None:

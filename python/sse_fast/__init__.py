@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         AccessDenied,
         AddressInUse,
         ArgumentTypeError,
+        BackplaneError,
+        BackplaneUnavailable,
         EventError,
         EventTypeError,
         ForkError,
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from ._run import Run, RunArgument
     from ._server import Server, serve
     from ._settings import Encoder, ServeSettings, StreamOptions
-    from ._stats import ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
+    from ._stats import BackplaneStats, ClosedConnections, GapReasons, Resumes, ServerStats, StreamStats
     from ._stream import Events
     from ._watch import Poll, Until, Watch
     from .client import AsyncClient, AsyncRemoteEvents, AsyncRemoteStream, Client, RemoteEvents, RemoteStream, connect
@@ -67,6 +69,9 @@ __all__ = [
     "AsyncRemoteEvents",
     "AsyncRemoteStream",
     "Authorize",
+    "BackplaneError",
+    "BackplaneStats",
+    "BackplaneUnavailable",
     "Client",
     "ClosedConnections",
     "Encoder",

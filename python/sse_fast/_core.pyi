@@ -91,7 +91,7 @@ class Stream:
 
     @property
     def subscribers(self) -> int:
-        """How many subscribers it has now; readers in this process are not counted."""
+        """How many subscribers it has now, in all processes that share it; readers in this process are not counted."""
 
     @property
     def last_id(self) -> str | None:
@@ -153,6 +153,7 @@ class Stream:
                 full. Nothing was published.
             KeyReused: `idempotency_key` was used for something else. Nothing was published.
             PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -188,6 +189,7 @@ class Stream:
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
             KeyReused: `idempotency_key` was used for something else. Nothing was published.
             PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed; likewise.
         """
 
@@ -213,6 +215,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -238,6 +241,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -277,6 +281,7 @@ class Stream:
             StreamEnded: the stream has ended.
             KeyReused: as for `publish`.
             PublishInProgress: as for `publish`.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
             RuntimeError: it has to wait, and runs on no event loop of these kinds.
         """
@@ -308,6 +313,7 @@ class Stream:
             StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
             KeyReused: as for `publish`.
             PublishInProgress: as for `publish`.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed; likewise.
             RuntimeError: it runs on no event loop of these kinds.
         """
@@ -327,6 +333,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
         """
 
@@ -347,6 +354,7 @@ class Stream:
             EventError: as for `publish`.
             EventTypeError: as for `publish`.
             StreamEnded: the stream has ended already.
+            BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
             ServerClosed: the server was closed.
             RuntimeError: it runs on no event loop of these kinds.
         """
@@ -531,6 +539,9 @@ class Stream:
 
     def _begin_many(self, events: Iterable[Any]) -> Publishing:
         """What is to be stepped to publish events, which are added to it; checks that `events` is an iterable."""
+
+    def _begin_snapshot(self, data: object, event: str | None) -> Publishing | None:
+        """What is to be stepped to set the snapshot; None where that was done at once."""
 
     def _begin_end(self, data: object, event: str | None) -> Publishing:
         """What is to be stepped to end the stream."""

@@ -22,6 +22,8 @@ SseFastError
 │   ├── Unreachable          (ConnectionError)  it gave no answer; `published` says whether it may have published
 │   ├── AccessDenied         (PermissionError)  it does not let this key or token do that
 │   └── UnknownStream        (LookupError)      it has no stream of that name to read
+├── BackplaneError           (OSError)          the backplane's server refused what was asked of it
+│   └── BackplaneUnavailable (ConnectionError)  it could not be reached, or did not answer in time
 ├── ServerClosed             (RuntimeError)     the server was closed
 ├── ForkError                (RuntimeError)     the server belongs to the parent of this process
 ├── WaitTimeout              (TimeoutError)     nothing came within the time given
@@ -151,6 +153,31 @@ class AccessDenied(RequestError, PermissionError):  # noqa: N818 - as above
 
 class UnknownStream(RequestError, LookupError):  # noqa: N818 - as above
     """There is no stream of that name to read: it was not made yet, was removed, or is private."""
+class BackplaneError(SseFastError, OSError):
+    """The server that streams are shared through refused what was asked of it, such as for want of memory."""
+
+
+class BackplaneUnavailable(BackplaneError, ConnectionError):  # noqa: N818 - as above
+    """That server could not be reached, or did not answer within ``backplane_timeout``.
+
+    Args:
+        text: what was attempted.
+        published: see below.
+
+    Attributes:
+        published: False where nothing was published, and nothing will be; None where that is not known, because the
+            answer was lost.
+
+    >>> BackplaneUnavailable("cannot publish into 'a': the backplane is away").published
+    False
+    """
+
+    published: bool | None
+
+    def __init__(self, text: str = "", published: bool | None = False) -> None:  # noqa: FBT002 - made by the engine
+        """Keeps what is known of the event."""
+        super().__init__(text)
+        self.published = published
 
 
 class ServerClosed(SseFastError, RuntimeError):  # noqa: N818 - as above

@@ -18,7 +18,8 @@ _PACKAGE = "sse_fast"
 #: What needs no engine.
 _LIGHT = {
     "_exceptions": (
-        *("AccessDenied", "AddressInUse", "ArgumentTypeError", "EventError", "EventTypeError", "ForkError"),
+        *("AccessDenied", "AddressInUse", "ArgumentTypeError", "BackplaneError", "BackplaneUnavailable", "EventError"),
+        *("EventTypeError", "ForkError"),
         *("HttpError", "KeyReused", "PermissionDenied", "PublishInProgress", "PublishWouldWait", "RequestError"),
         *("ResponseError", "RouteError"),
         *("RunArgumentError", "RunError", "ServerClosed", "SettingError", "SseFastError", "StartError", "StreamEnded"),
@@ -39,7 +40,7 @@ _HEAVY = {
     "_run": ("Run", "RunArgument"),
     "_server": ("Server", "serve"),
     "_settings": ("Encoder", "ServeSettings", "StreamOptions"),
-    "_stats": ("ClosedConnections", "GapReasons", "Resumes", "ServerStats", "StreamStats"),
+    "_stats": ("BackplaneStats", "ClosedConnections", "GapReasons", "Resumes", "ServerStats", "StreamStats"),
     "_stream": ("Events",),
     "_watch": ("Poll", "Until", "Watch"),
 }

@@ -8,6 +8,7 @@ waiting as a thread does: from an account of its own.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from ._loops import TURN, current, take_turn
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ._core import Publishing, Stream
+
+
+_LOG = logging.getLogger("sse_fast")
+
+
+def warn_of_waiting(name: str) -> None:
+    """Says that `Stream.publish` holds an event loop up; the engine calls it once for each server."""
+    _LOG.warning(
+        "publish into %r waits for the backplane in the thread of a running event loop, which does nothing else "
+        "meanwhile: use `await stream.apublish(...)` there",
+        name,
+    )
 
 
 async def apublish(  # noqa: PLR0913, PLR0917 - the arguments of Stream.apublish
@@ -54,7 +67,9 @@ async def apublish_many(stream: Stream, events: Iterable[Any], idempotency_key: 
 async def asnapshot(stream: Stream, data: object, event: str | None) -> None:
     """See `Stream.asnapshot`, which calls this."""
     await take_turn()
-    stream.snapshot(data, event="snapshot" if event is None else event)
+    begun = stream._begin_snapshot(data, event)  # noqa: SLF001 - part of this package
+    if begun is not None:
+        await _finish(begun)
 
 
 async def aend(stream: Stream, data: object, event: str | None) -> str:

@@ -251,6 +251,27 @@ def _parse_metrics(text: str) -> object:
     return _BOOLEANS.get(text.strip().lower(), text.strip())
 
 
+def _backplane(value: object) -> str:
+    url = _name(value)
+    if not re.match(r"rediss?(?:\+sentinel)?://[^/]", url, re.IGNORECASE):
+        raise ValueError
+    return url
+
+
+def _prefix(value: object) -> str:
+    prefix = _name(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", prefix):
+        raise ValueError
+    return prefix
+
+
+BACKPLANE = Kind(
+    'a URL such as "redis://127.0.0.1:6379/0", "rediss://user:password@host" or '
+    '"redis+sentinel://host:26379,other:26379/name/0"',
+    str.strip,
+    _backplane,
+)
+PREFIX = Kind("1 to 64 of the characters A-Z a-z 0-9 _ . -", str.strip, _prefix)
 PATH = Kind('a path such as "/healthz", without escapes', str.strip, _path)
 KEY = Kind("a str of 16 or more printable ASCII characters without spaces", str.strip, _key)
 PUBLISH_KEYS = Kind(
@@ -440,6 +461,37 @@ SETTINGS: tuple[Setting, ...] = (
         "What lets its holder publish over HTTP, as `Authorization: Bearer`; several while one is replaced. None: only "
         "who has a token may, where `tokens` are taken.",
         secret=True,
+    ),
+    Setting(
+        "backplane",
+        BACKPLANE.or_none(),
+        None,
+        "",
+        "The Redis or Valkey server through which several processes share their streams: `redis://`, `rediss://` or "
+        "`redis+sentinel://`. None: streams are this process's own.",
+        secret=True,
+    ),
+    Setting(
+        "backplane_prefix",
+        PREFIX,
+        "sse_fast",
+        "",
+        "What keys and channels there begin with: processes that share streams have the same.",
+    ),
+    Setting(
+        "backplane_timeout",
+        _seconds(0.01, 60.0, "a minute"),
+        1.0,
+        "s",
+        "How long a publish, or whatever else is asked of that server, may wait for it.",
+    ),
+    Setting(
+        "engine_loss",
+        _choice("new_epoch", "trust"),
+        "new_epoch",
+        "",
+        "What a restart or failover of that server means: `new_epoch` begins streams anew, since it may have lost "
+        "events; `trust` goes on, for a server that loses nothing it has confirmed.",
     ),
     Setting("history", _integer(1, 1 << 32), 256, "events", "How many events a stream retains.", stream=True),
     Setting("history_bytes", _size(1), 1 << 20, "bytes", "How many bytes of them it retains.", stream=True),
@@ -691,6 +743,10 @@ class ServeSettings(StreamOptions, total=False):
     generator_threads: int
     handler_queue: int
     authorize_threads: int
+    backplane: str | None
+    backplane_prefix: str
+    backplane_timeout: float
+    engine_loss: Literal["new_epoch", "trust"]
     cookie: str
     ticket_key: bytes | str | None
     publish_key: str | Iterable[str]

@@ -69,6 +69,30 @@ class Resumes:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneStats:
+    """What was counted of the server that streams are shared through.
+
+    Attributes:
+        up: whether it answers and pushes now.
+        requests: requests that it answered.
+        round_trip_s: seconds that the last of them took.
+        reconnects: connections to it that were made anew.
+        fills: holes in what it pushed that were read from its log: something on the way had cut a connection.
+        lost_tails: logs there that were found to have lost their newest events: it restarted or failed over without
+            them.
+        pushed: events that it pushed to this process.
+    """
+
+    up: bool
+    requests: int
+    round_trip_s: float
+    reconnects: int
+    fills: int
+    lost_tails: int
+    pushed: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStats:
     """A server's numbers at one moment; made by `Server.stats`.
 
@@ -121,6 +145,7 @@ class ServerStats:
         retained_bytes: bytes that all those streams retain now, as frames.
         metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key. Also
             connections to its own listener that gave way to newer ones, because 32 were open.
+        backplane: of the server that streams are shared through; None where there is none.
     """
 
     streams: int
@@ -160,6 +185,7 @@ class ServerStats:
     resumes: Resumes
     retained_bytes: int
     metrics_refused: int
+    backplane: BackplaneStats | None
 
 
 @dataclass(frozen=True, slots=True)

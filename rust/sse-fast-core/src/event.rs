@@ -53,6 +53,12 @@ impl<'a> CheckedEvent<'a> {
     pub fn id(&self) -> Option<&'a str> {
         self.id
     }
+
+    /// The event as it was given.
+    pub fn as_new(&self) -> NewEvent<'a> {
+        let &Self { data, event, id, retry, snapshot } = self;
+        NewEvent { data: data.as_bytes(), event, id, retry, snapshot: snapshot.map(str::as_bytes) }
+    }
 }
 
 /// Checks every field of an event, against the usual limit.
@@ -82,6 +88,11 @@ pub fn check_within<'a>(event: &NewEvent<'a>, most: usize) -> Result<CheckedEven
         retry: event.retry,
         snapshot: event.snapshot.map(|data| text("snapshot", data, most)).transpose()?,
     })
+}
+
+/// An event that says nothing: it stands for one from elsewhere that fails the checks, so that its position is not missing.
+pub fn nothing<'a>() -> CheckedEvent<'a> {
+    CheckedEvent { data: "", event: None, id: None, retry: None, snapshot: None }
 }
 
 /// Checks text that must stay on one line of the wire: no CR, LF or NUL.

@@ -1,7 +1,8 @@
 //! What happens to a subscriber that fell behind.
 //!
 //! Owns: the judgement. Must not know: sockets, time. Invariant: the newest event, and so the terminal one, is never
-//! skipped. Changes together with `follow`, which acts on it.
+//! skipped where it is there (a copy of a log elsewhere may have been told of it, and not been given it). Changes together
+//! with `follow`, which acts on it.
 //!
 //! # Lagging
 //! Lag is the number of events between a cursor and the newest. A subscriber whose socket takes
@@ -63,10 +64,11 @@ pub fn judge(stream: &StreamState, cursor: Position, pace: Pace) -> Verdict {
     }
     let target = match options.on_lag {
         OnLag::Disconnect if pace != Pace::InProcess => return Verdict::Disconnect,
-        OnLag::Latest => newest,
+        // Beyond the newest only where a copy of a log lacks that.
+        OnLag::Latest => newest.max(first),
         OnLag::Skip | OnLag::Disconnect if beyond => first.max(newest + 1 - options.max_lag),
         OnLag::Skip | OnLag::Disconnect => first,
     };
-    debug_assert!(target <= newest, "the newest event is never skipped");
+    debug_assert!(target <= newest.max(first), "the newest event that there is is never skipped");
     Gap::between(cursor, target).map_or(Verdict::Continue, |gap| Verdict::Skip(gap, target))
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns: appending frames, evicting the oldest, and finding one by its position.
 //! Must not know: subscribers, the stream's options, why it is bounded.
-//! Invariants: positions are consecutive; the newest frame is always retained, so a terminal event survives any bound;
-//! `first..=newest` are exactly the positions that can still be given.
+//! Invariants: positions are consecutive; the newest frame is retained whatever the bounds are, so a terminal event survives
+//! them; `first..=newest` are exactly the positions that can still be given. Only a copy of a log elsewhere may lack the newest
+//! ([`Log::after`], [`Log::skip_to`]): `first` is one beyond it then.
 
 use std::collections::VecDeque;
 use std::iter::Chain;
@@ -128,6 +129,19 @@ impl Log {
             first += 1;
         }
         first
+    }
+
+    /// A log whose first frame comes right after `base`: what is before was never here.
+    pub fn after(base: Position) -> Self {
+        Self { evicted: base, ..Self::default() }
+    }
+
+    /// Nothing up to `base` can be given any more; the next frame comes right after it. Never back.
+    pub fn skip_to(&mut self, base: Position) {
+        debug_assert!(base >= self.newest(), "a log goes on: {} to {base}", self.newest());
+        self.evicted = base.max(self.newest());
+        self.frames = Frames::default();
+        self.bytes = 0;
     }
 
     /// Appends a frame and evicts what no longer fits; returns its position.

@@ -117,6 +117,17 @@ pub struct StreamPatch {
     pub lossless: Option<bool>,
 }
 
+impl StreamPatch {
+    /// What `other` gives takes the place of what is given here.
+    pub fn give(&mut self, other: &Self) {
+        macro_rules! give {
+            ($($option:ident)*) => { $(if other.$option.is_some() { self.$option.clone_from(&other.$option); })* };
+        }
+        give!(history history_bytes start max_lag on_lag heartbeat heartbeat_event heartbeat_comment retry ids linger);
+        give!(expire stall_after private lossless);
+    }
+}
+
 /// The longest interval an option may name, a year. A greater number was probably meant in milliseconds.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 

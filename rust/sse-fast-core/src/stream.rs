@@ -78,12 +78,17 @@ enum PreparedId {
 impl StreamState {
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
+        Self::after(epoch, 0, options)
+    }
+
+    /// An open stream of which everything up to `base` was published elsewhere and is not here.
+    pub fn after(epoch: Epoch, base: Position, options: Arc<StreamOptions>) -> Self {
         let prefix = Prefix::new(epoch);
         Self {
             epoch,
             prefix,
             options,
-            log: Log::default(),
+            log: Log::after(base),
             snapshot: None,
             ended: false,
             removed: false,
@@ -225,10 +230,21 @@ impl StreamState {
 
     /// Sets the snapshot, whose data and name are the event's: it stands for everything published so far.
     pub fn set_snapshot(&mut self, scratch: &mut Scratch, event: &CheckedEvent<'_>) {
+        self.set_snapshot_at(scratch, event, self.newest());
+    }
+
+    /// The same for one that was set elsewhere, where `position` was the newest.
+    pub fn set_snapshot_at(&mut self, scratch: &mut Scratch, event: &CheckedEvent<'_>, position: Position) {
+        debug_assert!(position <= self.newest(), "a snapshot stands for what was published");
         let name = event.event.unwrap_or_default();
-        let position = self.newest();
         let frame = self.encode_snapshot(scratch, name, position, event.data);
         self.snapshot = Some(Box::new(Snapshot { frame, position, event: kept_name(name) }));
+    }
+
+    /// What was published elsewhere up to `base` did not come here and will not: readers are told of a gap.
+    pub fn skip_to(&mut self, base: Position) {
+        debug_assert!(!self.is_complete(), "nothing follows the end");
+        self.log.skip_to(base);
     }
 
     /// Ends the stream: the event just appended is its terminal event.

@@ -22,6 +22,8 @@ use sse_fast_server as engine;
 struct Known {
     address_in_use: Py<PyType>,
     argument_type_error: Py<PyType>,
+    backplane_error: Py<PyType>,
+    backplane_unavailable: Py<PyType>,
     event_error: Py<PyType>,
     event_type_error: Py<PyType>,
     fork_error: Py<PyType>,
@@ -61,6 +63,8 @@ pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
     let known = Known {
         address_in_use: class("AddressInUse")?,
         argument_type_error: class("ArgumentTypeError")?,
+        backplane_error: class("BackplaneError")?,
+        backplane_unavailable: class("BackplaneUnavailable")?,
         event_error: class("EventError")?,
         event_type_error: class("EventTypeError")?,
         fork_error: class("ForkError")?,
@@ -176,6 +180,9 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
         }
         engine::PublishError::Closed { .. } => with_text(|known| &known.server_closed, text),
         engine::PublishError::TooMuchTogether { .. } => with_text(|known| &known.event_error, text),
+        engine::PublishError::Unavailable { published, .. } => backplane_unavailable(&text, published),
+        engine::PublishError::Refused { .. } => with_text(|known| &known.backplane_error, text),
+        engine::PublishError::Conflict { .. } => key_reused(),
         // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
         engine::PublishError::LoopWouldWait { .. } => with_text(|known| &known.publish_would_wait, text),
@@ -191,6 +198,11 @@ pub(crate) fn key_reused() -> PyErr {
 pub(crate) fn publish_in_progress() -> PyErr {
     let text = "cannot publish: another thread or task is publishing under this idempotency_key";
     with_text(|known| &known.publish_in_progress, text)
+}
+
+/// What streams are shared through cannot be reached; whether something was published, where that is known.
+fn backplane_unavailable(text: &str, published: Option<bool>) -> PyErr {
+    made(|known| &known.backplane_unavailable, (text, published))
 }
 
 /// For calls that the engine would accept even after its end.
@@ -247,7 +259,9 @@ pub(crate) fn start_error(error: &engine::StartError) -> PyErr {
         }
         engine::StartError::BadHost { .. }
         | engine::StartError::BadPattern(_)
+        | engine::StartError::BadBackplane { .. }
         | engine::StartError::BadOption { .. } => setting_error(&text),
+        engine::StartError::Backplane { .. } => backplane_unavailable(&text, Some(false)),
         engine::StartError::Io { source, .. } => {
             made(|known| &known.start_error, (source.raw_os_error().unwrap_or(0), text.as_str()))
         }
@@ -259,6 +273,8 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
+        engine::StreamError::Unavailable { .. } => backplane_unavailable(&text, Some(false)),
+        engine::StreamError::Refused { .. } => with_text(|known| &known.backplane_error, text),
         engine::StreamError::TooMany { .. } => with_text(|known| &known.too_many_streams, text),
         engine::StreamError::Closed { .. } | engine::StreamError::NamelessClosed => {
             with_text(|known| &known.server_closed, text)

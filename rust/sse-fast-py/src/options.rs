@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret};
+use sse_fast_server::{
+    BackplaneConfig, Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret,
+};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
@@ -19,6 +21,7 @@ use crate::rights::rules;
 /// A server's configuration; `stream` are the defaults of its streams.
 pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -> PyResult<(Config, RightsConfig)> {
     let (mut config, mut rights) = (Config::default(), RightsConfig::default());
+    let mut backplane = BackplaneConfig::default();
     for (name, value) in settings {
         let name: String = name.extract()?;
         match name.as_str() {
@@ -53,6 +56,14 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "metrics" => config.metrics = metrics(&value)?,
             "metrics_key" => config.metrics_key = value.extract()?,
             "access_log" => config.access_log = value.extract()?,
+            "backplane" => {
+                if let Some(url) = value.extract()? {
+                    backplane.url = url;
+                }
+            }
+            "backplane_prefix" => backplane.prefix = value.extract()?,
+            "backplane_timeout" => backplane.timeout = seconds(&value)?,
+            "engine_loss" => backplane.trust = value.extract::<String>()? == "trust",
             "cookie" => rights.cookie = value.extract()?,
             "ticket_key" => rights.ticket_key = ticket_key(&value)?,
             "publish_key" => rights.publish_keys = publish_keys(&value)?,
@@ -61,6 +72,7 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             other => return Err(unknown(other)),
         }
     }
+    config.backplane = (!backplane.url.is_empty()).then_some(backplane);
     config.stream = config.stream.patched(&patch(Some(stream))?).map_err(|error| option_error(&error))?;
     Ok((config, rights))
 }

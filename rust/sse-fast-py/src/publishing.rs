@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep, UnderWay};
+use sse_fast_server::{
+    Account, MAX_TOGETHER, OwnedEvent, PublishError, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep,
+    UnderWay,
+};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};
@@ -42,6 +45,8 @@ impl PyAccount {
 pub(crate) enum Part {
     Event,
     End,
+    /// The snapshot of a stream whose log is elsewhere.
+    Snapshot,
 }
 
 struct State {
@@ -53,6 +58,8 @@ struct State {
     current: Option<TaskPublish>,
     /// The key that they are published under, in one step.
     under_way: Option<UnderWay>,
+    /// How many were handed over to a log elsewhere and are not answered yet, and what waits for that.
+    handed_over: Option<(usize, TaskHandOver)>,
 }
 
 /// Events that are being published for a coroutine.
@@ -73,18 +80,55 @@ impl PyPublishing {
         events: impl IntoIterator<Item = OwnedEvent>,
     ) -> Self {
         let events = events.into_iter().collect();
-        let state = State { events, part, sleep: None, current: None, under_way: None };
+        let state = State { events, part, sleep: None, current: None, under_way: None, handed_over: None };
         Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
 
 impl State {
     fn left(&self) -> usize {
-        self.events.len() + usize::from(self.current.is_some())
+        let handed_over = self.handed_over.as_ref().map_or(0, |(count, _)| *count);
+        self.events.len() + usize::from(self.current.is_some()) + handed_over
+    }
+
+    /// The same where the log is elsewhere: as many events as may be travel together.
+    fn step_elsewhere(&mut self, stream: &Stream, sleep: &TaskSleep) -> Stepped {
+        if self.handed_over.is_none() {
+            // What is published under a key is published in one step.
+            let key = self.under_way.as_ref().and_then(UnderWay::key).copied();
+            let count = if key.is_some() { self.events.len() } else { self.events.len().min(MAX_TOGETHER) };
+            let events: Vec<_> = self.events.drain(..count).collect();
+            if events.is_empty() {
+                return Ok((Vec::new(), None));
+            }
+            let handed_over = match self.part {
+                Part::Snapshot => stream.task_snapshot(events, sleep.clone()),
+                Part::Event | Part::End => stream.task_hand_over(events, self.part == Part::End, key, sleep.clone()),
+            };
+            self.handed_over = Some((count, handed_over));
+        }
+        let Some((_, handed_over)) = &mut self.handed_over else { return Ok((Vec::new(), None)) };
+        let stepped = handed_over.step();
+        if !matches!(stepped, Ok(Err(_))) {
+            self.handed_over = None;
+        }
+        match stepped? {
+            Ok(published) => {
+                let ids: Vec<_> = published.iter().map(|published| published.id().to_owned()).collect();
+                if let Some(under_way) = self.under_way.take() {
+                    once::done(under_way, ids.iter().map(String::as_str));
+                }
+                Ok((ids, None))
+            }
+            Err(longest) => Ok((Vec::new(), Some(longest.as_secs_f64()))),
+        }
     }
 
     /// Publishes until there is something to wait for, or enough for one turn: ids, and seconds to wait.
     fn step(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
+        if stream.is_copy() {
+            return self.step_elsewhere(stream, sleep);
+        }
         if self.under_way.is_some() {
             return self.step_together(stream, sleep, account);
         }
@@ -92,7 +136,8 @@ impl State {
         while ids.len() < TURN {
             let next = || {
                 self.events.pop_front().map(|event| match self.part {
-                    Part::Event => stream.task_publish(event, sleep.clone()),
+                    // The snapshot of a log that is here is set at once.
+                    Part::Event | Part::Snapshot => stream.task_publish(event, sleep.clone()),
                     Part::End => stream.task_end(event, sleep.clone()),
                 })
             };
@@ -197,6 +242,8 @@ impl PyPublishing {
             let mut state = state.lock();
             state.events.clear();
             state.under_way = None;
+            // It is on its way; nobody waits for its answer any more.
+            state.handed_over = None;
             if let Some(mut current) = state.current.take() {
                 current.give_up(&mut account.lock());
             }

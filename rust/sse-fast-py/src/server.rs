@@ -187,7 +187,8 @@ impl PyServer {
     fn find(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Option<PyStream>> {
         let server = &self.engine.get()?.server;
         let name = convert::name("stream name", name, setting_error)?;
-        py.detached(|| server.find(name))?.map(|stream| self.shown(py, stream)).transpose()
+        let found = py.detached(|| server.find(name))?.map_err(stream_error)?;
+        found.map(|stream| self.shown(py, stream)).transpose()
     }
 
     /// Every stream there is now.
@@ -275,6 +276,12 @@ impl PyServer {
     #[expect(clippy::needless_pass_by_value, reason = "a list of Python's is no slice")]
     fn ticket(&self, py: Python<'_>, subscribe: Vec<String>, reader: Option<&str>, ttl: f64) -> PyResult<String> {
         let server = &self.engine.get()?.server;
+        if py.detached(|| server.tickets_need_a_key())? {
+            return Err(setting_error(
+                "ticket_key is not given: with a backplane tickets must be signed with a key that every process has; \
+                 give ticket_key=, or an HS256 key in tokens=",
+            ));
+        }
         let ttl = convert::timeout(Some(ttl)).unwrap_or_default();
         py.detached(|| server.ticket(&subscribe, reader, ttl))?
             .map_err(|error| setting_error(&format!("subscribe: {error}")))

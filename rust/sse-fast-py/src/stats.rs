@@ -9,12 +9,13 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict};
-use sse_fast_server::{Stats, StreamStats};
+use sse_fast_server::{BackplaneStats, Stats, StreamStats};
 
 use crate::gil::calling_python;
 
 static SERVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static BACKPLANE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static CLOSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static GAPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static RESUMES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -68,11 +69,13 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         resumes,
         retained_bytes,
         metrics_refused,
+        backplane,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
     let closed = by_name(py, &CLOSED, "ClosedConnections", closed)?;
     let gap_reasons = by_name(py, &GAPS, "GapReasons", gap_reasons)?;
     let resumes = by_name(py, &RESUMES, "Resumes", resumes)?;
+    let backplane = of_backplane(py, backplane)?;
     let class = SERVER.import(py, "sse_fast._stats", "ServerStats")?;
     instance!(
         py,
@@ -114,7 +117,17 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         resumes,
         retained_bytes,
         metrics_refused,
+        backplane,
     )
+}
+
+/// The backplane's, where there is one.
+fn of_backplane(py: Python<'_>, stats: Option<BackplaneStats>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let Some(stats) = stats else { return Ok(None) };
+    let BackplaneStats { up, requests, round_trip_us, reconnects, fills, lost_tails, pushed } = stats;
+    let round_trip_s = seconds(round_trip_us);
+    let class = BACKPLANE.import(py, "sse_fast._stats", "BackplaneStats")?;
+    instance!(py, class, up, requests, round_trip_s, reconnects, fills, lost_tails, pushed).map(Some)
 }
 
 /// Counters of one kind, each under its own name.

@@ -17,8 +17,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Caller, EmptyOutcome, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing, ReadFrom,
-    Stream,
+    Caller, EmptyOutcome, MAX_TOGETHER, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing,
+    ReadFrom, SharedKey, Stream,
 };
 
 use crate::batch;
@@ -40,6 +40,7 @@ static APUBLISH_MANY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static ASNAPSHOT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static AEND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static IS_RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static WARN_OF_WAITING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static WAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static AWAIT_EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -104,8 +105,9 @@ impl PyStream {
         data.map_or_else(|| Ok(Data::Owned(b"null".to_vec())), |data| Data::of("data", data, self.encoder()))
     }
 
+    /// The stream, in its newest life where its log is elsewhere and was lost there.
     pub(crate) fn engine(&self) -> PyResult<&Stream> {
-        self.engine.get()
+        self.engine.get().map(Stream::current)
     }
 }
 
@@ -114,11 +116,22 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
     match attached(|| stream.try_publish(event))? {
         Err(PublishError::WouldWait) => {
             let caller = caller(py);
+            if caller == Caller::EventLoop && stream.is_copy() {
+                warn_of_waiting(py, stream)?;
+            }
             wait(py, stream.publishing(event, caller))?
         }
         published_or_refused => published_or_refused,
     }
     .map_err(publish_error)
+}
+
+/// Says once for each server that an event loop waits for the backplane in a `publish`.
+fn warn_of_waiting(py: Python<'_>, stream: &Stream) -> PyResult<()> {
+    if stream.is_first_to_wait_in_a_loop() {
+        calling_python(|| WARN_OF_WAITING.import(py, "sse_fast._publish", "warn_of_waiting")?.call1((stream.name(),)))?;
+    }
+    Ok(())
 }
 
 /// Publishes an event of a generator's, which has its stream to itself; `last` ends the stream. False where it would have
@@ -163,6 +176,9 @@ fn wait_for_all(
     events: &[NewEvent<'_>],
     caller: Caller,
 ) -> PyResult<Result<Vec<String>, PublishError>> {
+    if stream.is_copy() {
+        return hand_over(py, stream, events);
+    }
     let mut ids = Vec::with_capacity(events.len());
     let mut current: Option<Publishing<'_>> = None;
     let done = py.wait(None, |slice| {
@@ -189,12 +205,34 @@ fn wait_for_all(
     Ok(done?.unwrap_or(Ok(())).map(|()| ids))
 }
 
-/// Publishes all of them in one step, or none.
-fn publish_together(py: Python<'_>, stream: &Stream, events: &[NewEvent<'_>]) -> PyResult<Published> {
+/// Publishes all of them in one step, or none, under this key.
+fn publish_together(
+    py: Python<'_>,
+    stream: &Stream,
+    events: &[NewEvent<'_>],
+    key: Option<&SharedKey>,
+) -> PyResult<Published> {
     let checked = |event| stream.check(event).map(EventPart::Event);
     let parts = events.iter().map(checked).collect::<Result<Vec<_>, _>>().map_err(|error| event_error(&error))?;
     let caller = caller(py);
-    wait(py, Ok(stream.publishing_together(&parts, caller)))?.map_err(publish_error)
+    wait(py, stream.publishing_together(&parts, key, caller))?.map_err(publish_error)
+}
+
+/// Hands events over to where the log is, as many together as may be; those before a signal or an error stay published.
+fn hand_over(py: Python<'_>, stream: &Stream, events: &[NewEvent<'_>]) -> PyResult<Result<Vec<String>, PublishError>> {
+    let mut ids = Vec::with_capacity(events.len());
+    for together in events.chunks(MAX_TOGETHER) {
+        let mut publishing = match py.detached(|| stream.publishing_many(together))? {
+            Ok(publishing) => publishing,
+            Err(error) => return Ok(Err(error)),
+        };
+        match py.wait(None, |slice| publishing.wait(slice))? {
+            Some(Ok(published)) => ids.extend(published.iter().map(|published| published.id().to_owned())),
+            Some(Err(error)) => return Ok(Err(error)),
+            None => return Ok(Err(PublishError::WouldWait)),
+        }
+    }
+    Ok(Ok(ids))
 }
 
 /// Seconds that Python has already checked.
@@ -249,6 +287,7 @@ impl PyStream {
     ///         full. Nothing was published.
     ///     KeyReused: `idempotency_key` was used for something else. Nothing was published.
     ///     PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None, idempotency_key=None))]
     #[expect(clippy::too_many_arguments, reason = "they are Python's")]
@@ -262,7 +301,7 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
         idempotency_key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let data = Data::of("data", data, self.encoder())?;
         let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, self.encoder())).transpose()?;
         let event = NewEvent {
@@ -278,7 +317,11 @@ impl PyStream {
         match once::begin(stream, key, [event])? {
             Once::Again(ids) => convert::new_text(py, ids.last().map_or("", AsRef::as_ref)),
             Once::First(under_way) => {
-                let published = publish(py, stream, &event)?;
+                let published = if stream.is_copy() {
+                    publish_together(py, stream, &[event], under_way.key())?
+                } else {
+                    publish(py, stream, &event)?
+                };
                 once::done(under_way, [published.id()]);
                 convert::new_text(py, published.id())
             }
@@ -311,6 +354,7 @@ impl PyStream {
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
     ///     KeyReused: `idempotency_key` was used for something else. Nothing was published.
     ///     PublishInProgress: another call with this `idempotency_key` has not returned yet. Nothing was published.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed; likewise.
     #[pyo3(signature = (events, *, idempotency_key=None))]
     fn publish_many(
@@ -319,7 +363,7 @@ impl PyStream {
         events: &Bound<'_, PyAny>,
         idempotency_key: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<String>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let items = batch::items(events, 0, self.encoder())?;
         let events = batch::events(py, &items, 0, stream)?;
         let Some(key) = once::key(idempotency_key)?.filter(|_| !events.is_empty()) else {
@@ -329,7 +373,7 @@ impl PyStream {
         match once::begin(stream, key, events.iter().copied())? {
             Once::Again(ids) => Ok(ids.iter().map(|id| String::from(&**id)).collect()),
             Once::First(under_way) => {
-                let published = publish_together(py, stream, &events)?;
+                let published = publish_together(py, stream, &events, under_way.key())?;
                 once::done(under_way, published.ids());
                 Ok(published.ids().map(str::to_owned).collect())
             }
@@ -357,10 +401,11 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn snapshot(&self, py: Python<'_>, data: &Bound<'_, PyAny>, event: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let data = Data::of("data", data, self.encoder())?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
         py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
@@ -387,6 +432,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended already.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
     fn end<'py>(
@@ -395,7 +441,7 @@ impl PyStream {
         data: Option<&Bound<'py, PyAny>>,
         event: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyString>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let data = self.terminal_data(data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
         let caller = caller(py);
@@ -429,6 +475,7 @@ impl PyStream {
     ///     StreamEnded: the stream has ended.
     ///     KeyReused: as for `publish`.
     ///     PublishInProgress: as for `publish`.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     ///     RuntimeError: it has to wait, and runs on no event loop of these kinds.
     #[pyo3(signature = (data, *, event=None, id=None, retry=None, snapshot=None, idempotency_key=None))]
@@ -466,6 +513,7 @@ impl PyStream {
     ///     StreamEnded: the stream has ended. Where that happens in between, the events before it were published.
     ///     KeyReused: as for `publish`.
     ///     PublishInProgress: as for `publish`.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed; likewise.
     ///     RuntimeError: it runs on no event loop of these kinds.
     #[pyo3(signature = (events, *, idempotency_key=None))]
@@ -492,6 +540,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     #[pyo3(signature = (data, *, event=None), text_signature = "($self, data, *, event='snapshot')")]
     fn asnapshot<'py>(
@@ -518,6 +567,7 @@ impl PyStream {
     ///     EventError: as for `publish`.
     ///     EventTypeError: as for `publish`.
     ///     StreamEnded: the stream has ended already.
+    ///     BackplaneError: with a backplane: it refused, or was away (`BackplaneUnavailable`).
     ///     ServerClosed: the server was closed.
     ///     RuntimeError: it runs on no event loop of these kinds.
     #[pyo3(signature = (data=None, *, event=None), text_signature = "($self, data=None, *, event='end')")]
@@ -605,7 +655,7 @@ impl PyStream {
         start: Option<&Bound<'_, PyAny>>,
         last_event_id: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyReader> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let from = match (start, convert::text("last_event_id", last_event_id)?) {
             (Some(_), Some(_)) => return Err(setting_error("start and last_event_id exclude each other: give one")),
             (None, Some(id)) => ReadFrom::After(id.to_owned()),
@@ -617,14 +667,14 @@ impl PyStream {
     /// Its name: what follows ``/streams/`` in its URL; empty where it has none.
     #[getter]
     fn name(&self) -> PyResult<&str> {
-        Ok(self.engine.get()?.name())
+        Ok(self.engine()?.name())
     }
 
-    /// How many subscribers it has now; readers in this process are not counted.
+    /// How many subscribers it has now, in all processes that share it; readers in this process are not counted.
     #[getter]
     fn subscribers(&self, py: Python<'_>) -> PyResult<usize> {
-        let stream = self.engine.get()?;
-        py.detached(|| stream.subscribers())
+        let stream = self.engine()?;
+        py.detached(|| stream.subscribers_everywhere())
     }
 
     /// How many connections each present reader has, by its name; None is those without one.
@@ -637,7 +687,7 @@ impl PyStream {
     /// >>> server.stream("room").readers()
     /// {}
     fn readers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let readers = PyDict::new(py);
         for (reader, count) in py.detached(|| stream.readers())? {
             readers.set_item(reader.as_deref(), count)?;
@@ -752,7 +802,7 @@ impl PyStream {
         snapshot: Option<&Bound<'py, PyAny>>,
         idempotency_key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let data = Data::of("data", data, self.encoder())?;
         let snapshot = snapshot.map(|snapshot| Data::of("snapshot", snapshot, self.encoder())).transpose()?;
         let event = NewEvent {
@@ -779,7 +829,27 @@ impl PyStream {
     #[pyo3(name = "_begin_many")]
     fn begin_many(&self, events: &Bound<'_, PyAny>) -> PyResult<PyPublishing> {
         batch::check(events)?;
-        Ok(PyPublishing::new(self.engine.get()?, self.encoder().clone_ref(events.py()), Part::Event, []))
+        Ok(PyPublishing::new(self.engine()?, self.encoder().clone_ref(events.py()), Part::Event, []))
+    }
+
+    /// What is to be stepped to set the snapshot; None where that was done at once.
+    #[pyo3(name = "_begin_snapshot", signature = (data, event))]
+    fn begin_snapshot(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        event: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<PyPublishing>> {
+        let stream = self.engine()?;
+        let data = Data::of("data", data, self.encoder())?;
+        let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
+        if !stream.is_copy() {
+            py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)?;
+            return Ok(None);
+        }
+        let event = NewEvent { data: bytes, event: Some(event), ..NewEvent::default() };
+        let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
+        Ok(Some(PyPublishing::new(stream, self.encoder().clone_ref(py), Part::Snapshot, [event])))
     }
 
     /// What is to be stepped to end the stream.
@@ -790,7 +860,7 @@ impl PyStream {
         data: Option<&Bound<'_, PyAny>>,
         event: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyPublishing> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let data = self.terminal_data(data)?;
         let event = Some(convert::text("event", event)?.unwrap_or("end"));
         let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
@@ -801,14 +871,14 @@ impl PyStream {
     /// From now on `key` is told once for each time that the stream has been empty for `after` seconds.
     #[pyo3(name = "_on_empty")]
     fn tell_empty(&self, py: Python<'_>, key: u64, after: f64) -> PyResult<()> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         py.detached(|| stream.on_empty(key, after_seconds(after)))
     }
 
     /// Waits until it was empty for `after` seconds, at most `timeout`: ``"empty"``, ``"timeout"``, ``"closed"``.
     #[pyo3(name = "_wait_empty")]
     fn wait_until_empty(&self, py: Python<'_>, after: f64, timeout: Option<f64>) -> PyResult<&'static str> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let after = after_seconds(after);
         let waited = py.wait(convert::timeout(timeout), |slice| match stream.wait_empty(after, Some(slice)) {
             EmptyOutcome::Timeout => None,
@@ -825,7 +895,7 @@ impl PyStream {
     /// somebody reads it or is on the way, or nobody has asked for it.
     #[pyo3(name = "_empty_in")]
     fn empty_in(&self, py: Python<'_>, after: f64) -> PyResult<Option<f64>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let left = py.detached(|| stream.empty_in(after_seconds(after)))?;
         Ok(left.map(|left| left.as_secs_f64()))
     }
@@ -833,14 +903,14 @@ impl PyStream {
     /// Watches it: `number` is among the wake-ups once nobody reads the stream any more.
     #[pyo3(name = "_watch_empty")]
     fn watch_empty(&self, py: Python<'_>, wakeups: &PyWakeups, number: u64) -> PyResult<PyWatch> {
-        let (stream, wakeups) = (self.engine.get()?, wakeups.engine()?);
+        let (stream, wakeups) = (self.engine()?, wakeups.engine()?);
         Ok(PyWatch::new(py.detached(|| stream.watch_empty(wakeups, number))?))
     }
 
     /// Sets options on it, whatever leads to it.
     #[pyo3(name = "_configure")]
     fn configure(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<()> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         let patch = options::patch(Some(options))?;
         py.detached(|| stream.configure(&patch))?.map_err(|error| option_error(&error))
     }
@@ -848,13 +918,13 @@ impl PyStream {
     /// Whether the server was closed.
     #[getter(_closed)]
     fn closed(&self) -> PyResult<bool> {
-        Ok(self.engine.get()?.is_closed())
+        Ok(self.engine()?.is_closed())
     }
 
     /// A number that is the stream's as long as this is held.
     #[getter(_number)]
     fn number(&self) -> PyResult<u64> {
-        Ok(self.engine.get()?.number())
+        Ok(self.engine()?.number())
     }
 
     /// The id of the newest event, the terminal one included; None before the first.
@@ -862,14 +932,14 @@ impl PyStream {
     /// A reader that is given it as ``last_event_id`` goes on with what is published after it.
     #[getter]
     fn last_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         py.detached(|| stream.last_id())
     }
 
     /// Whether the terminal event was published; `publish` then raises `StreamEnded`.
     #[getter]
     fn ended(&self, py: Python<'_>) -> PyResult<bool> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         py.detached(|| stream.ended())
     }
 
@@ -882,7 +952,7 @@ impl PyStream {
     /// >>> stream.stats().published
     /// 1
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.engine.get()?;
+        let stream = self.engine()?;
         stats::of_stream(py, &py.detached(|| stream.stats())?)
     }
 
@@ -910,8 +980,8 @@ impl PyStream {
     /// >>> server.streams()
     /// []
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        let stream = self.engine.get()?;
-        py.detached(|| stream.remove())
+        let stream = self.engine()?;
+        py.detached(|| stream.remove_everywhere())?.map_err(publish_error)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

@@ -80,10 +80,42 @@ pub struct Config {
     pub metrics_key: Option<String>,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// What shares streams with other processes, if anything does.
+    pub backplane: Option<BackplaneConfig>,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
     /// Options by patterns of names, which beat those above; of two patterns that match the later one counts.
     pub streams: Vec<(String, StreamPatch)>,
+}
+
+/// The server that streams are shared through.
+#[derive(Clone)]
+pub struct BackplaneConfig {
+    /// Where it is: `redis://`, `rediss://` or `redis+sentinel://`; may have a password, and is shown nowhere.
+    pub url: String,
+    /// What its keys and channels begin with.
+    pub prefix: String,
+    /// How long what is asked of it may wait.
+    pub timeout: Duration,
+    /// Whether it never loses what it has confirmed.
+    pub trust: bool,
+}
+
+impl Default for BackplaneConfig {
+    fn default() -> Self {
+        Self { url: String::new(), prefix: "sse_fast".to_owned(), timeout: Duration::from_secs(1), trust: false }
+    }
+}
+
+impl std::fmt::Debug for BackplaneConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url: _, prefix, timeout, trust } = self;
+        f.debug_struct("BackplaneConfig")
+            .field("prefix", prefix)
+            .field("timeout", timeout)
+            .field("trust", trust)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a server's numbers are.
@@ -134,6 +166,7 @@ impl Default for Config {
             metrics: MetricsAt::Nowhere,
             metrics_key: None,
             access_log: false,
+            backplane: None,
             stream: StreamOptions::default(),
             streams: Vec::new(),
         }
@@ -181,6 +214,18 @@ pub enum StartError {
         pattern: String,
         /// What is wrong.
         error: OptionError,
+    },
+    /// The backplane's server cannot be reached, or is none that can be used.
+    #[error("cannot reach the backplane: {reason}")]
+    Backplane {
+        /// What happened, with the server's address and without a password, and what to do.
+        reason: String,
+    },
+    /// What the backplane is told is wrong.
+    #[error("backplane: {reason}")]
+    BadBackplane {
+        /// What is wrong.
+        reason: String,
     },
     /// Anything else the system refused.
     #[error("cannot start: {attempt}: {source}")]

@@ -13,6 +13,7 @@ use sse_fast_core::event::MAX_EVENT_BYTES;
 use sse_fast_core::id::Epoch;
 use sse_fast_core::options::StreamOptions;
 
+use crate::backplane::Asks;
 use crate::clock::in_micros;
 use crate::durations::Durations;
 use crate::idempotency::Repeats;
@@ -100,6 +101,8 @@ pub(crate) enum Notice {
     Life { name: CompactString, epoch: Epoch },
     /// It is to be looked at: something may be due.
     Look { epoch: Epoch, timed: Arc<dyn Timed> },
+    /// Others read it than before, which is to be told elsewhere.
+    Present { name: CompactString },
     /// It is gone, and with it what these keys stood for.
     Gone { keys: Vec<u64> },
 }
@@ -141,6 +144,10 @@ pub(crate) struct Delivery {
     pub(crate) waits: Waits,
     /// Events of streams without a name, which are in no list. Relaxed: a number for people.
     pub(crate) nameless: AtomicU64,
+    /// Where the logs of streams with names are, if they are not here.
+    pub(crate) backplane: Option<Asks>,
+    /// Whether it was said that an event loop waits for it; set once. Relaxed: it orders nothing.
+    pub(crate) loop_waits: AtomicBool,
 }
 
 /// How publishers waited. Relaxed: numbers for people.
@@ -158,7 +165,7 @@ impl Delivery {
     pub(crate) fn new(doorbells: Box<[Arc<Doorbell>]>, notices: Mailbox<Notice>, patience: Patience) -> Self {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
-        let (max_event_bytes, repeats) = (MAX_EVENT_BYTES, Repeats::default());
+        let (max_event_bytes, repeats, loop_waits) = (MAX_EVENT_BYTES, Repeats::default(), AtomicBool::new(false));
         Self {
             number,
             doorbells,
@@ -170,6 +177,8 @@ impl Delivery {
             closed,
             waits,
             nameless,
+            backplane: None,
+            loop_waits,
         }
     }
 

@@ -43,17 +43,24 @@ use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
 mod by_pattern;
+mod copies;
+#[cfg(all(test, not(loom)))]
+mod copies_tests;
 mod counted;
 mod made;
 mod refused;
+mod shared;
 mod stalls;
 mod wanted;
 
 pub(crate) use self::by_pattern::ByPattern;
+pub(crate) use self::copies::LocalCopies;
 pub(crate) use self::counted::Counted;
 use self::made::Made;
 use self::refused::Refusals;
 pub(crate) use self::refused::Refused;
+use self::shared::SWEEP;
+pub(crate) use self::shared::{Looked, Sharing};
 use self::wanted::Wanted;
 
 /// The longest name a stream may have, in bytes: it travels in a request line.
@@ -80,6 +87,20 @@ pub enum StreamError {
         limit: usize,
         /// Which setting says so.
         setting: &'static str,
+    },
+    /// Its log is elsewhere, and what keeps it could not be reached in time.
+    #[error("cannot open stream {name:?}: the backplane is away")]
+    Unavailable {
+        /// The stream's name.
+        name: String,
+    },
+    /// Its log is elsewhere, and what keeps it refused.
+    #[error("cannot open stream {name:?}: the backplane's server refused: {reason}")]
+    Refused {
+        /// The stream's name.
+        name: String,
+        /// What the server said.
+        reason: String,
     },
     /// The server was closed.
     #[error("cannot open stream {name:?}: the server is closed")]
@@ -128,6 +149,8 @@ pub(crate) struct Directory {
     epoch: AtomicU64,
     pub(crate) logs: Logs,
     pub(crate) totals: Totals,
+    /// Where the logs of streams with names are elsewhere.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 /// Counters that belong to no shard. Relaxed: numbers for people.
@@ -198,6 +221,8 @@ impl Directory {
         let mut delivery = Delivery::new(doorbells, notices, Patience::of(config.publish_wait));
         delivery.heartbeat_pace = config.heartbeat_pace;
         delivery.max_event_bytes = config.max_event_bytes;
+        let sharing = config.backplane.is_some().then(Sharing::new);
+        delivery.backplane = sharing.as_ref().map(Sharing::asks);
         let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
@@ -219,6 +244,7 @@ impl Directory {
             epoch: AtomicU64::new(0),
             logs,
             totals: Totals::default(),
+            sharing,
         }
     }
 
@@ -248,6 +274,7 @@ impl Directory {
             presence_missed: self.presence.lost(),
             stalls: totals.stalls.load(Ordering::Relaxed),
             published: totals.forgotten.load(Ordering::Relaxed) + self.delivery.nameless.load(Ordering::Relaxed),
+            backplane: self.sharing.as_ref().map(Sharing::stats),
             closed: CloseReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             gap_reasons: GapReason::ALL.map(|reason| (reason.name(), 0)).to_vec(),
             resumes: Resumed::ALL.map(|resumed| (resumed.name(), 0)).to_vec(),
@@ -325,6 +352,9 @@ impl Directory {
 
     /// Gets or creates a stream; options given are put in force either way.
     pub(crate) fn stream(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        if let Some(sharing) = &self.sharing {
+            return self.stream_elsewhere(sharing, name, patch);
+        }
         self.get_or_make(name, patch).map(|(stream, _)| stream)
     }
 
@@ -361,17 +391,22 @@ impl Directory {
         drop(streams);
         if let Some(former) = former {
             self.count_forgotten(&former.0);
-            self.expiry.lock().schedule(&former.0, former.0.epoch(), None);
+            self.expiry.lock().schedule(&former.0, former.0.life(), None);
         }
         if is_timed {
             self.schedule(&stream);
         }
-        self.waiting.appeared(name);
+        self.announce_made(&stream);
+        Ok((stream, true))
+    }
+
+    /// Those who wait for the stream's name are told that there is one.
+    fn announce_made(&self, stream: &Stream) {
+        self.waiting.appeared(stream.name());
         // Who reads several streams is not told of a private one, nor that it was made.
         if !stream.lock().state.options().private {
-            self.no_longer_wanted(name);
+            self.no_longer_wanted(stream.name());
         }
-        Ok((stream, true))
     }
 
     /// Puts options in force; to who waits for the name a stream that is private no more is as one just made.
@@ -489,17 +524,22 @@ impl Directory {
 
     /// Reads notices and forgets what is due, until it is dropped.
     pub(crate) async fn tend(self: Arc<Self>) {
-        let mut notices = Vec::new();
+        let (mut notices, mut swept) = (Vec::new(), coarse_ms());
         loop {
             self.delivery.notices.latch().clear();
             self.read_notices(&mut notices);
             self.forget_due(coarse_ms());
             self.tell_empty(coarse_ms());
             self.tell_stalled(coarse_ms());
+            if self.sharing.is_some() && coarse_ms() >= swept + in_millis(SWEEP) {
+                swept = coarse_ms();
+                self.sweep_copies();
+            }
             let due = [self.expiry.lock().next(), self.empty.lock().next(), self.silences.lock().next()];
             let next = due.into_iter().flatten().min().map(|at| at.saturating_sub(coarse_ms()));
             // The coarse clock is some milliseconds behind.
-            let pause = next.map_or(Duration::from_secs(3600), |wait| Duration::from_millis(wait + 5));
+            let longest = if self.sharing.is_some() { SWEEP } else { Duration::from_secs(3600) };
+            let pause = next.map_or(longest, |wait| Duration::from_millis(wait + 5).min(longest));
             let _ = tokio::time::timeout(pause, self.tending.notified()).await;
         }
     }
@@ -516,7 +556,7 @@ impl Directory {
         match notice {
             Notice::Life { name, epoch } => {
                 let found = self.streams.read().get(name.as_str()).map(|named| named.0.clone());
-                let found = found.filter(|stream| stream.epoch() == epoch);
+                let found = found.filter(|stream| stream.life() == epoch);
                 match found.or_else(|| self.resumable.of(epoch)) {
                     Some(stream) if stream.removed() => self.forget(&stream),
                     Some(stream) => {
@@ -527,6 +567,11 @@ impl Directory {
                 }
             }
             Notice::Look { epoch, timed } => self.empty.lock().schedule(&timed, epoch, Some(0)),
+            Notice::Present { name } => {
+                if let Some(stream) = self.find(&name) {
+                    self.tell_present(&stream);
+                }
+            }
             Notice::Gone { keys } => keys.into_iter().for_each(|key| self.presence.forgotten(key)),
         }
     }
@@ -550,17 +595,19 @@ impl Directory {
     fn keep_if_ended(&self, stream: &Stream) {
         if stream.ended() {
             let retained = stream.lock().state.log().bytes();
-            for other in self.resumable.ended(stream.epoch(), retained) {
+            for other in self.resumable.ended(stream.life(), retained) {
                 self.count_forgotten(&other);
-                self.expiry.lock().schedule(&other, other.epoch(), None);
+                self.expiry.lock().schedule(&other, other.life(), None);
             }
         }
     }
 
     /// Tells when to look at a stream next, if ever.
     fn schedule(&self, stream: &Stream) {
-        let at = stream.lifetime().map(|wait| stream.touched().saturating_add(in_millis(wait)));
-        self.expiry.lock().schedule(stream, stream.epoch(), at);
+        if !stream.is_copy() {
+            let at = stream.lifetime().map(|wait| stream.touched().saturating_add(in_millis(wait)));
+            self.expiry.lock().schedule(stream, stream.life(), at);
+        }
         self.listen_for_silence(stream);
         self.tending.notify_one();
     }
@@ -572,7 +619,7 @@ impl Directory {
             let Some((_, stream)) = due else { return };
             match stream.expire(now) {
                 Expired::Removed => self.forget(&stream),
-                Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.epoch(), Some(at)),
+                Expired::Later(at) => self.expiry.lock().schedule(&stream, stream.life(), Some(at)),
                 Expired::Never => {}
             }
         }
@@ -587,11 +634,11 @@ impl Directory {
             self.count_forgotten(stream);
         } else {
             drop(streams);
-            if self.resumable.forget(stream.epoch()) {
+            if self.resumable.forget(stream.life()) {
                 self.count_forgotten(stream);
             }
         }
-        self.expiry.lock().schedule(stream, stream.epoch(), None);
+        self.expiry.lock().schedule(stream, stream.life(), None);
     }
 
     fn count_forgotten(&self, stream: &Stream) {

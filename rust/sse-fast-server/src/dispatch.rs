@@ -61,6 +61,9 @@ impl Context {
         }
         check_name(name).map_err(|error| bad_name(&error))?;
         let answer = |admitted| async {
+            if let Some(action) = self.look_elsewhere(request, name).await {
+                return Ok(action);
+            }
             match self.directory.find_public(name) {
                 Some(stream) => self.read(request, &stream, admitted).await,
                 None => self.appears_or_settles(request, name, admitted, &body.signals).await,

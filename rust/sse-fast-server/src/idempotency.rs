@@ -103,6 +103,11 @@ impl Repeats {
 }
 
 impl UnderWay {
+    /// The key that is under way.
+    pub fn key(&self) -> Option<&SharedKey> {
+        self.key.as_ref()
+    }
+
     /// It was answered with these ids.
     pub fn done(mut self, ids: Ids) {
         if let Some(key) = self.key.take() {

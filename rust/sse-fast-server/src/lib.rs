@@ -44,7 +44,6 @@ mod addresses;
 #[cfg(not(loom))]
 mod admission;
 mod admitted;
-#[cfg(not(loom))]
 mod backplane;
 #[cfg(not(loom))]
 mod body;
@@ -123,7 +122,7 @@ mod waiting;
 
 #[cfg(not(loom))]
 pub use calls::{Call, Calls, ExistsReply, Lane, Limits, Pairs, Received, Reply, RequestParts, Watched};
-pub use config::{Config, MetricsAt, StartError};
+pub use config::{BackplaneConfig, Config, MetricsAt, StartError};
 pub use directory::StreamError;
 pub use idempotency::{Begun, Ids, MAX_KEY_BYTES, SharedKey, UnderWay, is_key};
 pub use logs::{Level, LogRecord, Logs};
@@ -145,8 +144,8 @@ pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::stream::Part;
 pub use sse_fast_core::wire::Decoded;
-pub use stats::{Stats, StreamStats};
+pub use stats::{BackplaneStats, Stats, StreamStats};
 pub use stream::{
-    Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
-    TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+    Account, Caller, EmptyOutcome, HeartbeatError, MAX_TOGETHER, OwnedEvent, PublishError, Published, Publishing,
+    PublishingMany, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::cursor::{self, Opening, Place};
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::gap::Gap;
 use sse_fast_core::lag::Pace;
@@ -54,27 +54,35 @@ pub struct Reader {
 impl Stream {
     /// Begins to read.
     pub fn reader(&self, from: &ReadFrom) -> Reader {
-        let inner = self.lock();
+        let stream = self.current();
+        let inner = stream.lock();
         let opening = match from {
             ReadFrom::Start(start) => cursor::open(&inner.state, None, *start),
             ReadFrom::After(id) => cursor::open(&inner.state, Some(id), None),
         };
-        let (mut ahead, mut next) = (VecDeque::new(), inner.state.newest() + 1);
-        if let Opening::Live { before, snapshot, after, cursor } = opening {
-            next = cursor;
-            ahead.extend(before.map(|gap| gap_event(&inner, gap)));
-            ahead.extend(snapshot.map(|frame| wire::decode(frame.plain())));
-            ahead.extend(after.map(|gap| gap_event(&inner, gap)));
-        }
-        Reader { stream: self.clone(), follower: Follower::at(next), ahead }
+        let (ahead, follower) = opened(&inner, opening);
+        drop(inner);
+        Reader { stream: stream.clone(), follower, ahead }
     }
+}
+
+/// What comes before the log, and the place in that.
+fn opened(inner: &Inner, opening: Opening) -> (VecDeque<Decoded>, Follower) {
+    let (mut ahead, mut next) = (VecDeque::new(), inner.state.newest() + 1);
+    if let Opening::Live { before, snapshot, after, cursor } = opening {
+        next = cursor;
+        ahead.extend(before.map(|gap| gap_event(inner, gap)));
+        ahead.extend(snapshot.map(|frame| wire::decode(frame.plain())));
+        ahead.extend(after.map(|gap| gap_event(inner, gap)));
+    }
+    (ahead, Follower::at(next))
 }
 
 impl Reader {
     /// Waits for the next event, as long as it takes where no `timeout` is given.
     pub fn next(&mut self, timeout: Option<Duration>) -> ReadOutcome {
         let began = Instant::now();
-        let stream = self.stream.clone();
+        let mut stream = self.stream.clone();
         let mut waited = false;
         loop {
             let mut inner = stream.lock();
@@ -85,6 +93,11 @@ impl Reader {
             if let Some(outcome) = outcome {
                 if waited {
                     inner.forget_me();
+                }
+                drop(inner);
+                if matches!(outcome, ReadOutcome::Ended) && self.goes_on() {
+                    (stream, waited) = (self.stream.clone(), false);
+                    continue;
                 }
                 return outcome;
             }
@@ -98,9 +111,28 @@ impl Reader {
 
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> ReadOutcome {
-        let stream = self.stream.clone();
-        let inner = stream.lock();
-        self.look(&inner).unwrap_or(ReadOutcome::Timeout)
+        loop {
+            let stream = self.stream.clone();
+            let inner = stream.lock();
+            let outcome = self.look(&inner).unwrap_or(ReadOutcome::Timeout);
+            drop(inner);
+            if !matches!(outcome, ReadOutcome::Ended) || !self.goes_on() {
+                return outcome;
+            }
+        }
+    }
+
+    /// Where its log was lost elsewhere and began anew it goes on there, as one that comes back does; says whether.
+    fn goes_on(&mut self) -> bool {
+        let next = self.stream.current().clone();
+        if next.same(&self.stream) {
+            return false;
+        }
+        let inner = next.lock();
+        (self.ahead, self.follower) = opened(&inner, cursor::open_at(&inner.state, Place::Lost, Start::All));
+        drop(inner);
+        self.stream = next;
+        true
     }
 
     /// The stream that is read.

@@ -58,7 +58,7 @@ impl Resumable {
 
     /// A stream that the generator of the handler with this key will fill.
     pub(crate) fn add(&self, stream: &Stream, handler: u64) {
-        let epoch = stream.epoch();
+        let epoch = stream.life();
         self.table.lock().streams.insert(epoch, (stream.clone(), handler));
     }
 
@@ -149,7 +149,7 @@ mod tests {
 
     fn finds(resumable: &Resumable, epoch: u64, handler: u64) -> bool {
         let id = IdText::new(Epoch(epoch), 3);
-        matches!(resumable.find(id.as_str(), handler), Some(Left::Stream(stream)) if stream.epoch() == Epoch(epoch))
+        matches!(resumable.find(id.as_str(), handler), Some(Left::Stream(stream)) if stream.life() == Epoch(epoch))
     }
 
     #[test]

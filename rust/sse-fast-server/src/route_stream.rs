@@ -15,17 +15,17 @@ use tokio::sync::oneshot;
 
 use crate::admitted::Admitted;
 use crate::calls::ExistsReply;
-use crate::directory::{StreamError, check_name};
+use crate::directory::{Directory, Looked, StreamError, check_name};
 use crate::logs::Level;
 use crate::refusals::bad_name;
 use crate::request::ParsedRequest;
 use crate::respond::{self, Action, Context};
-use crate::response::{self, Refusal};
+use crate::response::{self, HttpResponse, Refusal};
 use crate::route::{Check, Missing, Route, Unfilled, render};
 use crate::shown;
 use crate::socket::Signals;
 use crate::stream::Stream;
-use crate::waiting::Name;
+use crate::waiting::{Name, Place};
 
 /// How waiting for a stream ended.
 pub(crate) enum Waited {
@@ -49,6 +49,36 @@ pub(crate) enum Door<'a> {
     Public,
     /// A route of the application's, to be asked by its [`Check`] while it is waited for, if it has one.
     Route(Option<&'a Arc<Route>>),
+}
+
+/// What a request gets while the backplane is away that alone knows what it asks for.
+pub(crate) fn backplane_away(request: &ParsedRequest) -> HttpResponse {
+    respond::retry_later(
+        request,
+        "backplane_away",
+        "the backplane is away; whether there is such a stream is not known",
+    )
+}
+
+/// The place of one that waits for a name; who gives the last one up waits no longer elsewhere.
+pub(crate) struct WaitingPlace<'a> {
+    directory: &'a Directory,
+    name: &'a str,
+    /// What rings when the name appears.
+    pub(crate) entry: Arc<Name>,
+    /// Whether this is the first of them.
+    first: bool,
+    /// `None` once it is given up.
+    place: Option<Place<'a>>,
+}
+
+impl Drop for WaitingPlace<'_> {
+    fn drop(&mut self) {
+        self.place = None;
+        if !self.entry.wanted() {
+            self.directory.stop_waiting_elsewhere(self.name);
+        }
+    }
 }
 
 impl Context {
@@ -94,6 +124,9 @@ impl Context {
         admitted: Admitted,
         signals: &Signals,
     ) -> Result<Action, Refusal> {
+        if let Some(action) = self.look_elsewhere(request, name).await {
+            return Ok(action);
+        }
         if let Some(stream) = self.directory.find(name) {
             return self.read(request, &stream, admitted).await;
         }
@@ -106,7 +139,7 @@ impl Context {
             }
             Missing::Create(options) => {
                 let stream = if request.wants_stream_body() {
-                    self.directory.stream_for_request(name, options)
+                    self.directory.stream_for_request(name, options).await
                 } else {
                     // A request that reads nothing makes nothing: its answer is that of a stream just made.
                     self.directory.stand_in(name, options)
@@ -116,10 +149,32 @@ impl Context {
                     Err(error @ StreamError::TooMany { .. }) => {
                         Ok(Action::Respond(self.too_many_streams(request, &error)))
                     }
+                    Err(StreamError::Unavailable { .. } | StreamError::Refused { .. }) => {
+                        Ok(Action::Respond(backplane_away(request)))
+                    }
                     Err(error) => Err(bad_name(&error)),
                 }
             }
         }
+    }
+
+    /// Looks for the stream of this name where other processes have it; what is answered where nobody can say now whether
+    /// there is one.
+    pub(crate) async fn look_elsewhere(&self, request: &ParsedRequest, name: &str) -> Option<Action> {
+        match self.directory.look_elsewhere(name, false).await {
+            Looked::Done => None,
+            Looked::Away => Some(Action::Respond(backplane_away(request))),
+        }
+    }
+
+    /// Takes a place among those who wait for the name, wherever it is made.
+    pub(crate) async fn wait_for<'a>(&'a self, name: &'a str) -> WaitingPlace<'a> {
+        let place = self.directory.waiting.enter(name);
+        let (entry, first) = (Arc::clone(&place.entry), place.first);
+        let waiting = WaitingPlace { directory: &self.directory, name, entry, first, place: Some(place) };
+        // Where the backplane is away it is waited for all the same.
+        let _ = self.directory.look_elsewhere(name, true).await;
+        waiting
     }
 
     /// Waits for a stream at `/streams/` that is not known, as long as the setting says.
@@ -172,7 +227,7 @@ impl Context {
             Door::Route(checked) => checked,
         };
         let began = Instant::now();
-        let place = self.directory.waiting.enter(name);
+        let place = self.wait_for(name).await;
         let before = place.entry.attempts.load(Ordering::Relaxed);
         if let Some(route) = checked.filter(|_| place.first) {
             let (route, entry) = (Arc::clone(route), Arc::clone(&place.entry));
@@ -267,8 +322,9 @@ impl Context {
             drop(queued);
             if exists {
                 // The name was checked; an option that is wrong was refused with the route.
-                let _ = self.directory.stream(&name, options);
-                return;
+                if self.directory.stream_for_task(&name, options).await.is_ok() {
+                    return;
+                }
             }
             tokio::time::sleep(*every).await;
         }

@@ -14,6 +14,7 @@
 
 mod rights;
 mod shards;
+mod sharing;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
@@ -29,10 +30,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use self::shards::{Shards, start_shards, stop_shards};
+use self::sharing::start_backplane;
 use crate::accept::{accept, accept_rest};
 use crate::access::Access;
 use crate::addresses::Addresses;
 use crate::admission::ConnectionLimits;
+use crate::backplane::thread::BackplaneThread;
 use crate::calls::Calls;
 use crate::clock::{self, in_micros};
 #[cfg(test)]
@@ -83,6 +86,7 @@ struct Threads {
     runtime: Handle,
     control: JoinHandle<()>,
     shards: Vec<JoinHandle<()>>,
+    backplane: Option<BackplaneThread>,
 }
 
 /// How far a server is; it only goes on.
@@ -124,16 +128,26 @@ impl Server {
         }
         let (closing, closed) = watch::channel(false);
         let context = Arc::new(Context::new(directory, calls, doors, closed));
-        let (stage, watch) = watch::channel(Stage::Serving);
-        let (shuts, port_shut) = oneshot::channel();
-        let (runtime, runs, control) = match start_control(&context, (listener, scraped), watch, shuts) {
+        let backplane = match start_backplane(&context, polls.first().copied()) {
             Ok(started) => started,
             Err(error) => {
                 stop_shards(&context.directory, shards, clock::now());
                 return Err(error);
             }
         };
-        let threads = Mutex::new(Some(Threads { port_shut, runtime, control, shards }));
+        let (stage, watch) = watch::channel(Stage::Serving);
+        let (shuts, port_shut) = oneshot::channel();
+        let (runtime, runs, control) = match start_control(&context, (listener, scraped), watch, shuts) {
+            Ok(started) => started,
+            Err(error) => {
+                if let Some(backplane) = backplane {
+                    backplane.close();
+                }
+                stop_shards(&context.directory, shards, clock::now());
+                return Err(error);
+            }
+        };
+        let threads = Mutex::new(Some(Threads { port_shut, runtime, control, shards, backplane }));
         Ok(Self(Arc::new(Core { context, address, metrics_address, polls, runs, stage, closing, threads })))
     }
 
@@ -175,9 +189,9 @@ impl Server {
         self.directory().nameless(patch)
     }
 
-    /// The stream of this name.
-    pub fn find(&self, name: &str) -> Option<Stream> {
-        self.directory().find(name)
+    /// The stream of this name, wherever its log is.
+    pub fn find(&self, name: &str) -> Result<Option<Stream>, StreamError> {
+        self.directory().find_anywhere(name)
     }
 
     /// Every stream, in no order.
@@ -257,7 +271,7 @@ impl Server {
     /// Closes; see the module. Blocks for at most about `drain`; a second call waits for the first.
     pub fn close(&self, drain: Duration) {
         let mut threads = self.0.threads.lock();
-        let Some(Threads { port_shut, runtime, control, shards }) = threads.take() else { return };
+        let Some(Threads { port_shut, runtime, control, shards, backplane }) = threads.take() else { return };
         let (now, began) = (clock::now(), Instant::now());
         self.0.stage.send_replace(Stage::Draining);
         self.0.closing.send_replace(true);
@@ -273,6 +287,10 @@ impl Server {
         });
         self.0.context.rights.close();
         self.directory().close();
+        if let Some(backplane) = backplane {
+            // What was published has come here by now; readers are given it below.
+            backplane.close();
+        }
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();

@@ -230,6 +230,27 @@ pub struct Stats {
     pub stalls: u64,
     /// Subscribers' connections closed so far, by reason.
     pub closed: Vec<(&'static str, u64)>,
+    /// Of the backplane, where there is one.
+    pub backplane: Option<BackplaneStats>,
+}
+
+/// What the backplane's thread has counted.
+#[derive(Clone, Debug, Default)]
+pub struct BackplaneStats {
+    /// Whether the server can be asked, and pushes come.
+    pub up: bool,
+    /// Requests that it answered.
+    pub requests: u64,
+    /// Microseconds that the last of them took.
+    pub round_trip_us: u64,
+    /// Connections made anew.
+    pub reconnects: u64,
+    /// Holes in what was pushed that were read from the log.
+    pub fills: u64,
+    /// Logs that were found to have lost their newest events.
+    pub lost_tails: u64,
+    /// Events pushed to this process.
+    pub pushed: u64,
 }
 
 /// What one stream is doing.

@@ -16,20 +16,29 @@
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod conformance;
+#[cfg(not(loom))]
 mod copy;
+#[cfg(not(loom))]
 pub(crate) mod driver;
+#[cfg(not(loom))]
 pub(crate) mod hub;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) mod memory;
+#[cfg(not(loom))]
 mod outbox;
+#[cfg(not(loom))]
 mod presence;
+#[cfg(not(loom))]
 pub(crate) mod protocol;
+#[cfg(not(loom))]
 pub(crate) mod redis;
 pub(crate) mod shared;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod simulation;
+#[cfg(not(loom))]
+pub(crate) mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +115,15 @@ pub(crate) struct SharedKey {
     pub(crate) key: Arc<str>,
     /// A hash of what was published under it; another one under the same key is [`Published::Conflict`].
     pub(crate) body: u64,
+}
+
+impl SharedKey {
+    /// The key as it travels: of digests, the first half of one and the beginning of the other.
+    pub(crate) fn of(key: &crate::idempotency::SharedKey) -> Self {
+        let text: String = key.place.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let body = key.content.iter().take(8).fold(0, |body, &byte| body << 8 | u64::from(byte));
+        Self { key: text.into(), body }
+    }
 }
 
 /// What came of [`Ask::Open`].
@@ -305,4 +323,5 @@ pub(crate) struct Counts {
 }
 
 /// The two connections to a server, for [`drive`](driver::drive).
+#[cfg(not(loom))]
 pub(crate) use driver::drive;

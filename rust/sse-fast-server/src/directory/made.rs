@@ -24,7 +24,11 @@ const HOLDERS: usize = 2;
 
 impl Directory {
     /// The stream of this name, made for a request if there is none.
-    pub(crate) fn stream_for_request(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+    pub(crate) async fn stream_for_request(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
+        if self.sharing.is_some() {
+            // What nobody reads or holds is let go of, and the log's own bounds count.
+            return self.stream_for_task(name, patch).await;
+        }
         let limit = self.config.max_created_streams;
         if self.find(name).is_none() && !self.has_room_for_made(limit) {
             return Err(StreamError::TooMany { name: name.to_owned(), limit, setting: "max_created_streams" });
@@ -60,7 +64,7 @@ impl Directory {
             return;
         }
         // What is to be forgotten is held there, too.
-        self.expiry.lock().schedule(stream, stream.epoch(), None);
+        self.expiry.lock().schedule(stream, stream.life(), None);
         let mut streams = self.streams.write();
         let is_unused =
             stream.holders() == HOLDERS && streams.get(stream.name()).is_some_and(|named| named.0.same(stream));

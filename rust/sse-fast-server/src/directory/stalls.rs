@@ -15,7 +15,7 @@ impl Directory {
     /// Looks at the stream once it may be stalled, if it ever may.
     pub(super) fn listen_for_silence(&self, stream: &Stream) {
         if stream.may_stall() {
-            self.silences.lock().schedule(&stream.downgrade(), stream.epoch(), Some(coarse_ms()));
+            self.silences.lock().schedule(&stream.downgrade(), stream.life(), Some(coarse_ms()));
             self.tending.notify_one();
         }
     }

@@ -48,7 +48,14 @@ impl Directory {
         }
         names.by_name.insert(name.into(), stand_in.downgrade());
         self.wanted.count.store(names.by_name.len(), Ordering::SeqCst);
+        drop(names);
+        self.want_elsewhere(name);
         Ok(stand_in)
+    }
+
+    /// Whether something stands in for this name, and somebody waits.
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.names.lock().by_name.get(name).is_some_and(WeakStream::is_held)
     }
 
     /// A stream of this name was made: what stood in for it ends.

@@ -13,6 +13,7 @@ use hyper::{Response, StatusCode};
 
 use super::{Asked, METHODS, METRICS, PROXIED, is_equal, is_local, is_read, named_host, put, said, text};
 use crate::access::is_loopback_host;
+use crate::directory::Sharing;
 use crate::request::decode;
 use crate::respond::Context;
 use crate::response::{HttpResponse, Refusal, not_allowed};
@@ -40,7 +41,10 @@ impl Context {
     pub(super) async fn health(&self, asked: Asked, at: Instant) -> StatusCode {
         let yes = match asked {
             Asked::Health => self.operated.health.look(self.directory.shards(), at).await,
-            Asked::Readiness => !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed),
+            Asked::Readiness => {
+                let is_away = self.directory.sharing.as_ref().is_some_and(Sharing::is_away);
+                !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed) && !is_away
+            }
         };
         if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }

@@ -12,7 +12,7 @@ use super::text::Text;
 use crate::directory::Directory;
 use crate::durations::Distribution;
 use crate::shard::{LAG_BOUNDS, Report};
-use crate::stats::Stats;
+use crate::stats::{BackplaneStats, Stats};
 
 /// See the module.
 pub(super) struct Metrics {
@@ -59,6 +59,9 @@ impl Metrics {
         );
         self.publishing(&mut text, &stats, &waited);
         lags(&mut text, reports);
+        if let Some(backplane) = &stats.backplane {
+            shared(&mut text, backplane);
+        }
         text.finish()
     }
 
@@ -148,6 +151,22 @@ fn connections(text: &mut Text, stats: &Stats) {
         "Joins and leaves that callbacks were not told of, because too many waited.",
         stats.presence_missed,
     );
+}
+
+/// Of the server that streams are shared through.
+fn shared(text: &mut Text, backplane: &BackplaneStats) {
+    text.gauge("sse_fast_backplane_up", "Whether the backplane's server answers and pushes.", u64::from(backplane.up));
+    text.counter("sse_fast_backplane_requests", "Requests that it answered.", backplane.requests);
+    text.seconds_gauge(
+        "sse_fast_backplane_round_trip_seconds",
+        "How long its last answer took.",
+        backplane.round_trip_us,
+    );
+    text.counter("sse_fast_backplane_reconnects", "Connections to it made anew.", backplane.reconnects);
+    text.counter("sse_fast_backplane_fills", "Holes in what it pushed that were read from its log.", backplane.fills);
+    let help = "Logs there that were found to have lost their newest events.";
+    text.counter("sse_fast_backplane_lost_tails", help, backplane.lost_tails);
+    text.counter("sse_fast_backplane_events", "Events that it pushed to this process.", backplane.pushed);
 }
 
 /// What the shards said of their subscribers.

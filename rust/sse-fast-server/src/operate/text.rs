@@ -53,6 +53,11 @@ impl Text {
 
     /// A moment, in seconds since the Unix epoch.
     pub(super) fn moment(&mut self, name: &str, help: &str, micros: Micros) {
+        self.seconds_gauge(name, help, micros);
+    }
+
+    /// A duration of now.
+    pub(super) fn seconds_gauge(&mut self, name: &str, help: &str, micros: Micros) {
         self.family(name, "gauge", help);
         self.sample(name, "", &[], seconds(micros));
     }

@@ -60,10 +60,22 @@ pub(super) fn unpublished(request: &ParsedRequest, error: &PublishError) -> Resu
             Err(Refusal::new(413, "too_many_events", detail).with("limit", *history_bytes))
         }
         PublishError::Event(error) => Err(Refusal::new(400, "bad_event", error.to_string())),
+        PublishError::Conflict { .. } => Err(other_content()),
+        PublishError::Unavailable { published: Some(false), .. } => Ok(Action::Respond(backplane_away(request))),
+        PublishError::Unavailable { .. } | PublishError::Refused { .. } => Ok(Action::Respond(retry_later(
+            request,
+            "backplane_away",
+            &format!("{error}; try again under the same key"),
+        ))),
         PublishError::Removed { .. } | PublishError::WouldWait | PublishError::LoopWouldWait { .. } => {
             Ok(Action::Respond(retry_later(request, "busy", "the stream was removed in this moment; try again")))
         }
     }
+}
+
+/// What the streams live in cannot be reached: nothing was published.
+pub(super) fn backplane_away(request: &ParsedRequest) -> HttpResponse {
+    retry_later(request, "backplane_away", "the backplane is away; nothing was published")
 }
 
 pub(super) fn other_content() -> Refusal {

@@ -27,10 +27,12 @@ use sse_fast_core::options::StreamPatch;
 use sse_fast_core::stream::Part;
 use tokio::time::timeout;
 
-use self::answers::{bad_body, created, in_progress, other_content, too_many, unpublished, unsupported_type};
+use self::answers::{
+    backplane_away, bad_body, created, in_progress, other_content, too_many, unpublished, unsupported_type,
+};
 use self::body::Asked;
 use crate::body as bytes_of;
-use crate::directory::{StreamError, check_name};
+use crate::directory::{Looked, StreamError, check_name};
 use crate::idempotency::{Begun, Ids, SharedKey, UnderWay};
 use crate::refusals::bad_name;
 use crate::request::ParsedRequest;
@@ -72,10 +74,7 @@ impl Context {
             }
         };
         if request.method == Method::DELETE {
-            let unknown = || response::unknown_stream(name, Duration::ZERO);
-            let stream = self.directory.find(name).ok_or_else(unknown)?;
-            stream.remove();
-            return Ok(Action::Respond(response::empty(204)));
+            return self.remove(request, name).await;
         }
         let limit = self.directory.config.max_event_bytes.saturating_mul(EVENTS_IN_BODY).min(self.bodies.most());
         let Some(body) = self.whole_body(request, body, limit).await? else { return Ok(self.no_room(request)) };
@@ -94,6 +93,19 @@ impl Context {
             check_type(request)?;
         }
         Ok(publisher)
+    }
+
+    /// Removes the stream of this name, wherever its log is.
+    async fn remove(&self, request: &ParsedRequest, name: &str) -> Result<Action, Refusal> {
+        if self.directory.look_elsewhere(name, false).await == Looked::Away {
+            return Err(Refusal::whole(backplane_away(request)));
+        }
+        let unknown = || response::unknown_stream(name, Duration::ZERO);
+        let stream = self.directory.find(name).ok_or_else(unknown)?;
+        match stream.remove_everywhere_for_task().await {
+            Ok(()) => Ok(Action::Respond(response::empty(204))),
+            Err(error) => unpublished(request, &error),
+        }
     }
 
     async fn publish(
@@ -117,7 +129,7 @@ impl Context {
             Some(Begun::OtherContent) => return Err(other_content()),
             Some(Begun::InProgress) => return Err(in_progress()),
         };
-        match self.append(request, name, &asked, &parts).await? {
+        match self.append(request, name, &asked, &parts, key.as_ref()).await? {
             Ok(done) => {
                 if let Some(under_way) = under_way {
                     keep(under_way, &done, asked.is_list);
@@ -140,11 +152,12 @@ impl Context {
         name: &str,
         asked: &Asked<'_>,
         parts: &[Part<'_>],
+        key: Option<&SharedKey>,
     ) -> Result<Result<Published, PublishError>, Refusal> {
         let mut tries = 0;
         loop {
-            let stream = self.stream_to_publish(request, name, asked.events())?;
-            let published = stream.publish_together(parts, asked.ends).await;
+            let stream = self.stream_to_publish(request, name, asked.events()).await?;
+            let published = stream.publish_together(parts, asked.ends, key).await;
             tries += 1;
             if !matches!(published, Err(PublishError::Removed { .. })) || tries == TRIES {
                 return Ok(published);
@@ -153,19 +166,20 @@ impl Context {
     }
 
     /// The stream of this name, if it takes so many events at once.
-    fn stream_to_publish(&self, request: &ParsedRequest, name: &str, events: usize) -> Result<Stream, Refusal> {
+    async fn stream_to_publish(&self, request: &ParsedRequest, name: &str, events: usize) -> Result<Stream, Refusal> {
         let of = |error: StreamError| match error {
             StreamError::TooMany { .. } => Refusal::whole(self.too_many_streams(request, &error)),
             StreamError::Closed { .. } | StreamError::NamelessClosed => {
                 Refusal::whole(retry_later(request, "closing", "the server closes; the request was not begun"))
             }
+            StreamError::Unavailable { .. } | StreamError::Refused { .. } => Refusal::whole(backplane_away(request)),
             error => bad_name(&error),
         };
         let history = self.directory.history_of(name).map_err(of)?;
         if events > history {
             return Err(too_many(events, history));
         }
-        self.directory.stream(name, &StreamPatch::default()).map_err(of)
+        self.directory.stream_for_task(name, &StreamPatch::default()).await.map_err(of)
     }
 }
 

@@ -208,6 +208,11 @@ impl Rights {
         self.untold.store(false, Ordering::Relaxed);
     }
 
+    /// Whether tickets are signed with what this process alone has.
+    pub(crate) fn has_random_tickets(&self) -> bool {
+        self.tickets.are_random()
+    }
+
     /// A ticket for these names, which its holder may use for so many seconds.
     pub(crate) fn ticket(&self, subscribe: &[String], reader: Option<&str>, ttl: f64) -> Result<String, PatternError> {
         let now = unix_seconds();

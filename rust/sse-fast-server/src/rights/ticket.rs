@@ -24,6 +24,8 @@ pub(crate) struct Tickets {
     key: hmac::Key,
     /// Whether there may be tickets of this key. Relaxed: a page has its ticket after this was set.
     in_use: AtomicBool,
+    /// Whether the key is this process's alone.
+    random: bool,
 }
 
 impl Tickets {
@@ -43,7 +45,13 @@ impl Tickets {
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(given.unwrap_or(&random));
         // One block of the hash, which always fits.
         let key = derived.expand(PURPOSE, hmac::HMAC_SHA256).map_err(|_| getrandom::Error::UNEXPECTED)?;
-        Ok(Self { key: key.into(), in_use: AtomicBool::new(for_readers.is_some()) })
+        let (in_use, random) = (AtomicBool::new(for_readers.is_some()), given.is_none());
+        Ok(Self { key: key.into(), in_use, random })
+    }
+
+    /// Whether no other process has the key.
+    pub(crate) fn are_random(&self) -> bool {
+        self.random
     }
 
     /// Whether a ticket in a URL is ours to look at: without one made, and without a key that another process has, too,

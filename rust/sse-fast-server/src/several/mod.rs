@@ -64,6 +64,9 @@ impl Context {
         signals: &Signals,
     ) -> Result<Action, Refusal> {
         let sent = Sent::of(request.last_event_id.as_deref());
+        if let Some(action) = self.look_for_all(request, &names).await {
+            return Ok(action);
+        }
         let has_id = matches!(sent, Sent::Entries(_));
         let mut streams: Vec<Option<Stream>> = names.iter().map(|name| self.known(name)).collect();
         if !has_id && let Some(action) = self.all_appear(request, &names, &mut streams, signals).await? {
@@ -78,7 +81,17 @@ impl Context {
         if streams.iter().all(Option::is_none) {
             return self.settled(request, response::unknown_stream(&names[0], Duration::ZERO));
         }
-        let readings = found(names, streams, &sent);
+        let mut readings = found(names, streams, &sent);
+        let behind: Vec<_> = readings.iter().filter(|named| named.may_be_behind()).map(|named| &*named.name).collect();
+        if !behind.is_empty() {
+            // Read by this reader in another process, which was faster.
+            for name in behind {
+                self.directory.catch_up_elsewhere(name).await;
+            }
+            let names: Vec<_> = readings.into_iter().map(|named| named.name).collect();
+            let streams = names.iter().map(|name| self.known(name)).collect();
+            readings = found(names, streams, &sent);
+        }
         if request.wanted == Wanted::Json {
             let page = move || Page::of(&readings).encode();
             return Ok(Action::Respond(self.json_forms.build(page).await?));
@@ -96,6 +109,16 @@ impl Context {
         Ok(Action::Subscribe(self.subscription_to(request, reading, admitted)))
     }
 
+    /// Looks for all names where other processes have them; what is answered where nobody can say now.
+    async fn look_for_all(&self, request: &ParsedRequest, names: &[String]) -> Option<Action> {
+        for name in names {
+            if let Some(action) = self.look_elsewhere(request, name).await {
+                return Some(action);
+            }
+        }
+        None
+    }
+
     /// Waits for names that are not known, as long as the setting `wait` says for all of them together; the answer where
     /// the server closes or starts.
     async fn all_appear(
@@ -108,10 +131,10 @@ impl Context {
         let (limit, began) = (self.directory.config.wait, Instant::now());
         for (name, stream) in names.iter().zip(streams).filter(|(_, stream)| stream.is_none()) {
             if !limit.is_zero() {
-                let place = self.directory.waiting.enter(name);
+                let waiting = self.wait_for(name).await;
                 let left = limit.saturating_sub(began.elapsed());
                 let awaited = Awaited { name, limit: left, door: Door::Public };
-                match self.appears(awaited, &place.entry, signals).await {
+                match self.appears(awaited, &waiting.entry, signals).await {
                     Waited::Found(found) => *stream = Some(found),
                     Waited::TimeOver => {}
                     Waited::Closing => return Ok(Some(respond::while_closing(request))),
@@ -136,7 +159,10 @@ impl Context {
         if limit.is_zero() {
             return self.settled(request, response::unknown_stream(&names[0], limit)).map(Some);
         }
-        let places: Vec<_> = names.iter().map(|name| self.directory.waiting.enter(name)).collect();
+        let mut places = Vec::with_capacity(names.len());
+        for name in names {
+            places.push(self.wait_for(name).await);
+        }
         let awaited = |name| Awaited { name, limit, door: Door::Public };
         let all = names.iter().zip(&places).map(|(name, place)| self.appears(awaited(name), &place.entry, signals));
         let mut all: Vec<_> = all.map(Box::pin).collect();

@@ -4,7 +4,7 @@
 //! epoch, the epoch as ids write it. Must not know: requests, what is answered.
 
 use ring::digest::{SHA256, digest};
-use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::cursor::{self, Opening, Place};
 use sse_fast_core::vector::{Beginning, Entry, Life, Sent};
 
 use crate::stream::Stream;
@@ -27,6 +27,18 @@ impl Named {
             let inner = stream.lock();
             matches!(cursor::open_at(&inner.state, place, inner.state.options().start), Opening::Finished)
         })
+    }
+}
+
+impl Named {
+    /// Whether the copy of its stream may be behind what the reader has had in another process.
+    pub(crate) fn may_be_behind(&self) -> bool {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_copy()) else { return false };
+        match self.beginning.place {
+            Place::New => false,
+            Place::After(position) => position > stream.reached().1,
+            Place::Lost => true,
+        }
     }
 }
 

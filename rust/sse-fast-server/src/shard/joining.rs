@@ -71,6 +71,7 @@ impl<N: Net> Shard<N> {
         self.logged(connection, |logged| logged.reads_from(cursor));
         self.owe(key, &inner);
         drop(inner);
+        stream.presence_changed();
         if self.handle.presence().is_wanted() {
             self.handle.presence().ring();
         }

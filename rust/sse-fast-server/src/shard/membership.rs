@@ -94,6 +94,7 @@ impl<N: Net> Shard<N> {
         self.logged(connection, |logged| logged.reads_from(cursor));
         self.owe(key, &inner);
         drop(inner);
+        stream.presence_changed();
         if self.handle.presence().is_wanted() {
             self.handle.presence().ring();
         }
@@ -147,6 +148,7 @@ impl<N: Net> Shard<N> {
         if self.count_out(&stream, &self.grants.reader(subscriber.connection)) {
             stream.left();
         }
+        stream.presence_changed();
         self.forget_if_unused(local);
     }
 

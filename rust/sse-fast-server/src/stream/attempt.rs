@@ -53,6 +53,8 @@ pub enum Caller {
     Thread,
     /// The thread of an event loop: it waits for shards, which is short, and never for a subscriber's socket.
     EventLoop,
+    /// What brings the events of a log elsewhere: it waits for shards alone, and whatever may be skipped is.
+    Copying,
 }
 
 /// What is appended in one step, on its way into a stream.
@@ -224,12 +226,13 @@ impl<'a> Attempt<'a> {
             Patience::Lossless if self.caller == Caller::EventLoop && inner.is_paying() => {
                 return Err(self.refuse_loop(stream, inner, now, account));
             }
+            Patience::Lossless if self.caller == Caller::Copying => Some(0),
             Patience::Lossless => None,
             Patience::Within(limit) => Some(limit),
         };
         let left = match self.caller {
             Caller::Thread => limit.map_or(Micros::MAX, |limit| limit.saturating_sub(account.within_a_minute(now))),
-            Caller::EventLoop => 0,
+            Caller::EventLoop | Caller::Copying => 0,
         };
         let (room, wakes) = inner.room_and_wakes();
         let sleep = &self.waiting.sleep;
@@ -263,10 +266,21 @@ impl<'a> Attempt<'a> {
                 }
             }
         }
+        Ok(Progress::Published(self.append_now(stream, inner, now, account)))
+    }
+
+    /// Appends whatever stands in the way, and gives the place up.
+    pub(super) fn append_now(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Locked<'_>,
+        now: Micros,
+        account: &mut Spent,
+    ) -> Published {
         let prepared = self.take_prepared(inner);
         let published = self.append(inner, prepared);
         self.leave(stream, inner, now, account);
-        Ok(Progress::Published(published))
+        published
     }
 
     /// An event loop's publisher asks the shards once, for what they said last may be old: until when it waits for their

@@ -141,7 +141,7 @@ impl Stream {
 
     /// Whether the stream has no subscriber, and none is on the way.
     pub(super) fn nobody_is_here(&self, inner: &Inner) -> bool {
-        inner.arriving == 0 && self.subscribers() == 0
+        inner.arriving == 0 && self.subscribers() == 0 && inner.others() == 0
     }
 
     /// Tells those who are to be told that nobody is left; without the lock.
@@ -156,7 +156,7 @@ impl Stream {
 
     /// The control thread is to look: something may be due.
     fn look_soon(&self) {
-        let (epoch, timed): (_, Arc<dyn Timed>) = (self.epoch(), Arc::clone(&self.0) as _);
+        let (epoch, timed): (_, Arc<dyn Timed>) = (self.life(), Arc::clone(&self.0) as _);
         // Once the server is closed nobody is told any more.
         let _ = self.0.delivery.notices.push(Notice::Look { epoch, timed });
     }
@@ -167,6 +167,13 @@ impl Stream {
         if is_asked {
             self.look_soon();
         }
+    }
+}
+
+impl WhenEmpty {
+    /// The keys, for the next life of the name.
+    pub(super) fn take_keys(&mut self) -> Self {
+        Self { keys: std::mem::take(&mut self.keys), watchers: Watchers::default() }
     }
 }
 
@@ -306,7 +313,7 @@ mod tests {
             match notice {
                 Notice::Look { .. } => looks += 1,
                 Notice::Gone { keys } => gone.extend(keys),
-                Notice::Life { .. } => {}
+                Notice::Life { .. } | Notice::Present { .. } => {}
             }
         }
         (looks, gone)

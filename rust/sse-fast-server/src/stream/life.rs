@@ -102,8 +102,9 @@ impl Stream {
         self.0.removed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.lock().state.epoch()
+    /// What the directory knows this life by.
+    pub(crate) fn life(&self) -> Epoch {
+        self.0.life
     }
 
     /// How long it is kept after the last sign of life; `None` is as long as the server.
@@ -159,7 +160,7 @@ impl Stream {
     }
 
     /// Where nobody is left and nobody on the way, those are told who want to know.
-    fn see_who_is_left(&self, mut inner: Locked<'_>) {
+    pub(super) fn see_who_is_left(&self, mut inner: Locked<'_>) {
         if !self.nobody_is_here(&inner) {
             return;
         }

@@ -2,10 +2,13 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `mod` | the handle, what it shares, its options, its numbers |
+//! | `mod` | the handle, what it shares, its numbers |
 //! | `publish` | publishing from a thread, and how it sleeps |
 //! | `task` | publishing from a task of an event loop |
 //! | `together` | publishing from a task of the engine's own, one event or several |
+//! | `configure` | its options, changed |
+//! | `elsewhere` | publishing where the log is elsewhere |
+//! | `receive` | a stream as a copy of a log elsewhere |
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `what` | one event or several, encoded and appended |
 //! | `outcome` | what that comes to |
@@ -29,6 +32,8 @@
 //! waited for, nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
+mod configure;
+mod elsewhere;
 mod empty;
 mod heartbeat;
 mod life;
@@ -38,6 +43,7 @@ mod obstacle;
 mod outcome;
 mod publish;
 mod readers;
+mod receive;
 mod repeat;
 mod room;
 mod silence;
@@ -47,13 +53,12 @@ mod wakes;
 mod watch;
 mod what;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
 use sse_fast_core::budget::Micros;
-use sse_fast_core::error::OptionError;
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
@@ -62,6 +67,7 @@ use tokio::sync::oneshot;
 pub use self::attempt::Caller;
 #[cfg(test)]
 pub(crate) use self::attempt::{Attempt, Progress, Role};
+pub use self::elsewhere::{MAX_TOGETHER, PublishingMany};
 pub use self::empty::EmptyOutcome;
 use self::empty::{Emptiness, WhenEmpty};
 pub use self::heartbeat::HeartbeatError;
@@ -72,11 +78,12 @@ pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
 pub use self::publish::{Account, Publishing};
-use self::readers::Readers;
+use self::readers::{Others, Readers};
+pub(crate) use self::receive::resolved;
 use self::room::Room;
 use self::silence::Signs;
 pub(crate) use self::silence::Silence;
-pub use self::task::{OwnedEvent, TaskProgress, TaskPublish};
+pub use self::task::{OwnedEvent, TaskHandOver, TaskProgress, TaskPublish};
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
 use crate::clock::{self, coarse_ms};
@@ -102,6 +109,13 @@ struct StreamShared {
     /// sees it sees the stream complete.
     removed: AtomicBool,
     signs: Signs,
+    /// What the directory knows this life by, among those of all its streams: its epoch, but for a copy's, whose epoch was
+    /// given elsewhere, and may be another stream's as well.
+    life: Epoch,
+    /// Whether it is known that others read the copy than was told elsewhere. Relaxed: who is told reads the readers after.
+    presence_told: AtomicBool,
+    /// The next life of a copy whose log was lost elsewhere; set once, before this one is removed.
+    successor: OnceLock<Stream>,
 }
 
 /// What leads to a stream.
@@ -141,10 +155,14 @@ struct Extra {
     watchers: Watchers,
     /// Subscribers of readers that have a name.
     readers: Readers,
+    /// Those of other processes.
+    others: Others,
     /// Told when the last subscriber has left.
     emptied: Vec<oneshot::Sender<()>>,
     /// Told when nobody has read it for a while.
     when_empty: WhenEmpty,
+    /// The options that were given in this process to a copy, and do not live with its log.
+    own_options: Option<Box<StreamPatch>>,
     /// The newest event when it was last found stalled.
     stall_told: Option<Position>,
 }
@@ -183,7 +201,11 @@ impl Stream {
         options: Arc<StreamOptions>,
     ) -> Self {
         debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
-        let state = StreamState::new(epoch, options);
+        Self::holding(kind, name, (StreamState::new(epoch, options), epoch), delivery)
+    }
+
+    /// The same with a state of its own, and what the directory is to know its life by.
+    fn holding(kind: Kind, name: &str, (state, life): (StreamState, Epoch), delivery: &Arc<Delivery>) -> Self {
         let (want, emptiness) = (Want::Nothing, Emptiness::NOBODY_ASKED);
         Self(Arc::new(StreamShared {
             name: name.into(),
@@ -193,6 +215,9 @@ impl Stream {
             links: delivery.doorbells.iter().map(|_| Link::new()).collect(),
             removed: AtomicBool::new(false),
             signs: Signs::new(coarse_ms()),
+            life,
+            presence_told: AtomicBool::new(true),
+            successor: OnceLock::new(),
         }))
     }
 
@@ -216,31 +241,7 @@ impl Stream {
         self.0.kind == Kind::StandIn
     }
 
-    /// Puts other options in force; times count from then on.
-    pub fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
-        if *patch == StreamPatch::default() {
-            return Ok(());
-        }
-        let mut inner = self.lock();
-        let options = inner.state.options().patched(patch)?;
-        if options == **inner.state.options() {
-            // Given at each call, as is usual: nothing changes.
-            return Ok(());
-        }
-        inner.state.set_options(Arc::new(options));
-        // Publishers may have to wait now for subscribers that were given up: shards look again.
-        let first = inner.state.log().first();
-        self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
-        self.retune();
-        // A longer history has room at once.
-        inner.wake_next(None);
-        drop(inner);
-        self.tell_shards();
-        self.notify_directory();
-        Ok(())
-    }
-
-    /// Subscribers on sockets now.
+    /// Subscribers on sockets of this server now.
     pub fn subscribers(&self) -> usize {
         self.0.links.iter().map(|link| link.subscribers() as usize).sum()
     }
@@ -344,7 +345,7 @@ impl Stream {
     /// The times of this stream have changed, or it is over.
     fn notify_directory(&self) {
         if matches!(self.0.kind, Kind::Named | Kind::Generated) {
-            let (name, epoch) = (self.0.name.clone(), self.epoch());
+            let (name, epoch) = (self.0.name.clone(), self.0.life);
             // Once the server is closed nothing is forgotten any more: everything is.
             let _ = self.0.delivery.notices.push(Notice::Life { name, epoch });
         }

@@ -53,6 +53,28 @@ pub enum PublishError {
         /// How many bytes are held.
         history_bytes: usize,
     },
+    /// The stream's log is elsewhere, and what keeps it could not be reached in time.
+    #[error("cannot publish into {stream}: {}", away(*.published))]
+    Unavailable {
+        /// The stream's name, in quotes.
+        stream: String,
+        /// False where it was not published and will not be, `None` where that is not known.
+        published: Option<bool>,
+    },
+    /// The stream's log is elsewhere, and what keeps it refused.
+    #[error("cannot publish into {stream}: the backplane's server refused: {reason}")]
+    Refused {
+        /// The stream's name, in quotes.
+        stream: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// Something else was published under this idempotency key.
+    #[error("cannot publish into {stream}: something else was published under this idempotency key")]
+    Conflict {
+        /// The stream's name, in quotes.
+        stream: String,
+    },
     /// Only from `try_publish`: it would have to wait.
     #[error("publishing would have to wait")]
     WouldWait,
@@ -65,6 +87,14 @@ pub enum PublishError {
         /// The stream's name, in quotes.
         stream: String,
     },
+}
+
+fn away(published: Option<bool>) -> &'static str {
+    match published {
+        Some(true) => "the backplane is away; it was published",
+        Some(false) => "the backplane is away, and backplane_timeout is over; nothing was published",
+        None => "the backplane went away before it answered; whether it was published is not known",
+    }
 }
 
 /// What publishing gives back: the event's id.
@@ -84,6 +114,16 @@ pub enum Published {
 }
 
 impl Published {
+    /// One event's of the ids that were answered: it has one.
+    pub(super) fn one(mut ids: Vec<Self>) -> Self {
+        ids.pop().unwrap_or_else(|| Self::Custom("".into()))
+    }
+
+    /// Those of several events.
+    pub(super) fn several(ids: Vec<Self>) -> Self {
+        Self::Several { ids: ids.into(), covered: String::new() }
+    }
+
     /// The id as it stands on the wire; of several the last event's.
     pub fn id(&self) -> &str {
         match self {

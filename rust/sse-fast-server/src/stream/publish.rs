@@ -14,11 +14,13 @@ use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_core::stream::Part;
 
 use super::attempt::{Attempt, Caller, Progress, Role};
+use super::elsewhere::HandedOver;
 use super::outcome::{PublishError, Published};
 use super::what::{What, with_scratch};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
+use crate::idempotency::SharedKey;
 use crate::sync::park_timeout;
 
 thread_local! {
@@ -64,6 +66,9 @@ impl Stream {
 
     fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
         let event = self.check(event)?;
+        if self.is_copy() {
+            return Err(PublishError::WouldWait);
+        }
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
         let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
@@ -99,8 +104,13 @@ impl Stream {
     /// Sets the snapshot: it stands for everything published so far. Subscribers of now get
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
-        let event = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
+        let name = event.unwrap_or("snapshot");
+        let event = NewEvent { data, event: Some(name), ..NewEvent::default() };
         let event = self.check(&event)?;
+        if self.is_copy() {
+            let stream = self.current();
+            return stream.hand_over_snapshot(data, name)?.wait(stream);
+        }
         let mut inner = self.lock();
         self.check_open(&inner)?;
         with_scratch(|scratch| inner.state.set_snapshot(scratch, &event));
@@ -124,12 +134,24 @@ impl Stream {
 
     /// Begins to publish; [`Publishing::wait`] does it. For a thread that must look at something else now and then.
     pub fn publishing<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, self.check(event)?, Role::Ordinary, caller))
+        Publishing::new(self, event, Role::Ordinary, caller)
     }
 
-    /// Begins to publish several, at least one, in one step: nobody's come between them, and all are appended or none.
-    pub fn publishing_together<'a>(&'a self, parts: &'a [Part<'a>], caller: Caller) -> Publishing<'a> {
-        Publishing { stream: self, attempt: Attempt::of(What::of(parts), Role::Ordinary, caller), began: None }
+    /// Begins to publish several, at least one, in one step: nobody's come between them, and all are appended or none. The key
+    /// goes with them where the log is elsewhere, so that other processes know it, too.
+    pub fn publishing_together<'a>(
+        &'a self,
+        parts: &'a [Part<'a>],
+        key: Option<&SharedKey>,
+        caller: Caller,
+    ) -> Result<Publishing<'a>, PublishError> {
+        if self.is_copy() {
+            let stream = self.current();
+            let handed_over = stream.hand_over_parts(parts, false, key)?;
+            return Ok(Publishing(Way::Elsewhere { stream, handed_over, several: true }));
+        }
+        let attempt = Attempt::of(What::of(parts), Role::Ordinary, caller);
+        Ok(Publishing(Way::Here(Here { stream: self, attempt, began: None })))
     }
 
     /// Begins to end the stream, likewise.
@@ -144,7 +166,7 @@ impl Stream {
 
     /// Begins to end the stream with this event, likewise.
     pub fn ending_with<'a>(&'a self, event: &NewEvent<'a>, caller: Caller) -> Result<Publishing<'a>, PublishError> {
-        Ok(Publishing::new(self, self.check(event)?, Role::Terminal, caller))
+        Publishing::new(self, event, Role::Terminal, caller)
     }
 
     /// Lets the stream go and tells everybody who waits for news.
@@ -173,22 +195,58 @@ impl Stream {
     }
 }
 
-/// A publish that may have to wait. Dropped before its end, it publishes nothing and gives its place up.
-pub struct Publishing<'a> {
+/// A publish that may have to wait. Dropped before its end, it publishes nothing and gives its place up, unless the log is
+/// elsewhere: then nobody knows whether it was published.
+pub struct Publishing<'a>(Way<'a>);
+
+enum Way<'a> {
+    Here(Here<'a>),
+    Elsewhere { stream: &'a Stream, handed_over: HandedOver, several: bool },
+}
+
+impl<'a> Publishing<'a> {
+    fn new(stream: &'a Stream, event: &NewEvent<'a>, role: Role, caller: Caller) -> Result<Self, PublishError> {
+        let checked = stream.check(event)?;
+        if stream.is_copy() {
+            let stream = stream.current();
+            let handed_over = stream.hand_over(std::slice::from_ref(event), role == Role::Terminal)?;
+            return Ok(Self(Way::Elsewhere { stream, handed_over, several: false }));
+        }
+        Ok(Self(Way::Here(Here { stream, attempt: Attempt::new(&checked, role, caller), began: None })))
+    }
+
+    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
+    /// others that publish into the stream go before one that is away for more than 10 ms.
+    pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+        match &mut self.0 {
+            Way::Here(here) => here.wait(longest),
+            Way::Elsewhere { stream, handed_over, several } => {
+                let ids = handed_over.wait(stream, longest)?;
+                Some(ids.map(|ids| if *several { Published::several(ids) } else { Published::one(ids) }))
+            }
+        }
+    }
+
+    /// Publishes, however long it has to wait.
+    fn finish(mut self) -> Result<Published, PublishError> {
+        loop {
+            if let Some(outcome) = self.wait(Duration::MAX) {
+                return outcome;
+            }
+        }
+    }
+}
+
+/// A publish into a log that is here.
+struct Here<'a> {
     stream: &'a Stream,
     attempt: Attempt<'a>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
 }
 
-impl<'a> Publishing<'a> {
-    fn new(stream: &'a Stream, event: CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { stream, attempt: Attempt::new(&event, role, caller), began: None }
-    }
-
-    /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
-    /// others that publish into the stream go before one that is away for more than 10 ms.
-    pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+impl Here<'_> {
+    fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
         let stream = self.stream;
         let mut inner = stream.lock();
         if self.began.is_none() {
@@ -234,18 +292,9 @@ impl<'a> Publishing<'a> {
     fn appended(&self, inner: Locked<'_>) {
         self.stream.appended(inner, self.attempt.role());
     }
-
-    /// Publishes, however long it has to wait.
-    fn finish(mut self) -> Result<Published, PublishError> {
-        loop {
-            if let Some(outcome) = self.wait(Duration::MAX) {
-                return outcome;
-            }
-        }
-    }
 }
 
-impl Drop for Publishing<'_> {
+impl Drop for Here<'_> {
     fn drop(&mut self) {
         if self.attempt.is_waiting() {
             let (stream, attempt) = (self.stream, &mut self.attempt);

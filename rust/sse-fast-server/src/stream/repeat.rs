@@ -26,7 +26,7 @@ impl Stream {
             }
         }
         let content: Vec<_> = content.iter().map(Vec::as_slice).collect();
-        let life = self.epoch().0.to_be_bytes();
+        let life = self.lock().state.epoch().0.to_be_bytes();
         self.0.delivery.repeats.begin(&SharedKey::new(&[HERE, &life], key, &content))
     }
 }

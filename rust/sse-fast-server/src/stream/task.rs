@@ -13,12 +13,17 @@ use sse_fast_core::event::NewEvent;
 use sse_fast_core::stream::Part;
 
 use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::elsewhere::{ChangeAwaited, HandedOver};
 use super::outcome::{PublishError, Published};
 use super::publish::Account;
-use super::watch::TaskSleep;
+use super::watch::{Sleeper, TaskSleep};
 use super::what::What;
 use super::{Locked, Stream};
 use crate::clock;
+use crate::idempotency::SharedKey;
+
+/// A task that waits for an answer from elsewhere looks by itself this often. Nothing depends on it: the answer wakes it.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// An event with texts of its own.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +77,14 @@ enum Owned {
 }
 
 impl Owned {
+    /// The events, borrowed.
+    fn as_new(&self) -> Vec<NewEvent<'_>> {
+        match self {
+            Self::One(event) => vec![event.as_new()],
+            Self::Several(events) => events.iter().map(OwnedEvent::as_new).collect(),
+        }
+    }
+
     /// Works on it as it is appended.
     fn with<T>(&self, stream: &Stream, work: impl FnOnce(What<'_>) -> T) -> Result<T, EventError> {
         match self {
@@ -91,6 +104,10 @@ pub struct TaskPublish {
     role: Role,
     /// Taken out while it is stepped.
     waiting: Option<Waiting>,
+    /// How the task sleeps.
+    sleep: TaskSleep,
+    /// Once it was handed over, where the log is elsewhere.
+    handed_over: Option<HandedOver>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
     /// Whether it was appended, or refused: it has no place any more.
@@ -116,12 +133,16 @@ impl Stream {
 
 impl TaskPublish {
     fn new(stream: &Stream, event: Owned, role: Role, sleep: TaskSleep) -> Self {
-        let waiting = Waiting::of_task(sleep);
-        Self { stream: stream.clone(), event, role, waiting: Some(waiting), began: None, is_over: false }
+        let waiting = Some(Waiting::of_task(sleep.clone()));
+        let stream = stream.current().clone();
+        Self { stream, event, role, waiting, sleep, handed_over: None, began: None, is_over: false }
     }
 
     /// Goes as far as it can; `account` is what the task has waited for sockets.
     pub fn step(&mut self, account: &mut Account) -> Result<TaskProgress, PublishError> {
+        if self.stream.is_copy() {
+            return self.step_elsewhere();
+        }
         let waiting = self.waiting.take().unwrap_or_default();
         let stream = self.stream.clone();
         let mut inner = stream.lock();
@@ -153,6 +174,26 @@ impl TaskPublish {
         }
     }
 
+    /// The same where the log is elsewhere: the event is handed over once, and the answer waited for.
+    fn step_elsewhere(&mut self) -> Result<TaskProgress, PublishError> {
+        self.sleep.rearm();
+        let stream = &self.stream;
+        if self.handed_over.is_none() {
+            self.handed_over = Some(stream.hand_over(&self.event.as_new(), self.role == Role::Terminal)?);
+        }
+        let sleeper = || Sleeper::Task(self.sleep.clone());
+        let answer = self.handed_over.as_mut().and_then(|handed_over| handed_over.take_or_sleep(stream, sleeper));
+        let Some(answer) = answer else { return Ok(TaskProgress::Wait(LOOK_AGAIN)) };
+        self.is_over = true;
+        answer.map(|ids| {
+            let published = match &self.event {
+                Owned::One(_) => Published::one(ids),
+                Owned::Several(_) => Published::several(ids),
+            };
+            TaskProgress::Published(published)
+        })
+    }
+
     fn advance(
         stream: &Stream,
         attempt: &mut Attempt<'_>,
@@ -180,12 +221,85 @@ impl TaskPublish {
     pub fn give_up(&mut self, account: &mut Account) {
         let Some(waiting) = self.waiting.take().filter(|_| !std::mem::replace(&mut self.is_over, true)) else { return };
         let stream = &self.stream;
+        if stream.is_copy() {
+            // It is on its way; nobody waits for its answer any more.
+            return;
+        }
         // It was found in order when it began.
         let _ = self.event.with(stream, |what| {
             let mut attempt = Attempt::going_on(what, self.role, Caller::Thread, waiting);
             let (mut inner, now) = (stream.lock(), clock::now());
             account.with(&stream.0.delivery, now, |account| attempt.leave(stream, &mut inner, now, account));
         });
+    }
+}
+
+/// Several events of a task's on their way to a log elsewhere, appended next to each other; or a snapshot.
+pub struct TaskHandOver {
+    stream: Stream,
+    events: Vec<OwnedEvent>,
+    what: Handed,
+    /// For other processes.
+    key: Option<SharedKey>,
+    sleep: TaskSleep,
+    asked: Option<Asked>,
+}
+
+/// What is handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    Events,
+    End,
+    Snapshot,
+}
+
+enum Asked {
+    Events(HandedOver),
+    Snapshot(ChangeAwaited),
+}
+
+impl Stream {
+    /// Begins to hand events over from a task, without a key at most [`MAX_TOGETHER`](super::MAX_TOGETHER), where the log is
+    /// elsewhere; with `end` the last is the terminal event.
+    pub fn task_hand_over(
+        &self,
+        events: Vec<OwnedEvent>,
+        end: bool,
+        key: Option<SharedKey>,
+        sleep: TaskSleep,
+    ) -> TaskHandOver {
+        let what = if end { Handed::End } else { Handed::Events };
+        TaskHandOver { stream: self.current().clone(), events, what, key, sleep, asked: None }
+    }
+
+    /// Begins to set the snapshot from a task, likewise: to the last of these events.
+    pub fn task_snapshot(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
+        TaskHandOver { stream: self.current().clone(), events, what: Handed::Snapshot, key: None, sleep, asked: None }
+    }
+}
+
+impl TaskHandOver {
+    /// Goes as far as it can: what was published once it was, else for how long to wait before it is stepped again.
+    pub fn step(&mut self) -> Result<Result<Vec<Published>, Duration>, PublishError> {
+        self.sleep.rearm();
+        let stream = &self.stream;
+        if self.asked.is_none() {
+            let events: Vec<_> = self.events.iter().map(OwnedEvent::as_new).collect();
+            self.asked = Some(match (self.what, events.last()) {
+                (Handed::Snapshot, Some(last)) => {
+                    Asked::Snapshot(stream.hand_over_snapshot(last.data, last.event.unwrap_or("snapshot"))?)
+                }
+                (what, _) => Asked::Events(stream.hand_over_under(&events, what == Handed::End, self.key.as_ref())?),
+            });
+        }
+        let answer = match &mut self.asked {
+            Some(Asked::Events(handed_over)) => handed_over.take_or_sleep(stream, || Sleeper::Task(self.sleep.clone())),
+            Some(Asked::Snapshot(change)) => {
+                change.take_or_sleep(stream, &self.sleep).map(|done| done.map(|()| Vec::new()))
+            }
+            None => None,
+        };
+        answer.map_or(Ok(Err(LOOK_AGAIN)), |answer| answer.map(Ok))
     }
 }
 

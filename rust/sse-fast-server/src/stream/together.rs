@@ -19,6 +19,7 @@ use super::publish::Account;
 use super::watch::TaskSleep;
 use super::what::What;
 use crate::clock;
+use crate::idempotency::SharedKey;
 
 /// See the module.
 struct Going<'a> {
@@ -28,9 +29,18 @@ struct Going<'a> {
 }
 
 impl Stream {
-    /// Appends these in one step, waiting as a thread does; `ends` where the last of them, an event, is the terminal one.
-    pub(crate) async fn publish_together(&self, parts: &[Part<'_>], ends: bool) -> Result<Published, PublishError> {
+    /// Appends these in one step, waiting as a thread does; `ends` where the last of them, an event, is the terminal one. The key
+    /// is for other processes, where the log is elsewhere.
+    pub(crate) async fn publish_together(
+        &self,
+        parts: &[Part<'_>],
+        ends: bool,
+        key: Option<&SharedKey>,
+    ) -> Result<Published, PublishError> {
         debug_assert!(!ends || matches!(parts.last(), Some(Part::Event(_))), "a stream ends with an event");
+        if self.is_copy() {
+            return self.publish_elsewhere(parts, ends, key).await;
+        }
         let role = if ends { Role::Terminal } else { Role::Ordinary };
         let attempt = Attempt::of(What::of(parts), role, Caller::Thread);
         let mut going = Going { stream: self, attempt, account: Account::default() };

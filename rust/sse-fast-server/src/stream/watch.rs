@@ -119,6 +119,17 @@ impl Watchers {
         self.loops.is_some() || !self.threads.is_empty()
     }
 
+    /// The event loops among them, for the next life of the name.
+    pub(super) fn of_loops(&self) -> Self {
+        Self { loops: self.loops.clone(), threads: Vec::new() }
+    }
+
+    fn remove(&mut self, entry: &Arc<Entry>) {
+        let others = self.loops.iter().flat_map(|loops| loops.iter()).filter(|other| !Arc::ptr_eq(other, entry));
+        let others: Arc<[_]> = others.cloned().collect();
+        self.loops = Some(others).filter(|loops| !loops.is_empty());
+    }
+
     /// Those to be woken now, if anybody is: threads once, event loops each time.
     pub(super) fn listening(&mut self) -> Option<Listening> {
         if self.loops.is_none() && self.threads.is_empty() {
@@ -271,10 +282,11 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut inner = self.stream.lock();
-        let loops = &mut inner.watchers_of(self.topic).loops;
-        let others = loops.iter().flat_map(|loops| loops.iter()).filter(|other| !Arc::ptr_eq(other, &self.entry));
-        let others: Arc<[_]> = others.cloned().collect();
-        *loops = Some(others).filter(|loops| !loops.is_empty());
+        // A life that came after took the list over.
+        let mut stream = Some(&self.stream);
+        while let Some(life) = stream {
+            life.lock().watchers_of(self.topic).remove(&self.entry);
+            stream = life.next_life();
+        }
     }
 }
