@@ -2,6 +2,8 @@
 
 Examples are taken out of the files as a reader would copy them; only the port is replaced by a free one. A new Python
 block runs by itself; what it must show beyond ending well is said in a test of its own.
+
+Long, because each kind of what a page can show has a test of a few lines here.
 """
 
 from __future__ import annotations
