@@ -2,6 +2,8 @@
 
 Examples are taken out of the files as a reader would copy them; only the port is replaced by a free one. A new Python
 block runs by itself; what it must show beyond ending well is said in a test of its own.
+
+Long, because each kind of what a page can show has a test of a few lines here.
 """
 
 from __future__ import annotations
@@ -112,6 +114,19 @@ def test_curl_shows_what_the_readme_shows(line: str) -> None:
         example.end()
     numbered = re.compile(r"^id: [a-z0-9]+-", re.MULTILINE)
     assert numbered.sub("id: ", output).strip() == numbered.sub("id: ", shown).strip()
+
+
+def test_curl_publishes_as_the_guide_shows() -> None:
+    """The guide's server, and its commands one after another in one shell; the second has a key, so it may repeat."""
+    page = ROOT / "docs" / "guides" / "publishing.md"
+    first, second = blocks(page, "sh")[:2]
+    with Example(blocks(page, "python")[0]) as example:
+        script = f"{first}\n{second}\n{second}".replace("8080", str(example.port)).replace("curl", "curl -sS -i")
+        done = subprocess.run(["bash", "-euc", script], check=True, capture_output=True, text=True)
+        example.end()
+    ids = re.findall(r'^\{"id":"[a-z0-9]+-(\d)"\}', done.stdout, re.MULTILINE)
+    assert ids == ["1", "2", "2"], done.stdout + done.stderr
+    assert done.stdout.count("idempotency-replayed: true") == 1
 
 
 def test_the_handler_that_is_shown_answers_with_its_child_s_stream() -> None:

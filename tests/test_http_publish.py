@@ -450,18 +450,21 @@ def test_a_publisher_that_leaves_while_it_waits_publishes_nothing(serve: Serve) 
 def test_who_publishes_while_the_server_closes_is_told_so(serve: Serve) -> None:
     server = serve(publish_key=KEY, publish_wait=None, stall_timeout=600.0, heartbeat=None)
     server.stream("s", history=4, max_lag=4)
-    answers: list[int] = []
-    with Reader(server.port, "/streams/s", receive_buffer=2048) as slow:
+    event = {"data": "x" * 4000}
+    answers: list[tuple[int, str | None]] = []
+
+    def publish() -> None:
+        with Elsewhere(server.port) as elsewhere:
+            while not answers or answers[-1][0] == 201:
+                answer = elsewhere.post(event, Idempotency_Key=f"k{len(answers)}")
+                answers.append((answer.status, answer.error))
+
+    with Reader(server.port, "/streams/s", receive_buffer=2048) as slow, Elsewhere(server.port) as other:
         slow.open()
-
-        def publish() -> None:
-            with Elsewhere(server.port) as elsewhere:
-                while not answers or answers[-1] == 201:
-                    answers.append(elsewhere.post({"data": "x" * 4000}).status)
-
         thread = threading.Thread(target=publish)
         thread.start()
         until(lambda: server.stats().blocked == 1, what="a full socket")
+        until(lambda: other.waits(event, f"k{len(answers)}"), what="a request that waits")
         server.close(drain=1.0)
         thread.join(20.0)
-    assert answers[-1] == 503
+    assert answers[-1] == (503, "closing")

@@ -81,6 +81,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "authorize_threads": ([0, -1, 1.5], ["0", "x"]),
     "cookie": (["", "a b", "a=b", 5, None], ["a b", "a;b"]),
     "ticket_key": (["short", b"short", 5], ["short"]),
+    "publish_key": (["short", 5, None, ["short"], [""], [5], ["a" * 40 + ",b"], ["a" * 40] * 17], ["short", "é" * 40]),
     "private": ([1, "yes", None], ["maybe"]),
     "history": ([0, -1, 1.5, "256"], ["0", "x"]),
     "history_bytes": ([0, -1, 1.5], ["0", "x"]),

@@ -56,3 +56,9 @@ class Elsewhere:
 
     def delete(self, name: str = "s", **headers: str | None) -> Answer:
         return self.ask("DELETE", f"/streams/{name}", **headers)
+
+    def waits(self, body: object, key: str, name: str = "s") -> bool:
+        """Whether the request with this body and key waits to be appended; asking publishes nothing."""
+        # More than the stream keeps: refused, unless the key is known; then the right body is only looked up.
+        is_known = self.post([body] * 1000, name, Idempotency_Key=key).error == "key_reused"
+        return is_known and self.post(body, name, Idempotency_Key=key).error == "in_progress"
