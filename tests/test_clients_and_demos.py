@@ -162,6 +162,7 @@ def test_eventsource_and_its_polyfill_report_what_the_standard_does(
     assert seen == wanted(reading, tap)
 
 
+@pytest.mark.alone  # The reader must have begun before what it reads is past.
 @every_stream
 def test_eventsource_from_npm_reports_what_the_standard_does_but_for_ids_of_earlier_events(
     demos: Demos, pages: Pages, stream: str

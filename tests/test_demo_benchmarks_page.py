@@ -103,6 +103,7 @@ def test_s0_6_a_late_page_load_shows_what_has_happened_and_what_follows(browser:
         assert shown(browser) == [*STATUSES, "ACCEPTED"]
 
 
+@pytest.mark.alone  # The reader must have begun before what it reads is past.
 def test_s0_5_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path) -> None:
     env = {"SSE_FAST_DEMO_PROVISIONING": "12", "SSE_FAST_RETRY": "0.2"}
     with running_demo(tmp_path, env) as demo, Proxy(demo.port) as proxy:
@@ -117,6 +118,7 @@ def test_s0_5_the_page_survives_cut_connections(browser: Chrome, tmp_path: Path)
         assert_no_heartbeat(browser, console(browser))
 
 
+@pytest.mark.alone  # The reader must have begun before what it reads is past.
 def test_s0_5_the_page_gives_up_after_fifteen_minutes_and_says_so(browser: Chrome, tmp_path: Path) -> None:
     """Its clock is shortened where it sets the longest of its timers, and heartbeats do not hold it back."""
     quarter = 15 * 60 * 1000
@@ -142,6 +144,7 @@ def test_s0_5_the_page_gives_up_after_fifteen_minutes_and_says_so(browser: Chrom
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": added["identifier"]})
 
 
+@pytest.mark.alone  # The reader must have begun before what it reads is past.
 def test_the_page_s_own_buttons_break_it_and_it_survives(browser: Chrome, tmp_path: Path) -> None:
     with running_demo(tmp_path, {"SSE_FAST_DEMO_QUEUE": "2", "SSE_FAST_DEMO_PROVISIONING": "4"}) as demo:
         browser.get(f"{demo.url}/benchmarks")
