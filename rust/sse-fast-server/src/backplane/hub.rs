@@ -185,6 +185,7 @@ enum What {
     Compare(Arc<[(Name, Mark)]>, bool),
     Errand(u64),
     Present(Name, Bytes),
+    Left(Name),
     Lease,
     Disconnected,
     Fence,
@@ -217,6 +218,8 @@ pub(crate) struct Hub {
     /// What the engine was told.
     away: Option<bool>,
     alive: Alive,
+    /// Streams that were read here and are released, while the server has not confirmed that it knows.
+    left: BTreeSet<Name>,
     /// Names whose state may have changed in this step.
     touched: Vec<Name>,
     /// Copies that a comparison found behind; when they are looked at, and how far they should be.
@@ -253,6 +256,7 @@ impl Hub {
             subscriber_up: false,
             away: None,
             alive: Alive::default(),
+            left: BTreeSet::new(),
             touched: Vec::new(),
             suspects: VecDeque::new(),
             fresh: Vec::new(),
@@ -340,13 +344,17 @@ impl Hub {
             Ask::Release { name } => {
                 if let Some(kept) = self.kept.get_mut(&name) {
                     // The next to open it gets a beginning; a reply that is under way is not for it.
-                    let Kept { openers, holds, part, subscribed, .. } = std::mem::take(kept);
+                    let Kept { openers, holds, part, subscribed, presence, .. } = std::mem::take(kept);
+                    if presence.is_read() || presence.is_unsaid() {
+                        self.left.insert(Arc::clone(&name));
+                    }
                     *kept = Kept { openers, part, subscribed, ..Kept::default() };
                     for hold in holds {
                         give(out, hold.answer, hold.published);
                     }
                     self.touched.push(name);
                 }
+                self.say_left(now, out);
             }
             Ask::Publish { name, publish, answer } => {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
@@ -460,10 +468,22 @@ impl Hub {
         if self.fence.is_none() {
             return;
         }
+        self.left.remove(name);
         if let Some(kept) = self.kept.get(name) {
             let (process, readers) = (Arc::clone(&self.rules.process), kept.presence.mine().clone());
             let what = What::Present(Arc::clone(name), readers.clone());
             self.request(now, what, Request::Present { name: Arc::clone(name), process, readers }, out);
+        }
+    }
+
+    /// Says that nobody reads here any more what was released.
+    fn say_left(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.fence.is_none() {
+            return;
+        }
+        for name in self.left.clone() {
+            let (process, readers) = (Arc::clone(&self.rules.process), Bytes::new());
+            self.request(now, What::Left(Arc::clone(&name)), Request::Present { name, process, readers }, out);
         }
     }
 
@@ -521,6 +541,7 @@ impl Hub {
         self.next_compare = now.at + COMPARE_EVERY / PARTS;
         self.renew(now, out);
         self.request(now, What::Disconnected, Request::Disconnected, out);
+        self.say_left(now, out);
         for number in self.errands.keys().copied().collect::<Vec<_>>() {
             self.send_errand(now, number, false, out);
         }
@@ -656,6 +677,11 @@ impl Hub {
             What::Present(name, readers) => {
                 if let (Reply::Done, Some(kept)) = (reply, self.kept.get_mut(&name)) {
                     kept.presence.confirmed(&readers);
+                }
+            }
+            What::Left(name) => {
+                if reply == Reply::Done {
+                    self.left.remove(&name);
                 }
             }
             What::Note => {}
@@ -901,6 +927,7 @@ impl Hub {
             self.next_part = (self.next_part + 1) % PARTS;
             let part = self.next_part;
             if part == 0 {
+                self.say_left(now, out);
                 self.request(now, What::Fence, Request::Fence, out);
             }
             let all = self.kept.iter().filter(|(_, kept)| kept.part == part);
