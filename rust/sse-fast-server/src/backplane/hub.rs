@@ -624,6 +624,7 @@ impl Hub {
         }
     }
 
+    /// A long list of what replies are for.
     fn reply(&mut self, now: Moment, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(pending) = self.under_way.remove(&id) else { return };
         self.counts.requests += 1;
@@ -690,6 +691,7 @@ impl Hub {
 
     fn published(&mut self, now: Moment, name: &Name, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(outbox) = self.outboxes.get_mut(name) else { return };
+        let repeated = outbox.is_repeated();
         let answers = outbox.replied(id);
         let copy = self.kept.get_mut(name);
         match reply {
@@ -718,7 +720,7 @@ impl Hub {
                     self.touched.push(Arc::clone(name));
                 }
             }
-            Reply::Refused(why) => {
+            Reply::Refused(why) if !repeated => {
                 for (answer, _) in answers {
                     let why = Arc::clone(&why);
                     out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.refused(&why))))));
