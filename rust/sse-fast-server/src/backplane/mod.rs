@@ -307,5 +307,5 @@ pub(crate) struct Counts {
     pub(crate) pushed: u64,
 }
 
-/// The two connections to a server, for [`drive`](driver::drive).
+#[allow(unused_imports, reason = "the engine's side comes with the branch that uses it")]
 pub(crate) use driver::drive;

@@ -36,6 +36,7 @@ pub(super) enum Said {
 }
 
 /// See the module.
+#[allow(clippy::struct_excessive_bools, reason = "what may be up, deaf or away, each by itself")]
 pub(super) struct Process {
     pub(super) id: Arc<str>,
     pub(super) hub: Hub,
@@ -222,7 +223,9 @@ impl Process {
                         // One that was published, whose reply was lost, and then the server's data: its stream has ended since.
                         let doubtful = keyed || (published == Published::Ended && laws.lost);
                         if !doubtful {
-                            data.into_iter().for_each(|data| laws.never(data));
+                            for data in data {
+                                laws.never(data);
+                            }
                         }
                     }
                     Published::Unavailable { published: None } => laws.count("publishes in doubt"),

@@ -283,7 +283,9 @@ impl World {
                         self.put(when, Arrival::Subscribed(at, generation, names));
                     }
                 } else {
-                    names.iter().for_each(|name| _ = process.channels.remove(name));
+                    for name in &names {
+                        process.channels.remove(name);
+                    }
                 }
             }
             Arrival::Subscribed(at, generation, names) if current(self, at, Line::Subscriber, generation) => {
