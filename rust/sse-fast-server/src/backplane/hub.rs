@@ -348,7 +348,7 @@ impl Hub {
                     if presence.is_read() || presence.is_unsaid() {
                         self.left.insert(Arc::clone(&name));
                     }
-                    *kept = Kept { openers, part, subscribed, ..Kept::default() };
+                    *kept = Kept { subscribed, openers, part, ..Kept::default() };
                     for hold in holds {
                         give(out, hold.answer, hold.published);
                     }
@@ -396,16 +396,14 @@ impl Hub {
         answer: Answer<Opened>,
         out: &mut Vec<Output>,
     ) {
-        let kept = match self.kept.get_mut(&name) {
-            Some(kept) => kept,
-            None => {
-                let part = u32::try_from(self.kept.len()).unwrap_or(0) % PARTS;
-                if self.subscriber_up {
-                    out.push(Output::Subscribe(vec![Arc::clone(&name)]));
-                }
-                self.kept.entry(Arc::clone(&name)).or_insert(Kept { part, ..Kept::default() })
+        if !self.kept.contains_key(&name) {
+            let part = u32::try_from(self.kept.len()).unwrap_or(0) % PARTS;
+            if self.subscriber_up {
+                out.push(Output::Subscribe(vec![Arc::clone(&name)]));
             }
-        };
+            self.kept.insert(Arc::clone(&name), Kept { part, ..Kept::default() });
+        }
+        let Some(kept) = self.kept.get_mut(&name) else { return };
         let deadline = now.at + self.rules.timeout;
         kept.openers.push_back(Opener { make, wait, answer: Some(answer), deadline });
         self.timers.insert((deadline, Timer::Kept(Arc::clone(&name))));
@@ -624,6 +622,7 @@ impl Hub {
         }
     }
 
+    /// A long list of what replies are for.
     fn reply(&mut self, now: Moment, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(pending) = self.under_way.remove(&id) else { return };
         self.counts.requests += 1;
@@ -690,6 +689,7 @@ impl Hub {
 
     fn published(&mut self, now: Moment, name: &Name, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(outbox) = self.outboxes.get_mut(name) else { return };
+        let repeated = outbox.is_repeated();
         let answers = outbox.replied(id);
         let copy = self.kept.get_mut(name);
         match reply {
@@ -718,7 +718,7 @@ impl Hub {
                     self.touched.push(Arc::clone(name));
                 }
             }
-            Reply::Refused(why) => {
+            Reply::Refused(why) if !repeated => {
                 for (answer, _) in answers {
                     let why = Arc::clone(&why);
                     out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.refused(&why))))));

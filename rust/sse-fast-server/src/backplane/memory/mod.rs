@@ -3,7 +3,7 @@
 //! Owns: the same states and answers as the scripts in `../lua/`, and the faults that a test makes it have. Must not know:
 //! who asks, connections, a clock: time comes in. For tests: the simulation steps it, `wires` runs it in real time, and
 //! `conformance` holds it against both real servers.
-//! Changes together with: the scripts.
+//! Changes together with: the scripts. It is long because it is all of them.
 
 mod wires;
 
@@ -17,6 +17,7 @@ use sse_fast_core::id::Epoch;
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
+#[allow(unused_imports, reason = "the engine's side comes with the branch that uses it")]
 pub(crate) use wires::Server;
 
 /// Kept so much longer than asked.
@@ -29,12 +30,15 @@ const REMOVAL_KEPT: Duration = Duration::from_secs(900);
 pub(crate) struct Engine {
     pub(crate) fence: Fence,
     streams: HashMap<Name, Stored>,
-    keys: HashMap<(Name, Arc<str>), (u64, Epoch, u64, Duration)>,
+    keys: HashMap<(Name, Arc<str>), Keyed>,
     leases: BTreeMap<Arc<str>, Duration>,
     disconnected: BTreeMap<Arc<str>, (u64, Duration)>,
     /// Every write is refused.
     pub(crate) out_of_memory: bool,
 }
+
+/// What was done under a key: a hash of it, the life, the first position, and how long that is known.
+type Keyed = (u64, Epoch, u64, Duration);
 
 #[derive(Clone, Default)]
 struct Stored {

@@ -54,8 +54,8 @@ impl Address {
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, password, hosts) = match authority.rsplit_once('@') {
-            Some((secret, hosts)) => {
-                let (user, password) = secret.split_once(':').unwrap_or((secret, ""));
+            Some((login, hosts)) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
                 (decoded(user)?, decoded(password)?, hosts)
             }
             None => (None, None, authority),

@@ -36,6 +36,7 @@ pub(super) enum Said {
 }
 
 /// See the module.
+#[allow(clippy::struct_excessive_bools, reason = "what may be up, deaf or away, each by itself")]
 pub(super) struct Process {
     pub(super) id: Arc<str>,
     pub(super) hub: Hub,
@@ -124,7 +125,10 @@ impl Process {
                 laws.count("copies removed");
             }
             Tell::Present(name, totals) => {
-                self.totals.insert(name, totals);
+                // What is told of a name that the engine has not is nothing to it.
+                if self.copies.contains_key(&name) {
+                    self.totals.insert(name, totals);
+                }
             }
             Tell::Disconnect(..) => {}
             Tell::Away(away) => {
@@ -216,8 +220,12 @@ impl Process {
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {
                         laws.count("not published");
-                        if !keyed {
-                            data.into_iter().for_each(|data| laws.never(data));
+                        // One that was published, whose reply was lost, and then the server's data: its stream has ended since.
+                        let doubtful = keyed || (published == Published::Ended && laws.lost);
+                        if !doubtful {
+                            for data in data {
+                                laws.never(data);
+                            }
                         }
                     }
                     Published::Unavailable { published: None } => laws.count("publishes in doubt"),

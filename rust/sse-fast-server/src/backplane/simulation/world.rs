@@ -239,6 +239,7 @@ impl World {
         self.now = end;
     }
 
+    /// A long list of what there is.
     fn arrive(&mut self, arrival: Arrival) {
         let current = |world: &Self, at: usize, line: Line, generation: u64| {
             world.processes[at].as_ref().is_some_and(|process| {
@@ -282,7 +283,9 @@ impl World {
                         self.put(when, Arrival::Subscribed(at, generation, names));
                     }
                 } else {
-                    names.iter().for_each(|name| _ = process.channels.remove(name));
+                    for name in &names {
+                        process.channels.remove(name);
+                    }
                 }
             }
             Arrival::Subscribed(at, generation, names) if current(self, at, Line::Subscriber, generation) => {
