@@ -284,7 +284,10 @@ impl Hub {
     pub(crate) fn describe(&self, name: &Name) -> String {
         self.kept.get(name).map_or_else(String::new, |kept| {
             let Kept { copy, presence, held, waiting, subscribed, served, read, not_before, .. } = kept;
-            format!("{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}", self.due())
+            format!(
+                "{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}",
+                self.due()
+            )
         })
     }
 

@@ -286,7 +286,14 @@ impl Engine {
         Reply::Done
     }
 
-    fn present(&mut self, now: Duration, name: &Name, process: &Arc<str>, readers: &Bytes, pushes: &mut Pushes) -> Reply {
+    fn present(
+        &mut self,
+        now: Duration,
+        name: &Name,
+        process: &Arc<str>,
+        readers: &Bytes,
+        pushes: &mut Pushes,
+    ) -> Reply {
         let stored = self.streams.entry(Arc::clone(name)).or_default();
         let changed = if readers.is_empty() {
             stored.readers.remove(process).is_some()

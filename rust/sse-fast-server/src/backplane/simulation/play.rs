@@ -249,7 +249,13 @@ impl Play {
                 let id = &process.id;
                 match (process.copies.get(&stream), &held) {
                     (Some(copy), Some(held)) => {
-                        assert_eq!((copy.epoch, copy.newest), (held.mark.epoch, held.mark.newest), "{stream} of {id} at {:?}: {}", self.world.now, process.hub.describe(&stream));
+                        assert_eq!(
+                            (copy.epoch, copy.newest),
+                            (held.mark.epoch, held.mark.newest),
+                            "{stream} of {id} at {:?}: {}",
+                            self.world.now,
+                            process.hub.describe(&stream)
+                        );
                         let kept = copy.entries.iter().rev().take(held.entries.len()).rev();
                         assert!(kept.eq(&held.entries), "{stream} of {id}: {:?} is not {held:?}", copy.entries);
                         assert_eq!(copy.options, held.options, "{stream} of {id}");
@@ -268,7 +274,21 @@ impl Play {
             }
             for process in all.clone().filter(|process| process.copies.contains_key(&stream)) {
                 let told: u64 = process.totals.get(&stream).into_iter().flatten().map(|(_, count)| count).sum();
-                assert_eq!(told, readers, "readers of {stream} as {} has them: {}, of {:?}", process.id, process.hub.describe(&stream), all.clone().map(|other| (&other.id, other.readers.get(&stream), other.copies.contains_key(&stream), other.hub.describe(&stream))).collect::<Vec<_>>());
+                assert_eq!(
+                    told,
+                    readers,
+                    "readers of {stream} as {} has them: {}, of {:?}",
+                    process.id,
+                    process.hub.describe(&stream),
+                    all.clone()
+                        .map(|other| (
+                            &other.id,
+                            other.readers.get(&stream),
+                            other.copies.contains_key(&stream),
+                            other.hub.describe(&stream)
+                        ))
+                        .collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use super::super::hub::{Hub, Tell};
 use super::super::memory::Engine;
 use super::super::{
-    Answer, Ask, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail, Totals,
+    Answer, Ask, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail,
+    Totals,
 };
 use super::laws::Laws;
 
