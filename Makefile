@@ -54,11 +54,14 @@ run: $(VENV)/.installed ## Builds, installs into .venv and starts the demo (ONCE
 
 test: test-rust test-python ## Runs every test but the slow ones, installing what they need, a browser included
 
+# The backplane is tested against a real Redis and a real Valkey.
+WITH_REDIS := scripts/with-redis $(abspath $(BIN))/python $(abspath build/valkey)
+
 test-rust: $(VENV)/.python
-	$(CARGO) test --workspace --locked
+	$(WITH_REDIS) $(CARGO) test --workspace --locked
 
 test-python: $(VENV)/.installed $(VENV)/.test-tools $(VENV)/.load-tools browser counters node npm-clients
-	$(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
+	$(WITH_REDIS) $(WITH_RUST) $(BIN)/python -m pytest tests $(ARGS)
 
 # With the engine's assertions on, and integers that may not overflow. What counts instructions builds its own program
 # and never sees the wheel, so it is not run again; neither are pages, scripts and types, which see nothing of the engine

@@ -92,7 +92,7 @@ impl Tell {
 }
 
 /// An answer with where it goes.
-pub(crate) struct Answered(Box<dyn FnOnce()>);
+pub(crate) struct Answered(Box<dyn FnOnce() + Send>);
 
 impl Answered {
     pub(crate) fn deliver(self) {
@@ -185,6 +185,7 @@ enum What {
     Compare(Arc<[(Name, Mark)]>, bool),
     Errand(u64),
     Present(Name, Bytes),
+    Left(Name),
     Lease,
     Disconnected,
     Fence,
@@ -217,6 +218,8 @@ pub(crate) struct Hub {
     /// What the engine was told.
     away: Option<bool>,
     alive: Alive,
+    /// Streams that were read here and are released, while the server has not confirmed that it knows.
+    left: BTreeSet<Name>,
     /// Names whose state may have changed in this step.
     touched: Vec<Name>,
     /// Copies that a comparison found behind; when they are looked at, and how far they should be.
@@ -253,6 +256,7 @@ impl Hub {
             subscriber_up: false,
             away: None,
             alive: Alive::default(),
+            left: BTreeSet::new(),
             touched: Vec::new(),
             suspects: VecDeque::new(),
             fresh: Vec::new(),
@@ -340,13 +344,17 @@ impl Hub {
             Ask::Release { name } => {
                 if let Some(kept) = self.kept.get_mut(&name) {
                     // The next to open it gets a beginning; a reply that is under way is not for it.
-                    let Kept { openers, holds, part, subscribed, .. } = std::mem::take(kept);
+                    let Kept { openers, holds, part, subscribed, presence, .. } = std::mem::take(kept);
+                    if presence.is_read() || presence.is_unsaid() {
+                        self.left.insert(Arc::clone(&name));
+                    }
                     *kept = Kept { openers, part, subscribed, ..Kept::default() };
                     for hold in holds {
                         give(out, hold.answer, hold.published);
                     }
                     self.touched.push(name);
                 }
+                self.say_left(now, out);
             }
             Ask::Publish { name, publish, answer } => {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
@@ -460,10 +468,22 @@ impl Hub {
         if self.fence.is_none() {
             return;
         }
+        self.left.remove(name);
         if let Some(kept) = self.kept.get(name) {
             let (process, readers) = (Arc::clone(&self.rules.process), kept.presence.mine().clone());
             let what = What::Present(Arc::clone(name), readers.clone());
             self.request(now, what, Request::Present { name: Arc::clone(name), process, readers }, out);
+        }
+    }
+
+    /// Says that nobody reads here any more what was released.
+    fn say_left(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.fence.is_none() {
+            return;
+        }
+        for name in self.left.clone() {
+            let (process, readers) = (Arc::clone(&self.rules.process), Bytes::new());
+            self.request(now, What::Left(Arc::clone(&name)), Request::Present { name, process, readers }, out);
         }
     }
 
@@ -521,6 +541,7 @@ impl Hub {
         self.next_compare = now.at + COMPARE_EVERY / PARTS;
         self.renew(now, out);
         self.request(now, What::Disconnected, Request::Disconnected, out);
+        self.say_left(now, out);
         for number in self.errands.keys().copied().collect::<Vec<_>>() {
             self.send_errand(now, number, false, out);
         }
@@ -603,6 +624,7 @@ impl Hub {
         }
     }
 
+    /// A long list of what replies are for.
     fn reply(&mut self, now: Moment, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(pending) = self.under_way.remove(&id) else { return };
         self.counts.requests += 1;
@@ -658,12 +680,18 @@ impl Hub {
                     kept.presence.confirmed(&readers);
                 }
             }
+            What::Left(name) => {
+                if reply == Reply::Done {
+                    self.left.remove(&name);
+                }
+            }
             What::Note => {}
         }
     }
 
     fn published(&mut self, now: Moment, name: &Name, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(outbox) = self.outboxes.get_mut(name) else { return };
+        let repeated = outbox.is_repeated();
         let answers = outbox.replied(id);
         let copy = self.kept.get_mut(name);
         match reply {
@@ -692,7 +720,7 @@ impl Hub {
                     self.touched.push(Arc::clone(name));
                 }
             }
-            Reply::Refused(why) => {
+            Reply::Refused(why) if !repeated => {
                 for (answer, _) in answers {
                     let why = Arc::clone(&why);
                     out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.refused(&why))))));
@@ -901,6 +929,7 @@ impl Hub {
             self.next_part = (self.next_part + 1) % PARTS;
             let part = self.next_part;
             if part == 0 {
+                self.say_left(now, out);
                 self.request(now, What::Fence, Request::Fence, out);
             }
             let all = self.kept.iter().filter(|(_, kept)| kept.part == part);
@@ -1053,7 +1082,7 @@ fn release_holds(kept: &mut Kept, now: Moment, out: &mut Vec<Output>) {
     }
 }
 
-fn give<T: super::Unanswered + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
+fn give<T: super::Unanswered + Send + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
     out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(value))))));
 }
 

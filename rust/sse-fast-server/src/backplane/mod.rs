@@ -10,9 +10,12 @@
 //! | file | owns |
 //! |---|---|
 //! | [`shared`] | an event, a snapshot and options as they travel |
+//! | `hub`, `copy`, `outbox`, `presence` | the machine: stepped, without clock or I/O |
 //! | [`protocol`] | what is asked of the server, and what comes back: the seam under the machine |
-//!
-//! A thread (`thread`, of the engine's side) runs [`drive`](protocol) over one of the two implementations of that seam.
+//! | `redis`, `lua/` | that seam on Redis and Valkey; its scripts |
+//! | `memory` | the same in memory, for tests |
+//! | `driver` | the machine over wires, in real time |
+//! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 

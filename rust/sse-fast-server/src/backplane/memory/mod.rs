@@ -3,7 +3,7 @@
 //! Owns: the same states and answers as the scripts in `../lua/`, and the faults that a test makes it have. Must not know:
 //! who asks, connections, a clock: time comes in. For tests: the simulation steps it, `wires` runs it in real time, and
 //! `conformance` holds it against both real servers.
-//! Changes together with: the scripts.
+//! Changes together with: the scripts. It is long because it is all of them.
 
 mod wires;
 

@@ -4,6 +4,7 @@
 //! Invariants: every key and channel begins with the prefix, which names the version of all this and the database (pub/sub
 //! knows no databases). A reply that does not read is refused by what it is for, never a panic: another version of this
 //! program may have written it.
+//! It is long because requests and replies of all scripts are in one place.
 //! Changes together with: the scripts in `../lua/`, whose heads say what they take and give.
 
 use std::sync::{Arc, LazyLock};

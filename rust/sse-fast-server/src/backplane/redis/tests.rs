@@ -92,3 +92,175 @@ pub(in super::super) async fn until<T>(wires: &mut Redis, mut wanted: impl FnMut
     .await
     .expect("it comes")
 }
+
+/// Machines over real servers, in real time, through what happens to real servers.
+mod driven {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use parking_lot::Mutex;
+    use sse_fast_core::event::NewEvent;
+    use sse_fast_core::options::StreamOptions;
+    use tokio::sync::{Notify, oneshot};
+
+    use super::super::super::driver::drive;
+    use super::super::super::{
+        Answer, Ask, Asks, Copies, Life, Make, Name, Opened, Publish, Published, Rules, SharedEvent, SharedOptions,
+        SharedPatch, Tail, Totals,
+    };
+    use super::*;
+
+    /// A process's copies: the data of each stream's events, in order, with every beginning.
+    #[derive(Default)]
+    struct Seen {
+        events: Mutex<BTreeMap<Name, Vec<String>>>,
+        lives: Mutex<Vec<u64>>,
+        news: Notify,
+    }
+
+    fn texts(events: &[SharedEvent]) -> Vec<String> {
+        events.iter().map(|event| String::from_utf8_lossy(event.fields().data).into_owned()).collect()
+    }
+
+    impl Copies for Seen {
+        fn begin(&self, name: &Name, life: Life) {
+            self.lives.lock().push(life.epoch.0);
+            self.events.lock().insert(Arc::clone(name), texts(&life.entries));
+            self.news.notify_one();
+        }
+        fn append(&self, name: &Name, tail: Tail) {
+            self.events.lock().entry(Arc::clone(name)).or_default().extend(texts(&tail.events));
+            self.news.notify_one();
+        }
+        fn options(&self, _: &Name, _: SharedOptions) {}
+        fn removed(&self, _: &Name) {}
+        fn present(&self, _: &Name, _: Totals) {}
+        fn disconnect(&self, _: &Arc<str>, _: u64) {}
+        fn away(&self, _: bool) {}
+    }
+
+    struct Machine {
+        asks: Asks,
+        seen: Arc<Seen>,
+    }
+
+    fn make() -> Make {
+        let options = SharedOptions { history: 100_000, ..SharedOptions::of(&StreamOptions::default()) };
+        Make { options: SharedOptions { history_bytes: 1 << 30, ..options }, given: SharedPatch::default() }
+    }
+
+    impl Machine {
+        fn start(server: &Server, process: &str) -> Self {
+            let (asks, received) = Asks::new();
+            let seen = Arc::new(Seen::default());
+            let (wires, copies) = (server.wires(process), Arc::clone(&seen));
+            let rules = Rules { process: process.into(), timeout: Duration::from_secs(15), trust: false };
+            tokio::spawn(async move { drive(rules, wires, received, &*copies, |_| ()).await });
+            Self { asks, seen }
+        }
+
+        async fn open(&self) -> Opened {
+            let (answer, opened) = oneshot::channel();
+            let answer = Answer::new(|opened| drop(answer.send(opened)));
+            self.asks.ask(Ask::Open { name: "s".into(), make: Some(make()), wait: false, answer });
+            opened.await.expect("it is answered")
+        }
+
+        fn publish(&self, data: &[String]) -> oneshot::Receiver<Published> {
+            let (answer, published) = oneshot::channel();
+            let answer = Answer::new(|published| drop(answer.send(published)));
+            let event = |data: &String| SharedEvent::new(&NewEvent { data: data.as_bytes(), ..NewEvent::default() });
+            let events = data.iter().map(event).collect();
+            let publish = Publish { events, snapshot: None, end: false, key: None, make: make() };
+            self.asks.ask(Ask::Publish { name: "s".into(), publish, answer });
+            published
+        }
+
+        /// Waits until the copy is this.
+        async fn has(&self, all: &[String]) {
+            let has = || self.seen.events.lock().get("s").is_some_and(|events| events == all);
+            let waited = tokio::time::timeout(Duration::from_secs(30), async {
+                while !has() {
+                    self.seen.news.notified().await;
+                }
+            });
+            if waited.await.is_err() {
+                let events = self.seen.events.lock();
+                panic!("{} of {} are here", events.get("s").map_or(0, Vec::len), all.len());
+            }
+        }
+    }
+
+    fn on_both<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            for variable in SERVERS {
+                test(Server::start(variable, &[])).await;
+            }
+        });
+    }
+
+    #[test]
+    fn order_holds_through_flushed_scripts_and_cut_connections() {
+        on_both(|server| async move {
+            let (one, two) = (Machine::start(&server, "one"), Machine::start(&server, "two"));
+            assert!(matches!(one.open().await, Opened::Open { made: true, .. }));
+            assert!(matches!(two.open().await, Opened::Open { made: false, .. }));
+            let mut all = Vec::new();
+            for round in 0..40 {
+                let mut answers = Vec::new();
+                for part in 0..4 {
+                    let batch: Vec<String> = (0..16).map(|at| format!("{round}-{part}-{at}")).collect();
+                    answers.push(one.publish(&batch));
+                    all.extend(batch);
+                    match (round % 10, part) {
+                        (2, 1) => server.ask(&["SCRIPT", "FLUSH"]).await,
+                        (4, 1) => server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
+                        (6, 1) => server.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await,
+                        _ => {}
+                    }
+                }
+                for answer in answers {
+                    let published = answer.await.expect("it is answered");
+                    assert!(matches!(published, Published::New { .. }), "{published:?}");
+                }
+            }
+            one.has(&all).await;
+            two.has(&all).await;
+            assert_eq!(two.seen.lives.lock().len(), 1, "one life");
+        });
+    }
+
+    #[test]
+    fn a_server_that_has_lost_everything_begins_another_life() {
+        on_both(|mut server| async move {
+            let (one, two) = (Machine::start(&server, "one"), Machine::start(&server, "two"));
+            one.open().await;
+            two.open().await;
+            let before = ["a".to_owned(), "b".to_owned()];
+            one.publish(&before).await.expect("it is answered");
+            two.has(&before).await;
+            server.restart();
+            let after = ["c".to_owned()];
+            let published = two.publish(&after).await.expect("it is answered");
+            let lives = two.seen.lives.lock().clone();
+            assert!(matches!(published, Published::New { epoch, first: 1 } if epoch.0 > lives[0]), "{published:?}");
+            one.has(&after).await;
+            two.has(&after).await;
+        });
+    }
+
+    #[test]
+    fn a_snapshot_travels_and_a_binary_name_is_one() {
+        on_both(|server| async move {
+            let one = Machine::start(&server, "one");
+            one.open().await;
+            let (answer, changed) = oneshot::channel();
+            let answer = Answer::new(|changed| drop(answer.send(changed)));
+            let data = Bytes::from_static(b"s\r\n$5\r\n");
+            let snapshot = super::super::super::SharedSnapshot { event: "state".into(), data, position: 0 };
+            one.asks.ask(Ask::Snapshot { name: "\r\n {*}".into(), snapshot, make: make(), answer });
+            assert_eq!(changed.await.expect("it is answered"), super::super::super::Changed::Done);
+        });
+    }
+}

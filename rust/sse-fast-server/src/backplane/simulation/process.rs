@@ -124,7 +124,10 @@ impl Process {
                 laws.count("copies removed");
             }
             Tell::Present(name, totals) => {
-                self.totals.insert(name, totals);
+                // What is told of a name that the engine has not is nothing to it.
+                if self.copies.contains_key(&name) {
+                    self.totals.insert(name, totals);
+                }
             }
             Tell::Disconnect(..) => {}
             Tell::Away(away) => {
@@ -216,7 +219,9 @@ impl Process {
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {
                         laws.count("not published");
-                        if !keyed {
+                        // One that was published, whose reply was lost, and then the server's data: its stream has ended since.
+                        let doubtful = keyed || (published == Published::Ended && laws.lost);
+                        if !doubtful {
                             data.into_iter().for_each(|data| laws.never(data));
                         }
                     }

@@ -239,6 +239,7 @@ impl World {
         self.now = end;
     }
 
+    /// A long list of what there is.
     fn arrive(&mut self, arrival: Arrival) {
         let current = |world: &Self, at: usize, line: Line, generation: u64| {
             world.processes[at].as_ref().is_some_and(|process| {
