@@ -17,7 +17,6 @@
 //! | `driver` | the machine over wires, in real time |
 //! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
-#![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
 
 #[cfg(all(test, not(loom)))]
 mod conformance;

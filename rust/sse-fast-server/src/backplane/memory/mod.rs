@@ -17,7 +17,6 @@ use sse_fast_core::id::Epoch;
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
-#[allow(unused_imports, reason = "the engine's side comes with the branch that uses it")]
 pub(crate) use wires::Server;
 
 /// Kept so much longer than asked.
