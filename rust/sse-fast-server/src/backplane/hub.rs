@@ -167,7 +167,6 @@ struct Hold {
 struct Errand {
     request: Request,
     answer: Answer<Changed>,
-    deadline: Duration,
     /// Whether it is under way.
     sent: bool,
 }
@@ -360,12 +359,12 @@ impl Hub {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
                 let unit = Unit { events: publish.events, snapshot, end: publish.end, key: publish.key };
                 let answer = UnitAnswer::Published(answer);
-                self.post(now, name, Entry { unit, make: publish.make, answer, deadline }, out);
+                self.post(now, &name, Entry { unit, make: publish.make, answer, deadline }, out);
             }
             Ask::Snapshot { name, snapshot, make, answer } => {
                 let set = UnitSnapshot { with: 0, event: Some(snapshot.event), data: snapshot.data };
                 let unit = Unit { events: Vec::new(), snapshot: Some(set), end: false, key: None };
-                self.post(now, name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
+                self.post(now, &name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
             }
             Ask::Configure { name, patch, answer } => {
                 let guard = self.guard(now, false);
@@ -410,14 +409,14 @@ impl Hub {
         self.touched.push(name);
     }
 
-    fn post(&mut self, now: Moment, name: Name, entry: Entry, out: &mut Vec<Output>) {
+    fn post(&mut self, now: Moment, name: &Name, entry: Entry, out: &mut Vec<Output>) {
         let deadline = entry.deadline;
-        let outbox = self.outboxes.entry(Arc::clone(&name)).or_default();
+        let outbox = self.outboxes.entry(Arc::clone(name)).or_default();
         if outbox.deadline().is_none() {
-            self.timers.insert((deadline, Timer::Outbox(Arc::clone(&name))));
+            self.timers.insert((deadline, Timer::Outbox(Arc::clone(name))));
         }
         outbox.push(entry);
-        self.send_call(now, &name, out);
+        self.send_call(now, name, out);
     }
 
     fn send_call(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
@@ -442,7 +441,7 @@ impl Hub {
     fn errand(&mut self, now: Moment, request: Request, answer: Answer<Changed>, out: &mut Vec<Output>) {
         self.last_errand += 1;
         let (number, deadline) = (self.last_errand, now.at + self.rules.timeout);
-        self.errands.insert(number, Errand { request, answer, deadline, sent: false });
+        self.errands.insert(number, Errand { request, answer, sent: false });
         self.timers.insert((deadline, Timer::Errand(number)));
         self.send_errand(now, number, false, out);
     }

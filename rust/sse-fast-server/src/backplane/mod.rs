@@ -17,7 +17,6 @@
 //! | `driver` | the machine over wires, in real time |
 //! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
-
 #[cfg(all(test, not(loom)))]
 mod conformance;
 #[cfg(not(loom))]
@@ -45,6 +44,8 @@ pub(crate) mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sse_fast_core::id::{Epoch, Position};
 
 pub(crate) use shared::{SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
@@ -122,7 +123,7 @@ pub(crate) struct SharedKey {
 impl SharedKey {
     /// The key as it travels: of digests, the first half of one and the beginning of the other.
     pub(crate) fn of(key: &crate::idempotency::SharedKey) -> Self {
-        let text: String = key.place.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let text = URL_SAFE_NO_PAD.encode(&key.place[..16]);
         let body = key.content.iter().take(8).fold(0, |body, &byte| body << 8 | u64::from(byte));
         Self { key: text.into(), body }
     }

@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use super::super::hub::{Hub, Tell};
 use super::super::memory::Engine;
 use super::super::{
-    Answer, Ask, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail,
-    Totals,
+    Answer, Ask, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail, Totals,
 };
 use super::laws::Laws;
 
@@ -32,7 +31,7 @@ pub(super) struct Kept {
 pub(super) enum Said {
     Opened(Name, bool, Opened),
     Published(Name, Vec<String>, bool, Published),
-    Changed(Changed),
+    Changed,
 }
 
 /// See the module.
@@ -215,7 +214,7 @@ impl Process {
                     Published::New { epoch, first } | Published::Again { epoch, first } => {
                         laws.count("published");
                         for (at, data) in data.into_iter().enumerate() {
-                            laws.means(&name, epoch.0, first + at as u64, data);
+                            laws.means(&name, epoch.0, first + at as u64, &data);
                         }
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {
@@ -231,7 +230,7 @@ impl Process {
                     Published::Unavailable { published: None } => laws.count("publishes in doubt"),
                     Published::Unavailable { published: Some(true) } | Published::Conflict => panic!("{published:?}"),
                 },
-                Said::Changed(_) => {}
+                Said::Changed => {}
             }
         }
     }

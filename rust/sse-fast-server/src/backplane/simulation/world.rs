@@ -295,16 +295,13 @@ impl World {
                 self.step(at, Input::Wired(Wired::Push(push)));
             }
             Arrival::Connect(at, line, generation) => self.connected(at, line, generation),
-            Arrival::Due(at) => {
-                if self.processes[at]
-                    .as_ref()
-                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now))
-                {
-                    self.step(at, Input::Tick);
-                }
-            }
+            Arrival::Due(at) if self.is_due(at) => self.step(at, Input::Tick),
             _ => {}
         }
+    }
+
+    fn is_due(&self, at: usize) -> bool {
+        self.processes[at].as_ref().and_then(|process| process.hub.due()).is_some_and(|due| due <= self.now)
     }
 
     fn connected(&mut self, at: usize, line: Line, generation: u64) {

@@ -1,11 +1,9 @@
 //! The backplane's server in memory: what the scripts do, in Rust, one step at a time.
 //!
-//! Owns: the same states and answers as the scripts in `../lua/`, and the faults that a test makes it have. Must not know:
-//! who asks, connections, a clock: time comes in. For tests: the simulation steps it, `wires` runs it in real time, and
-//! `conformance` holds it against both real servers.
+//! Owns: the same states and answers as the scripts in `lua/`, and the faults that a test makes it have. Must not know:
+//! who asks, connections, a clock: time comes in. For tests: the simulation steps it, and `conformance` holds it against
+//! both real servers.
 //! Changes together with: the scripts. It is long because it is all of them.
-
-mod wires;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,8 +14,6 @@ use sse_fast_core::id::Epoch;
 
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
-
-pub(crate) use wires::Server;
 
 /// Kept so much longer than asked.
 const SLACK: Duration = Duration::from_secs(30);
@@ -215,13 +211,13 @@ impl Engine {
                 }
             }
             meta => {
-                let Some(make) = &open.make else {
+                let Some(maker) = &open.make else {
                     return Reply::Unknown { removed: meta.as_ref().map(|meta| meta.mark) };
                 };
                 if self.out_of_memory {
                     return out_of_memory();
                 }
-                let options = make.options.patched(&make.given);
+                let options = maker.options.patched(&maker.given);
                 stored.begin(&open.guard, Some(options));
                 made = true;
                 begun = true;
