@@ -216,13 +216,13 @@ impl Engine {
                 }
             }
             meta => {
-                let Some(make) = &open.make else {
+                let Some(new) = &open.make else {
                     return Reply::Unknown { removed: meta.as_ref().map(|meta| meta.mark) };
                 };
                 if self.out_of_memory {
                     return out_of_memory();
                 }
-                let options = make.options.patched(&make.given);
+                let options = new.options.patched(&new.given);
                 stored.begin(&open.guard, Some(options));
                 made = true;
                 begun = true;

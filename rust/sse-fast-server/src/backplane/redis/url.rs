@@ -71,7 +71,7 @@ impl Address {
             return Err(UrlError::Several);
         }
         let database = match parts.next() {
-            Some(part) => part.parse().map_err(|_| UrlError::Database(part.to_owned()))?,
+            Some(text) => text.parse().map_err(|_| UrlError::Database(text.to_owned()))?,
             None => 0,
         };
         if let Some(part) = parts.next() {
