@@ -179,6 +179,7 @@ impl Stream {
 /// elsewhere: then nobody knows whether it was published.
 pub struct Publishing<'a>(Way<'a>);
 
+#[allow(clippy::large_enum_variant, reason = "it lives on the publisher's stack, and the larger one is the usual")]
 enum Way<'a> {
     Here(Here<'a>),
     Elsewhere { stream: &'a Stream, handed_over: HandedOver },
