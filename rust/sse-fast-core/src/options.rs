@@ -117,6 +117,28 @@ pub struct StreamPatch {
     pub lossless: Option<bool>,
 }
 
+impl StreamPatch {
+    /// Both together; where both say something, `later` counts.
+    pub fn merge(&mut self, later: &Self) {
+        let later = later.clone();
+        self.history = later.history.or(self.history);
+        self.history_bytes = later.history_bytes.or(self.history_bytes);
+        self.start = later.start.or(self.start);
+        self.max_lag = later.max_lag.or(self.max_lag);
+        self.on_lag = later.on_lag.or(self.on_lag);
+        self.heartbeat = later.heartbeat.or(self.heartbeat);
+        self.heartbeat_event = later.heartbeat_event.or_else(|| self.heartbeat_event.take());
+        self.heartbeat_comment = later.heartbeat_comment.or_else(|| self.heartbeat_comment.take());
+        self.retry = later.retry.or(self.retry);
+        self.ids = later.ids.or(self.ids);
+        self.linger = later.linger.or(self.linger);
+        self.expire = later.expire.or(self.expire);
+        self.stall_after = later.stall_after.or(self.stall_after);
+        self.private = later.private.or(self.private);
+        self.lossless = later.lossless.or(self.lossless);
+    }
+}
+
 /// The longest interval an option may name, a year. A greater number was probably meant in milliseconds.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 

@@ -72,7 +72,89 @@ enum PreparedId {
     Custom,
 }
 
+/// A snapshot that is to be set.
+#[derive(Debug)]
+pub struct PreparedSnapshot(Snapshot);
+
+/// What was kept of a stream elsewhere.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Its log.
+    pub log: Log,
+    /// Its snapshot, the position that this stands for, and the name of its event.
+    pub snapshot: Option<(Frame, Position, String)>,
+    /// Whether the newest event is the terminal one.
+    pub ended: bool,
+    /// Whether any event has a caller's own id.
+    pub own_ids: bool,
+    /// Whether its readers may have been told a `retry:` line.
+    pub had_retry: bool,
+}
+
+impl Prepared {
+    /// The event's position.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The event.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// The snapshot that is set with it.
+    pub fn snapshot(&self) -> Option<&Frame> {
+        self.snapshot.as_ref()
+    }
+
+    /// The id, where it is not the caller's own.
+    pub fn generated_id(&self) -> Option<IdText> {
+        match self.id {
+            PreparedId::Generated(id) => Some(id),
+            PreparedId::Custom => None,
+        }
+    }
+}
+
+impl PreparedSnapshot {
+    /// Its block.
+    pub fn frame(&self) -> &Frame {
+        &self.0.frame
+    }
+
+    /// The newest position that it covers.
+    pub fn position(&self) -> Position {
+        self.0.position
+    }
+
+    /// The name of its event.
+    pub fn event(&self) -> &str {
+        self.0.event()
+    }
+}
+
+impl Snapshot {
+    /// The name of its event.
+    pub fn event(&self) -> &str {
+        self.event.as_deref().unwrap_or(SNAPSHOT)
+    }
+}
+
+/// What the event of a snapshot is called that was given no other name.
+const SNAPSHOT: &str = "snapshot";
+
 impl StreamState {
+    /// A stream that was kept elsewhere; what is more than the options allow is forgotten.
+    pub fn restore(epoch: Epoch, options: Arc<StreamOptions>, restored: Restored) -> Self {
+        let Restored { mut log, snapshot, ended, own_ids, had_retry } = restored;
+        log.trim(options.history, options.history_bytes);
+        let snapshot = snapshot.map(|(frame, position, event)| {
+            let event = (event != SNAPSHOT).then(|| event.into());
+            Box::new(Snapshot { frame, position, event })
+        });
+        Self { log, snapshot, ended, own_ids, had_retry, ..Self::new(epoch, options) }
+    }
+
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
         let prefix = Prefix::new(epoch);
@@ -126,6 +208,11 @@ impl StreamState {
         self.snapshot.as_deref()
     }
 
+    /// The name that the event of a snapshot has which is set with a publish: the last one's.
+    pub fn snapshot_event(&self) -> &str {
+        self.snapshot.as_ref().map_or(SNAPSHOT, |last| last.event())
+    }
+
     /// Whether the terminal event was published.
     pub fn ended(&self) -> bool {
         self.ended
@@ -160,15 +247,19 @@ impl StreamState {
     /// Encodes an event for the next position under the options in force. Nothing changes until
     /// [`Self::append`]; neither may change between the two.
     pub fn prepare(&self, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
-        let position = self.newest() + 1;
+        self.prepare_at(self.newest() + 1, scratch, event)
+    }
+
+    /// The same for a later position: others were prepared and will be appended before.
+    pub fn prepare_at(&self, position: Position, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
+        debug_assert!(position > self.newest(), "nothing is appended twice");
         let generated = self.id_at(position);
         let id = event.id.or_else(|| self.options.ids.then_some(generated.as_str()));
         let frame = Frame::new(&mut scratch.0, |out| {
             wire::event(out, event.event, id, event.retry, event.data);
         });
         let snapshot = event.snapshot.map(|data| {
-            let name = self.snapshot.as_ref().and_then(|last| last.event.as_deref()).unwrap_or("snapshot");
-            self.encode_snapshot(scratch, name, position, data)
+            self.encode_snapshot(scratch, self.snapshot_event(), position, data)
         });
         Prepared {
             position,
@@ -185,7 +276,14 @@ impl StreamState {
 
     /// The oldest position that will remain once `prepared` is appended.
     pub fn first_after(&self, prepared: &Prepared) -> Position {
-        self.log.first_after(prepared.frame.len(), self.options.history, self.options.history_bytes)
+        self.first_after_others(prepared, 0, 0)
+    }
+
+    /// The same, where `count` others of `bytes` together go before it; beyond the next position where those would not all
+    /// remain.
+    pub fn first_after_others(&self, prepared: &Prepared, count: usize, bytes: usize) -> Position {
+        let (history, history_bytes) = (self.options.history, self.options.history_bytes);
+        self.log.first_after(count + 1, bytes + prepared.frame.len(), history, history_bytes)
     }
 
     /// Appends what was prepared, snapshot and event in one step. `None` stands for the caller's
@@ -209,11 +307,27 @@ impl StreamState {
 
     /// Sets the snapshot, whose data and name are the event's: it stands for everything published so far.
     pub fn set_snapshot(&mut self, scratch: &mut Scratch, event: &CheckedEvent<'_>) {
+        let prepared = self.prepare_snapshot(self.newest(), scratch, event);
+        self.put_snapshot(prepared);
+    }
+
+    /// Encodes a snapshot that stands for everything up to `position`.
+    pub fn prepare_snapshot(
+        &self,
+        position: Position,
+        scratch: &mut Scratch,
+        event: &CheckedEvent<'_>,
+    ) -> PreparedSnapshot {
         let name = event.event.unwrap_or_default();
-        let position = self.newest();
         let frame = self.encode_snapshot(scratch, name, position, event.data);
-        let event = (name != "snapshot").then(|| name.into());
-        self.snapshot = Some(Box::new(Snapshot { frame, position, event }));
+        let event = (name != SNAPSHOT).then(|| name.into());
+        PreparedSnapshot(Snapshot { frame, position, event })
+    }
+
+    /// Sets a snapshot that was prepared.
+    pub fn put_snapshot(&mut self, prepared: PreparedSnapshot) {
+        debug_assert!(prepared.0.position <= self.newest(), "it stands for what was published");
+        self.snapshot = Some(Box::new(prepared.0));
     }
 
     /// Ends the stream: the event just appended is its terminal event.

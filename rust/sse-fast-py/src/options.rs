@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sse_fast_server::{Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret};
+use sse_fast_server::{Config, Durable, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret};
 
 use crate::convert;
 use crate::errors::{option_error, setting_error};
@@ -56,6 +56,8 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "cookie" => rights.cookie = value.extract()?,
             "ticket_key" => rights.ticket_key = ticket_key(&value)?,
             "tokens" => rights.tokens = rules(&value)?,
+            "store" => config.store = value.extract()?,
+            "durable" => config.durable = durable(&value)?,
             "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
         }
@@ -117,6 +119,15 @@ where
 {
     let word = convert::string(name, value)?;
     word.to_str()?.parse().map_err(|error: T::Err| setting_error(&format!("{name}: {error}")))
+}
+
+/// What a publish into the store outlives.
+fn durable(value: &Bound<'_, PyAny>) -> PyResult<Durable> {
+    match value.extract::<String>()?.as_str() {
+        "process" => Ok(Durable::Process),
+        "disk" => Ok(Durable::Disk),
+        other => Err(setting_error(&format!("durable: {other:?} is neither \"process\" nor \"disk\""))),
+    }
 }
 
 /// True, False, or ``(host, port)``.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Account, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
+use sse_fast_server::{Account, Appended, KeptSoon, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};
@@ -20,6 +20,9 @@ use crate::wakeups::PyWakeups;
 
 /// Events that a step publishes at most: others of the loop get their turn after that.
 const TURN: usize = 64;
+
+/// Seconds after which one that waits for the disk looks by itself: it is woken before.
+const LOOK_AGAIN: f64 = 1.0;
 
 /// What a task has waited for readers' sockets in the last minute.
 #[pyclass(frozen, module = "sse_fast._core", name = "Account")]
@@ -41,6 +44,7 @@ impl PyAccount {
 pub(crate) enum Part {
     Event,
     End,
+    Snapshot,
 }
 
 struct State {
@@ -50,6 +54,12 @@ struct State {
     sleep: Option<TaskSleep>,
     /// The first event, once it was tried.
     current: Option<TaskPublish>,
+    /// The ids of those that the disk may not have yet.
+    appended: Vec<String>,
+    /// The last of them.
+    put_off: Option<KeptSoon>,
+    /// What is waited for before anything else.
+    last: Option<KeptSoon>,
 }
 
 /// Events that are being published for a coroutine.
@@ -70,37 +80,64 @@ impl PyPublishing {
         events: impl IntoIterator<Item = OwnedEvent>,
     ) -> Self {
         let events = events.into_iter().collect();
-        let state = State { events, part, sleep: None, current: None };
+        let state = State { events, part, sleep: None, current: None, appended: Vec::new(), put_off: None, last: None };
         Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
 
 impl State {
     fn left(&self) -> usize {
-        self.events.len() + usize::from(self.current.is_some())
+        self.events.len() + self.appended.len() + usize::from(self.current.is_some() || self.last.is_some())
     }
 
     /// Publishes until there is something to wait for, or enough for one turn: ids, and seconds to wait.
     fn step(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
-        let mut ids = Vec::new();
-        while ids.len() < TURN {
-            let next = || {
-                self.events.pop_front().map(|event| match self.part {
-                    Part::Event => stream.task_publish(event, sleep.clone()),
-                    Part::End => stream.task_end(event, sleep.clone()),
-                })
+        while self.appended.len() < TURN && self.last.is_none() {
+            let Some(event) = self.current.take().map(Next::Current).or_else(|| self.events.pop_front().map(Next::New))
+            else {
+                break;
             };
-            let Some(mut current) = self.current.take().or_else(next) else { break };
+            let mut current = match (event, self.part) {
+                (Next::Current(current), _) => current,
+                (Next::New(event), Part::Event) => stream.task_publish(event, sleep.clone()),
+                (Next::New(event), Part::End) => stream.task_end(event, sleep.clone()),
+                (Next::New(event), Part::Snapshot) => {
+                    self.last = stream.task_snapshot(&event, sleep)?;
+                    break;
+                }
+            };
             match current.step(account)? {
-                TaskProgress::Published(published) => ids.push(published.id().to_owned()),
+                TaskProgress::Appended(Appended { published, kept }) => {
+                    self.appended.push(published.id().to_owned());
+                    self.put_off = kept.or_else(|| self.put_off.take());
+                }
                 TaskProgress::Wait(longest) => {
                     self.current = Some(current);
-                    return Ok((ids, Some(longest.as_secs_f64())));
+                    if self.put_off.is_none() {
+                        return Ok((std::mem::take(&mut self.appended), Some(longest.as_secs_f64())));
+                    }
+                    break;
                 }
             }
         }
-        Ok((ids, None))
+        self.last = self.last.take().or_else(|| self.put_off.take());
+        match self.last.as_ref().map(KeptSoon::outcome) {
+            Some(None) => return Ok((Vec::new(), Some(LOOK_AGAIN))),
+            Some(Some(Err(error))) => {
+                self.last = None;
+                return Err(error);
+            }
+            Some(Some(Ok(()))) => self.last = None,
+            None => {}
+        }
+        Ok((std::mem::take(&mut self.appended), None))
     }
+}
+
+/// An event that was tried before, or is now.
+enum Next {
+    Current(TaskPublish),
+    New(OwnedEvent),
 }
 
 type Stepped = Result<(Vec<String>, Option<f64>), PublishError>;
@@ -152,6 +189,8 @@ impl PyPublishing {
         py.detached(|| {
             let mut state = state.lock();
             state.events.clear();
+            state.appended.clear();
+            (state.put_off, state.last) = (None, None);
             if let Some(mut current) = state.current.take() {
                 current.give_up(&mut account.lock());
             }

@@ -137,6 +137,11 @@ impl PyServer {
         Ok(iter::once(main).chain(metrics).collect())
     }
 
+    /// The folder of its store and the descriptor of the lock on that, which a forked child has, too.
+    fn held_store(&self) -> PyResult<Option<i32>> {
+        Ok(self.engine.get()?.server.store_lock())
+    }
+
     /// Address and port of the listener that metrics have of their own, if they have.
     fn metrics_address(&self) -> PyResult<Option<(String, u16)>> {
         let address = self.engine.get()?.server.metrics_addr();

@@ -68,6 +68,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         resumes,
         retained_bytes,
         metrics_refused,
+        store_bytes,
+        store_syncs,
+        store_refused,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
     let closed = by_name(py, &CLOSED, "ClosedConnections", closed)?;
@@ -114,6 +117,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         resumes,
         retained_bytes,
         metrics_refused,
+        store_bytes,
+        store_syncs,
+        store_refused,
     )
 }
 

@@ -17,7 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Caller, EmptyOutcome, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
+    Appended, Caller, EmptyOutcome, KeptSoon, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
 };
 
 use crate::batch;
@@ -136,6 +136,8 @@ fn wait_for_all(
 ) -> PyResult<Result<Vec<String>, PublishError>> {
     let mut ids = Vec::with_capacity(events.len());
     let mut current: Option<Publishing<'_>> = None;
+    // Where events are to be on the disk that is waited for once, for the last of them.
+    let mut last: Option<KeptSoon> = None;
     let done = py.wait(None, |slice| {
         let until = Instant::now() + slice;
         while let Some(event) = events.get(ids.len()) {
@@ -143,8 +145,11 @@ fn wait_for_all(
                 Ok(publishing) => publishing,
                 Err(error) => return Some(Err(error)),
             };
-            match publishing.wait(until.saturating_duration_since(Instant::now())) {
-                Some(Ok(published)) => ids.push(published.id().to_owned()),
+            match publishing.append(until.saturating_duration_since(Instant::now())) {
+                Some(Ok(Appended { published, kept })) => {
+                    ids.push(published.id().to_owned());
+                    last = kept.or_else(|| last.take());
+                }
                 Some(Err(error)) => return Some(Err(error)),
                 None => {
                     current = Some(publishing);
@@ -152,7 +157,7 @@ fn wait_for_all(
                 }
             }
         }
-        Some(Ok(()))
+        last.as_ref().map_or(Some(Ok(())), |last| last.wait(until.saturating_duration_since(Instant::now())))
     });
     if current.is_some() {
         py.detached(|| drop(current))?;

@@ -16,6 +16,7 @@ use sse_fast_core::options::StreamOptions;
 use crate::clock::in_micros;
 use crate::durations::Durations;
 use crate::mailbox::Mailbox;
+use crate::store::Store;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A shard's own key for a stream; another stream may have it later, so that it may be stale wherever it travels.
@@ -110,6 +111,8 @@ pub(crate) struct Delivery {
     pub(crate) max_event_bytes: usize,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
+    /// Where streams with a name are kept across restarts.
+    pub(crate) store: Option<Arc<Store>>,
     pub(crate) waits: Waits,
     /// Events of streams without a name, which are in no list. Relaxed: a number for people.
     pub(crate) nameless: AtomicU64,
@@ -131,7 +134,8 @@ impl Delivery {
         let number = next_number();
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
         let max_event_bytes = MAX_EVENT_BYTES;
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, waits, nameless }
+        let store = None;
+        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, store, waits, nameless }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -38,6 +38,7 @@ use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
+use crate::store::Store;
 use crate::stats::{CloseReason, GapReason, Resumed, Stats};
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
@@ -46,6 +47,7 @@ mod by_pattern;
 mod counted;
 mod made;
 mod refused;
+mod restored;
 mod stalls;
 mod wanted;
 
@@ -190,7 +192,7 @@ impl Directory {
         by_pattern: ByPattern,
         shards: Box<[SocketShard]>,
         presence: Presence,
-        logs: Logs,
+        (logs, store): (Logs, Option<Arc<Store>>),
     ) -> Self {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
@@ -198,6 +200,7 @@ impl Directory {
         let mut delivery = Delivery::new(doorbells, notices, Patience::of(config.publish_wait));
         delivery.heartbeat_pace = config.heartbeat_pace;
         delivery.max_event_bytes = config.max_event_bytes;
+        delivery.store = store;
         let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
@@ -254,6 +257,9 @@ impl Directory {
             ..Stats::default()
         };
         totals.refusals.tell(&mut stats);
+        if let Some(store) = &self.delivery.store {
+            (stats.store_bytes, stats.store_syncs, stats.store_refused) = store.counted().numbers();
+        }
         for stream in streams.into_iter().chain(self.resumable.all()) {
             let inner = stream.lock();
             stats.streams += 1;
@@ -357,6 +363,7 @@ impl Directory {
         }
         let is_timed = options.expire.is_some() || options.stall_after.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
+        stream.keep_new(patch);
         let former = streams.replace(Named(stream.clone()));
         drop(streams);
         if let Some(former) = former {

@@ -9,6 +9,7 @@
 //! | [`server`] | threads from start to close |
 //! | `directory`, `expiry` | the streams by name, and when they are forgotten; what all parts share |
 //! | `mailbox`, `delivery` | how threads leave things for shards |
+//! | [`store`] | the folder in which streams are kept across restarts |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
@@ -105,6 +106,7 @@ mod sink;
 #[cfg(not(loom))]
 mod socket;
 pub mod stats;
+pub mod store;
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]
@@ -136,7 +138,8 @@ pub use sse_fast_core::event::NewEvent;
 pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
+pub use store::{Durable, Export, OpenError, StoreError, read_folder};
 pub use stream::{
-    Account, Caller, EmptyOutcome, HeartbeatError, OwnedEvent, PublishError, Published, Publishing, Stream,
+    Account, Appended, Caller, EmptyOutcome, HeartbeatError, KeptSoon, OwnedEvent, PublishError, Published, Publishing, Stream,
     TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

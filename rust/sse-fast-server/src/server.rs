@@ -48,8 +48,9 @@ use crate::presence::Presence;
 use crate::respond::{Context, Doors};
 use crate::rights::{Rights, RightsConfig};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
-use crate::run::{Run, RunError, RunSpec, Runs};
+use crate::run::{self, Run, RunError, RunSpec, Runs};
 use crate::stats::Stats;
+use crate::store::{KeptStream, Opened, Store};
 use crate::stream::Stream;
 
 /// How long requests whose time is over may take to be told so. A socket that takes bytes takes those at once; one that does
@@ -118,7 +119,12 @@ impl Server {
         let doors = Doors { access, cors, proxies, rights, limits };
         let scraped = Scraped::bind(&config)?;
         let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
-        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern)?;
+        let logs = Logs::default();
+        let (store, kept, epoch) = open_store(&config, &logs)?;
+        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern, (logs, store))?;
+        for stream in directory.restore(kept, epoch) {
+            end_run(&stream);
+        }
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
@@ -160,6 +166,11 @@ impl Server {
     /// Descriptors of the shards' polls; they are open until the server is closed. A forked child has them, too.
     pub fn polls(&self) -> &[RawFd] {
         &self.0.polls
+    }
+
+    /// The descriptor of the lock on the store's folder; open until the server is closed. A forked child has it, too.
+    pub fn store_lock(&self) -> Option<RawFd> {
+        self.directory().delivery.store.as_ref().map(|store| store.lock_descriptor())
     }
 
     /// Gets or creates a stream; options given are put in force either way.
@@ -226,7 +237,13 @@ impl Server {
 
     /// Starts a child process whose marked lines are published into `stream`.
     pub fn run(&self, spec: &RunSpec, stream: &Stream) -> Result<Run, RunError> {
-        self.0.runs.start(spec, Arc::new(stream.clone()))
+        self.0.runs.check_free(stream.number(), stream.name())?;
+        stream.written_by_run(true);
+        let run = self.0.runs.start(spec, Arc::new(stream.clone()));
+        if run.is_err() && self.0.runs.check_free(stream.number(), stream.name()).is_ok() {
+            stream.written_by_run(false);
+        }
+        run
     }
 
     /// Totals.
@@ -273,11 +290,18 @@ impl Server {
         });
         self.0.context.rights.close();
         self.directory().close();
+        if let Some(store) = &self.directory().delivery.store {
+            // What was accepted is published: subscribers are to have it, too.
+            store.flush();
+        }
         stop_shards(self.directory(), shards, now.saturating_add(in_micros(drain)));
         self.0.stage.send_replace(Stage::Stopping(began + drain));
         let _ = control.join();
         self.0.runs.let_go();
         self.0.context.calls.close();
+        if let Some(store) = &self.directory().delivery.store {
+            store.close();
+        }
         self.directory().logs.close();
         self.directory().clear();
     }
@@ -285,6 +309,21 @@ impl Server {
     fn directory(&self) -> &Arc<Directory> {
         &self.0.context.directory
     }
+}
+
+/// Opens the store, if there is to be one: with what it has kept, and the greatest epoch that it knows.
+fn open_store(config: &Config, logs: &Logs) -> Result<(Option<Arc<Store>>, Vec<KeptStream>, u64), StartError> {
+    let Some(folder) = &config.store else { return Ok((None, Vec::new(), 0)) };
+    let Opened { store, streams, epoch } = Store::open(folder, config.durable, logs)?;
+    Ok((Some(Arc::new(store)), streams, epoch))
+}
+
+/// The server that this stream's run belonged to has died, and with it the run.
+fn end_run(stream: &Stream) {
+    let last = stream.last_event();
+    let data = run::cut_off(last.as_ref(), stream.max_event_bytes());
+    // An error means that the disk is full: the stream stays open, as it was.
+    let _ = stream.end(data.as_bytes(), run::END_EVENT);
 }
 
 fn start_control(

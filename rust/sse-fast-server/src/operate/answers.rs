@@ -40,7 +40,11 @@ impl Context {
     pub(super) async fn health(&self, asked: Asked, at: Instant) -> StatusCode {
         let yes = match asked {
             Asked::Health => self.operated.health.look(self.directory.shards(), at).await,
-            Asked::Readiness => !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed),
+            Asked::Readiness => {
+                let store = self.directory.delivery.store.as_ref();
+                let is_writable = store.is_none_or(|store| store.is_writable());
+                is_writable && !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed)
+            }
         };
         if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }

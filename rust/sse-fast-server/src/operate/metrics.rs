@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::durations::Distribution;
 use crate::shard::{LAG_BOUNDS, Report};
 use crate::stats::Stats;
+use crate::store::Store;
 
 /// See the module.
 pub(super) struct Metrics {
@@ -58,6 +59,9 @@ impl Metrics {
             &delays,
         );
         self.publishing(&mut text, &stats, &waited);
+        if let Some(store) = &directory.delivery.store {
+            kept(&mut text, store);
+        }
         lags(&mut text, reports);
         text.finish()
     }
@@ -148,6 +152,21 @@ fn connections(text: &mut Text, stats: &Stats) {
         "Joins and leaves that callbacks were not told of, because too many waited.",
         stats.presence_missed,
     );
+}
+
+/// What the store has done.
+fn kept(text: &mut Text, store: &Store) {
+    let counted = store.counted();
+    let bytes = counted.bytes.load(Ordering::Relaxed);
+    text.gauge("sse_fast_store_bytes", "Bytes in use of the store's folder.", bytes);
+    text.histogram(
+        "sse_fast_store_sync_seconds",
+        "How long the disk took to keep what was written.",
+        &Distribution::default().with(&counted.syncs),
+    );
+    let refused = counted.refused.load(Ordering::Relaxed);
+    text.counter("sse_fast_store_refused", "Publishes that were refused because they could not be kept.", refused);
+    text.gauge("sse_fast_store_writable", "1 while events can be kept, else 0.", u64::from(store.is_writable()));
 }
 
 /// What the shards said of their subscribers.

@@ -25,7 +25,9 @@ use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
 
 use super::obstacle::{Asking, Obstacle};
+use super::kept::Hurry;
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, Fate, KeptSoon, Pending, What};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
 use super::{Inner, Locked, Stream, Want};
@@ -71,6 +73,7 @@ pub(crate) struct Attempt<'a> {
     event: CheckedEvent<'a>,
     role: Role,
     caller: Caller,
+    hurry: Hurry,
     waiting: Waiting,
 }
 
@@ -85,12 +88,19 @@ pub(super) struct Waiting {
     refused_at: Option<Micros>,
     /// Encoded under these options.
     prepared: Option<(Arc<StreamOptions>, Prepared)>,
+    /// What becomes of it, where the disk does not have it yet.
+    kept: Option<KeptSoon>,
 }
 
 impl Waiting {
     /// Of a task, which sleeps so.
     pub(super) fn of_task(sleep: TaskSleep) -> Self {
         Self { sleep: Some(sleep), ..Self::default() }
+    }
+
+    /// What becomes of it, where the disk does not have it yet.
+    pub(super) fn take_kept(&mut self) -> Option<KeptSoon> {
+        self.kept.take()
     }
 
     /// What wakes the task from here on brings its token again.
@@ -113,7 +123,7 @@ pub(crate) enum Progress {
 impl Stream {
     pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
         let stream = || self.shown();
-        if inner.state.ended() {
+        if inner.state.ended() || inner.pending().is_some_and(Pending::ends) {
             Err(PublishError::Ended { stream: stream() })
         } else if self.0.delivery.is_closed() {
             Err(PublishError::Closed { stream: stream() })
@@ -168,7 +178,7 @@ impl<'a> Attempt<'a> {
 
     /// The same attempt, with the same event.
     pub(super) fn going_on(event: &CheckedEvent<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
-        Self { event: *event, role, caller, waiting }
+        Self { event: *event, role, caller, hurry: Hurry::MayWait, waiting }
     }
 
     /// It will go on later.
@@ -187,9 +197,9 @@ impl<'a> Attempt<'a> {
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
         }
-        let prepared = with_scratch(|scratch| inner.state.prepare(scratch, &self.event));
-        if stream.obstacle(inner, inner.state.first_after(&prepared)) == Obstacle::None {
-            return Ok(Some(self.append(inner, prepared)));
+        let prepared = self.encode(inner);
+        if stream.obstacle(inner, inner.first_after(&prepared)) == Obstacle::None {
+            return self.append(stream, inner, prepared).map(Some);
         }
         self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
         Ok(None)
@@ -230,6 +240,10 @@ impl<'a> Attempt<'a> {
         let first = self.prepare(inner);
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
+            Obstacle::Disk => {
+                inner.room_mut().stop_paying(now);
+                return Ok(Progress::Wait(now + TRY_AGAIN));
+            }
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
                 if stream.ask_shards(inner, first, Asking::OnceFree) {
@@ -251,9 +265,9 @@ impl<'a> Attempt<'a> {
             }
         }
         let prepared = self.take_prepared(inner);
-        let published = self.append(inner, prepared);
+        let published = self.append(stream, inner, prepared);
         self.leave(stream, inner, now, account);
-        Ok(Progress::Published(published))
+        published.map(Progress::Published)
     }
 
     /// An event loop's publisher asks the shards once, for what they said last may be old: until when it waits for their
@@ -291,28 +305,68 @@ impl<'a> Attempt<'a> {
         let state = &inner.state;
         let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
-            Arc::ptr_eq(options, state.options()) && state.is_next(prepared) && !self.event.has_snapshot()
+            let is_next = prepared.position() == inner.last_position() + 1;
+            Arc::ptr_eq(options, state.options()) && is_next && !self.event.has_snapshot()
         });
         let (options, prepared) = current.unwrap_or_else(|| {
-            let prepared = with_scratch(|scratch| state.prepare(scratch, &self.event));
+            let prepared = self.encode(inner);
             (Arc::clone(state.options()), prepared)
         });
-        let first = state.first_after(&prepared);
+        let first = inner.first_after(&prepared);
         self.waiting.prepared = Some((options, prepared));
         first
     }
 
     fn take_prepared(&mut self, inner: &Inner) -> Prepared {
         let prepared = self.waiting.prepared.take().map(|(_, prepared)| prepared);
-        prepared.unwrap_or_else(|| with_scratch(|scratch| inner.state.prepare(scratch, &self.event)))
+        prepared.unwrap_or_else(|| self.encode(inner))
     }
 
-    fn append(&self, inner: &mut Inner, prepared: Prepared) -> Published {
-        let id = inner.state.append(prepared);
+    /// The event for the position that comes next.
+    fn encode(&self, inner: &Inner) -> Prepared {
+        with_scratch(|scratch| inner.state.prepare_at(inner.last_position() + 1, scratch, &self.event))
+    }
+
+    /// Appends it, and has the store keep it before, where there is one. Where that waits for the disk it is appended once
+    /// the disk has it.
+    fn append(
+        &mut self,
+        stream: &Stream,
+        inner: &mut Inner,
+        prepared: Prepared,
+    ) -> Result<Published, PublishError> {
+        let id = prepared.generated_id();
+        let published =
+            id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated);
+        if stream.store_of(inner).is_some()
+            && let Some(at) = stream.keep_event(inner, &prepared, self.role, self.hurry)?
+        {
+            let fate = Fate::new(self.waiting.sleep.as_ref());
+            stream.put_off(inner, at, What::Event(prepared, self.role), &fate);
+            self.waiting.kept = Some(KeptSoon::new(stream, fate));
+            return Ok(published);
+        }
+        inner.state.append(prepared);
         if self.role == Role::Terminal {
             inner.state.end();
         }
-        id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated)
+        Ok(published)
+    }
+
+    /// What was appended, with what is to be waited for.
+    pub(super) fn appended(&mut self, published: Published) -> Appended {
+        Appended { published, kept: self.waiting.kept.take() }
+    }
+
+    /// Whether it is appended only once the disk has it.
+    pub(super) fn is_put_off(&self) -> bool {
+        self.waiting.kept.is_some()
+    }
+
+    /// It is refused rather than wait for the store.
+    pub(super) fn in_a_hurry(mut self) -> Self {
+        self.hurry = Hurry::NoWait;
+        self
     }
 
     pub(super) fn role(&self) -> Role {

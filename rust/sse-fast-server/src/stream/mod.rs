@@ -7,6 +7,7 @@
 //! | `task` | publishing from a task of an event loop |
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `outcome` | what that comes to |
+//! | `kept`, `pending` | what of it the store has, and what the disk has not yet |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held |
@@ -28,11 +29,13 @@
 mod attempt;
 mod empty;
 mod heartbeat;
+mod kept;
 mod life;
 mod link;
 mod locked;
 mod obstacle;
 mod outcome;
+mod pending;
 mod publish;
 mod readers;
 mod room;
@@ -51,6 +54,7 @@ use sse_fast_core::error::OptionError;
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
+use sse_fast_core::wire::{self, Decoded};
 use tokio::sync::oneshot;
 
 pub use self::attempt::Caller;
@@ -65,6 +69,7 @@ pub(crate) use self::life::{Claim, Expired, HandedOut, WeakStream};
 pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
+pub use self::pending::{Appended, KeptSoon};
 pub use self::publish::{Account, Publishing};
 use self::readers::Readers;
 use self::room::Room;
@@ -139,6 +144,8 @@ struct Extra {
     emptied: Vec<oneshot::Sender<()>>,
     /// Told when nobody has read it for a while.
     when_empty: WhenEmpty,
+    /// What of it the store has.
+    kept: Option<Box<kept::Kept>>,
     /// The newest event when it was last found stalled.
     stall_told: Option<Position>,
 }
@@ -176,8 +183,16 @@ impl Stream {
         delivery: &Arc<Delivery>,
         options: Arc<StreamOptions>,
     ) -> Self {
+        Self::with_state(kind, name, StreamState::new(epoch, options), delivery)
+    }
+
+    /// A stream that its name leads to, and that was kept.
+    pub(crate) fn of_state(name: &str, state: StreamState, delivery: &Arc<Delivery>) -> Self {
+        Self::with_state(Kind::Named, name, state, delivery)
+    }
+
+    fn with_state(kind: Kind, name: &str, state: StreamState, delivery: &Arc<Delivery>) -> Self {
         debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
-        let state = StreamState::new(epoch, options);
         let (want, emptiness) = (Want::Nothing, Emptiness::NOBODY_ASKED);
         Self(Arc::new(StreamShared {
             name: name.into(),
@@ -225,6 +240,7 @@ impl Stream {
         // Publishers may have to wait now for subscribers that were given up: shards look again.
         let first = inner.state.log().first();
         self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
+        self.told(&mut inner, patch);
         self.retune();
         // A longer history has room at once.
         inner.wake_next(None);
@@ -243,6 +259,12 @@ impl Stream {
     pub fn last_id(&self) -> Option<String> {
         let inner = self.lock();
         (inner.state.newest() > 0).then(|| inner.state.last_id())
+    }
+
+    /// The newest event, where one was published.
+    pub(crate) fn last_event(&self) -> Option<Decoded> {
+        let inner = self.lock();
+        inner.state.log().get(inner.state.newest()).map(|frame| wire::decode(frame.plain()))
     }
 
     /// Whether the terminal event was published.

@@ -14,9 +14,12 @@ use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
 use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, Fate, KeptSoon, What};
+use super::watch::TaskSleep;
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
+use crate::store::Durable;
 use crate::sync::park_timeout;
 
 thread_local! {
@@ -63,7 +66,11 @@ impl Stream {
     fn try_as(&self, event: &NewEvent<'_>, role: Role) -> Result<Published, PublishError> {
         let event = self.check(event)?;
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
-        let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
+        if self.store_of(&inner).is_some_and(|store| store.durable() == Durable::Disk) {
+            self.check_open(&inner)?;
+            return Err(PublishError::WouldWait);
+        }
+        let published = Attempt::new(&event, role, Caller::Thread).in_a_hurry().at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
         Ok(published)
@@ -98,11 +105,31 @@ impl Stream {
     /// nothing; those to come get it first.
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
         let event = NewEvent { data, event: Some(event.unwrap_or("snapshot")), ..NewEvent::default() };
-        let event = self.check(&event)?;
+        match self.set_snapshot(&event, None)? {
+            Some(kept) => kept.wait(Duration::MAX).unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets it, or will once the disk has it; who is to be told sleeps so.
+    pub(super) fn set_snapshot(
+        &self,
+        event: &NewEvent<'_>,
+        sleep: Option<&TaskSleep>,
+    ) -> Result<Option<KeptSoon>, PublishError> {
+        let event = self.check(event)?;
         let mut inner = self.lock();
         self.check_open(&inner)?;
-        with_scratch(|scratch| inner.state.set_snapshot(scratch, &event));
-        Ok(())
+        let prepared =
+            with_scratch(|scratch| inner.state.prepare_snapshot(inner.last_position(), scratch, &event));
+        let Some(at) = self.keep_snapshot(&mut inner, &prepared)? else {
+            inner.state.put_snapshot(prepared);
+            return Ok(None);
+        };
+        let fate = Fate::new(sleep);
+        self.put_off(&mut inner, at, What::Snapshot(prepared), &fate);
+        drop(inner);
+        Ok(Some(KeptSoon::new(self, fate)))
     }
 
     /// Checks every field of an event that is to be published here.
@@ -172,25 +199,43 @@ pub struct Publishing<'a> {
     attempt: Attempt<'a>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
+    /// What it came to, where the disk does not have it yet.
+    appended: Option<Appended>,
 }
 
 impl<'a> Publishing<'a> {
     fn new(stream: &'a Stream, event: CheckedEvent<'a>, role: Role, caller: Caller) -> Self {
-        Self { stream, attempt: Attempt::new(&event, role, caller), began: None }
+        Self { stream, attempt: Attempt::new(&event, role, caller), began: None, appended: None }
     }
 
     /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
     /// others that publish into the stream go before one that is away for more than 10 ms.
     pub fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+        let appended = match self.appended.take() {
+            Some(appended) => appended,
+            None => match self.append(longest)? {
+                Ok(appended) => appended,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let Some(kept) = &appended.kept else { return Some(Ok(appended.published)) };
+        let outcome = kept.wait(longest);
+        if outcome.is_none() {
+            self.appended = Some(appended);
+            return None;
+        }
+        outcome.map(|outcome| outcome.map(|()| appended.published))
+    }
+
+    /// The same, but for the disk's having it: the event is in its place, and counts as published once that is said by what
+    /// is given back. So a thread that publishes many waits for the disk once.
+    pub fn append(&mut self, longest: Duration) -> Option<Result<Appended, PublishError>> {
         let stream = self.stream;
         let mut inner = stream.lock();
         if self.began.is_none() {
             match self.attempt.at_once(stream, &mut inner) {
                 Ok(None) => self.began = Some(clock::now()),
-                Ok(Some(published)) => {
-                    self.appended(inner);
-                    return Some(Ok(published));
-                }
+                Ok(Some(published)) => return Some(Ok(self.appended(inner, published))),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -213,10 +258,7 @@ impl<'a> Publishing<'a> {
                     inner = stream.lock();
                     continue;
                 }
-                Ok(Progress::Published(published)) => {
-                    self.appended(inner);
-                    Ok(published)
-                }
+                Ok(Progress::Published(published)) => Ok(self.appended(inner, published)),
                 Err(error) => Err(error),
             };
             stream.count_wait(self.began.unwrap_or(Micros::MAX));
@@ -224,8 +266,11 @@ impl<'a> Publishing<'a> {
         }
     }
 
-    fn appended(&self, inner: Locked<'_>) {
-        self.stream.appended(inner, self.attempt.role());
+    fn appended(&mut self, inner: Locked<'_>, published: Published) -> Appended {
+        if !self.attempt.is_put_off() {
+            self.stream.appended(inner, self.attempt.role());
+        }
+        self.attempt.appended(published)
     }
 
     /// Publishes, however long it has to wait.

@@ -12,7 +12,8 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
 
 use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
-use super::outcome::{PublishError, Published};
+use super::outcome::PublishError;
+use super::pending::{Appended, KeptSoon};
 use super::publish::Account;
 use super::watch::TaskSleep;
 use super::{Locked, Stream};
@@ -55,8 +56,8 @@ impl OwnedEvent {
 /// What a step came to.
 #[derive(Debug)]
 pub enum TaskProgress {
-    /// It was appended.
-    Published(Published),
+    /// It was appended; where the disk does not have it yet, it counts as published once that is said.
+    Appended(Appended),
     /// To be stepped again when the task is woken, or after so long.
     Wait(Duration),
 }
@@ -75,6 +76,11 @@ pub struct TaskPublish {
 }
 
 impl Stream {
+    /// Sets the snapshot from a task; where the disk does not have it yet, what is to be waited for.
+    pub fn task_snapshot(&self, event: &OwnedEvent, sleep: &TaskSleep) -> Result<Option<KeptSoon>, PublishError> {
+        self.set_snapshot(&event.as_new(), Some(sleep))
+    }
+
     /// Begins to publish from a task, which sleeps so.
     pub fn task_publish(&self, event: OwnedEvent, sleep: TaskSleep) -> TaskPublish {
         TaskPublish::new(self, event, Role::Ordinary, sleep)
@@ -109,9 +115,14 @@ impl TaskPublish {
             }
             Ok(Progress::Published(published)) => {
                 self.is_over = true;
-                stream.appended(inner, self.role);
+                let kept = self.waiting.as_mut().and_then(Waiting::take_kept);
+                if kept.is_some() {
+                    drop(inner);
+                } else {
+                    stream.appended(inner, self.role);
+                }
                 self.count();
-                Ok(TaskProgress::Published(published))
+                Ok(TaskProgress::Appended(Appended { published, kept }))
             }
             Err(error) => {
                 self.is_over = true;
