@@ -499,6 +499,9 @@ class Stream:
     def _begin_many(self, events: Iterable[Any]) -> Publishing:
         """What is to be stepped to publish events, which are added to it; checks that `events` is an iterable."""
 
+    def _begin_snapshot(self, data: object, event: str) -> Publishing:
+        """What is to be stepped to set the snapshot."""
+
     def _begin_end(self, data: object, event: str | None) -> Publishing:
         """What is to be stepped to end the stream."""
 
@@ -746,8 +749,11 @@ class Server:
     def port(self) -> int:
         """The port it listens on."""
 
-    def held(self) -> list[tuple[str, int, list[int]]]:
-        """What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls."""
+    def held(self) -> list[tuple[str, int, list[int], str | None]]:
+        """What a forked child has of it.
+
+        Of each listener address and port of its sockets, and descriptors of polls; and once the folder of its store.
+        """
 
     def metrics_address(self) -> tuple[str, int] | None:
         """Address and port of the listener that metrics have of their own, if they have."""

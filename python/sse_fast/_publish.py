@@ -52,7 +52,7 @@ async def apublish_many(stream: Stream, events: Iterable[Any]) -> list[str]:
 async def asnapshot(stream: Stream, data: object, event: str | None) -> None:
     """See `Stream.asnapshot`, which calls this."""
     await take_turn()
-    stream.snapshot(data, event="snapshot" if event is None else event)
+    await _finish(stream._begin_snapshot(data, "snapshot" if event is None else event))  # noqa: SLF001 - as above
 
 
 async def aend(stream: Stream, data: object, event: str | None) -> str:

@@ -694,6 +694,22 @@ impl PyStream {
         Ok(PyPublishing::new(self.engine.get()?, self.encoder.clone_ref(events.py()), Part::Event, []))
     }
 
+    /// What is to be stepped to set the snapshot.
+    #[pyo3(name = "_begin_snapshot", signature = (data, event))]
+    fn begin_snapshot(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        event: &Bound<'_, PyAny>,
+    ) -> PyResult<PyPublishing> {
+        let stream = self.engine.get()?;
+        let data = Data::of("data", data, &self.encoder)?;
+        let event = convert::text("event", Some(event))?;
+        let event = NewEvent { data: data.as_bytes("data")?, event, ..NewEvent::default() };
+        let event = OwnedEvent::of(&event, stream).map_err(|error| event_error(&error))?;
+        Ok(PyPublishing::new(stream, self.encoder.clone_ref(py), Part::Snapshot, [event]))
+    }
+
     /// What is to be stepped to end the stream.
     #[pyo3(name = "_begin_end", signature = (data, event))]
     fn begin_end(

@@ -17,6 +17,7 @@ mod shards;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -168,9 +169,9 @@ impl Server {
         &self.0.polls
     }
 
-    /// The descriptor of the lock on the store's folder; open until the server is closed. A forked child has it, too.
-    pub fn store_lock(&self) -> Option<RawFd> {
-        self.directory().delivery.store.as_ref().map(|store| store.lock_descriptor())
+    /// The folder of its store; a forked child has descriptors of files there, too.
+    pub fn store_folder(&self) -> Option<&Path> {
+        self.directory().config.store.as_deref()
     }
 
     /// Gets or creates a stream; options given are put in force either way.

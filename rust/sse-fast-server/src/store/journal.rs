@@ -330,11 +330,6 @@ impl Journal {
         self.complete.iter().map(|complete| complete.bytes).sum::<u64>() + self.active.tail
     }
 
-    /// The bytes of all records that still count, or a few more.
-    pub(super) fn live(&self) -> u64 {
-        self.live
-    }
-
     /// The oldest segment, where it is to go: there is four times as much as is needed, or there are many small ones.
     pub(super) fn to_go(&self) -> Option<Complete> {
         let many = 8 + self.used() / SEGMENT_BYTES;

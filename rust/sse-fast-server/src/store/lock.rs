@@ -2,11 +2,11 @@
 //!
 //! Owns: the lock, and the file that says whether the server was closed and since which start of the machine it ran. Must
 //! not know: segments. Invariants: the lock is the kernel's, so that it is gone with the process, however that ends; the
-//! process number in the file is for people. A forked child closes its copy of the lock's descriptor (`_fork.py`).
+//! process number in the file is for people. A forked child closes its copies of the folder's
+//! descriptors (`_fork.py`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -18,7 +18,9 @@ const LOCK: &str = "lock";
 const SESSION: &str = "session.json";
 
 /// The folder is this server's until this is dropped.
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    _file: File,
+}
 
 /// How a server used the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,11 +56,7 @@ impl Lock {
         }
         // Likewise; a full disk is found out where it matters.
         let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self(file))
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.0.as_raw_fd()
+        Ok(Self { _file: file })
     }
 }
 

@@ -30,7 +30,6 @@ mod recovery;
 mod segment;
 mod thread;
 
-use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,7 +80,7 @@ struct Shared {
     counted: Counted,
     logs: Logs,
     /// Until the last handle is gone.
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// What the store's lock protects.
@@ -182,7 +181,7 @@ impl Store {
             writable: AtomicBool::new(true),
             counted: Counted::default(),
             logs: logs.clone(),
-            lock,
+            _lock: lock,
         });
         let thread = StoreThread::start(&shared, session).map_err(shown_error("starting its thread"))?;
         let store = Self { shared, thread: Mutex::new(Some(thread)) };
@@ -244,11 +243,6 @@ impl Store {
 
     pub(crate) fn counted(&self) -> &Counted {
         &self.shared.counted
-    }
-
-    /// The descriptor of the lock, which a forked child closes.
-    pub(crate) fn lock_descriptor(&self) -> RawFd {
-        self.shared.lock.descriptor()
     }
 
     /// Waits until who waits for what was accepted so far was told.
