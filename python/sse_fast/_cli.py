@@ -1,4 +1,4 @@
-"""The command `sse-fast`: starts the demos.
+"""The command `sse-fast`: starts the demos, and exports what a store has.
 
 Owns: arguments, what is printed, exit codes: 0 for success, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C
 before anything ran.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import sse_fast
 
-from . import demos
+from . import _export, demos
 from .demos.benchmarks.client import submit_and_print
 from .demos.benchmarks.settings import Settings, user_data_folder
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].setLevel(logging.INFO if options.verbose else logging.WARNING)
     try:
-        return _demo(options)
+        return int(options.command(options))
     except (sse_fast.SseFastError, OSError, ValueError) as error:
         print(f"sse-fast: {error}", file=sys.stderr)
         return 1
@@ -87,7 +87,12 @@ def _print_row(row: dict[str, object]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sse-fast", description="Server-Sent Events with a Rust engine: demos.")
     parser.add_argument("--version", action="version", version=f"sse-fast {sse_fast.__version__}")
+    parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    text = "print what a store's folder has, as JSON lines"
+    kept = commands.add_parser("export", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    kept.set_defaults(command=_export.export)
+    _export.add_arguments(kept)
     demo = commands.add_parser(
         "demo",
         help="serve the demo applications",
@@ -95,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    demo.set_defaults(command=_demo)
     demo.add_argument("--port", type=int, metavar="N", help="where to listen (default 8080; with --once, a free port)")
     demo.add_argument(
         "--host",

@@ -258,7 +258,7 @@ impl Directory {
         };
         totals.refusals.tell(&mut stats);
         if let Some(store) = &self.delivery.store {
-            (stats.store_bytes, stats.store_syncs, stats.store_refused) = store.counted().numbers();
+            (stats.store_bytes, stats.store_syncs, stats.store_refused) = store.numbers();
         }
         for stream in streams.into_iter().chain(self.resumable.all()) {
             let inner = stream.lock();

@@ -156,15 +156,13 @@ fn connections(text: &mut Text, stats: &Stats) {
 
 /// What the store has done.
 fn kept(text: &mut Text, store: &Store) {
-    let counted = store.counted();
-    let bytes = counted.bytes.load(Ordering::Relaxed);
+    let (counted, (bytes, _, refused)) = (store.counted(), store.numbers());
     text.gauge("sse_fast_store_bytes", "Bytes in use of the store's folder.", bytes);
     text.histogram(
         "sse_fast_store_sync_seconds",
         "How long the disk took to keep what was written.",
         &Distribution::default().with(&counted.syncs),
     );
-    let refused = counted.refused.load(Ordering::Relaxed);
     text.counter("sse_fast_store_refused", "Publishes that were refused because they could not be kept.", refused);
     text.gauge("sse_fast_store_writable", "1 while events can be kept, else 0.", u64::from(store.is_writable()));
 }

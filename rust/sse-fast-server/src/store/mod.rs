@@ -104,20 +104,10 @@ struct State {
 /// Numbers for people. Relaxed.
 #[derive(Default)]
 pub(crate) struct Counted {
-    /// The bytes of the folder's segments that are in use.
-    pub(crate) bytes: AtomicU64,
     /// How often the disk was told to keep what was written.
     pub(crate) syncs: Durations,
     /// Batches that were refused.
     pub(crate) refused: AtomicU64,
-}
-
-impl Counted {
-    /// The bytes, the syncs, the refusals.
-    pub(crate) fn numbers(&self) -> (u64, u64, u64) {
-        let syncs = Distribution::default().with(&self.syncs).count();
-        (self.bytes.load(Ordering::Relaxed), syncs, self.refused.load(Ordering::Relaxed))
-    }
 }
 
 /// A batch that was accepted: the number that its [`Waits`] is told.
@@ -239,6 +229,13 @@ impl Store {
     /// Whether events can be kept now, as far as is known.
     pub(crate) fn is_writable(&self) -> bool {
         self.shared.writable.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of its segments that are in use; how often the disk was told to keep what was written; refusals.
+    pub(crate) fn numbers(&self) -> (u64, u64, u64) {
+        let counted = self.counted();
+        let syncs = Distribution::default().with(&counted.syncs).count();
+        (self.shared.state.lock().journal.used(), syncs, counted.refused.load(Ordering::Relaxed))
     }
 
     pub(crate) fn counted(&self) -> &Counted {

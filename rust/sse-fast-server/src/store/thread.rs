@@ -91,8 +91,6 @@ impl Shared {
         while gone < AT_ONCE && self.give_back(late) {
             gone += 1;
         }
-        let state = self.state.lock();
-        self.counted.bytes.store(state.journal.used(), Ordering::Relaxed);
     }
 
     fn take(&self, state: &mut State, late: &mut Vec<Arc<dyn Waits>>) -> Work {
