@@ -6,6 +6,7 @@ that what was removed, or whose time was over, stays away.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -47,7 +48,7 @@ def test_a_stream_is_after_a_kill_what_it_was_before(tmp_path: Path, durable: st
         assert names == {"a/b", "ended", "private", "named", "empty"}
         with Reader(server.port, "/streams/a/b", last_event_id=ids[-3]) as reader:
             own, last = reader.open().take(2)
-            assert (own.data, own.id, last.data, last.id) == ("own", "my id", "last", ids[-1])
+            assert (own.data, own.last_event_id, last.data, last.last_event_id) == ("own", "my id", "last", ids[-1])
         with Reader(server.port, "/streams/a/b", last_event_id="my id") as reader:
             assert reader.open().next().data == "last"
         with Reader(server.port, "/streams/a/b") as reader:
@@ -212,13 +213,16 @@ def test_closing_leaves_everything_in_the_folder_and_readers_have_it(tmp_path: P
         assert texts(server, "s") == [str(number) for number in range(200)]
 
 
-async def test_coroutines_publish_into_a_disk(tmp_path: Path) -> None:
-    with reopened(tmp_path, durable="disk") as server:
-        stream = server.stream("s", history=1000)
+def test_coroutines_publish_into_a_disk(tmp_path: Path) -> None:
+    async def publish(stream: sse_fast.Stream) -> tuple[str, list[str], str]:
         first = await stream.apublish("0")
         ids = await stream.apublish_many([{"data": str(number)} for number in range(1, 200)])
         await stream.asnapshot("picture")
-        end = await stream.aend("200")
+        return first, ids, await stream.aend("200")
+
+    with reopened(tmp_path, durable="disk") as server:
+        stream = server.stream("s", history=1000)
+        first, ids, end = asyncio.run(publish(stream))
         assert stream.last_id == end and len({first, *ids, end}) == 201
         assert server.stats().store_syncs < 50, "events are kept in groups"
     with reopened(tmp_path, durable="disk") as server:
@@ -242,8 +246,8 @@ def test_a_power_cut_begins_lives_anew_where_the_disk_may_lack_the_newest(tmp_pa
         with Reader(server.port, "/streams/open", last_event_id=last) as reader:
             gap, picture, own = reader.open().take(3)
             assert (gap.event, json.loads(gap.data)["skipped"]) == ("gap", None)
-            assert (picture.data, own.data, own.id) == ("picture", "c", "own")
-            assert picture.id is not None and picture.id.split("-")[0] > last.split("-")[0]
+            assert (picture.data, own.data, own.last_event_id) == ("picture", "c", "own")
+            assert picture.last_event_id.split("-")[0] > last.split("-")[0]
         following = stream.publish("d")
     with reopened(tmp_path) as server:
         assert server.stream("open").last_id == following, "and this life goes on"

@@ -59,7 +59,7 @@ def test_a_full_disk_refuses_events_until_there_is_room(tmp_path: Path, durable:
                 server.stream("s", history=2)
                 until(lambda: fetch(server.port, "/readyz")[0].status == 200, what="room")
                 following = stream.publish("small")
-                assert reader.next().id == following
+                assert reader.next().last_event_id == following
             count = stream.stats().published
         with reopened(disk / "store", durable=durable) as server:
             assert server.stream("s").last_id == following

@@ -16,6 +16,7 @@ from typing import Any
 
 import sse_fast
 
+from .deadline import DEADLINE
 from .process import Program
 
 #: What each of these programs begins with: `server`, made with the settings that it was given, and `say`.
@@ -55,16 +56,16 @@ def reopened(folder: Path, **settings: Any) -> Iterator[sse_fast.Server]:
 
 def texts(server: sse_fast.Server, name: str) -> list[str]:
     """The data of everything that a stream retains."""
-    with server.stream(name).events(timeout=0.0, start="all") as events, contextlib.suppress(sse_fast.WaitTimeout):
-        return [*_until_there_is_none(events)]
-    return []
-
-
-def _until_there_is_none(events: sse_fast.Events) -> Iterator[str]:
-    with contextlib.suppress(sse_fast.WaitTimeout):
-        for event in events:
-            assert isinstance(event.data, str)
-            yield event.data
+    got: list[str] = []
+    if not (left := server.stream(name).stats().retained):
+        return got
+    for event in server.stream(name).events(timeout=DEADLINE, start="all"):
+        if event.event not in {"gap", "snapshot"}:
+            got.append(str(event.data))
+            left -= 1
+        if not left:
+            break
+    return got
 
 
 @contextlib.contextmanager

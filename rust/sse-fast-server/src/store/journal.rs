@@ -144,7 +144,7 @@ impl Journal {
             shown: shown.to_owned(),
             durable,
             complete: complete.into(),
-            dirty: vec![Arc::clone(&active.file)],
+            dirty: active.file.iter().cloned().collect(),
             active,
             spare: None,
             folder_dirty: true,
@@ -274,10 +274,9 @@ impl Journal {
         };
         let (number, tail) = (self.active.number + 1, self.active.tail);
         let next = spare.begin(&self.folder, number, self.epoch, tail).map_err(error)?;
-        self.dirty.push(Arc::clone(&next.file));
+        self.dirty.extend(next.file.clone());
         self.folder_dirty = true;
-        let (complete, _) = std::mem::replace(&mut self.active, next).complete();
-        self.complete.push_back(complete);
+        self.complete.push_back(std::mem::replace(&mut self.active, next).complete());
         Ok(())
     }
 
@@ -286,8 +285,14 @@ impl Journal {
         self.spare.is_none() && self.active.tail > self.active.limit / 2
     }
 
+    /// Why nothing is written any more.
+    pub(super) fn is_closed(&self) -> StoreError {
+        StoreError::Failed { folder: self.shown.clone(), reason: "it is closed".to_owned(), number: 0 }
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let (file, at) = (&self.active.file, self.active.tail);
+        let at = self.active.tail;
+        let Some(file) = &self.active.file else { return Err(self.is_closed()) };
         match self.durable {
             Durable::Process => segment::write(file, at, bytes).map_err(|error| StoreError::of(&self.shown, &error))?,
             Durable::Disk => {
@@ -304,7 +309,8 @@ impl Journal {
 
     /// What is queued, and this before it, was not written and never will be: the next batch takes its place.
     pub(super) fn take_back(&mut self, first: &Chunk) {
-        debug_assert!(Arc::ptr_eq(&first.file, &self.active.file), "a segment is written before the next begins");
+        let is_active = self.active.file.as_ref().is_none_or(|file| Arc::ptr_eq(file, &first.file));
+        debug_assert!(is_active, "a segment is written before the next begins");
         self.queue = None;
         self.active.tail = first.at;
     }
@@ -319,10 +325,14 @@ impl Journal {
         (self.active.number, self.active.tail)
     }
 
-    /// Gives back what the active segment does not use: nothing more is written.
-    pub(super) fn cut(&self) {
-        // Where it fails the file only stays longer than it needs to be.
-        let _ = self.active.file.set_len(self.active.tail);
+    /// Lets every file go: nothing more is written.
+    pub(super) fn close(&mut self) {
+        if let Some(file) = self.active.file.take() {
+            // What the segment does not use goes back. Where that fails the file only stays longer than it needs to be.
+            let _ = file.set_len(self.active.tail);
+        }
+        (self.spare, self.queue) = (None, None);
+        self.dirty.clear();
     }
 
     /// The bytes of all segments that count.

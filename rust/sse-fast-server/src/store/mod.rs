@@ -79,8 +79,8 @@ struct Shared {
     writable: AtomicBool,
     counted: Counted,
     logs: Logs,
-    /// Until the last handle is gone.
-    _lock: Lock,
+    /// Whose the folder is; until the store is closed.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// What the store's lock protects.
@@ -171,7 +171,7 @@ impl Store {
             writable: AtomicBool::new(true),
             counted: Counted::default(),
             logs: logs.clone(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         let thread = StoreThread::start(&shared, session).map_err(shown_error("starting its thread"))?;
         let store = Self { shared, thread: Mutex::new(Some(thread)) };

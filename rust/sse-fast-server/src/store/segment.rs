@@ -23,7 +23,8 @@ const EXTENSION: &str = "segment";
 pub(super) struct Active {
     pub(super) number: u64,
     pub(super) salt: u32,
-    pub(super) file: Arc<File>,
+    /// `None` once it is let go.
+    pub(super) file: Option<Arc<File>>,
     /// Where the next record goes.
     pub(super) tail: u64,
     /// How much there is room for.
@@ -94,7 +95,7 @@ impl Spare {
         SegmentHead { number, salt, epoch, previous, size }.write(&mut head);
         self.file.write_all_at(&head, 0)?;
         fs::rename(self.path, path_of(folder, number))?;
-        Ok(Active { number, salt, file: Arc::new(self.file), tail: SEGMENT_HEAD as u64, limit: self.limit })
+        Ok(Active { number, salt, file: Some(Arc::new(self.file)), tail: SEGMENT_HEAD as u64, limit: self.limit })
     }
 }
 
@@ -104,10 +105,12 @@ impl Active {
     }
 
     /// Nothing more is written into it: what it does not use goes back to the disk.
-    pub(super) fn complete(self) -> (Complete, Arc<File>) {
-        // Where it fails the file only stays longer than it needs to be.
-        let _ = self.file.set_len(self.tail);
-        (Complete { number: self.number, bytes: self.tail }, self.file)
+    pub(super) fn complete(self) -> Complete {
+        if let Some(file) = &self.file {
+            // Where it fails the file only stays longer than it needs to be.
+            let _ = file.set_len(self.tail);
+        }
+        Complete { number: self.number, bytes: self.tail }
     }
 }
 
@@ -126,12 +129,24 @@ fn allocate(_file: &File, _bytes: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Writes all of it at this place, or as good as nothing: what was begun is taken back.
+/// Writes all of it at this place, or as good as nothing: what was begun is made zeros again, which is what was there.
 pub(super) fn write(file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, at).inspect_err(|_| {
-        // What is left of it would be overwritten by the next record, and is no record until then.
-        let _ = file.set_len(at);
-    })
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], at + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                if file.write_all_at(&vec![0; done], at).is_err() {
+                    // A start will find the file shorter than it was, and take it for damaged.
+                    let _ = file.set_len(at);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Has the disk keep the names of the folder's files.

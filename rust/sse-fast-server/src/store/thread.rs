@@ -250,13 +250,13 @@ impl Shared {
     fn finish(&self, mut session: Session, late: &mut Vec<Arc<dyn Waits>>) {
         self.commit(late);
         let mut state = self.state.lock();
-        let closed = StoreError::Failed { folder: self.shown.clone(), reason: "it is closed".to_owned(), number: 0 };
+        let closed = state.journal.is_closed();
         let was_broken = state.broken.replace(closed.clone()).is_some();
         let mut waiting = std::mem::take(late);
         waiting.append(&mut state.waiting);
         let end = state.journal.end();
-        state.journal.cut();
         let is_whole = state.journal.queue.is_none() && state.journal.removals.is_empty();
+        state.journal.close();
         drop(state);
         waiting.into_iter().for_each(|waits| waits.refused(&closed));
         if !was_broken && is_whole {
@@ -266,6 +266,8 @@ impl Shared {
                 self.logs.put(crate::logs::Level::Warning, "sse_fast.store", text);
             }
         }
+        // From here on the folder may be another server's.
+        *self.lock.lock() = None;
     }
 }
 
