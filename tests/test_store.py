@@ -61,7 +61,8 @@ def test_a_stream_is_after_a_kill_what_it_was_before(tmp_path: Path, durable: st
             assert (gap.event, json.loads(gap.data)["skipped"]) == ("gap", 8)
         epoch, number = ids[-1].rsplit("-", 1)
         assert server.stream("a/b").publish("more") == f"{epoch}-{int(number) + 1}"
-        assert server.stream("ended").ended and server.stream("ended").last_id == end
+        assert server.stream("ended").ended
+        assert server.stream("ended").last_id == end
         assert fetch(server.port, "/streams/ended?last_event_id=" + end)[0].status == 204
         assert fetch(server.port, "/streams/private")[0].status == 404
         picture = next(server.stream("named").events(timeout=5.0))
@@ -125,7 +126,10 @@ def test_a_run_that_died_with_its_server_is_ended(tmp_path: Path, durable: str) 
     with Kept(tmp_path, source, durable=durable) as killed:
         last = killed.line_with("event")
         killed.kill()
-    with reopened(tmp_path, durable=durable) as server, Reader(server.port, "/streams/run", last_event_id=last) as reader:
+    with (
+        reopened(tmp_path, durable=durable) as server,
+        Reader(server.port, "/streams/run", last_event_id=last) as reader,
+    ):
         (end,) = reader.open().rest()
         assert end.event == "end"
         assert json.loads(end.data) == {
@@ -223,7 +227,8 @@ def test_coroutines_publish_into_a_disk(tmp_path: Path) -> None:
     with reopened(tmp_path, durable="disk") as server:
         stream = server.stream("s", history=1000)
         first, ids, end = asyncio.run(publish(stream))
-        assert stream.last_id == end and len({first, *ids, end}) == 201
+        assert stream.last_id == end
+        assert len({first, *ids, end}) == 201
         assert server.stats().store_syncs < 50, "events are kept in groups"
     with reopened(tmp_path, durable="disk") as server:
         picture, last = server.stream("s").events(timeout=5.0)

@@ -258,9 +258,7 @@ impl StreamState {
         let frame = Frame::new(&mut scratch.0, |out| {
             wire::event(out, event.event, id, event.retry, event.data);
         });
-        let snapshot = event.snapshot.map(|data| {
-            self.encode_snapshot(scratch, self.snapshot_event(), position, data)
-        });
+        let snapshot = event.snapshot.map(|data| self.encode_snapshot(scratch, self.snapshot_event(), position, data));
         Prepared {
             position,
             frame,

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use sse_fast_server::{Account, Appended, KeptSoon, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep};
+use sse_fast_server::{
+    Account, Appended, KeptSoon, OwnedEvent, PublishError, Stream, TaskProgress, TaskPublish, TaskSleep,
+};
 
 use crate::batch;
 use crate::errors::{event_error, publish_error};

@@ -17,7 +17,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Appended, Caller, EmptyOutcome, KeptSoon, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom, Stream,
+    Appended, Caller, EmptyOutcome, KeptSoon, NewEvent, OwnedEvent, PublishError, Published, Publishing, ReadFrom,
+    Stream,
 };
 
 use crate::batch;

@@ -135,7 +135,18 @@ impl Delivery {
         let (closed, waits, nameless) = (AtomicBool::new(false), Waits::default(), AtomicU64::new(0));
         let max_event_bytes = MAX_EVENT_BYTES;
         let store = None;
-        Self { number, doorbells, notices, patience, heartbeat_pace: 1, max_event_bytes, closed, store, waits, nameless }
+        Self {
+            number,
+            doorbells,
+            notices,
+            patience,
+            heartbeat_pace: 1,
+            max_event_bytes,
+            closed,
+            store,
+            waits,
+            nameless,
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

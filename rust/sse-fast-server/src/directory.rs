@@ -38,8 +38,8 @@ use crate::mailbox::{Latch, Mailbox, Wake};
 use crate::presence::Presence;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
-use crate::store::Store;
 use crate::stats::{CloseReason, GapReason, Resumed, Stats};
+use crate::store::Store;
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
@@ -235,7 +235,7 @@ impl Directory {
         self.totals.parsing.load(Ordering::Relaxed) + usize::try_from(sockets).unwrap_or(0)
     }
 
-    /// Adds everything up.
+    /// Adds everything up; long because it goes through every number.
     pub(crate) fn stats(&self) -> Stats {
         let streams = self.streams();
         let (totals, waits) = (&self.totals, &self.delivery.waits);

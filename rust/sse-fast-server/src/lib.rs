@@ -140,6 +140,6 @@ pub use sse_fast_core::wire::Decoded;
 pub use stats::{Stats, StreamStats};
 pub use store::{Durable, Export, OpenError, StoreError, read_folder};
 pub use stream::{
-    Account, Appended, Caller, EmptyOutcome, HeartbeatError, KeptSoon, OwnedEvent, PublishError, Published, Publishing, Stream,
-    TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+    Account, Appended, Caller, EmptyOutcome, HeartbeatError, KeptSoon, OwnedEvent, PublishError, Published, Publishing,
+    Stream, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

@@ -12,6 +12,7 @@
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
 //! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
 
+mod kept;
 mod rights;
 mod shards;
 
@@ -29,6 +30,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use self::kept::{end_run, open_store};
 use self::shards::{Shards, start_shards, stop_shards};
 use crate::accept::{accept, accept_rest};
 use crate::access::Access;
@@ -49,9 +51,8 @@ use crate::presence::Presence;
 use crate::respond::{Context, Doors};
 use crate::rights::{Rights, RightsConfig};
 use crate::route::{Asset, HandlerSpec, RouteError, RouteSpec};
-use crate::run::{self, Run, RunError, RunSpec, Runs};
+use crate::run::{Run, RunError, RunSpec, Runs};
 use crate::stats::Stats;
-use crate::store::{KeptStream, Opened, Store};
 use crate::stream::Stream;
 
 /// How long requests whose time is over may take to be told so. A socket that takes bytes takes those at once; one that does
@@ -310,21 +311,6 @@ impl Server {
     fn directory(&self) -> &Arc<Directory> {
         &self.0.context.directory
     }
-}
-
-/// Opens the store, if there is to be one: with what it has kept, and the greatest epoch that it knows.
-fn open_store(config: &Config, logs: &Logs) -> Result<(Option<Arc<Store>>, Vec<KeptStream>, u64), StartError> {
-    let Some(folder) = &config.store else { return Ok((None, Vec::new(), 0)) };
-    let Opened { store, streams, epoch } = Store::open(folder, config.durable, logs)?;
-    Ok((Some(Arc::new(store)), streams, epoch))
-}
-
-/// The server that this stream's run belonged to has died, and with it the run.
-fn end_run(stream: &Stream) {
-    let last = stream.last_event();
-    let data = run::cut_off(last.as_ref(), stream.max_event_bytes());
-    // An error means that the disk is full: the stream stays open, as it was.
-    let _ = stream.end(data.as_bytes(), run::END_EVENT);
 }
 
 fn start_control(

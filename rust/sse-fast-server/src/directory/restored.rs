@@ -63,9 +63,9 @@ impl Directory {
             if kept.is_cut { renewed(&frame, epoch, position) } else { frame }
         };
         let own_ids = kept.events.iter().any(|event| event.own_id);
-        let frames = (kept.first..).zip(kept.events).map(|(position, event)| {
-            if event.own_id { event.frame } else { of_this_life(event.frame, position) }
-        });
+        let frames = (kept.first..)
+            .zip(kept.events)
+            .map(|(position, event)| if event.own_id { event.frame } else { of_this_life(event.frame, position) });
         let log = Log::of(kept.first, frames);
         let snapshot = kept
             .snapshot

@@ -15,8 +15,8 @@ use crate::config::{Config, StartError};
 use crate::directory::{ByPattern, Directory};
 use crate::logs::Logs;
 use crate::presence::Presence;
-use crate::store::Store;
 use crate::shard::{self, Order, Pacing, Settings};
+use crate::store::Store;
 
 /// The threads of all shards, and the polls that these own, as numbers.
 pub(super) struct Shards {

@@ -85,7 +85,7 @@ pub enum StoreError {
 }
 
 /// Whether the system refused because there is no room: on the disk, in a quota, or in a limit of this process.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|number| full.contains(&number))
 }

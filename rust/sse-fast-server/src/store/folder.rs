@@ -83,23 +83,30 @@ pub struct Export {
 pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     let shown = folder.display().to_string();
     let Read { recovered, .. } = read_all(folder, &shown, None)?;
-    let mut streams: Vec<_> = recovered.streams.into_iter().map(|stream| {
-        let (epoch, options) = (Epoch(stream.life.epoch), stream.life.options.patch());
-        let id = |position| IdText::new(epoch, position).as_str().to_owned();
-        let events = (stream.first..).zip(&stream.events).map(|(position, event)| {
-            let decoded = wire::decode(event.frame.plain());
-            (decoded.id.clone().unwrap_or_else(|| id(position)), decoded)
-        });
-        Export {
-            ended: stream.ended,
-            private: options.private.unwrap_or(false),
-            forgotten: stream.first - 1,
-            snapshot: stream.snapshot.as_ref().map(|snapshot| (id(snapshot.position), wire::decode(snapshot.frame.plain()))),
-            events: events.collect(),
-            epoch: IdText::new(epoch, 0).as_str().trim_end_matches("-0").to_owned(),
-            name: stream.life.name,
-        }
-    }).collect();
+    let mut streams: Vec<_> = recovered
+        .streams
+        .into_iter()
+        .map(|stream| {
+            let (epoch, options) = (Epoch(stream.life.epoch), stream.life.options.patch());
+            let id = |position| IdText::new(epoch, position).as_str().to_owned();
+            let events = (stream.first..).zip(&stream.events).map(|(position, event)| {
+                let decoded = wire::decode(event.frame.plain());
+                (decoded.id.clone().unwrap_or_else(|| id(position)), decoded)
+            });
+            Export {
+                ended: stream.ended,
+                private: options.private.unwrap_or(false),
+                forgotten: stream.first - 1,
+                snapshot: stream
+                    .snapshot
+                    .as_ref()
+                    .map(|snapshot| (id(snapshot.position), wire::decode(snapshot.frame.plain()))),
+                events: events.collect(),
+                epoch: IdText::new(epoch, 0).as_str().trim_end_matches("-0").to_owned(),
+                name: stream.life.name,
+            }
+        })
+        .collect();
     streams.sort_by(|one, other| one.name.cmp(&other.name));
     Ok((streams, recovered.damage))
 }

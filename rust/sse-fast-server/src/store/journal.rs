@@ -340,10 +340,12 @@ impl Journal {
         self.complete.iter().map(|complete| complete.bytes).sum::<u64>() + self.active.tail
     }
 
-    /// The oldest segment, where it is to go: there is four times as much as is needed, or there are many small ones.
-    pub(super) fn to_go(&self) -> Option<Complete> {
-        let many = 8 + self.used() / SEGMENT_BYTES;
-        let is_much = self.used() > 4 * self.live + 2 * SEGMENT_BYTES || self.complete.len() as u64 > many;
+    /// The oldest segment, where it is to go: there is four times as much as is needed, or there are many small ones. Where
+    /// there is no room twice as much is enough.
+    pub(super) fn to_go(&self, is_full: bool) -> Option<Complete> {
+        let (used, many) = (self.used(), 8 + self.used() / SEGMENT_BYTES);
+        let is_much = used > 4 * self.live + 2 * SEGMENT_BYTES || self.complete.len() as u64 > many;
+        let is_much = is_much || is_full && used > 2 * self.live;
         self.complete.front().filter(|_| is_much).cloned()
     }
 

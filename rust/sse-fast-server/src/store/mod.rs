@@ -123,7 +123,7 @@ pub(crate) struct Opened {
 }
 
 impl Store {
-    /// Takes the folder, which is made where there is none, and reads it.
+    /// Takes the folder, which is made where there is none, and reads it. Long because each step has its own refusal.
     pub(crate) fn open(folder: &Path, durable: Durable, logs: &Logs) -> Result<Opened, OpenError> {
         let shown = folder.display().to_string();
         let shown_error = |attempt| {
@@ -135,9 +135,8 @@ impl Store {
         let (before, boot) = (Session::read(folder), lock::boot());
         let read = folder::recover(folder, &shown, before.as_ref().and_then(|before| before.closed))?;
         // What the machine's end may have taken was with readers already, unless nobody was given what was not on the disk.
-        let is_unclean = before.is_some_and(|before| {
-            before.closed.is_none() && !before.disk && (before.boot != boot || boot.is_empty())
-        });
+        let is_unclean = before
+            .is_some_and(|before| before.closed.is_none() && !before.disk && (before.boot != boot || boot.is_empty()));
         let mut recovered = read.recovered;
         if is_unclean {
             recovered.streams.iter_mut().filter(|stream| !stream.ended).for_each(|stream| stream.is_cut = true);
@@ -151,7 +150,8 @@ impl Store {
             epoch: recovered.epoch,
             twice: std::mem::take(&mut recovered.twice),
         };
-        let mut journal = Journal::begin(folder, &shown, durable, beginning).map_err(shown_error("making a segment"))?;
+        let mut journal =
+            Journal::begin(folder, &shown, durable, beginning).map_err(shown_error("making a segment"))?;
         segment::sync_folder(folder).map_err(shown_error("making a segment"))?;
         for stream in recovered.streams.iter().filter(|stream| !stream.is_cut) {
             let bytes = stream.events.iter().map(|event| event.frame.len() as u64).sum();
@@ -160,7 +160,16 @@ impl Store {
         }
         let session = Session { boot, disk: durable == Durable::Disk, closed: None };
         session.write(folder).map_err(shown_error("writing to it"))?;
-        let state = State { journal, waiting: Vec::new(), failing: None, broken: None, rolled: true, closed: false, in_flight: false, told: 0 };
+        let state = State {
+            journal,
+            waiting: Vec::new(),
+            failing: None,
+            broken: None,
+            rolled: true,
+            closed: false,
+            in_flight: false,
+            told: 0,
+        };
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             shown: shown.clone(),

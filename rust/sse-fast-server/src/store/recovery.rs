@@ -89,6 +89,13 @@ pub(crate) struct Segment<'a> {
     pub(crate) expected: Option<u64>,
 }
 
+impl Segment<'_> {
+    /// Whether nothing was written into it, as far as is known.
+    fn is_blank(&self) -> bool {
+        self.expected.is_none() && self.bytes.iter().all(|&byte| byte == 0)
+    }
+}
+
 /// A record that may belong to the next, and where it stands.
 type Linked<'a> = (Place, Head, &'a [u8]);
 
@@ -127,7 +134,7 @@ impl Recovery {
         let head = match SegmentHead::read(segment.bytes) {
             Ok(head) => head,
             Err(Some(version)) => return Err(version),
-            Err(None) if segment.is_last && segment.bytes.iter().all(|&byte| byte == 0) => return Ok(0),
+            Err(None) if segment.is_last && segment.is_blank() => return Ok(0),
             Err(None) => {
                 self.cannot_read(segment.name, "its head");
                 return Ok(0);

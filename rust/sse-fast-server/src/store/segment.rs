@@ -12,10 +12,14 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
+use super::error::is_full;
 use super::format::{SEGMENT_HEAD, SegmentHead};
 
 /// How large a segment is, unless one record is larger.
 pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// How large one is where there is no room for that.
+const SMALLER: [u64; 2] = [1 << 20, 1 << 16];
 
 const EXTENSION: &str = "segment";
 
@@ -66,11 +70,22 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 impl Spare {
-    /// Sets a place aside for a segment in which a batch of so many bytes has room, under a name of its own.
+    /// Sets a place aside for a segment in which a batch of so many bytes has room, under a name of its own. On a disk that
+    /// is almost full it is a smaller one.
     pub(super) fn make(folder: &Path, name: &str, batch: u64) -> io::Result<Self> {
+        let needed = SEGMENT_HEAD as u64 + batch;
+        let mut made = Self::of_size(folder, name, SEGMENT_BYTES.max(needed));
+        for smaller in SMALLER {
+            if made.as_ref().is_err_and(is_full) && needed <= smaller {
+                made = Self::of_size(folder, name, smaller);
+            }
+        }
+        made
+    }
+
+    fn of_size(folder: &Path, name: &str, limit: u64) -> io::Result<Self> {
         let path = folder.join(name);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        let limit = SEGMENT_BYTES.max(SEGMENT_HEAD as u64 + batch);
         let is_allocated = match allocate(&file, limit) {
             Ok(is_allocated) => is_allocated,
             Err(error) => {

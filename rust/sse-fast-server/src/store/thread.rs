@@ -86,11 +86,11 @@ impl Shared {
         state.rolled = false;
         drop(state);
         self.commit(late);
-        self.make_spare();
         let mut gone = 0;
         while gone < AT_ONCE && self.give_back(late) {
             gone += 1;
         }
+        self.make_spare();
     }
 
     fn take(&self, state: &mut State, late: &mut Vec<Arc<dyn Waits>>) -> Work {
@@ -214,7 +214,8 @@ impl Shared {
 
     /// Gives the oldest segment back, if it is to go; whether it did.
     fn give_back(&self, late: &mut Vec<Arc<dyn Waits>>) -> bool {
-        let Some(segment) = self.state.lock().journal.to_go() else { return false };
+        let is_full = !self.writable.load(Ordering::Relaxed);
+        let Some(segment) = self.state.lock().journal.to_go(is_full) else { return false };
         let going = match Going::read(&self.folder, &segment) {
             Ok(going) => Some(going),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -224,9 +225,12 @@ impl Shared {
             loop {
                 let mut state = self.state.lock();
                 let journal = &mut state.journal;
-                let stepped = going.step(|head, place, body| {
-                    if journal.is_needed(head, place) { journal.copy(head, body) } else { Ok(()) }
-                });
+                let stepped =
+                    going.step(
+                        |head, place, body| {
+                            if journal.is_needed(head, place) { journal.copy(head, body) } else { Ok(()) }
+                        },
+                    );
                 drop(state);
                 match stepped {
                     Ok(true) => {}

@@ -25,9 +25,9 @@ use sse_fast_core::options::StreamOptions;
 use sse_fast_core::stream::{Prepared, Scratch};
 
 use super::obstacle::{Asking, Obstacle};
-use super::kept::Hurry;
 use super::outcome::{PublishError, Published};
 use super::pending::{Appended, Fate, KeptSoon, Pending, What};
+use super::role::{Hurry, Role};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
 use super::{Inner, Locked, Stream, Want};
@@ -49,15 +49,6 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
-
-/// What an event is to its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// One of many.
-    Ordinary,
-    /// The last.
-    Terminal,
-}
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +197,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Goes as far as it can at `now`. `account` is what the calling thread has waited for sockets in the last minute.
+    /// Long because each thing that stands in the way is met in its own way.
     pub(crate) fn step(
         &mut self,
         stream: &Stream,
@@ -329,12 +321,7 @@ impl<'a> Attempt<'a> {
 
     /// Appends it, and has the store keep it before, where there is one. Where that waits for the disk it is appended once
     /// the disk has it.
-    fn append(
-        &mut self,
-        stream: &Stream,
-        inner: &mut Inner,
-        prepared: Prepared,
-    ) -> Result<Published, PublishError> {
+    fn append(&mut self, stream: &Stream, inner: &mut Inner, prepared: Prepared) -> Result<Published, PublishError> {
         let id = prepared.generated_id();
         let published =
             id.map_or_else(|| Published::Custom(self.event.id().unwrap_or_default().into()), Published::Generated);

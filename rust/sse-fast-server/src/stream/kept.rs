@@ -13,13 +13,11 @@ use sse_fast_core::options::StreamPatch;
 use sse_fast_core::stream::{Prepared, PreparedSnapshot};
 use sse_fast_core::wire;
 
-use super::attempt::Role;
 use super::pending::{Fate, Pending, What};
+use super::role::{Hurry, Role};
 use super::{Inner, PublishError, Stream};
 use crate::clock::unix_ms;
-use crate::store::{
-    Batch, Durable, END, Kind, KeptOptions, Life, Needs, OWN_ID, Record, Store, StoreError, WITH_NEXT, Waits,
-};
+use crate::store::{Batch, Durable, END, KeptOptions, Kind, Life, Needs, OWN_ID, Record, Store, WITH_NEXT, Waits};
 
 /// A stream that is kept; boxed, because most servers have no store.
 pub(super) struct Kept {
@@ -33,15 +31,6 @@ pub(super) struct Kept {
     is_told: bool,
     /// What it has not on the disk yet.
     pub(super) pending: Pending,
-}
-
-/// Whether a batch may wait for the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hurry {
-    /// It is refused rather than wait.
-    NoWait,
-    /// It may wait a moment.
-    MayWait,
 }
 
 /// How a snapshot's name stands before its block.
@@ -84,7 +73,9 @@ impl Stream {
         let inner = &mut *inner;
         let (first, newest, ended) = (inner.state.log().first(), inner.state.newest(), inner.state.ended());
         let frames: Vec<_> = inner.state.log().from(first).cloned().collect();
-        let own = |block: &[u8], position| wire::id_of(block).is_some_and(|id| id != inner.state.id_at(position).as_str().as_bytes());
+        let own = |block: &[u8], position| {
+            wire::id_of(block).is_some_and(|id| id != inner.state.id_at(position).as_str().as_bytes())
+        };
         let mut records = Vec::with_capacity(frames.len() + 1);
         for (position, frame) in (first..).zip(&frames) {
             let mut flags = if own(frame.plain(), position) { OWN_ID } else { 0 };
@@ -268,9 +259,4 @@ impl Inner {
         let (more, bytes) = next.map_or((0, 0), |next| (1, next.frame().len() as u64));
         Needs { first, events: log.len() as u64 + more, bytes: log.bytes() as u64 + bytes }
     }
-}
-
-/// What a stream's waiting for the store came to.
-pub(super) fn refusal(error: &StoreError) -> PublishError {
-    PublishError::Store(error.clone())
 }

@@ -9,6 +9,7 @@
 //! | `outcome` | what that comes to |
 //! | `kept`, `pending` | what of it the store has, and what the disk has not yet |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
+//! | `role` | what an event is to its stream |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held |
 //! | `wakes` | who is woken once it is free |
@@ -20,11 +21,12 @@
 //! | `watch` | readers in this process that wait for news, and how all that wait sleep |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
 //!
-//! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it.
+//! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it. This file
+//! is long because it declares what all of these share.
 //!
 //! # Locking
 //! `inner` protects the state and who waits for it. Under it no socket is written to, nothing is logged, nothing is
-//! waited for, nobody is woken, and no other stream's lock is taken.
+//! waited for but the store's taking a batch (`kept`), nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
 mod empty;
@@ -38,6 +40,7 @@ mod outcome;
 mod pending;
 mod publish;
 mod readers;
+mod role;
 mod room;
 mod silence;
 mod task;
@@ -59,7 +62,7 @@ use tokio::sync::oneshot;
 
 pub use self::attempt::Caller;
 #[cfg(test)]
-pub(crate) use self::attempt::{Attempt, Progress, Role};
+pub(crate) use self::attempt::{Attempt, Progress};
 pub use self::empty::EmptyOutcome;
 use self::empty::{Emptiness, WhenEmpty};
 pub use self::heartbeat::HeartbeatError;
@@ -72,6 +75,8 @@ pub use self::outcome::{PublishError, Published};
 pub use self::pending::{Appended, KeptSoon};
 pub use self::publish::{Account, Publishing};
 use self::readers::Readers;
+#[cfg(test)]
+pub(crate) use self::role::Role;
 use self::room::Room;
 use self::silence::Signs;
 pub(crate) use self::silence::Silence;

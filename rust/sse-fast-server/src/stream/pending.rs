@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use sse_fast_core::stream::{Prepared, PreparedSnapshot};
 
-use super::attempt::Role;
 use super::outcome::{PublishError, Published};
+use super::role::Role;
 use super::watch::{Sleeper, TaskSleep};
-use super::{Stream, StreamShared, kept};
+use super::{Stream, StreamShared};
 use crate::clock;
 use crate::clock::in_micros;
 use crate::store::{StoreError, Waits};
@@ -73,7 +73,7 @@ impl Fate {
     }
 
     fn decide(&self, outcome: Result<(), NotKept>) {
-        // It is decided once: whoever takes an item out of the list decides it.
+        // It is decided once, by the thread that takes the item out of the list.
         let _ = self.0.outcome.set(outcome);
     }
 }
@@ -106,7 +106,7 @@ impl KeptSoon {
         }
         self.fate.0.outcome.get().map(|outcome| match outcome {
             Ok(()) => Ok(()),
-            Err(NotKept::Store(error)) => Err(kept::refusal(error)),
+            Err(NotKept::Store(error)) => Err(PublishError::Store(error.clone())),
             Err(NotKept::Removed) => Err(PublishError::Removed { stream: self.stream.shown() }),
         })
     }

@@ -12,9 +12,10 @@ use sse_fast_core::budget::{Micros, Spent};
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 
-use super::attempt::{Attempt, Caller, Progress, Role, with_scratch};
+use super::attempt::{Attempt, Caller, Progress, with_scratch};
 use super::outcome::{PublishError, Published};
 use super::pending::{Appended, Fate, KeptSoon, What};
+use super::role::Role;
 use super::watch::TaskSleep;
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
@@ -120,8 +121,7 @@ impl Stream {
         let event = self.check(event)?;
         let mut inner = self.lock();
         self.check_open(&inner)?;
-        let prepared =
-            with_scratch(|scratch| inner.state.prepare_snapshot(inner.last_position(), scratch, &event));
+        let prepared = with_scratch(|scratch| inner.state.prepare_snapshot(inner.last_position(), scratch, &event));
         let Some(at) = self.keep_snapshot(&mut inner, &prepared)? else {
             inner.state.put_snapshot(prepared);
             return Ok(None);

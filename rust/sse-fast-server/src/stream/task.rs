@@ -11,10 +11,11 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
 
-use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::attempt::{Attempt, Caller, Progress, Waiting};
 use super::outcome::PublishError;
 use super::pending::{Appended, KeptSoon};
 use super::publish::Account;
+use super::role::Role;
 use super::watch::TaskSleep;
 use super::{Locked, Stream};
 use crate::clock;

@@ -14,10 +14,20 @@ enum Act {
     /// A new stream.
     Begin,
     /// An event of so many bytes, alone or with a snapshot.
-    Publish { stream: usize, bytes: usize, with_snapshot: bool },
-    Snapshot { stream: usize },
-    End { stream: usize },
-    Remove { stream: usize },
+    Publish {
+        stream: usize,
+        bytes: usize,
+        with_snapshot: bool,
+    },
+    Snapshot {
+        stream: usize,
+    },
+    End {
+        stream: usize,
+    },
+    Remove {
+        stream: usize,
+    },
 }
 
 /// What of a stream a reader can see.
@@ -74,7 +84,13 @@ impl Written {
             Act::Begin => {
                 let stream = self.streams.len();
                 let name = format!("stream {stream}");
-                let life = Life { name: name.clone(), epoch: 5, run: false, had_retry: false, options: KeptOptions::default() };
+                let life = Life {
+                    name: name.clone(),
+                    epoch: 5,
+                    run: false,
+                    had_retry: false,
+                    options: KeptOptions::default(),
+                };
                 self.streams.push(Some(Model { name, ..Model::default() }));
                 self.record(stream, Kind::Life, 0, 0, &life.to_bytes());
             }
