@@ -1,13 +1,21 @@
 """Streams that survive a restart: kill it, start it again, and every reader goes on where it was."""
 
+import contextlib
+import threading
+
 import sse_fast
 
 server = sse_fast.serve(store="streams")
 stream = server.stream("ticks", start="all")
 
-if __name__ == "__main__":
-    number = stream.stats().published
-    while not server.closed:
-        number += 1
-        stream.publish({"number": number}, event="tick")
-        server.wait(timeout=1.0)
+
+def tick():
+    with contextlib.suppress(sse_fast.ServerClosed):
+        while not server.closed:
+            stream.publish({"number": stream.stats().published + 1}, event="tick")
+            threading.Event().wait(0.2)
+
+
+threading.Thread(target=tick, daemon=True).start()
+print(f"curl -N {server.url}/streams/ticks", flush=True)
+server.wait()

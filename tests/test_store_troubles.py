@@ -27,11 +27,15 @@ BIG = "x" * 500_000
 
 def fill(stream: sse_fast.Stream) -> tuple[str, sse_fast.StoreFull]:
     """Publish until the disk is full: the last id, and the refusal."""
-    last = ""
-    with pytest.raises(sse_fast.StoreFull) as refused:
+
+    def publish() -> None:
         for _ in range(100):
-            last = stream.publish(BIG)
-    return last, refused.value
+            stream.publish(BIG)
+
+    with pytest.raises(sse_fast.StoreFull) as refused:
+        publish()
+    assert stream.last_id is not None
+    return stream.last_id, refused.value
 
 
 @pytest.mark.parametrize("durable", ["process", "disk"])

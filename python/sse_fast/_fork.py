@@ -60,7 +60,7 @@ def let_go(inherited: Iterable[Held]) -> None:
 
 
 def _descriptors(inherited: list[Held]) -> tuple[list[int], dict[int, dict[int, str]]]:
-    """The sockets and files of these servers; and every poll with what it watches, and the numbers that this has there."""
+    """The sockets and files of these servers; and every poll with what it watches, by number."""
     sockets, polls = [], {}
     files = {file for held in inherited if held.folder is not None for file in _files(Path(held.folder))}
     for descriptor in _open_descriptors():

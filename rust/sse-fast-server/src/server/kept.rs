@@ -10,11 +10,11 @@ use crate::run;
 use crate::store::{KeptStream, Opened, Store};
 use crate::stream::Stream;
 
+/// The store, if there is one, what it has kept, and the greatest epoch that it knows.
+pub(super) type Kept = (Option<Arc<Store>>, Vec<KeptStream>, u64);
+
 /// Opens the store, if there is to be one: with what it has kept, and the greatest epoch that it knows.
-pub(super) fn open_store(
-    config: &Config,
-    logs: &Logs,
-) -> Result<(Option<Arc<Store>>, Vec<KeptStream>, u64), StartError> {
+pub(super) fn open_store(config: &Config, logs: &Logs) -> Result<Kept, StartError> {
     let Some(folder) = &config.store else { return Ok((None, Vec::new(), 0)) };
     let Opened { store, streams, epoch } = Store::open(folder, config.durable, logs)?;
     Ok((Some(Arc::new(store)), streams, epoch))

@@ -163,7 +163,9 @@ pub(crate) fn write(out: &mut Vec<u8>, salt: u32, head: &Head, body: &[&[u8]]) {
     out.extend_from_slice(&[head.kind.code(), head.flags, 0, 0]);
     let sum = checksum(salt, &[&out[start + 8..]]);
     out[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
-    body.iter().for_each(|part| out.extend_from_slice(part));
+    for part in body {
+        out.extend_from_slice(part);
+    }
     out.resize(start + record_bytes(head.length), 0);
 }
 
@@ -223,7 +225,9 @@ fn repaired(bytes: &[u8], is_right: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
 
 fn checksum(salt: u32, parts: &[&[u8]]) -> u32 {
     let mut hasher = Hasher::new_with_initial(salt);
-    parts.iter().for_each(|part| hasher.update(part));
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.records.iter().map(|record| bytes_of(record) as u64).sum()
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Life {
 /// The options that a stream was told; times in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[allow(
+    clippy::option_option,
+    reason = "an option that was not given, one that was switched off, one that has a value"
+)]
 pub(crate) struct KeptOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<usize>,

@@ -90,6 +90,8 @@ struct State {
     waiting: Vec<Arc<dyn Waits>>,
     /// While those are told that a write has failed nothing is taken.
     failing: Option<StoreError>,
+    /// How large the batch was for which there was no room.
+    refused: u64,
     /// The disk failed to keep what it had taken: nothing is taken any more.
     broken: Option<StoreError>,
     /// A segment was begun: there may be one to give back.
@@ -164,6 +166,7 @@ impl Store {
             journal,
             waiting: Vec::new(),
             failing: None,
+            refused: 0,
             broken: None,
             rolled: true,
             closed: false,
@@ -294,6 +297,7 @@ impl State {
                 Ok(Accepted(sequence))
             }
             Err(error) => {
+                self.refused = batch.bytes();
                 shared.counted.refused.fetch_add(1, Ordering::Relaxed);
                 shared.cannot_write(&error);
                 Err(error)

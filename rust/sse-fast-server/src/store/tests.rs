@@ -1,5 +1,7 @@
 //! A store in a real folder: what it kept, what it gives back, whose it is.
 
+#![allow(clippy::expect_used, reason = "a test that fails says so")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;

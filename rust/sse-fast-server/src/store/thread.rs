@@ -93,7 +93,7 @@ impl Shared {
         self.make_spare();
     }
 
-    fn take(&self, state: &mut State, late: &mut Vec<Arc<dyn Waits>>) -> Work {
+    fn take(state: &mut State, late: &mut Vec<Arc<dyn Waits>>) -> Work {
         let mut waiting = std::mem::take(late);
         waiting.append(&mut state.waiting);
         Work {
@@ -111,7 +111,7 @@ impl Shared {
         if state.broken.is_some() {
             return;
         }
-        let work = self.take(&mut state, late);
+        let work = Self::take(&mut state, late);
         state.in_flight = true;
         drop(state);
         let written = work.chunk.as_ref().map_or(Ok(()), |chunk| segment::write(&chunk.file, chunk.at, &chunk.bytes));
@@ -178,25 +178,30 @@ impl Shared {
         let up_to = state.journal.sequence;
         drop(state);
         self.cannot_write(error);
-        waiting.into_iter().for_each(|waits| waits.refused(error));
+        for waits in waiting {
+            waits.refused(error);
+        }
         self.state.lock().failing = None;
         self.have_told(up_to);
     }
 
     /// Sets a place aside for the next segment, where there is none; and finds out whether there is room again.
     fn make_spare(&self) {
-        let is_wanted = {
-            let state = self.state.lock();
+        let needed = {
+            let mut state = self.state.lock();
             let is_refused = !self.writable.load(Ordering::Relaxed);
-            if is_refused && state.broken.is_none() && state.journal.spare.is_some() {
+            let needed = if is_refused { state.refused } else { 0 };
+            let spare = state.journal.spare.take_if(|spare| !spare.has_room(needed));
+            drop(spare);
+            let has_spare = state.journal.spare.is_some();
+            if is_refused && state.broken.is_none() && has_spare {
                 self.can_write();
             }
-            state.broken.is_none() && state.journal.spare.is_none() && (state.journal.wants_spare() || is_refused)
+            let is_wanted = state.broken.is_none() && !has_spare && (state.journal.wants_spare() || is_refused);
+            is_wanted.then_some(needed)
         };
-        if !is_wanted {
-            return;
-        }
-        match Spare::make(&self.folder, "spare", 0) {
+        let Some(needed) = needed else { return };
+        match Spare::make(&self.folder, "spare", needed) {
             Ok(spare) => {
                 self.state.lock().journal.spare.get_or_insert(spare);
                 self.can_write();
@@ -262,7 +267,9 @@ impl Shared {
         let is_whole = state.journal.queue.is_none() && state.journal.removals.is_empty();
         state.journal.close();
         drop(state);
-        waiting.into_iter().for_each(|waits| waits.refused(&closed));
+        for waits in waiting {
+            waits.refused(&closed);
+        }
         if !was_broken && is_whole {
             session.closed = Some(end);
             if let Err(error) = session.write(&self.folder) {

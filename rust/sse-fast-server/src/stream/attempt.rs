@@ -329,7 +329,7 @@ impl<'a> Attempt<'a> {
             && let Some(at) = stream.keep_event(inner, &prepared, self.role, self.hurry)?
         {
             let fate = Fate::new(self.waiting.sleep.as_ref());
-            stream.put_off(inner, at, What::Event(prepared, self.role), &fate);
+            inner.put_off(at, What::Event(prepared, self.role), &fate);
             self.waiting.kept = Some(KeptSoon::new(stream, fate));
             return Ok(published);
         }

@@ -191,7 +191,9 @@ impl Stream {
             store.needs(kept.number, needs);
             return Ok(None);
         }
-        others.iter_mut().for_each(|record| record.flags |= WITH_NEXT);
+        for record in others {
+            record.flags |= WITH_NEXT;
+        }
         let batch = Batch { stream: kept.number, records: &all, time: unix_ms(), needs };
         let waits = store.durable() == Durable::Disk;
         let accepted = if hurry == Hurry::NoWait {
@@ -205,13 +207,6 @@ impl Stream {
         kept.is_told = true;
         kept.pending.is_listed = waits;
         Ok(waits.then_some(accepted.0))
-    }
-
-    /// Puts an event that the store has taken among those that the disk has not yet.
-    pub(super) fn put_off(&self, inner: &mut Inner, at: u64, what: What, fate: &Fate) {
-        if let Some(kept) = inner.kept_mut() {
-            kept.pending.push(at, what, fate);
-        }
     }
 }
 
@@ -233,6 +228,13 @@ impl Inner {
 
     pub(super) fn pending(&self) -> Option<&Pending> {
         self.kept().map(|kept| &kept.pending)
+    }
+
+    /// Puts what the store has taken among that which the disk does not have yet.
+    pub(super) fn put_off(&mut self, at: u64, what: What, fate: &Fate) {
+        if let Some(kept) = self.kept_mut() {
+            kept.pending.push(at, what, fate);
+        }
     }
 
     fn keep_as(&mut self, number: u32, patch: StreamPatch, run: bool, is_told: bool) {

@@ -14,7 +14,7 @@ use sse_fast_core::stream::{Prepared, PreparedSnapshot};
 use super::outcome::{PublishError, Published};
 use super::role::Role;
 use super::watch::{Sleeper, TaskSleep};
-use super::{Stream, StreamShared};
+use super::{Locked, Stream, StreamShared};
 use crate::clock;
 use crate::clock::in_micros;
 use crate::store::{StoreError, Waits};
@@ -158,7 +158,8 @@ impl Pending {
 
     /// Takes the next that the disk has, if it has everything up to there.
     fn take(&mut self, up_to: u64) -> Option<Item> {
-        let item = self.items.pop_front_if(|item| item.at <= up_to)?;
+        self.items.front().filter(|item| item.at <= up_to)?;
+        let item = self.items.pop_front()?;
         if let What::Event(prepared, _) = &item.what {
             self.events -= 1;
             self.bytes -= prepared.frame().len();
@@ -172,12 +173,12 @@ impl Pending {
     }
 }
 
-impl Stream {
+impl Locked<'_> {
     /// None of what waits for the disk is published: the stream is removed.
-    pub(super) fn give_up_pending(&self, inner: &mut super::Locked<'_>) {
-        for item in inner.kept_mut().map(|kept| kept.pending.take_all()).into_iter().flatten() {
+    pub(super) fn give_up_pending(&mut self) {
+        for item in self.kept_mut().map(|kept| kept.pending.take_all()).into_iter().flatten() {
             item.fate.decide(Err(NotKept::Removed));
-            inner.wake(&item.fate.0.sleeper);
+            self.wake(&item.fate.0.sleeper);
         }
     }
 }

@@ -127,7 +127,7 @@ impl Stream {
             return Ok(None);
         };
         let fate = Fate::new(sleep);
-        self.put_off(&mut inner, at, What::Snapshot(prepared), &fate);
+        inner.put_off(at, What::Snapshot(prepared), &fate);
         drop(inner);
         Ok(Some(KeptSoon::new(self, fate)))
     }

@@ -1,5 +1,7 @@
 //! Recovery against an oracle that knows what was written: cut at every byte, with any bit turned, with places overwritten.
 
+#![allow(clippy::expect_used, reason = "a test that fails says so")]
+
 use proptest::prelude::*;
 
 use super::super::format::{COPIED, record_bytes, write};
