@@ -197,7 +197,7 @@ def kill_again_and_again(folder: Path, durable: str, times: int, seed: int) -> N
 
 @DURABLE
 def test_nothing_is_lost_where_a_server_is_killed_under_load(tmp_path: Path, durable: str) -> None:
-    kill_again_and_again(tmp_path, durable, int(os.environ.get("SSE_FAST_KILLS", "3")), seed=7)
+    kill_again_and_again(tmp_path, durable, int(os.environ.get("RUN_KILLS", "3")), seed=7)
 
 
 @DURABLE

@@ -150,7 +150,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 fn written(acts: &[Act]) -> Written {
     let mut written = Written::new();
-    acts.iter().for_each(|&act| written.act(act));
+    for &act in acts {
+        written.act(act);
+    }
     written
 }
 
@@ -240,7 +242,7 @@ proptest! {
             let lost_the_newest = first + events.len() < model.events.len();
             prop_assert!(found.is_cut || !lost_the_newest, "the ids of lost events are not given again");
             if let Some((position, text)) = &seen(found).snapshot {
-                prop_assert!(*position as usize <= model.events.len() && text.starts_with("data: "));
+                prop_assert!(*position <= model.events.len() as Position && text.starts_with("data: "));
             }
             let is_whole = !found.is_cut && first == 0;
             prop_assert!(is_whole || !recovered.damage.is_empty());
