@@ -24,6 +24,7 @@ from support.chromium import console
 from support.deadline import until
 from support.process import Program
 from support.reader import Reader, fetch
+from support.sse import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -224,6 +225,25 @@ def test_a_ticker_gives_the_newest_first() -> None:
         assert [event.event for event in events] == ["snapshot"] * 3
         assert set(events[0].json()) == {"AAPL", "GOOG", "MSFT"}
         assert len({event.own_id for event in events}) == 3
+
+
+def test_streams_survive_a_kill(tmp_path: Path) -> None:
+    def program() -> Program:
+        return Program(EXAMPLES / "store.py", env={"SSE_FAST_PORT": "0"}, cwd=tmp_path)
+
+    def read(program: Program, last_event_id: str | None, count: int) -> list[Event]:
+        url = urlsplit(shlex.split(program.line())[-1])
+        with Reader(url.port or 0, url.path, last_event_id=last_event_id) as reader:
+            return reader.open().take(count)
+
+    with program() as killed:
+        *_, last = read(killed, None, 3)
+        killed.process.kill()
+        killed.wait()
+    with program() as again:
+        (following,) = read(again, last.last_event_id, 1)
+        end(again)
+    assert following.json() == {"number": last.json()["number"] + 1}
 
 
 @pytest.mark.browser

@@ -7,6 +7,7 @@ Changes together with: `rust/sse-fast-py/src`. mypy's stubtest compares the sign
 Long, because it carries the documentation of every native class.
 """
 
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
@@ -46,6 +47,24 @@ _PresenceRow: TypeAlias = (
     tuple[Literal["join", "leave"], Stream, str | None] | tuple[Literal["empty", "last", "forgotten"], int, None]
 )
 _OnEmpty = TypeVar("_OnEmpty", bound=Callable[[], object])
+
+def read_store(
+    folder: str | os.PathLike[str],
+) -> tuple[
+    list[
+        tuple[
+            str,
+            str,
+            bool,
+            bool,
+            int,
+            tuple[str, str | None, int | None, str] | None,
+            list[tuple[str, str | None, int | None, str]],
+        ]
+    ],
+    list[str],
+]:
+    """Reads a folder, which a server may be using: its streams, and what is damaged in it, in words."""
 
 def go_on_above_rust() -> None:
     """Asked by Python code that runs long above Rust frames: the interpreter's end waits a second for it.
@@ -793,8 +812,11 @@ class Server:
     def port(self) -> int:
         """The port it listens on."""
 
-    def held(self) -> list[tuple[str, int, list[int]]]:
-        """What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls."""
+    def held(self) -> list[tuple[str, int, list[int], str | None]]:
+        """What a forked child has of it.
+
+        Of each listener address and port of its sockets, and descriptors of polls; and once the folder of its store.
+        """
 
     def metrics_address(self) -> tuple[str, int] | None:
         """Address and port of the listener that metrics have of their own, if they have."""

@@ -10,6 +10,10 @@ SseFastError
 ├── StartError               (OSError)          the server could not start
 │   ├── AddressInUse         (OSError)          its address is taken
 │   └── PermissionDenied     (PermissionError)  its port needs privileges
+├── StoreError               (OSError)          the store's folder cannot be used, or cannot be written
+│   ├── StoreLocked          (BlockingIOError)  another server has it
+│   ├── StoreDenied          (PermissionError)  the system does not allow it
+│   └── StoreFull            (OSError)          there is no room: nothing was published
 ├── RunError                 (OSError)          the child process could not be started or signalled
 │   └── RunArgumentError     (ValueError)       an argument of `Server.run` cannot be used
 ├── StreamError              (RuntimeError)     the stream does not take the event, or another run
@@ -82,6 +86,28 @@ class AddressInUse(StartError):  # noqa: N818 - the name says it, as FileExistsE
 
 class PermissionDenied(StartError, PermissionError):  # noqa: N818 - as above
     """The server may not listen on that port, usually one below 1024."""
+
+
+class StoreError(SseFastError, OSError):
+    """The folder of ``serve(store=...)`` cannot be used, or an event could not be kept; ``errno`` is the system's.
+
+    Raised by `serve`, and by whatever publishes: then nothing was published.
+    """
+
+
+class StoreLocked(StoreError, BlockingIOError):  # noqa: N818 - the name says it, as FileExistsError's siblings do
+    """Another server has the store's folder: the text names its process. A folder is one server's at a time."""
+
+
+class StoreDenied(StoreError, PermissionError):  # noqa: N818 - as above
+    """The system does not allow it: the text says what was attempted."""
+
+
+class StoreFull(StoreError):  # noqa: N818 - as above
+    """The disk, the quota or the limit of this process leaves no room: nothing was published.
+
+    It is tried again with the next event; the server goes on once there is room, and ``/readyz`` says 503 until then.
+    """
 
 
 class RunError(SseFastError, OSError):

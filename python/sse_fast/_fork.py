@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _TARGET = re.compile(r"^tfd:\s*(\d+) events:\s*\w+ data:\s*(\w+)", re.MULTILINE)
@@ -34,11 +34,13 @@ class Held:
         address: where it listens; its connections have the same address at this end.
         port: the same.
         polls: descriptors of its polls.
+        folder: the folder of its store, if it has one.
     """
 
     address: str
     port: int
     polls: Sequence[int]
+    folder: str | os.PathLike[str] | None = None
 
 
 def let_go(inherited: Iterable[Held]) -> None:
@@ -58,17 +60,30 @@ def let_go(inherited: Iterable[Held]) -> None:
 
 
 def _descriptors(inherited: list[Held]) -> tuple[list[int], dict[int, dict[int, str]]]:
-    """The sockets of these servers; and every poll with what it watches, each with the number it is known by there."""
+    """The sockets and files of these servers; and every poll with what it watches, by number."""
     sockets, polls = [], {}
+    files = {file for held in inherited if held.folder is not None for file in _files(Path(held.folder))}
     for descriptor in _open_descriptors():
         with contextlib.suppress(OSError):  # The one that the list was read from, or a system without /proc.
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) in files:
+                sockets.append(descriptor)
+            elif stat.S_ISSOCK(status.st_mode):
                 if _is_of(descriptor, inherited):
                     sockets.append(descriptor)
             elif str(Path(f"/proc/self/fd/{descriptor}").readlink()) == "anon_inode:[eventpoll]":
                 watched = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
                 polls[descriptor] = {int(target): data for target, data in _TARGET.findall(watched)}
     return sockets, polls
+
+
+def _files(folder: Path) -> Iterator[tuple[int, int]]:
+    """The files of a store, by device and number: its lock, which is the parent's, and its segments."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name in {"lock", "spare", "next"} or path.suffix == ".segment":
+                status = path.stat()
+                yield status.st_dev, status.st_ino
 
 
 def _open_descriptors() -> list[int]:

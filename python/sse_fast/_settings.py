@@ -118,6 +118,11 @@ def _name(value: object) -> str:
     return value
 
 
+def _folder(value: object) -> str:
+    path = os.fspath(cast("str | os.PathLike[str]", value))
+    return os.path.abspath(_name(path))  # noqa: PTH100 - no link is followed, and the folder may not be there yet
+
+
 def _secret(value: object) -> bytes:
     if not isinstance(value, (str, bytes)):
         raise TypeError
@@ -283,6 +288,7 @@ PUBLISH_KEYS = Kind(
 METRICS = Kind(
     'True, False, or an address such as "127.0.0.1:9090" (in the environment also 1 or 0)', _parse_metrics, _metrics
 )
+FOLDER = Kind("the path of a folder", str.strip, _folder)
 SECRET = Kind(f"{_SECRET} bytes or more, as bytes or a str", lambda text: text, _secret)
 COOKIE = Kind("the name of a cookie", str.strip, _cookie)
 BOOLEAN = Kind("True or False (in the environment 1 or 0)", lambda text: _BOOLEANS[text.strip().lower()], _boolean)
@@ -338,6 +344,21 @@ SETTINGS: tuple[Setting, ...] = (
         "x",
         "",
         "Which headers they say it by: `X-Forwarded-For`, `-Host` and `-Proto`, or `Forwarded`; others are never read.",
+    ),
+    Setting(
+        "store",
+        FOLDER.or_none(),
+        None,
+        "",
+        "A folder in which streams are kept across restarts; it is made where there is none. One server at a time.",
+    ),
+    Setting(
+        "durable",
+        _choice("process", "disk"),
+        "process",
+        "",
+        'What a published event there outlives: `"process"`, a kill of this process; `"disk"`, a power cut, and it is '
+        "delivered and returned only then.",
     ),
     Setting("max_connections", _integer(1).or_none(), None, "", "Open connections; None: from the open-files limit."),
     Setting(
@@ -612,6 +633,8 @@ def serve_settings(given: Mapping[str, object], environ: Mapping[str, str] = os.
     }
     if "max_lag" not in given and _BY_NAME["max_lag"].variable not in environ:
         del resolved["max_lag"]  # Lets the engine lower it to a history that is smaller than its default.
+    if resolved["store"] is not None and resolved.get("backplane") is not None:
+        raise SettingError("store and backplane are not allowed together: what a backplane has is kept there")
     return resolved
 
 
@@ -716,6 +739,8 @@ class ServeSettings(StreamOptions, total=False):
     cors: Iterable[str]
     cors_headers: Iterable[str]
     trusted_proxies: Iterable[str]
+    store: str | os.PathLike[str] | None
+    durable: Literal["process", "disk"]
     forwarded: Literal["x", "rfc7239"]
     max_connections: int | None
     max_connections_per_address: int | None

@@ -146,6 +146,9 @@ class ServerStats:
         metrics_refused: requests for ``/metrics`` that were refused: not from this machine, and without the key. Also
             connections to its own listener that gave way to newer ones, because 32 were open.
         backplane: of the server that streams are shared through; None where there is none.
+        store_bytes: bytes in use of the store's folder now; 0 without a store.
+        store_syncs: how often the disk was told to keep what was written there.
+        store_refused: publishes that were refused because they could not be kept.
     """
 
     streams: int
@@ -186,6 +189,9 @@ class ServerStats:
     retained_bytes: int
     metrics_refused: int
     backplane: BackplaneStats | None
+    store_bytes: int
+    store_syncs: int
+    store_refused: int
 
 
 @dataclass(frozen=True, slots=True)

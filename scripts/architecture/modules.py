@@ -24,7 +24,7 @@ CRATES = ("rust/sse-fast-core/src", SERVER, "rust/sse-fast-py/src")
 #: Modules that know only each other. Every other module may know them, except where `KNOWN_LEAVES` names a few.
 LEAVES = {
     *("access_log", "addresses", "admitted", "clock", "config", "durations"),
-    *("logs", "network", "pattern", "shown", "stats", "sync"),
+    *("logs", "network", "pattern", "shown", "stats", "store", "sync"),
 }
 
 #: Which modules each of these may know, besides itself and the leaves.

@@ -37,6 +37,7 @@ COMMANDS = (
     Command("publish", "publish", "publish into a stream of a server"),
     Command("tail", "tail", "print the events of streams as they come"),
     Command("token", "tokens", "make a token, or show what one says"),
+    Command("export", "export", "print what a store's folder has, as JSON lines"),
     Command("demo", "demo", "serve the demo applications"),
     Command("completion", "completion", "print what makes a shell complete commands and options"),
 )

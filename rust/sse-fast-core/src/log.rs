@@ -90,6 +90,25 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log that holds these frames, the first of them at `first`.
+    pub fn of(first: Position, frames: impl IntoIterator<Item = Frame>) -> Self {
+        let mut log = Self::after(first.saturating_sub(1));
+        for frame in frames {
+            log.push(frame, usize::MAX, usize::MAX);
+        }
+        log
+    }
+
+    /// How many frames are retained.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.frames.len() == 0
+    }
+
     /// The oldest retained position; one beyond the newest where nothing is retained.
     pub fn first(&self) -> Position {
         self.evicted + 1
@@ -112,13 +131,9 @@ impl Log {
         self.frames.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
 
-    /// The oldest position that would remain if `length` more bytes were appended.
-    pub fn first_after(&self, length: usize, history: usize, history_bytes: usize) -> Position {
-        self.first_after_several(1, length, history, history_bytes)
-    }
-
-    /// The same of so many frames with `length` bytes together.
-    pub fn first_after_several(&self, count: usize, length: usize, history: usize, history_bytes: usize) -> Position {
+    /// The oldest position that would remain if `count` more frames were appended, of `length` bytes together; beyond the
+    /// next position where not even all but the last of those would.
+    pub fn first_after(&self, count: usize, length: usize, history: usize, history_bytes: usize) -> Position {
         let (mut events, mut bytes, mut first) = (self.frames.len() + count, self.bytes + length, self.first());
         for frame in self.frames.iter() {
             if events <= history && bytes <= history_bytes {
@@ -128,7 +143,7 @@ impl Log {
             bytes -= frame.len();
             first += 1;
         }
-        first
+        if count > 1 && (events > history || bytes > history_bytes) && events == count { first + 1 } else { first }
     }
 
     /// A log whose first frame comes right after `base`: what is before was never here.
@@ -194,7 +209,7 @@ mod tests {
             let mut all = Vec::new();
             for length in lengths {
                 let frame = Frame::of(&vec![b'x'; length]);
-                let predicted = log.first_after(frame.len(), history, history_bytes);
+                let predicted = log.first_after(1, frame.len(), history, history_bytes);
                 all.push(frame.clone());
                 let position = log.push(frame, history, history_bytes);
                 prop_assert_eq!(position, all.len() as u64);

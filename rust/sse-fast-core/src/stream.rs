@@ -11,7 +11,7 @@ mod several;
 
 use std::sync::Arc;
 
-pub use self::several::{Part, Together};
+pub use self::several::{Part, Step, Together};
 use crate::event::CheckedEvent;
 use crate::frame::Frame;
 use crate::gap::Gap;
@@ -75,7 +75,100 @@ enum PreparedId {
     Custom,
 }
 
+/// A snapshot that is to be set.
+#[derive(Debug)]
+pub struct PreparedSnapshot(Snapshot);
+
+/// What was prepared before something else, and will be appended before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead<'a> {
+    /// How many events.
+    pub events: usize,
+    /// The bytes of their frames.
+    pub bytes: usize,
+    /// The name of the last snapshot among it, if there is one.
+    pub snapshot: Option<&'a str>,
+}
+
+/// What was kept of a stream elsewhere.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Its log.
+    pub log: Log,
+    /// Its snapshot, the position that this stands for, and the name of its event.
+    pub snapshot: Option<(Frame, Position, String)>,
+    /// Whether the newest event is the terminal one.
+    pub ended: bool,
+    /// Whether any event has a caller's own id.
+    pub own_ids: bool,
+    /// Whether its readers may have been told a `retry:` line.
+    pub had_retry: bool,
+}
+
+impl Prepared {
+    /// The event's position.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The event.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// The snapshot that is set with it.
+    pub fn snapshot(&self) -> Option<&Frame> {
+        self.snapshot.as_ref()
+    }
+
+    /// The id, where it is not the caller's own.
+    pub fn generated_id(&self) -> Option<IdText> {
+        match self.id {
+            PreparedId::Generated(id) => Some(id),
+            PreparedId::Custom => None,
+        }
+    }
+}
+
+impl PreparedSnapshot {
+    /// Its block.
+    pub fn frame(&self) -> &Frame {
+        &self.0.frame
+    }
+
+    /// The newest position that it covers.
+    pub fn position(&self) -> Position {
+        self.0.position
+    }
+
+    /// The name of its event.
+    pub fn event(&self) -> &str {
+        self.0.event()
+    }
+}
+
+impl Snapshot {
+    /// The name of its event.
+    pub fn event(&self) -> &str {
+        self.event.as_deref().unwrap_or(SNAPSHOT)
+    }
+}
+
+/// What the event of a snapshot is called that was given no other name.
+const SNAPSHOT: &str = "snapshot";
+
 impl StreamState {
+    /// A stream that was kept elsewhere; what is more than the options allow is forgotten.
+    pub fn restore(epoch: Epoch, options: Arc<StreamOptions>, restored: Restored) -> Self {
+        let Restored { mut log, snapshot, ended, own_ids, had_retry } = restored;
+        log.trim(options.history, options.history_bytes);
+        let snapshot = snapshot.map(|(frame, position, event)| {
+            let event = (event != SNAPSHOT).then(|| event.into());
+            Box::new(Snapshot { frame, position, event })
+        });
+        Self { log, snapshot, ended, own_ids, had_retry, ..Self::new(epoch, options) }
+    }
+
     /// An open stream without events.
     pub fn new(epoch: Epoch, options: Arc<StreamOptions>) -> Self {
         Self::after(epoch, 0, options)
@@ -134,6 +227,11 @@ impl StreamState {
         self.snapshot.as_deref()
     }
 
+    /// The name that the event of a snapshot has which is set with a publish: the last one's.
+    pub fn snapshot_event(&self) -> &str {
+        self.snapshot.as_ref().map_or(SNAPSHOT, |last| last.event())
+    }
+
     /// Whether the terminal event was published.
     pub fn ended(&self) -> bool {
         self.ended
@@ -168,29 +266,24 @@ impl StreamState {
     /// Encodes an event for the next position under the options in force. Nothing changes until
     /// [`Self::append`]; neither may change between the two.
     pub fn prepare(&self, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
-        self.prepare_at(scratch, event, self.newest() + 1, self.snapshot_name())
+        self.prepare_behind(Ahead::default(), scratch, event)
     }
 
-    /// The name that the application gave the last snapshot, where it is not `snapshot`.
-    fn snapshot_name(&self) -> Option<&str> {
-        self.snapshot.as_ref().and_then(|last| last.event.as_deref())
+    /// The same behind what was prepared and will be appended before.
+    pub fn prepare_behind(&self, ahead: Ahead<'_>, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
+        let position = self.newest() + ahead.events as Position + 1;
+        self.prepare_at(position, ahead.snapshot.unwrap_or_else(|| self.snapshot_event()), scratch, event)
     }
 
     /// The same for a position to come; `name` is that of the snapshot before it.
-    fn prepare_at(
-        &self,
-        scratch: &mut Scratch,
-        event: &CheckedEvent<'_>,
-        position: Position,
-        name: Option<&str>,
-    ) -> Prepared {
+    fn prepare_at(&self, position: Position, name: &str, scratch: &mut Scratch, event: &CheckedEvent<'_>) -> Prepared {
+        debug_assert!(position > self.newest(), "nothing is appended twice");
         let generated = self.id_at(position);
         let id = event.id.or_else(|| self.options.ids.then_some(generated.as_str()));
         let frame = Frame::new(&mut scratch.0, |out| {
             wire::event(out, event.event, id, event.retry, event.data);
         });
-        let snapshot =
-            event.snapshot.map(|data| self.encode_snapshot(scratch, name.unwrap_or("snapshot"), position, data));
+        let snapshot = event.snapshot.map(|data| self.encode_snapshot(scratch, name, position, data));
         Prepared {
             position,
             frame,
@@ -206,7 +299,14 @@ impl StreamState {
 
     /// The oldest position that will remain once `prepared` is appended.
     pub fn first_after(&self, prepared: &Prepared) -> Position {
-        self.log.first_after(prepared.frame.len(), self.options.history, self.options.history_bytes)
+        self.first_behind(Ahead::default(), 1, prepared.frame.len())
+    }
+
+    /// The same of `count` events, at least one, with frames of `bytes` together, behind what will be appended before; beyond
+    /// the next position where that would not all remain.
+    pub fn first_behind(&self, ahead: Ahead<'_>, count: usize, bytes: usize) -> Position {
+        let (history, history_bytes) = (self.options.history, self.options.history_bytes);
+        self.log.first_after(ahead.events + count, ahead.bytes + bytes, history, history_bytes)
     }
 
     /// Appends what was prepared, snapshot and event in one step. `None` stands for the caller's
@@ -235,10 +335,27 @@ impl StreamState {
 
     /// The same for one that was set elsewhere, where `position` was the newest.
     pub fn set_snapshot_at(&mut self, scratch: &mut Scratch, event: &CheckedEvent<'_>, position: Position) {
-        debug_assert!(position <= self.newest(), "a snapshot stands for what was published");
+        let prepared = self.prepare_snapshot(position, scratch, event);
+        self.put_snapshot(prepared);
+    }
+
+    /// Encodes a snapshot that stands for everything up to `position`.
+    pub fn prepare_snapshot(
+        &self,
+        position: Position,
+        scratch: &mut Scratch,
+        event: &CheckedEvent<'_>,
+    ) -> PreparedSnapshot {
         let name = event.event.unwrap_or_default();
         let frame = self.encode_snapshot(scratch, name, position, event.data);
-        self.snapshot = Some(Box::new(Snapshot { frame, position, event: kept_name(name) }));
+        let event = (name != SNAPSHOT).then(|| name.into());
+        PreparedSnapshot(Snapshot { frame, position, event })
+    }
+
+    /// Sets a snapshot that was prepared.
+    pub fn put_snapshot(&mut self, prepared: PreparedSnapshot) {
+        debug_assert!(prepared.0.position <= self.newest(), "a snapshot stands for what was published");
+        self.snapshot = Some(Box::new(prepared.0));
     }
 
     /// What was published elsewhere up to `base` did not come here and will not: readers are told of a gap.
@@ -285,9 +402,4 @@ impl StreamState {
         let id = self.options.ids.then_some(id.as_str());
         Frame::new(&mut scratch.0, |out| wire::event(out, name, id, None, data))
     }
-}
-
-/// A snapshot's name as it is kept for the next one.
-fn kept_name(name: &str) -> Option<Box<str>> {
-    (name != "snapshot").then(|| name.into())
 }

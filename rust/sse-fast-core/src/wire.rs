@@ -195,6 +195,14 @@ pub fn id_line(block: &[u8]) -> std::ops::Range<usize> {
     start..end
 }
 
+/// A block with another id in place of that in `line`, which is [`id_line`]'s.
+pub fn with_id(block: &[u8], id_line: std::ops::Range<usize>, id: &str) -> Vec<u8> {
+    let mut out = block[..id_line.start].to_vec();
+    line(&mut out, b"id: ", id.as_bytes());
+    out.extend_from_slice(&block[id_line.end..]);
+    out
+}
+
 fn data_lines(out: &mut Vec<u8>, data: &[u8]) {
     let mut rest = data;
     while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {

@@ -40,6 +40,10 @@ struct Known {
     root: Py<PyType>,
     start_error: Py<PyType>,
     stream_ended: Py<PyType>,
+    store_denied: Py<PyType>,
+    store_error: Py<PyType>,
+    store_full: Py<PyType>,
+    store_locked: Py<PyType>,
     stream_error: Py<PyType>,
     errno: Errno,
 }
@@ -49,6 +53,7 @@ struct Errno {
     acces: i32,
     addrinuse: i32,
     addrnotavail: i32,
+    again: i32,
     inval: i32,
     noent: i32,
 }
@@ -81,11 +86,16 @@ pub(crate) fn resolve(py: Python<'_>) -> PyResult<()> {
         root: class("SseFastError")?,
         start_error: class("StartError")?,
         stream_ended: class("StreamEnded")?,
+        store_denied: class("StoreDenied")?,
+        store_error: class("StoreError")?,
+        store_full: class("StoreFull")?,
+        store_locked: class("StoreLocked")?,
         stream_error: class("StreamError")?,
         errno: Errno {
             acces: number("EACCES")?,
             addrinuse: number("EADDRINUSE")?,
             addrnotavail: number("EADDRNOTAVAIL")?,
+            again: number("EAGAIN")?,
             inval: number("EINVAL")?,
             noent: number("ENOENT")?,
         },
@@ -185,6 +195,7 @@ pub(crate) fn publish_error(error: engine::PublishError) -> PyErr {
         engine::PublishError::Conflict { .. } => key_reused(),
         // Does not happen: the caller publishes again, detached, and then the engine waits.
         engine::PublishError::WouldWait => internal(&text),
+        engine::PublishError::Store(error) => store_error(&error),
         engine::PublishError::LoopWouldWait { .. } => with_text(|known| &known.publish_would_wait, text),
     }
 }
@@ -203,6 +214,28 @@ pub(crate) fn publish_in_progress() -> PyErr {
 /// What streams are shared through cannot be reached; whether something was published, where that is known.
 fn backplane_unavailable(text: &str, published: Option<bool>) -> PyErr {
     made(|known| &known.backplane_unavailable, (text, published))
+}
+
+/// What could not be kept, with the system's number of it.
+fn store_error(error: &engine::StoreError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        engine::StoreError::Full { number, .. } => made(|known| &known.store_full, (*number, text)),
+        engine::StoreError::Failed { number, .. } => made(|known| &known.store_error, (*number, text)),
+    }
+}
+
+/// A folder that cannot be the store.
+pub(crate) fn open_error(error: &engine::OpenError) -> PyErr {
+    use engine::OpenError as E;
+    let text = error.to_string();
+    match error {
+        E::Locked { .. } => with_number(|known| &known.store_locked, |errno| errno.again, &text),
+        E::Denied { .. } => with_number(|known| &known.store_denied, |errno| errno.acces, &text),
+        E::Version { .. } => with_number(|known| &known.store_error, |errno| errno.inval, &text),
+        E::Full { source, .. } => made(|known| &known.store_full, (source.raw_os_error().unwrap_or(0), text)),
+        E::Io { source, .. } => made(|known| &known.store_error, (source.raw_os_error().unwrap_or(0), text)),
+    }
 }
 
 /// For calls that the engine would accept even after its end.
@@ -262,6 +295,7 @@ pub(crate) fn start_error(error: &engine::StartError) -> PyErr {
         | engine::StartError::BadBackplane { .. }
         | engine::StartError::BadOption { .. } => setting_error(&text),
         engine::StartError::Backplane { .. } => backplane_unavailable(&text, Some(false)),
+        engine::StartError::Store(error) => open_error(error),
         engine::StartError::Io { source, .. } => {
             made(|known| &known.start_error, (source.raw_os_error().unwrap_or(0), text.as_str()))
         }

@@ -37,6 +37,7 @@ mod rights;
 mod run;
 mod server;
 mod stats;
+mod store;
 mod stream;
 mod wakeups;
 
@@ -69,6 +70,8 @@ mod _core {
     use crate::run::PyRun;
     #[pymodule_export]
     use crate::server::PyServer;
+    #[pymodule_export]
+    use crate::store::read_store;
     #[pymodule_export]
     use crate::stream::{PyHeartbeat, PyStream};
     #[pymodule_export]

@@ -4,7 +4,7 @@
 //! there were (the engine does). Invariant: what was begun and is dropped has failed, and may be published anew.
 
 use pyo3::prelude::*;
-use sse_fast_server::{Begun, Ids, MAX_KEY_BYTES, NewEvent, Stream, UnderWay, is_key};
+use sse_fast_server::{Appended, Begun, Ids, MAX_KEY_BYTES, NewEvent, Stream, UnderWay, is_key};
 
 use crate::convert;
 use crate::errors::{event_value_error, key_reused, publish_in_progress};
@@ -41,4 +41,13 @@ pub(crate) fn begin<'a>(stream: &Stream, key: &str, events: impl IntoIterator<It
 /// Keeps the ids for who repeats it.
 pub(crate) fn done<'a>(under_way: UnderWay, ids: impl IntoIterator<Item = &'a str>) {
     under_way.done(ids.into_iter().map(Box::from).collect());
+}
+
+/// The same for what was appended, as soon as the disk has it: also where nobody waits for that any more.
+pub(crate) fn done_once_kept(under_way: UnderWay, appended: &Appended) {
+    let ids = appended.published.ids().map(Box::from).collect();
+    match &appended.kept {
+        Some(kept) => kept.keep_answer(under_way, ids),
+        None => under_way.done(ids),
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use sse_fast_server::{
-    BackplaneConfig, Config, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret,
+    BackplaneConfig, Config, Durable, MetricsAt, Network, NoNetwork, RightsConfig, StreamPatch, check_secret,
 };
 
 use crate::convert;
@@ -68,6 +68,8 @@ pub(crate) fn config(settings: &Bound<'_, PyDict>, stream: &Bound<'_, PyDict>) -
             "ticket_key" => rights.ticket_key = ticket_key(&value)?,
             "publish_key" => rights.publish_keys = publish_keys(&value)?,
             "tokens" => rights.tokens = rules(&value)?,
+            "store" => config.store = value.extract()?,
+            "durable" => config.durable = durable(&value)?,
             "streams" => config.streams = by_pattern(&value)?,
             other => return Err(unknown(other)),
         }
@@ -139,6 +141,15 @@ where
 {
     let word = convert::string(name, value)?;
     word.to_str()?.parse().map_err(|error: T::Err| setting_error(&format!("{name}: {error}")))
+}
+
+/// What a publish into the store outlives.
+fn durable(value: &Bound<'_, PyAny>) -> PyResult<Durable> {
+    match value.extract::<String>()?.as_str() {
+        "process" => Ok(Durable::Process),
+        "disk" => Ok(Durable::Disk),
+        other => Err(setting_error(&format!("durable: {other:?} is neither \"process\" nor \"disk\""))),
+    }
 }
 
 /// True, False, or ``(host, port)``.

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Account, MAX_TOGETHER, OwnedEvent, PublishError, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep,
-    UnderWay,
+    Account, Appended, KeptSoon, MAX_TOGETHER, OwnedEvent, PublishError, Stream, TaskHandOver, TaskProgress,
+    TaskPublish, TaskSleep, UnderWay,
 };
 
 use crate::batch;
@@ -24,6 +24,9 @@ use crate::wakeups::PyWakeups;
 
 /// Events that a step publishes at most: others of the loop get their turn after that.
 const TURN: usize = 64;
+
+/// Seconds after which one that waits for the disk looks by itself: it is woken before.
+const LOOK_AGAIN: f64 = 1.0;
 
 /// What a task has waited for readers' sockets in the last minute.
 #[pyclass(frozen, module = "sse_fast._core", name = "Account")]
@@ -45,7 +48,6 @@ impl PyAccount {
 pub(crate) enum Part {
     Event,
     End,
-    /// The snapshot of a stream whose log is elsewhere.
     Snapshot,
 }
 
@@ -60,6 +62,12 @@ struct State {
     under_way: Option<UnderWay>,
     /// How many were handed over to a log elsewhere and are not answered yet, and what waits for that.
     handed_over: Option<(usize, TaskHandOver)>,
+    /// The ids of those that the disk may not have yet.
+    appended: Vec<String>,
+    /// The last of them.
+    put_off: Option<KeptSoon>,
+    /// What is waited for before anything else.
+    last: Option<KeptSoon>,
 }
 
 /// Events that are being published for a coroutine.
@@ -80,7 +88,17 @@ impl PyPublishing {
         events: impl IntoIterator<Item = OwnedEvent>,
     ) -> Self {
         let events = events.into_iter().collect();
-        let state = State { events, part, sleep: None, current: None, under_way: None, handed_over: None };
+        let state = State {
+            events,
+            part,
+            sleep: None,
+            current: None,
+            under_way: None,
+            handed_over: None,
+            appended: Vec::new(),
+            put_off: None,
+            last: None,
+        };
         Self { stream: Guarded::new(stream.clone()), state: Guarded::new(Mutex::new(state)), encoder }
     }
 }
@@ -88,7 +106,8 @@ impl PyPublishing {
 impl State {
     fn left(&self) -> usize {
         let handed_over = self.handed_over.as_ref().map_or(0, |(count, _)| *count);
-        self.events.len() + usize::from(self.current.is_some()) + handed_over
+        let waits = usize::from(self.current.is_some() || self.last.is_some());
+        self.events.len() + self.appended.len() + waits + handed_over
     }
 
     /// The same where the log is elsewhere: as many events as may be travel together.
@@ -102,7 +121,7 @@ impl State {
                 return Ok((Vec::new(), None));
             }
             let handed_over = match self.part {
-                Part::Snapshot => stream.task_snapshot(events, sleep.clone()),
+                Part::Snapshot => stream.task_snapshot_elsewhere(events, sleep.clone()),
                 Part::Event | Part::End => stream.task_hand_over(events, self.part == Part::End, key, sleep.clone()),
             };
             self.handed_over = Some((count, handed_over));
@@ -132,25 +151,36 @@ impl State {
         if self.under_way.is_some() {
             return self.step_together(stream, sleep, account);
         }
-        let mut ids = Vec::new();
-        while ids.len() < TURN {
-            let next = || {
-                self.events.pop_front().map(|event| match self.part {
-                    // The snapshot of a log that is here is set at once.
-                    Part::Event | Part::Snapshot => stream.task_publish(event, sleep.clone()),
-                    Part::End => stream.task_end(event, sleep.clone()),
-                })
+        while self.appended.len() < TURN && self.last.is_none() {
+            let Some(event) = self.current.take().map(Next::Current).or_else(|| self.events.pop_front().map(Next::New))
+            else {
+                break;
             };
-            let Some(mut current) = self.current.take().or_else(next) else { break };
+            let mut current = match (event, self.part) {
+                (Next::Current(current), _) => current,
+                (Next::New(event), Part::Event) => stream.task_publish(event, sleep.clone()),
+                (Next::New(event), Part::End) => stream.task_end(event, sleep.clone()),
+                (Next::New(event), Part::Snapshot) => {
+                    self.last = stream.task_snapshot(&event, sleep)?;
+                    break;
+                }
+            };
             match current.step(account)? {
-                TaskProgress::Published(published) => ids.push(published.id().to_owned()),
+                TaskProgress::Appended(Appended { published, kept }) => {
+                    self.appended.push(published.id().to_owned());
+                    self.put_off = kept.or_else(|| self.put_off.take());
+                }
                 TaskProgress::Wait(longest) => {
                     self.current = Some(current);
-                    return Ok((ids, Some(longest.as_secs_f64())));
+                    if self.put_off.is_none() {
+                        return Ok((std::mem::take(&mut self.appended), Some(longest.as_secs_f64())));
+                    }
+                    break;
                 }
             }
         }
-        Ok((ids, None))
+        self.last = self.last.take().or_else(|| self.put_off.take());
+        self.once_kept()
     }
 
     /// The same where all of them are published in one step.
@@ -159,11 +189,13 @@ impl State {
         let begin = || stream.task_publish_together(std::mem::take(events).into(), sleep.clone());
         let mut current = self.current.take().unwrap_or_else(begin);
         match current.step(account)? {
-            TaskProgress::Published(published) => {
+            TaskProgress::Appended(appended) => {
                 if let Some(under_way) = self.under_way.take() {
-                    once::done(under_way, published.ids());
+                    once::done_once_kept(under_way, &appended);
                 }
-                Ok((published.ids().map(str::to_owned).collect(), None))
+                self.appended.extend(appended.published.ids().map(str::to_owned));
+                self.last = appended.kept;
+                self.once_kept()
             }
             TaskProgress::Wait(longest) => {
                 self.current = Some(current);
@@ -171,6 +203,26 @@ impl State {
             }
         }
     }
+
+    /// The ids of those that were appended, once the disk has the last of them.
+    fn once_kept(&mut self) -> Stepped {
+        match self.last.as_ref().map(KeptSoon::outcome) {
+            Some(None) => return Ok((Vec::new(), Some(LOOK_AGAIN))),
+            Some(Some(Err(error))) => {
+                self.last = None;
+                return Err(error);
+            }
+            Some(Some(Ok(()))) => self.last = None,
+            None => {}
+        }
+        Ok((std::mem::take(&mut self.appended), None))
+    }
+}
+
+/// An event that was tried before, or is now.
+enum Next {
+    Current(TaskPublish),
+    New(OwnedEvent),
 }
 
 type Stepped = Result<(Vec<String>, Option<f64>), PublishError>;
@@ -242,8 +294,10 @@ impl PyPublishing {
             let mut state = state.lock();
             state.events.clear();
             state.under_way = None;
-            // It is on its way; nobody waits for its answer any more.
+            // They are on their way, and with the store; nobody waits for the answer any more.
             state.handed_over = None;
+            state.appended.clear();
+            (state.put_off, state.last) = (None, None);
             if let Some(mut current) = state.current.take() {
                 current.give_up(&mut account.lock());
             }

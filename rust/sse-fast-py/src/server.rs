@@ -9,6 +9,7 @@
 
 use std::iter;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -128,12 +129,14 @@ impl PyServer {
         Ok(self.engine.get()?.server.port())
     }
 
-    /// What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls.
-    fn held(&self) -> PyResult<Vec<(String, u16, Vec<i32>)>> {
+    /// What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls; and
+    /// once the folder of its store.
+    #[expect(clippy::type_complexity, reason = "a row of what Python's Held is made of")]
+    fn held(&self) -> PyResult<Vec<(String, u16, Vec<i32>, Option<PathBuf>)>> {
         let server = &self.engine.get()?.server;
-        let of = |address: SocketAddr, polls| (address.ip().to_string(), address.port(), polls);
-        let main = of(server.local_addr(), server.polls().to_vec());
-        let metrics = server.metrics_addr().map(|address| of(address, Vec::new()));
+        let of = |address: SocketAddr, polls, folder| (address.ip().to_string(), address.port(), polls, folder);
+        let main = of(server.local_addr(), server.polls().to_vec(), server.store_folder().map(Path::to_owned));
+        let metrics = server.metrics_addr().map(|address| of(address, Vec::new(), None));
         Ok(iter::once(main).chain(metrics).collect())
     }
 

@@ -70,6 +70,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         retained_bytes,
         metrics_refused,
         backplane,
+        store_bytes,
+        store_syncs,
+        store_refused,
     } = stats;
     let (publish_wait_s, publish_socket_wait_s) = (seconds(publish_wait_us), seconds(publish_socket_wait_us));
     let closed = by_name(py, &CLOSED, "ClosedConnections", closed)?;
@@ -118,6 +121,9 @@ pub(crate) fn of_server(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyAn
         retained_bytes,
         metrics_refused,
         backplane,
+        store_bytes,
+        store_syncs,
+        store_refused,
     )
 }
 

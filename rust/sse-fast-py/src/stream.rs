@@ -17,8 +17,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use sse_fast_server::{
-    Caller, EmptyOutcome, MAX_TOGETHER, NewEvent, OwnedEvent, Part as EventPart, PublishError, Published, Publishing,
-    ReadFrom, SharedKey, Stream,
+    Appended, Caller, EmptyOutcome, KeptSoon, MAX_TOGETHER, NewEvent, OwnedEvent, Part as EventPart, PublishError,
+    Published, Publishing, ReadFrom, Stream, UnderWay,
 };
 
 use crate::batch;
@@ -153,13 +153,30 @@ pub(crate) fn publish_generated(
     published.map(|_| true).map_err(publish_error)
 }
 
-/// Waits for a publish, slice by slice: a signal handler that raises ends the wait, and then nothing was published.
+/// Waits for a publish, slice by slice: a signal handler that raises ends the wait, and then nothing was published, but what
+/// the store had taken.
 fn wait(py: Python<'_>, publishing: Result<Publishing<'_>, PublishError>) -> PyResult<Result<Published, PublishError>> {
+    waited(py, publishing, Publishing::wait)
+}
+
+/// The same, but for the disk's having it.
+fn append(
+    py: Python<'_>,
+    publishing: Result<Publishing<'_>, PublishError>,
+) -> PyResult<Result<Appended, PublishError>> {
+    waited(py, publishing, Publishing::append)
+}
+
+fn waited<'a, T: Send>(
+    py: Python<'_>,
+    publishing: Result<Publishing<'a>, PublishError>,
+    wait: impl Fn(&mut Publishing<'a>, Duration) -> Option<Result<T, PublishError>> + Sync,
+) -> PyResult<Result<T, PublishError>> {
     let mut publishing = match publishing {
         Ok(publishing) => publishing,
         Err(error) => return Ok(Err(error)),
     };
-    match py.wait(None, |slice| publishing.wait(slice)) {
+    match py.wait(None, |slice| wait(&mut publishing, slice)) {
         Ok(Some(outcome)) => Ok(outcome),
         unfinished => {
             // Its place is given up without the interpreter: others may hold the stream's lock for a moment.
@@ -181,6 +198,8 @@ fn wait_for_all(
     }
     let mut ids = Vec::with_capacity(events.len());
     let mut current: Option<Publishing<'_>> = None;
+    // Where events are to be on the disk that is waited for once, for the last of them.
+    let mut last: Option<KeptSoon> = None;
     let done = py.wait(None, |slice| {
         let until = Instant::now() + slice;
         while let Some(event) = events.get(ids.len()) {
@@ -188,8 +207,11 @@ fn wait_for_all(
                 Ok(publishing) => publishing,
                 Err(error) => return Some(Err(error)),
             };
-            match publishing.wait(until.saturating_duration_since(Instant::now())) {
-                Some(Ok(published)) => ids.push(published.id().to_owned()),
+            match publishing.append(until.saturating_duration_since(Instant::now())) {
+                Some(Ok(Appended { published, kept })) => {
+                    ids.push(published.id().to_owned());
+                    last = kept.or_else(|| last.take());
+                }
                 Some(Err(error)) => return Some(Err(error)),
                 None => {
                     current = Some(publishing);
@@ -197,7 +219,7 @@ fn wait_for_all(
                 }
             }
         }
-        Some(Ok(()))
+        last.as_ref().map_or(Some(Ok(())), |last| last.wait(until.saturating_duration_since(Instant::now())))
     });
     if current.is_some() {
         py.detached(|| drop(current))?;
@@ -210,12 +232,18 @@ fn publish_together(
     py: Python<'_>,
     stream: &Stream,
     events: &[NewEvent<'_>],
-    key: Option<&SharedKey>,
+    under_way: UnderWay,
 ) -> PyResult<Published> {
     let checked = |event| stream.check(event).map(EventPart::Event);
     let parts = events.iter().map(checked).collect::<Result<Vec<_>, _>>().map_err(|error| event_error(&error))?;
     let caller = caller(py);
-    wait(py, stream.publishing_together(&parts, key, caller))?.map_err(publish_error)
+    let publishing = stream.publishing_together(&parts, under_way.key(), caller);
+    let appended = append(py, publishing)?.map_err(publish_error)?;
+    once::done_once_kept(under_way, &appended);
+    if let Some(kept) = &appended.kept {
+        py.wait(None, |slice| kept.wait(slice))?.unwrap_or(Ok(())).map_err(publish_error)?;
+    }
+    Ok(appended.published)
 }
 
 /// Hands events over to where the log is, as many together as may be; those before a signal or an error stay published.
@@ -317,11 +345,10 @@ impl PyStream {
         match once::begin(stream, key, [event])? {
             Once::Again(ids) => convert::new_text(py, ids.last().map_or("", AsRef::as_ref)),
             Once::First(under_way) => {
-                let published = if stream.is_copy() {
-                    publish_together(py, stream, &[event], under_way.key())?
-                } else {
-                    publish(py, stream, &event)?
-                };
+                if stream.is_copy() || stream.waits_for_disk() {
+                    return convert::new_text(py, publish_together(py, stream, &[event], under_way)?.id());
+                }
+                let published = publish(py, stream, &event)?;
                 once::done(under_way, [published.id()]);
                 convert::new_text(py, published.id())
             }
@@ -373,8 +400,7 @@ impl PyStream {
         match once::begin(stream, key, events.iter().copied())? {
             Once::Again(ids) => Ok(ids.iter().map(|id| String::from(&**id)).collect()),
             Once::First(under_way) => {
-                let published = publish_together(py, stream, &events, under_way.key())?;
-                once::done(under_way, published.ids());
+                let published = publish_together(py, stream, &events, under_way)?;
                 Ok(published.ids().map(str::to_owned).collect())
             }
         }
@@ -843,7 +869,7 @@ impl PyStream {
         let stream = self.engine()?;
         let data = Data::of("data", data, self.encoder())?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
-        if !stream.is_copy() {
+        if !stream.is_copy() && !stream.waits_for_disk() {
             py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)?;
             return Ok(None);
         }

@@ -4,6 +4,7 @@
 //! `listener` bounds in the kernel plus one frame, a request in parsing about 10 KB.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sse_fast_core::error::OptionError;
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::network::{Family, Network};
 use crate::pattern::PatternError;
+use crate::store::{Durable, OpenError};
 
 /// Everything a server is told. Values are checked by its author, ranges by `Server::start`.
 #[derive(Clone, Debug)]
@@ -84,6 +86,10 @@ pub struct Config {
     pub backplane: Option<BackplaneConfig>,
     /// The options of streams that are told nothing else.
     pub stream: StreamOptions,
+    /// The folder in which streams are kept across restarts.
+    pub store: Option<PathBuf>,
+    /// What a publish there outlives once it has returned.
+    pub durable: Durable,
     /// Options by patterns of names, which beat those above; of two patterns that match the later one counts.
     pub streams: Vec<(String, StreamPatch)>,
 }
@@ -168,6 +174,8 @@ impl Default for Config {
             access_log: false,
             backplane: None,
             stream: StreamOptions::default(),
+            store: None,
+            durable: Durable::Process,
             streams: Vec::new(),
         }
     }
@@ -227,6 +235,9 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+    /// The folder cannot be the store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// Anything else the system refused.
     #[error("cannot start: {attempt}: {source}")]
     Io {

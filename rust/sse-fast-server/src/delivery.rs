@@ -18,6 +18,7 @@ use crate::clock::in_micros;
 use crate::durations::Durations;
 use crate::idempotency::Repeats;
 use crate::mailbox::Mailbox;
+use crate::store::Store;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A shard's own key for a stream; another stream may have it later, so that it may be stale wherever it travels.
@@ -141,6 +142,8 @@ pub(crate) struct Delivery {
     pub(crate) repeats: Repeats,
     /// Set once; publishing ends. Acquire and release: who sees it sees what was done before.
     closed: AtomicBool,
+    /// Where streams with a name are kept across restarts.
+    pub(crate) store: Option<Arc<Store>>,
     pub(crate) waits: Waits,
     /// Events of streams without a name, which are in no list. Relaxed: a number for people.
     pub(crate) nameless: AtomicU64,
@@ -175,6 +178,7 @@ impl Delivery {
             max_event_bytes,
             repeats,
             closed,
+            store: None,
             waits,
             nameless,
             backplane: None,

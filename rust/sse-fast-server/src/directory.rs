@@ -39,6 +39,7 @@ use crate::presence::Presence;
 use crate::resumable::{Resumable, random_epoch};
 use crate::shard::SocketShard;
 use crate::stats::{CloseReason, GapReason, Resumed, Stats};
+use crate::store::Store;
 use crate::stream::{Expired, Kind, Stream, WeakStream};
 use crate::waiting::Waiting;
 
@@ -49,6 +50,7 @@ mod copies_tests;
 mod counted;
 mod made;
 mod refused;
+mod restored;
 mod shared;
 mod stalls;
 mod wanted;
@@ -213,7 +215,7 @@ impl Directory {
         by_pattern: ByPattern,
         shards: Box<[SocketShard]>,
         presence: Presence,
-        logs: Logs,
+        (logs, store): (Logs, Option<Arc<Store>>),
     ) -> Self {
         let tending = Arc::new(Notify::new());
         let notices = Mailbox::new(&Latch::new(Arc::clone(&tending)));
@@ -223,6 +225,7 @@ impl Directory {
         delivery.max_event_bytes = config.max_event_bytes;
         let sharing = config.backplane.is_some().then(Sharing::new);
         delivery.backplane = sharing.as_ref().map(Sharing::asks);
+        delivery.store = store;
         let delivery = Arc::new(delivery);
         Self {
             defaults: Arc::new(config.stream.clone()),
@@ -258,7 +261,7 @@ impl Directory {
         self.totals.parsing.load(Ordering::Relaxed) + usize::try_from(sockets).unwrap_or(0)
     }
 
-    /// Adds everything up.
+    /// Adds everything up; long because it goes through every number.
     pub(crate) fn stats(&self) -> Stats {
         let streams = self.streams();
         let (totals, waits) = (&self.totals, &self.delivery.waits);
@@ -281,6 +284,9 @@ impl Directory {
             ..Stats::default()
         };
         totals.refusals.tell(&mut stats);
+        if let Some(store) = &self.delivery.store {
+            (stats.store_bytes, stats.store_syncs, stats.store_refused) = store.numbers();
+        }
         for stream in streams.into_iter().chain(self.resumable.all()) {
             let inner = stream.lock();
             stats.streams += 1;
@@ -387,6 +393,7 @@ impl Directory {
         }
         let is_timed = options.expire.is_some() || options.stall_after.is_some();
         let stream = Stream::new(name, self.next_epoch(), &self.delivery, options);
+        stream.keep_new(patch);
         let former = streams.replace(Named(stream.clone()));
         drop(streams);
         if let Some(former) = former {

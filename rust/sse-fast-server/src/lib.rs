@@ -10,6 +10,7 @@
 //! | `directory`, `expiry` | the streams by name, and when they are forgotten; what all parts share |
 //! | `mailbox`, `delivery` | how threads leave things for shards |
 //! | [`idempotency`] | what was published under a key, once |
+//! | [`store`] | the folder in which streams are kept across restarts |
 //! | [`stream`], [`reader`] | a stream under its lock; reading it in this process |
 //! | [`presence`] | who comes and goes, on its way to callbacks |
 //! | `shard` | subscribers: writing, catching up, heartbeats |
@@ -112,6 +113,7 @@ mod sink;
 #[cfg(not(loom))]
 mod socket;
 pub mod stats;
+pub mod store;
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]
@@ -145,7 +147,8 @@ pub use sse_fast_core::options::{OnLag, Start, StreamOptions, StreamPatch};
 pub use sse_fast_core::stream::Part;
 pub use sse_fast_core::wire::Decoded;
 pub use stats::{BackplaneStats, Stats, StreamStats};
+pub use store::{Durable, Export, OpenError, StoreError, read_folder};
 pub use stream::{
-    Account, Caller, EmptyOutcome, HeartbeatError, MAX_TOGETHER, OwnedEvent, PublishError, Published, Publishing,
-    PublishingMany, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
+    Account, Appended, Caller, EmptyOutcome, HeartbeatError, KeptSoon, MAX_TOGETHER, OwnedEvent, PublishError,
+    Published, Publishing, PublishingMany, Stream, TaskHandOver, TaskProgress, TaskPublish, TaskSleep, Wakeups, Watch,
 };

@@ -12,12 +12,14 @@
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
 //! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
 
+mod kept;
 mod rights;
 mod shards;
 mod sharing;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +31,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use self::kept::{end_run, open_store};
 use self::shards::{Shards, start_shards, stop_shards};
 use self::sharing::start_backplane;
 use crate::accept::{accept, accept_rest};
@@ -122,7 +125,12 @@ impl Server {
         let doors = Doors { access, cors, proxies, rights, limits };
         let scraped = Scraped::bind(&config)?;
         let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
-        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern)?;
+        let logs = Logs::default();
+        let (store, kept, epoch) = open_store(&config, &logs)?;
+        let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern, (logs, store))?;
+        for stream in directory.restore(kept, epoch) {
+            end_run(&stream);
+        }
         for text in lacking {
             directory.logs.put(Level::Warning, "sse_fast", text);
         }
@@ -174,6 +182,11 @@ impl Server {
     /// Descriptors of the shards' polls; they are open until the server is closed. A forked child has them, too.
     pub fn polls(&self) -> &[RawFd] {
         &self.0.polls
+    }
+
+    /// The folder of its store; a forked child has descriptors of files there, too.
+    pub fn store_folder(&self) -> Option<&Path> {
+        self.directory().config.store.as_deref()
     }
 
     /// Gets or creates a stream; options given are put in force either way.
@@ -240,7 +253,13 @@ impl Server {
 
     /// Starts a child process whose marked lines are published into `stream`.
     pub fn run(&self, spec: &RunSpec, stream: &Stream) -> Result<Run, RunError> {
-        self.0.runs.start(spec, Arc::new(stream.clone()))
+        self.0.runs.check_free(stream.number(), stream.name())?;
+        stream.written_by_run(true);
+        let run = self.0.runs.start(spec, Arc::new(stream.clone()));
+        if run.is_err() && self.0.runs.check_free(stream.number(), stream.name()).is_ok() {
+            stream.written_by_run(false);
+        }
+        run
     }
 
     /// Totals.
@@ -287,6 +306,10 @@ impl Server {
         });
         self.0.context.rights.close();
         self.directory().close();
+        if let Some(store) = &self.directory().delivery.store {
+            // What was accepted is published: subscribers are to have it, too.
+            store.flush();
+        }
         if let Some(backplane) = backplane {
             // What was published has come here by now; readers are given it below.
             backplane.close();
@@ -296,6 +319,9 @@ impl Server {
         let _ = control.join();
         self.0.runs.let_go();
         self.0.context.calls.close();
+        if let Some(store) = &self.directory().delivery.store {
+            store.close();
+        }
         self.directory().logs.close();
         self.directory().clear();
     }

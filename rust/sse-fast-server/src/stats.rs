@@ -189,6 +189,12 @@ pub struct Stats {
     pub retained_bytes: u64,
     /// Requests for metrics refused so far.
     pub metrics_refused: u64,
+    /// Bytes in use of the store's folder.
+    pub store_bytes: u64,
+    /// How often the disk was told to keep what was written to the store.
+    pub store_syncs: u64,
+    /// Publishes that were refused because they could not be kept.
+    pub store_refused: u64,
     /// Events in those gaps, where the number is known.
     pub skipped: u64,
     /// Times a subscriber's socket filled that had had everything until then.

@@ -4,9 +4,8 @@
 //! Invariants: what is appended together is in the log together: more than its bounds hold is not held (`holds`), and is not
 //! appended. As with one event, nothing changes between the two steps. Changes together with `stream`, which prepares one.
 
-use super::{Prepared, Scratch, Snapshot, StreamState, kept_name};
+use super::{Ahead, Prepared, PreparedSnapshot, Scratch, StreamState};
 use crate::event::CheckedEvent;
-use crate::frame::Frame;
 use crate::id::{IdText, Position};
 
 /// One of several.
@@ -33,6 +32,7 @@ impl Part<'_> {
 pub struct Together {
     /// The newest position before them.
     after: Position,
+    /// What each of them adds, in its order.
     steps: Vec<Step>,
     /// How many of them are events.
     events: usize,
@@ -40,10 +40,13 @@ pub struct Together {
     bytes: usize,
 }
 
+/// One of several, prepared.
 #[derive(Debug)]
-enum Step {
+pub enum Step {
+    /// An event, with the snapshot that is set with it.
     Event(Prepared),
-    Snapshot(Snapshot),
+    /// A snapshot alone.
+    Snapshot(PreparedSnapshot),
 }
 
 impl Together {
@@ -56,30 +59,50 @@ impl Together {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// The newest position before them.
+    pub fn after(&self) -> Position {
+        self.after
+    }
+
+    /// What they are, in their order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// An id for each event, `None` for a caller's own.
+    pub fn ids(&self) -> impl Iterator<Item = Option<IdText>> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Event(prepared) => Some(prepared.generated_id()),
+            Step::Snapshot(_) => None,
+        })
+    }
 }
 
 impl StreamState {
     /// Encodes several for the next positions under the options in force. Nothing changes until
     /// [`Self::append_together`]; neither may change between the two.
     pub fn prepare_together(&self, scratch: &mut Scratch, parts: &[Part<'_>]) -> Together {
-        let mut together =
-            Together { after: self.newest(), steps: Vec::with_capacity(parts.len()), events: 0, bytes: 0 };
-        let mut position = together.after;
-        let mut name: Option<Box<str>> = self.snapshot_name().map(Box::from);
+        self.prepare_together_behind(Ahead::default(), scratch, parts)
+    }
+
+    /// The same behind what was prepared and will be appended before.
+    pub fn prepare_together_behind(&self, ahead: Ahead<'_>, scratch: &mut Scratch, parts: &[Part<'_>]) -> Together {
+        let after = self.newest() + ahead.events as Position;
+        let mut together = Together { after, steps: Vec::with_capacity(parts.len()), events: 0, bytes: 0 };
+        let (mut position, mut name) = (after, ahead.snapshot.unwrap_or_else(|| self.snapshot_event()));
         for part in parts {
             let step = match part {
                 Part::Event(event) => {
                     position += 1;
-                    let prepared = self.prepare_at(scratch, event, position, name.as_deref());
+                    let prepared = self.prepare_at(position, name, scratch, event);
                     together.events += 1;
                     together.bytes += prepared.frame.len();
                     Step::Event(prepared)
                 }
                 Part::Snapshot(event) => {
-                    let given = event.event.unwrap_or_default();
-                    let frame: Frame = self.encode_snapshot(scratch, given, position, event.data);
-                    name = kept_name(given);
-                    Step::Snapshot(Snapshot { frame, position, event: name.clone() })
+                    name = event.event.unwrap_or_default();
+                    Step::Snapshot(self.prepare_snapshot(position, scratch, event))
                 }
             };
             together.steps.push(step);
@@ -98,27 +121,28 @@ impl StreamState {
         together.events <= 1 || (together.events <= options.history && together.bytes <= options.history_bytes)
     }
 
-    /// The oldest position that will remain once they are appended.
-    pub fn first_after_together(&self, together: &Together) -> Position {
-        let options = self.options();
+    /// The oldest position that will remain once they are appended, behind what will be before; beyond the next position
+    /// where that would not all remain.
+    pub fn first_after_together(&self, ahead: Ahead<'_>, together: &Together) -> Position {
         if together.events == 0 {
             return self.log.first();
         }
-        self.log.first_after_several(together.events, together.bytes, options.history, options.history_bytes)
+        self.first_behind(ahead, together.events, together.bytes)
     }
 
-    /// Appends what was prepared, in one step; an id for each event, `None` for a caller's own.
-    pub fn append_together(&mut self, together: Together) -> Vec<Option<IdText>> {
+    /// Appends what was prepared, in one step.
+    pub fn append_together(&mut self, together: Together) {
         debug_assert!(self.are_next(&together), "nobody else has appended since");
         debug_assert!(self.holds(&together), "what does not fit was refused");
-        let mut ids = Vec::with_capacity(together.events);
+        let count = together.events;
         for step in together.steps {
             match step {
-                Step::Event(prepared) => ids.push(self.append(prepared)),
-                Step::Snapshot(snapshot) => self.snapshot = Some(Box::new(snapshot)),
+                Step::Event(prepared) => {
+                    self.append(prepared);
+                }
+                Step::Snapshot(prepared) => self.put_snapshot(prepared),
             }
         }
-        debug_assert!(self.log.first() <= self.newest() + 1 - ids.len() as Position, "all of them are held");
-        ids
+        debug_assert!(self.log.first() <= self.newest() + 1 - count as Position, "all of them are held");
     }
 }

@@ -31,7 +31,7 @@ impl Shared {
         let config = Config { backplane: Some(BackplaneConfig::default()), ..Config::default() };
         let logs = Logs::default();
         let presence = Presence::new(logs.clone());
-        let directory = Arc::new(Directory::new(config, ByPattern::default(), Box::new([]), presence, logs));
+        let directory = Arc::new(Directory::new(config, ByPattern::default(), Box::new([]), presence, (logs, None)));
         let asked = directory.sharing.as_ref().and_then(super::Sharing::take_received).expect("the other end");
         let (there, _) = mpsc::sync_channel(1);
         let copies = LocalCopies { directory: Arc::clone(&directory), disconnect: Box::new(|_, _| {}), there };

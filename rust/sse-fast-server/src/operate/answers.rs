@@ -43,7 +43,8 @@ impl Context {
             Asked::Health => self.operated.health.look(self.directory.shards(), at).await,
             Asked::Readiness => {
                 let is_away = self.directory.sharing.as_ref().is_some_and(Sharing::is_away);
-                !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed) && !is_away
+                let is_full = self.directory.delivery.store.as_ref().is_some_and(|store| !store.is_writable());
+                !self.is_closing() && !self.operated.leaving.load(Ordering::Relaxed) && !is_away && !is_full
             }
         };
         if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }

@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::durations::Distribution;
 use crate::shard::{LAG_BOUNDS, Report};
 use crate::stats::{BackplaneStats, Stats};
+use crate::store::Store;
 
 /// See the module.
 pub(super) struct Metrics {
@@ -58,6 +59,9 @@ impl Metrics {
             &delays,
         );
         self.publishing(&mut text, &stats, &waited);
+        if let Some(store) = &directory.delivery.store {
+            kept(&mut text, store);
+        }
         lags(&mut text, reports);
         if let Some(backplane) = &stats.backplane {
             shared(&mut text, backplane);
@@ -167,6 +171,19 @@ fn shared(text: &mut Text, backplane: &BackplaneStats) {
     let help = "Logs there that were found to have lost their newest events.";
     text.counter("sse_fast_backplane_lost_tails", help, backplane.lost_tails);
     text.counter("sse_fast_backplane_events", "Events that it pushed to this process.", backplane.pushed);
+}
+
+/// What the store has done.
+fn kept(text: &mut Text, store: &Store) {
+    let (counted, (bytes, _, refused)) = (store.counted(), store.numbers());
+    text.gauge("sse_fast_store_bytes", "Bytes in use of the store's folder.", bytes);
+    text.histogram(
+        "sse_fast_store_sync_seconds",
+        "How long the disk took to keep what was written.",
+        &Distribution::default().with(&counted.syncs),
+    );
+    text.counter("sse_fast_store_refused", "Publishes that were refused because they could not be kept.", refused);
+    text.gauge("sse_fast_store_writable", "1 while events can be kept, else 0.", u64::from(store.is_writable()));
 }
 
 /// What the shards said of their subscribers.

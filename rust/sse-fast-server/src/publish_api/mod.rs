@@ -33,14 +33,14 @@ use self::answers::{
 use self::body::Asked;
 use crate::body as bytes_of;
 use crate::directory::{Looked, StreamError, check_name};
-use crate::idempotency::{Begun, Ids, SharedKey, UnderWay};
+use crate::idempotency::{Begun, Ids, SharedKey};
 use crate::refusals::bad_name;
 use crate::request::ParsedRequest;
 use crate::respond::{Action, Context, UNWANTED_BODY, retry_later};
 use crate::response::{self, Refusal};
 use crate::rights::Publisher;
 use crate::socket::RequestBody;
-use crate::stream::{PublishError, Published, Stream};
+use crate::stream::{AppendedTogether, PublishError, Published, Stream};
 
 /// A body may have so many times the bytes that an event may: JSON escapes take up to six for one, and a list has several.
 const EVENTS_IN_BODY: usize = 8;
@@ -130,16 +130,16 @@ impl Context {
             Some(Begun::InProgress) => return Err(in_progress()),
         };
         match self.append(request, name, &asked, &parts, key.as_ref()).await? {
-            Ok(done) => {
+            Ok(appended) => {
                 if let Some(under_way) = under_way {
-                    keep(under_way, &done, asked.is_list);
+                    // The disk will have what the client may ask for again, whether it waits for that or not.
+                    appended.keep_answer(under_way, ids_of(appended.published(), asked.is_list));
                 }
-                let response = if asked.is_list {
-                    created(done.ids(), true, false)
-                } else {
-                    created(std::iter::once(done.id()), false, false)
-                };
-                Ok(Action::Respond(response))
+                match appended.kept().await {
+                    Ok(done) if asked.is_list => Ok(Action::Respond(created(done.ids(), true, false))),
+                    Ok(done) => Ok(Action::Respond(created(std::iter::once(done.id()), false, false))),
+                    Err(error) => unpublished(request, &error),
+                }
             }
             Err(error) => unpublished(request, &error),
         }
@@ -153,7 +153,7 @@ impl Context {
         asked: &Asked<'_>,
         parts: &[Part<'_>],
         key: Option<&SharedKey>,
-    ) -> Result<Result<Published, PublishError>, Refusal> {
+    ) -> Result<Result<AppendedTogether, PublishError>, Refusal> {
         let mut tries = 0;
         loop {
             let stream = self.stream_to_publish(request, name, asked.events()).await?;
@@ -203,11 +203,9 @@ fn is_other_charset(part: &str) -> bool {
     part.strip_prefix("charset=").is_some_and(|charset| !matches!(charset.trim_matches('"'), "utf-8" | "utf8"))
 }
 
-/// Keeps the answer for who asks again under the same key.
-fn keep(under_way: UnderWay, published: &Published, is_list: bool) {
-    let ids: Ids =
-        if is_list { published.ids().map(Box::from).collect() } else { Arc::from([Box::from(published.id())]) };
-    under_way.done(ids);
+/// The answer for who asks again under the same key.
+fn ids_of(published: &Published, is_list: bool) -> Ids {
+    if is_list { published.ids().map(Box::from).collect() } else { Arc::from([Box::from(published.id())]) }
 }
 
 #[cfg(test)]

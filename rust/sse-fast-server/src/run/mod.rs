@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use error::RunError;
 pub use handle::Run;
+pub(crate) use outcome::{END_EVENT, cut_off};
 pub use registry::Runs;
 pub use spec::RunSpec;
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use sse_fast_core::wire::Decoded;
 
 use super::process::{Exit, signal_name};
 
 /// The name of the terminal event.
-pub(super) const END_EVENT: &str = "end";
+pub(crate) const END_EVENT: &str = "end";
 /// Events with this name say that the child lives, but nothing about its progress.
 const HEARTBEAT_EVENT: &str = "heartbeat";
 
@@ -58,7 +59,7 @@ struct EndData<'a> {
     signal: Option<String>,
     status: Option<&'a str>,
     result: Option<Box<RawValue>>,
-    duration_s: f64,
+    duration_s: Option<f64>,
     #[serde(skip_serializing_if = "is_false")]
     timeout: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +68,8 @@ struct EndData<'a> {
     shutdown: bool,
     #[serde(skip_serializing_if = "is_false")]
     result_too_large: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
 }
 
 impl RunOutcome {
@@ -98,13 +101,37 @@ impl RunOutcome {
             signal,
             status: last.and_then(|last| last.status.as_deref()),
             result: last.and_then(|last| last.data.as_deref()).map(raw_json),
-            duration_s: seconds(self.duration),
+            duration_s: Some(seconds(self.duration)),
             timeout: limit.is_some(),
             timeout_s: limit,
             shutdown: self.cause == Some(Cause::Shutdown),
             result_too_large: false,
+            error: None,
         }
     }
+}
+
+/// The data of the terminal event of a run that died with its server: what is known is its last event, where that fits.
+pub(crate) fn cut_off(last: Option<&Decoded>, limit: usize) -> String {
+    let last = last.filter(|last| last.event.as_deref() != Some(HEARTBEAT_EVENT));
+    let mut data = EndData {
+        exit_code: None,
+        signal: None,
+        status: last.and_then(|last| last.event.as_deref()),
+        result: last.map(|last| raw_json(&last.data)),
+        duration_s: None,
+        timeout: false,
+        timeout_s: None,
+        shutdown: false,
+        result_too_large: false,
+        error: Some("the server died"),
+    };
+    let text = json_of(&data);
+    if text.len() <= limit {
+        return text;
+    }
+    (data.result, data.result_too_large) = (None, true);
+    json_of(&data)
 }
 
 fn json_of(data: &EndData<'_>) -> String {

@@ -16,6 +16,7 @@ use crate::directory::{ByPattern, Directory};
 use crate::logs::Logs;
 use crate::presence::Presence;
 use crate::shard::{self, Order, Pacing, Settings};
+use crate::store::Store;
 
 /// The threads of all shards, and the polls that these own, as numbers.
 pub(super) struct Shards {
@@ -24,8 +25,11 @@ pub(super) struct Shards {
 }
 
 /// Starts them, and makes the directory that knows them.
-pub(super) fn start_shards(config: Config, by_pattern: ByPattern) -> Result<(Arc<Directory>, Shards), StartError> {
-    let logs = Logs::default();
+pub(super) fn start_shards(
+    config: Config,
+    by_pattern: ByPattern,
+    (logs, store): (Logs, Option<Arc<Store>>),
+) -> Result<(Arc<Directory>, Shards), StartError> {
     let presence = Presence::new(logs.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if config.shards == 0 { cores } else { config.shards };
@@ -36,7 +40,7 @@ pub(super) fn start_shards(config: Config, by_pattern: ByPattern) -> Result<(Arc
     let handles = prepared.iter().map(|(handle, _)| handle.clone()).collect();
     let polls = prepared.iter().map(|(_, poll)| poll.as_raw_fd()).collect();
     let stall_timeout = config.stall_timeout;
-    let directory = Arc::new(Directory::new(config, by_pattern, handles, presence, logs.clone()));
+    let directory = Arc::new(Directory::new(config, by_pattern, handles, presence, (logs.clone(), store)));
     let settings = Settings { stall_timeout, patience: directory.delivery.patience, pacing: Pacing::default() };
     let mut threads = Vec::with_capacity(count);
     for (number, (handle, poll)) in prepared.into_iter().enumerate() {

@@ -86,11 +86,11 @@ fn what_is_given_up_is_not_published_and_the_next_goes_on() {
     assert_eq!(wakeups.take(), [2], "it is the next now");
     socket.0.borrow_mut().room = LARGE;
     stage.step(0, &[&socket]);
-    assert!(matches!(second.step(&mut account), Ok(TaskProgress::Published(_))));
+    assert!(matches!(second.step(&mut account), Ok(TaskProgress::Appended(_))));
     second.give_up(&mut account);
     stage.step(0, &[]);
     assert_eq!(data_of(&socket), ["0", "2"]);
     let mut third = stream.task_end(event("over", &stream), wakeups.task(3));
-    assert!(matches!(third.step(&mut account), Ok(TaskProgress::Published(_))), "nobody is in its way");
+    assert!(matches!(third.step(&mut account), Ok(TaskProgress::Appended(_))), "nobody is in its way");
     assert!(stream.ended());
 }

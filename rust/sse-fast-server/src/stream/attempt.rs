@@ -24,6 +24,8 @@ use sse_fast_core::options::StreamOptions;
 
 use super::obstacle::{Asking, Obstacle};
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, Fate, Held, KeptSoon, Pending};
+use super::role::{Hurry, Role};
 use super::room::Ticket;
 use super::watch::{Sleeper, TaskSleep};
 use super::what::{Encoded, What};
@@ -36,15 +38,6 @@ const TRY_AGAIN: Micros = 1_000_000;
 
 /// How long an event loop's publisher waits for the shards' answer whether a reader's socket is still full.
 const ANSWER: Micros = 10_000;
-
-/// What an event is to its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// One of many.
-    Ordinary,
-    /// The last.
-    Terminal,
-}
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +55,7 @@ pub(crate) struct Attempt<'a> {
     what: What<'a>,
     role: Role,
     caller: Caller,
+    hurry: Hurry,
     waiting: Waiting,
 }
 
@@ -76,12 +70,19 @@ pub(super) struct Waiting {
     refused_at: Option<Micros>,
     /// Encoded under these options.
     prepared: Option<(Arc<StreamOptions>, Encoded)>,
+    /// What becomes of it, where the disk does not have it yet.
+    kept: Option<KeptSoon>,
 }
 
 impl Waiting {
     /// Of a task, which sleeps so.
     pub(super) fn of_task(sleep: TaskSleep) -> Self {
         Self { sleep: Some(sleep), ..Self::default() }
+    }
+
+    /// What becomes of it, where the disk does not have it yet.
+    pub(super) fn take_kept(&mut self) -> Option<KeptSoon> {
+        self.kept.take()
     }
 
     /// What wakes the task from here on brings its token again.
@@ -116,7 +117,7 @@ impl Stream {
 
     pub(super) fn check_open(&self, inner: &Inner) -> Result<(), PublishError> {
         let stream = || self.shown();
-        if inner.state.ended() {
+        if inner.state.ended() || inner.pending().is_some_and(Pending::ends) {
             Err(PublishError::Ended { stream: stream() })
         } else if self.0.delivery.is_closed() {
             Err(PublishError::Closed { stream: stream() })
@@ -181,7 +182,7 @@ impl<'a> Attempt<'a> {
 
     /// The same attempt, with the same event.
     pub(super) fn going_on(what: What<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
-        Self { what, role, caller, waiting }
+        Self { what, role, caller, hurry: Hurry::MayWait, waiting }
     }
 
     /// It will go on later.
@@ -200,16 +201,17 @@ impl<'a> Attempt<'a> {
         if inner.room().is_some_and(|room| !room.is_empty()) {
             return Ok(None);
         }
-        let prepared = self.what.encode(&inner.state);
+        let prepared = self.encode(inner);
         stream.check_held(inner, &prepared)?;
-        if stream.obstacle(inner, prepared.first_after(&inner.state)) == Obstacle::None {
-            return Ok(Some(self.append(inner, prepared)));
+        if stream.obstacle(inner, inner.first_after(&prepared)) == Obstacle::None {
+            return self.append(stream, inner, prepared).map(Some);
         }
         self.waiting.prepared = Some((Arc::clone(inner.state.options()), prepared));
         Ok(None)
     }
 
     /// Goes as far as it can at `now`. `account` is what the calling thread has waited for sockets in the last minute.
+    /// Long because each thing that stands in the way is met in its own way.
     pub(crate) fn step(
         &mut self,
         stream: &Stream,
@@ -246,6 +248,10 @@ impl<'a> Attempt<'a> {
         let first = prepared.inspect_err(|_| self.leave(stream, inner, now, account))?;
         match stream.obstacle(inner, first) {
             Obstacle::None => {}
+            Obstacle::Disk => {
+                inner.room_mut().stop_paying(now);
+                return Ok(Progress::Wait(now + TRY_AGAIN));
+            }
             Obstacle::Shards => {
                 inner.room_mut().stop_paying(now);
                 if stream.ask_shards(inner, first, Asking::OnceFree) {
@@ -266,7 +272,7 @@ impl<'a> Attempt<'a> {
                 }
             }
         }
-        Ok(Progress::Published(self.append_now(stream, inner, now, account)))
+        self.append_now(stream, inner, now, account).map(Progress::Published)
     }
 
     /// Appends whatever stands in the way, and gives the place up.
@@ -276,9 +282,9 @@ impl<'a> Attempt<'a> {
         inner: &mut Locked<'_>,
         now: Micros,
         account: &mut Spent,
-    ) -> Published {
+    ) -> Result<Published, PublishError> {
         let prepared = self.take_prepared(inner);
-        let published = self.append(inner, prepared);
+        let published = self.append(stream, inner, prepared);
         self.leave(stream, inner, now, account);
         published
     }
@@ -315,33 +321,62 @@ impl<'a> Attempt<'a> {
     /// Encodes it, again only if the options have changed or another went before it; returns the oldest position that
     /// appending would leave.
     fn prepare(&mut self, stream: &Stream, inner: &Inner) -> Result<Position, PublishError> {
-        let state = &inner.state;
         let current = self.waiting.prepared.take().filter(|(options, prepared)| {
             // A snapshot is encoded under the name of the last one, which may have changed.
-            Arc::ptr_eq(options, state.options()) && prepared.is_next(state) && !self.what.has_snapshot()
+            let is_next = prepared.after() == inner.last_position();
+            Arc::ptr_eq(options, inner.state.options()) && is_next && !self.what.has_snapshot()
         });
-        let (options, prepared) = current.unwrap_or_else(|| (Arc::clone(state.options()), self.what.encode(state)));
+        let (options, prepared) = current.unwrap_or_else(|| (Arc::clone(inner.state.options()), self.encode(inner)));
         stream.check_held(inner, &prepared)?;
-        let first = prepared.first_after(state);
+        let first = inner.first_after(&prepared);
         self.waiting.prepared = Some((options, prepared));
         Ok(first)
     }
 
     fn take_prepared(&mut self, inner: &Inner) -> Encoded {
         let prepared = self.waiting.prepared.take().map(|(_, prepared)| prepared);
-        prepared.unwrap_or_else(|| self.what.encode(&inner.state))
+        prepared.unwrap_or_else(|| self.encode(inner))
     }
 
-    fn append(&self, inner: &mut Inner, prepared: Encoded) -> Published {
-        let published = self.what.append(&mut inner.state, prepared);
+    /// Encoded for the positions that come next.
+    fn encode(&self, inner: &Inner) -> Encoded {
+        self.what.encode(&inner.state, inner.ahead())
+    }
+
+    /// Appends it, and has the store keep it before, where there is one. Where that waits for the disk it is appended once
+    /// the disk has it.
+    fn append(&mut self, stream: &Stream, inner: &mut Inner, encoded: Encoded) -> Result<Published, PublishError> {
+        let published = self.what.published(&encoded, || inner.last_id());
+        if stream.store_of(inner).is_some()
+            && let Some(at) = stream.keep_encoded(inner, &encoded, self.role, self.hurry)?
+        {
+            let fate = Fate::new(self.waiting.sleep.as_ref());
+            inner.put_off(at, Held::Events(encoded, self.role), &fate);
+            self.waiting.kept = Some(KeptSoon::new(stream, fate));
+            return Ok(published);
+        }
+        encoded.append(&mut inner.state);
         if self.role == Role::Terminal {
             inner.state.end();
         }
-        published
+        Ok(published)
     }
 
-    pub(super) fn role(&self) -> Role {
-        self.role
+    /// It was appended, or will be once the disk has it: lets the lock go, and tells everybody who is to see it now.
+    pub(super) fn finish(&mut self, stream: &Stream, inner: Locked<'_>, published: Published) -> Appended {
+        let kept = self.waiting.kept.take();
+        if kept.is_some() {
+            drop(inner);
+        } else {
+            stream.appended(inner, self.role);
+        }
+        Appended { published, kept }
+    }
+
+    /// It is refused rather than wait for the store.
+    pub(super) fn in_a_hurry(mut self) -> Self {
+        self.hurry = Hurry::NoWait;
+        self
     }
 
     /// Whether it has a place among those who wait.

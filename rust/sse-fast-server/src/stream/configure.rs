@@ -19,12 +19,12 @@ impl Stream {
         let inner = self.lock();
         let options = inner.state.options().patched(patch)?;
         let options = Arc::new(options);
-        self.put_options(inner, options);
+        self.put_options(inner, options, patch);
         Ok(())
     }
 
-    /// Puts these options in force; lets the lock go.
-    pub(super) fn put_options(&self, mut inner: Locked<'_>, options: Arc<StreamOptions>) {
+    /// Puts these options in force, which `told` says as far as a store is to know; lets the lock go.
+    pub(super) fn put_options(&self, mut inner: Locked<'_>, options: Arc<StreamOptions>, told: &StreamPatch) {
         if options == *inner.state.options() {
             // Given at each call, as is usual: nothing changes.
             return;
@@ -33,6 +33,7 @@ impl Stream {
         // Publishers may have to wait now for subscribers that were given up: shards look again.
         let first = inner.state.log().first();
         self.0.links.iter().filter(|link| link.subscribers() > 0).for_each(|link| link.lower_held(first));
+        self.told(&mut inner, told);
         self.retune();
         // A longer history has room at once.
         inner.wake_next(None);

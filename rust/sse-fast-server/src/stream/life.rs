@@ -83,8 +83,10 @@ impl Stream {
     }
 
     /// The name no longer leads here; under the lock.
-    fn take_away(&self, inner: &mut Inner) {
+    fn take_away(&self, inner: &mut Locked<'_>) {
         inner.state.remove();
+        inner.give_up_pending();
+        self.forget_kept(inner);
         self.0.removed.store(true, Ordering::Release);
     }
 

@@ -9,6 +9,7 @@ use sse_fast_core::budget::Micros;
 
 use super::room::Room;
 use super::wakes::Wakes;
+use super::watch::Sleeper;
 use super::{Inner, Stream};
 use crate::delivery::LocalKey;
 use crate::sync::{Held, MutexGuard};
@@ -42,6 +43,11 @@ impl<'a> Locked<'a> {
         if let Some(room) = self.inner.room() {
             room.wake_all(&mut self.wakes);
         }
+    }
+
+    /// This one is to be woken.
+    pub(super) fn wake(&mut self, sleeper: &Sleeper) {
+        self.wakes.publisher(sleeper);
     }
 
     /// A shard is told that a publisher waits.

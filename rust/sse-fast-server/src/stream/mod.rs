@@ -12,7 +12,9 @@
 //! | `attempt` | whether an event may be appended, and what it waits for |
 //! | `what` | one event or several, encoded and appended |
 //! | `outcome` | what that comes to |
+//! | `kept`, `pending` | what of it the store has, and what the disk has not yet |
 //! | `obstacle` | what stands in an event's way, and asking the shards to clear it |
+//! | `role` | what an event is to its stream |
 //! | `room` | who waits to append, and what that costs |
 //! | `locked` | the lock while it is held |
 //! | `wakes` | who is woken once it is free |
@@ -25,26 +27,30 @@
 //! | `watch` | readers in this process that wait for news, and how all that wait sleep |
 //! | `heartbeat` | the heartbeat in force: the options' or the innermost override |
 //!
-//! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it.
+//! Must not know: shards, names, sockets; the way to all of them is `delivery`. A stream holds nothing that holds it. This file
+//! is long because it declares what all of these share.
 //!
 //! # Locking
 //! `inner` protects the state and who waits for it. Under it no socket is written to, nothing is logged, nothing is
-//! waited for, nobody is woken, and no other stream's lock is taken.
+//! waited for but the store's taking a batch (`kept`), nobody is woken, and no other stream's lock is taken.
 
 mod attempt;
 mod configure;
 mod elsewhere;
 mod empty;
 mod heartbeat;
+mod kept;
 mod life;
 mod link;
 mod locked;
 mod obstacle;
 mod outcome;
+mod pending;
 mod publish;
 mod readers;
 mod receive;
 mod repeat;
+mod role;
 mod room;
 mod silence;
 mod task;
@@ -62,11 +68,12 @@ use sse_fast_core::budget::Micros;
 use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
+use sse_fast_core::wire::{self, Decoded};
 use tokio::sync::oneshot;
 
 pub use self::attempt::Caller;
 #[cfg(test)]
-pub(crate) use self::attempt::{Attempt, Progress, Role};
+pub(crate) use self::attempt::{Attempt, Progress};
 pub use self::elsewhere::{MAX_TOGETHER, PublishingMany};
 pub use self::empty::EmptyOutcome;
 use self::empty::{Emptiness, WhenEmpty};
@@ -77,13 +84,17 @@ pub(crate) use self::life::{Claim, Expired, HandedOut, WeakStream};
 pub(crate) use self::link::Link;
 pub(crate) use self::locked::Locked;
 pub use self::outcome::{PublishError, Published};
+pub use self::pending::{Appended, KeptSoon};
 pub use self::publish::{Account, Publishing};
 use self::readers::{Others, Readers};
 pub(crate) use self::receive::resolved;
+#[cfg(test)]
+pub(crate) use self::role::Role;
 use self::room::Room;
 use self::silence::Signs;
 pub(crate) use self::silence::Silence;
 pub use self::task::{OwnedEvent, TaskHandOver, TaskProgress, TaskPublish};
+pub(crate) use self::together::AppendedTogether;
 use self::watch::Watchers;
 pub use self::watch::{TaskSleep, Wakeups, Watch};
 use crate::clock::{self, coarse_ms};
@@ -163,6 +174,8 @@ struct Extra {
     when_empty: WhenEmpty,
     /// The options that were given in this process to a copy, and do not live with its log.
     own_options: Option<Box<StreamPatch>>,
+    /// What of it the store has.
+    kept: Option<Box<kept::Kept>>,
     /// The newest event when it was last found stalled.
     stall_told: Option<Position>,
 }
@@ -200,12 +213,18 @@ impl Stream {
         delivery: &Arc<Delivery>,
         options: Arc<StreamOptions>,
     ) -> Self {
-        debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
         Self::holding(kind, name, (StreamState::new(epoch, options), epoch), delivery)
+    }
+
+    /// A stream that its name leads to, and that was kept.
+    pub(crate) fn of_state(name: &str, state: StreamState, delivery: &Arc<Delivery>) -> Self {
+        let epoch = state.epoch();
+        Self::holding(Kind::Named, name, (state, epoch), delivery)
     }
 
     /// The same with a state of its own, and what the directory is to know its life by.
     fn holding(kind: Kind, name: &str, (state, life): (StreamState, Epoch), delivery: &Arc<Delivery>) -> Self {
+        debug_assert_eq!(kind == Kind::Nameless, name.is_empty(), "what has a name is known by it");
         let (want, emptiness) = (Want::Nothing, Emptiness::NOBODY_ASKED);
         Self(Arc::new(StreamShared {
             name: name.into(),
@@ -250,6 +269,12 @@ impl Stream {
     pub fn last_id(&self) -> Option<String> {
         let inner = self.lock();
         (inner.state.newest() > 0).then(|| inner.state.last_id())
+    }
+
+    /// The newest event, where one was published.
+    pub(crate) fn last_event(&self) -> Option<Decoded> {
+        let inner = self.lock();
+        inner.state.log().get(inner.state.newest()).map(|frame| wire::decode(frame.plain()))
     }
 
     /// Whether the terminal event was published.

@@ -17,6 +17,8 @@ pub(super) enum Obstacle {
     Sockets,
     /// A shard has not yet got to subscribers that would take it.
     Shards,
+    /// The disk does not have yet what the event would overwrite: nobody was given that.
+    Disk,
 }
 
 /// When a shard answers a publisher that asks.
@@ -38,6 +40,9 @@ impl Asking {
 impl Stream {
     /// What stands in the way of appending what leaves `first` the oldest.
     pub(super) fn obstacle(&self, inner: &Inner, first: Position) -> Obstacle {
+        if first > inner.state.newest() + 1 {
+            return Obstacle::Disk;
+        }
         let pairs = self.0.links.iter().zip(&self.0.delivery.doorbells);
         let obstacles = pairs.map(|(link, doorbell)| self.obstacle_of(link, doorbell, inner, first));
         obstacles.max().unwrap_or(Obstacle::None)

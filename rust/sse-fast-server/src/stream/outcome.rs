@@ -7,6 +7,8 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::id::IdText;
 use thiserror::Error;
 
+use crate::store::StoreError;
+
 /// Why an event was not published.
 #[derive(Debug, Error)]
 pub enum PublishError {
@@ -75,6 +77,9 @@ pub enum PublishError {
         /// The stream's name, in quotes.
         stream: String,
     },
+    /// It could not be kept.
+    #[error("{0}")]
+    Store(StoreError),
     /// Only from `try_publish`: it would have to wait.
     #[error("publishing would have to wait")]
     WouldWait,

@@ -13,14 +13,18 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role};
+use super::attempt::{Attempt, Caller, Progress};
 use super::elsewhere::HandedOver;
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, Fate, Held, KeptSoon};
+use super::role::Role;
+use super::watch::TaskSleep;
 use super::what::{What, with_scratch};
 use super::{Locked, Stream};
 use crate::clock::{self, in_micros};
 use crate::delivery::Delivery;
 use crate::idempotency::SharedKey;
+use crate::store::Durable;
 use crate::sync::park_timeout;
 
 thread_local! {
@@ -70,7 +74,11 @@ impl Stream {
             return Err(PublishError::WouldWait);
         }
         let Some(mut inner) = self.try_lock() else { return Err(PublishError::WouldWait) };
-        let published = Attempt::new(&event, role, Caller::Thread).at_once(self, &mut inner)?;
+        if self.waits_for_disk() && self.store_of(&inner).is_some() {
+            self.check_open(&inner)?;
+            return Err(PublishError::WouldWait);
+        }
+        let published = Attempt::new(&event, role, Caller::Thread).in_a_hurry().at_once(self, &mut inner)?;
         let published = published.ok_or(PublishError::WouldWait)?;
         self.finish_publish(inner);
         Ok(published)
@@ -106,15 +114,40 @@ impl Stream {
     pub fn snapshot(&self, data: &[u8], event: Option<&str>) -> Result<(), PublishError> {
         let name = event.unwrap_or("snapshot");
         let event = NewEvent { data, event: Some(name), ..NewEvent::default() };
-        let event = self.check(&event)?;
         if self.is_copy() {
+            self.check(&event)?;
             let stream = self.current();
             return stream.hand_over_snapshot(data, name)?.wait(stream);
         }
+        match self.set_snapshot(&event, None)? {
+            Some(kept) => kept.wait(Duration::MAX).unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what is published counts only once the disk has it.
+    pub fn waits_for_disk(&self) -> bool {
+        self.0.delivery.store.as_ref().is_some_and(|store| store.durable() == Durable::Disk)
+    }
+
+    /// Sets it, or will once the disk has it; who is to be told sleeps so.
+    pub(super) fn set_snapshot(
+        &self,
+        event: &NewEvent<'_>,
+        sleep: Option<&TaskSleep>,
+    ) -> Result<Option<KeptSoon>, PublishError> {
+        let event = self.check(event)?;
         let mut inner = self.lock();
         self.check_open(&inner)?;
-        with_scratch(|scratch| inner.state.set_snapshot(scratch, &event));
-        Ok(())
+        let prepared = with_scratch(|scratch| inner.state.prepare_snapshot(inner.last_position(), scratch, &event));
+        let Some(at) = self.keep_snapshot(&mut inner, &prepared)? else {
+            inner.state.put_snapshot(prepared);
+            return Ok(None);
+        };
+        let fate = Fate::new(sleep);
+        inner.put_off(at, Held::Snapshot(prepared), &fate);
+        drop(inner);
+        Ok(Some(KeptSoon::new(self, fate)))
     }
 
     /// Checks every field of an event that is to be published here.
@@ -151,7 +184,7 @@ impl Stream {
             return Ok(Publishing(Way::Elsewhere { stream, handed_over, several: true }));
         }
         let attempt = Attempt::of(What::of(parts), Role::Ordinary, caller);
-        Ok(Publishing(Way::Here(Here { stream: self, attempt, began: None })))
+        Ok(Publishing(Way::Here(Here::new(self, attempt))))
     }
 
     /// Begins to end the stream, likewise.
@@ -213,7 +246,7 @@ impl<'a> Publishing<'a> {
             let handed_over = stream.hand_over(std::slice::from_ref(event), role == Role::Terminal)?;
             return Ok(Self(Way::Elsewhere { stream, handed_over, several: false }));
         }
-        Ok(Self(Way::Here(Here { stream, attempt: Attempt::new(&checked, role, caller), began: None })))
+        Ok(Self(Way::Here(Here::new(stream, Attempt::new(&checked, role, caller)))))
     }
 
     /// Publishes, waiting no longer than `longest` for what stands in the way; `None` is not yet: call it again soon, for
@@ -224,6 +257,17 @@ impl<'a> Publishing<'a> {
             Way::Elsewhere { stream, handed_over, several } => {
                 let ids = handed_over.wait(stream, longest)?;
                 Some(ids.map(|ids| if *several { Published::several(ids) } else { Published::one(ids) }))
+            }
+        }
+    }
+
+    /// The same, but for the disk's having it: the event is in its place, and counts as published once that is said by what
+    /// is given back. So a thread that publishes many waits for the disk once.
+    pub fn append(&mut self, longest: Duration) -> Option<Result<Appended, PublishError>> {
+        match &mut self.0 {
+            Way::Here(here) => here.append(longest),
+            Way::Elsewhere { .. } => {
+                self.wait(longest).map(|outcome| outcome.map(|published| Appended { published, kept: None }))
             }
         }
     }
@@ -244,19 +288,39 @@ struct Here<'a> {
     attempt: Attempt<'a>,
     /// When it began to wait, if it did.
     began: Option<Micros>,
+    /// What it came to, where the disk does not have it yet.
+    appended: Option<Appended>,
 }
 
-impl Here<'_> {
+impl<'a> Here<'a> {
+    fn new(stream: &'a Stream, attempt: Attempt<'a>) -> Self {
+        Self { stream, attempt, began: None, appended: None }
+    }
+
     fn wait(&mut self, longest: Duration) -> Option<Result<Published, PublishError>> {
+        let appended = match self.appended.take() {
+            Some(appended) => appended,
+            None => match self.append(longest)? {
+                Ok(appended) => appended,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let Some(kept) = &appended.kept else { return Some(Ok(appended.published)) };
+        let outcome = kept.wait(longest);
+        if outcome.is_none() {
+            self.appended = Some(appended);
+            return None;
+        }
+        outcome.map(|outcome| outcome.map(|()| appended.published))
+    }
+
+    fn append(&mut self, longest: Duration) -> Option<Result<Appended, PublishError>> {
         let stream = self.stream;
         let mut inner = stream.lock();
         if self.began.is_none() {
             match self.attempt.at_once(stream, &mut inner) {
                 Ok(None) => self.began = Some(clock::now()),
-                Ok(Some(published)) => {
-                    self.appended(inner);
-                    return Some(Ok(published));
-                }
+                Ok(Some(published)) => return Some(Ok(self.attempt.finish(stream, inner, published))),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -279,19 +343,12 @@ impl Here<'_> {
                     inner = stream.lock();
                     continue;
                 }
-                Ok(Progress::Published(published)) => {
-                    self.appended(inner);
-                    Ok(published)
-                }
+                Ok(Progress::Published(published)) => Ok(self.attempt.finish(stream, inner, published)),
                 Err(error) => Err(error),
             };
             stream.count_wait(self.began.unwrap_or(Micros::MAX));
             return Some(outcome);
         }
-    }
-
-    fn appended(&self, inner: Locked<'_>) {
-        self.stream.appended(inner, self.attempt.role());
     }
 }
 

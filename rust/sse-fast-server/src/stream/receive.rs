@@ -15,7 +15,8 @@ use sse_fast_core::id::{self, Epoch, Position};
 use sse_fast_core::options::{StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 
-use super::attempt::{Attempt, Caller, Progress, Role};
+use super::attempt::{Attempt, Caller, Progress};
+use super::role::Role;
 use super::what::with_scratch;
 use super::{Inner, Kind, Stream};
 use crate::backplane::{Life, SharedEvent, SharedOptions, SharedSnapshot};
@@ -109,7 +110,9 @@ impl Stream {
                     inner = self.lock();
                 }
                 Ok(Progress::Wait(_)) => {
-                    attempt.append_now(self, &mut inner, now, &mut account);
+                    if attempt.append_now(self, &mut inner, now, &mut account).is_err() {
+                        return;
+                    }
                     break;
                 }
                 Err(_) => return,
@@ -173,7 +176,7 @@ impl Stream {
         let inner = self.lock();
         let own = inner.extra.as_ref().and_then(|extra| extra.own_options.as_deref());
         let options = resolved(defaults, own, shared);
-        self.put_options(inner, options);
+        self.put_options(inner, options, &StreamPatch::default());
     }
 
     /// Options that count in this process alone, besides those that it was given before.
@@ -186,7 +189,7 @@ impl Stream {
         all.give(own);
         let all = all.clone();
         let options = resolved(defaults, Some(&all), SharedOptions::of(inner.state.options()));
-        self.put_options(inner, options);
+        self.put_options(inner, options, &StreamPatch::default());
     }
 
     /// Those options.

@@ -61,6 +61,13 @@ impl Stream {
         self.0.signs.event.store(in_units(now), Ordering::Relaxed);
     }
 
+    /// It was kept while there was no server: its last event is so many milliseconds old.
+    pub(crate) fn was_silent_for(&self, age: u64) {
+        let then = coarse_ms().saturating_sub(age);
+        self.spoke(then);
+        self.touch(then);
+    }
+
     /// Somebody left, or had been on the way.
     pub(super) fn touch(&self, now: u64) {
         self.0.signs.left.store(in_units(now), Ordering::Relaxed);

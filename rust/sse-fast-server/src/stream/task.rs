@@ -12,10 +12,12 @@ use sse_fast_core::error::EventError;
 use sse_fast_core::event::NewEvent;
 use sse_fast_core::stream::Part;
 
-use super::attempt::{Attempt, Caller, Progress, Role, Waiting};
+use super::attempt::{Attempt, Caller, Progress, Waiting};
 use super::elsewhere::{ChangeAwaited, HandedOver};
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, KeptSoon};
 use super::publish::Account;
+use super::role::Role;
 use super::watch::{Sleeper, TaskSleep};
 use super::what::What;
 use super::{Locked, Stream};
@@ -63,8 +65,8 @@ impl OwnedEvent {
 /// What a step came to.
 #[derive(Debug)]
 pub enum TaskProgress {
-    /// It was appended.
-    Published(Published),
+    /// It was appended; where the disk does not have it yet, it counts as published once that is said.
+    Appended(Appended),
     /// To be stepped again when the task is woken, or after so long.
     Wait(Duration),
 }
@@ -115,6 +117,11 @@ pub struct TaskPublish {
 }
 
 impl Stream {
+    /// Sets the snapshot from a task; where the disk does not have it yet, what is to be waited for.
+    pub fn task_snapshot(&self, event: &OwnedEvent, sleep: &TaskSleep) -> Result<Option<KeptSoon>, PublishError> {
+        self.set_snapshot(&event.as_new(), Some(sleep))
+    }
+
     /// Begins to publish from a task, which sleeps so.
     pub fn task_publish(&self, event: OwnedEvent, sleep: TaskSleep) -> TaskPublish {
         TaskPublish::new(self, Owned::One(event), Role::Ordinary, sleep)
@@ -161,9 +168,14 @@ impl TaskPublish {
             }
             Ok(Progress::Published(published)) => {
                 self.is_over = true;
-                stream.appended(inner, self.role);
+                let kept = self.waiting.as_mut().and_then(Waiting::take_kept);
+                if kept.is_some() {
+                    drop(inner);
+                } else {
+                    stream.appended(inner, self.role);
+                }
                 self.count();
-                Ok(TaskProgress::Published(published))
+                Ok(TaskProgress::Appended(Appended { published, kept }))
             }
             Err(error) => {
                 self.is_over = true;
@@ -190,7 +202,7 @@ impl TaskPublish {
                 Owned::One(_) => Published::one(ids),
                 Owned::Several(_) => Published::several(ids),
             };
-            TaskProgress::Published(published)
+            TaskProgress::Appended(Appended { published, kept: None })
         })
     }
 
@@ -273,7 +285,7 @@ impl Stream {
     }
 
     /// Begins to set the snapshot from a task, likewise: to the last of these events.
-    pub fn task_snapshot(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
+    pub fn task_snapshot_elsewhere(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskHandOver {
         TaskHandOver { stream: self.current().clone(), events, what: Handed::Snapshot, key: None, sleep, asked: None }
     }
 }

@@ -13,19 +13,61 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Stream;
-use super::attempt::{Attempt, Caller, Progress, Role};
+use super::attempt::{Attempt, Caller, Progress};
 use super::outcome::{PublishError, Published};
+use super::pending::{Appended, KeptSoon};
 use super::publish::Account;
+use super::role::Role;
 use super::watch::TaskSleep;
 use super::what::What;
 use crate::clock;
-use crate::idempotency::SharedKey;
+use crate::idempotency::{Ids, SharedKey, UnderWay};
+
+/// Who waits for the disk looks by itself this often. Nothing depends on it: what is decided is told.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// See the module.
 struct Going<'a> {
     stream: &'a Stream,
     attempt: Attempt<'a>,
     account: Account,
+}
+
+/// What was appended together, or will be once the disk has it.
+pub(crate) struct AppendedTogether {
+    published: Published,
+    /// What is to be waited for until it counts as published, and who is told.
+    soon: Option<(KeptSoon, Arc<Notify>)>,
+}
+
+impl AppendedTogether {
+    fn at_once(published: Published) -> Self {
+        Self { published, soon: None }
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Once it is kept, who repeats it under this key is given these ids; also where nobody waits for that any more.
+    pub(crate) fn keep_answer(&self, under_way: UnderWay, ids: Ids) {
+        match &self.soon {
+            Some((kept, _)) => kept.keep_answer(under_way, ids),
+            None => under_way.done(ids),
+        }
+    }
+
+    /// What was published, once the disk has it. Who stops waiting stops nothing.
+    pub(crate) async fn kept(self) -> Result<Published, PublishError> {
+        let Some((kept, told)) = self.soon else { return Ok(self.published) };
+        loop {
+            if let Some(outcome) = kept.outcome() {
+                return outcome.map(|()| self.published);
+            }
+            // Told or not, it looks again.
+            let _ = timeout(LOOK_AGAIN, told.notified()).await;
+        }
+    }
 }
 
 impl Stream {
@@ -36,23 +78,26 @@ impl Stream {
         parts: &[Part<'_>],
         ends: bool,
         key: Option<&SharedKey>,
-    ) -> Result<Published, PublishError> {
+    ) -> Result<AppendedTogether, PublishError> {
         debug_assert!(!ends || matches!(parts.last(), Some(Part::Event(_))), "a stream ends with an event");
         if self.is_copy() {
-            return self.publish_elsewhere(parts, ends, key).await;
+            return self.publish_elsewhere(parts, ends, key).await.map(AppendedTogether::at_once);
         }
         let role = if ends { Role::Terminal } else { Role::Ordinary };
         let attempt = Attempt::of(What::of(parts), role, Caller::Thread);
         let mut going = Going { stream: self, attempt, account: Account::default() };
-        if let Some(published) = going.at_once()? {
-            return Ok(published);
+        // Where the disk is waited for, who is told of that is known before.
+        let told = self.waits_for_disk().then(|| going.sleep());
+        if let Some(Appended { published, kept }) = going.at_once()? {
+            return Ok(AppendedTogether { published, soon: kept.zip(told) });
         }
-        let (told, began) = (Arc::new(Notify::new()), clock::now());
-        going.attempt.sleeps(TaskSleep::notified(&told));
+        let (told, began) = (told.unwrap_or_else(|| going.sleep()), clock::now());
         let outcome = loop {
             match going.step() {
-                Ok(Progress::Published(published)) => break Ok(published),
-                Ok(Progress::Wait(at)) => {
+                Ok(Ok(Appended { published, kept })) => {
+                    break Ok(AppendedTogether { published, soon: kept.map(|kept| (kept, told)) });
+                }
+                Ok(Err(at)) => {
                     let longest = Duration::from_micros(at.saturating_sub(clock::now()));
                     // Woken or not, it looks again.
                     let _ = timeout(longest, told.notified()).await;
@@ -66,24 +111,29 @@ impl Stream {
 }
 
 impl Going<'_> {
-    fn at_once(&mut self) -> Result<Option<Published>, PublishError> {
-        let mut inner = self.stream.lock();
-        let published = self.attempt.at_once(self.stream, &mut inner)?;
-        if published.is_some() {
-            self.stream.appended(inner, self.attempt.role());
-        }
-        Ok(published)
+    /// The task sleeps until this is told, from here on.
+    fn sleep(&mut self) -> Arc<Notify> {
+        let told = Arc::new(Notify::new());
+        self.attempt.sleeps(TaskSleep::notified(&told));
+        told
     }
 
-    fn step(&mut self) -> Result<Progress, PublishError> {
+    fn at_once(&mut self) -> Result<Option<Appended>, PublishError> {
+        let mut inner = self.stream.lock();
+        let published = self.attempt.at_once(self.stream, &mut inner)?;
+        Ok(published.map(|published| self.attempt.finish(self.stream, inner, published)))
+    }
+
+    /// What was appended, or until when it waits.
+    fn step(&mut self) -> Result<Result<Appended, Micros>, PublishError> {
         let (stream, mut inner, now) = (self.stream, self.stream.lock(), clock::now());
         let attempt = &mut self.attempt;
         let progress =
             self.account.with(&stream.0.delivery, now, |account| attempt.step(stream, &mut inner, now, account));
-        if matches!(progress, Ok(Progress::Published(_))) {
-            stream.appended(inner, attempt.role());
-        }
-        progress
+        Ok(match progress? {
+            Progress::Published(published) => Ok(attempt.finish(stream, inner, published)),
+            Progress::Wait(at) => Err(at),
+        })
     }
 
     fn leave(&mut self, now: Micros) {

@@ -1,0 +1,331 @@
+//! The store: a folder in which one server keeps its streams across restarts.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod` | the folder while a server has it: opening, keeping, closing |
+//! | `thread` | telling the disk to keep what was written, and who waits for that |
+//! | `journal` | where records go, and which of them still count |
+//! | `compaction` | giving back what is no longer needed |
+//! | `recovery` | from the bytes of segments to the streams that were kept |
+//! | `folder` | reading a folder's segments |
+//! | `segment` | the files |
+//! | `format` | the bytes |
+//! | `life` | what is kept of a stream besides its events |
+//! | `lock` | whose the folder is, and how the server before has ended |
+//! | `error` | what can be wrong |
+//!
+//! Must not know: streams, subscribers, HTTP. Who waits for the disk is behind [`Waits`].
+//! Invariants: what [`Store::keep`] accepted outlives the process once it has returned (`Durable::Process`), or the machine
+//! once its [`Waits`] was told (`Durable::Disk`); what it refused is not in the folder. Batches of a stream are kept in the
+//! order in which they were given. The lock on the journal is held for one write at most, never while the disk is waited for.
+
+mod compaction;
+mod error;
+mod folder;
+mod format;
+mod journal;
+mod life;
+mod lock;
+mod recovery;
+mod segment;
+mod thread;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+pub use self::error::{OpenError, StoreError};
+pub use self::folder::{Export, read as read_folder};
+pub(crate) use self::format::{END, Kind, OWN_ID, WITH_NEXT};
+pub use self::journal::Durable;
+pub(crate) use self::journal::{Batch, Needs, Record};
+use self::journal::{Beginning, Journal};
+pub(crate) use self::life::{KeptOptions, Life};
+use self::lock::{Lock, Session};
+pub(crate) use self::recovery::KeptStream;
+use self::thread::StoreThread;
+use crate::clock::unix_ms;
+use crate::durations::{Distribution, Durations};
+use crate::logs::{Level, Logs};
+
+/// Who waits until what it gave to the store is on the disk.
+pub(crate) trait Waits: Send + Sync {
+    /// Everything up to this batch is; says whether it waits for a later one.
+    fn kept(self: Arc<Self>, up_to: u64) -> bool;
+
+    /// Nothing that it waits for was kept, nor will be.
+    fn refused(self: Arc<Self>, error: &StoreError);
+}
+
+/// See the module.
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<StoreThread>>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    /// The folder as errors and logs name it.
+    shown: String,
+    durable: Durable,
+    state: Mutex<State>,
+    /// Wakes the store's thread.
+    wake: Condvar,
+    /// Told when the thread has written.
+    landed: Condvar,
+    /// Whether the last attempt to write succeeded. Relaxed: for who asks whether the server is ready.
+    writable: AtomicBool,
+    counted: Counted,
+    logs: Logs,
+    /// Whose the folder is; until the store is closed.
+    lock: Mutex<Option<Lock>>,
+}
+
+/// What the store's lock protects.
+struct State {
+    journal: Journal,
+    /// Who is to be told, each once.
+    waiting: Vec<Arc<dyn Waits>>,
+    /// While those are told that a write has failed nothing is taken.
+    failing: Option<StoreError>,
+    /// How large the batch was for which there was no room.
+    refused: u64,
+    /// The disk failed to keep what it had taken: nothing is taken any more.
+    broken: Option<StoreError>,
+    /// A segment was begun: there may be one to give back.
+    rolled: bool,
+    closed: bool,
+    /// Whether the thread is writing, without the lock.
+    in_flight: bool,
+    /// Who waited for a batch up to this one was told.
+    told: u64,
+}
+
+/// Numbers for people. Relaxed.
+#[derive(Default)]
+pub(crate) struct Counted {
+    /// How often the disk was told to keep what was written.
+    pub(crate) syncs: Durations,
+    /// Batches that were refused.
+    pub(crate) refused: AtomicU64,
+}
+
+/// A batch that was accepted: the number that its [`Waits`] is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Accepted(pub(crate) u64);
+
+/// A store that was opened, and what was in it.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) streams: Vec<KeptStream>,
+    /// Epochs to come must be greater.
+    pub(crate) epoch: u64,
+}
+
+impl Store {
+    /// Takes the folder, which is made where there is none, and reads it. Long because each step has its own refusal.
+    pub(crate) fn open(folder: &Path, durable: Durable, logs: &Logs) -> Result<Opened, OpenError> {
+        let shown = folder.display().to_string();
+        let shown_error = |attempt| {
+            let shown = shown.clone();
+            move |error| OpenError::of(&shown, attempt, error)
+        };
+        std::fs::create_dir_all(folder).map_err(shown_error("making it"))?;
+        let lock = Lock::take(folder, &shown)?;
+        let (before, boot) = (Session::read(folder), lock::boot());
+        let read = folder::recover(folder, &shown, before.as_ref().and_then(|before| before.closed))?;
+        // What the machine's end may have taken was with readers already, unless nobody was given what was not on the disk.
+        let is_unclean = before
+            .is_some_and(|before| before.closed.is_none() && !before.disk && (before.boot != boot || boot.is_empty()));
+        let mut recovered = read.recovered;
+        if is_unclean {
+            recovered.streams.iter_mut().filter(|stream| !stream.ended).for_each(|stream| stream.is_cut = true);
+        }
+        for text in &recovered.damage {
+            logs.put(Level::Warning, "sse_fast.store", format!("the store {shown:?} is damaged: {text}"));
+        }
+        let beginning = Beginning {
+            complete: read.complete,
+            number: recovered.number,
+            epoch: recovered.epoch,
+            twice: std::mem::take(&mut recovered.twice),
+        };
+        let mut journal =
+            Journal::begin(folder, &shown, durable, beginning).map_err(shown_error("making a segment"))?;
+        segment::sync_folder(folder).map_err(shown_error("making a segment"))?;
+        for stream in recovered.streams.iter().filter(|stream| !stream.is_cut) {
+            let bytes = stream.events.iter().map(|event| event.frame.len() as u64).sum();
+            let needs = Needs { first: stream.first, events: stream.events.len() as u64, bytes };
+            journal.adopt(stream.number, needs, stream.life_at, stream.snapshot_at);
+        }
+        let session = Session { boot, disk: durable == Durable::Disk, closed: None };
+        session.write(folder).map_err(shown_error("writing to it"))?;
+        let state = State {
+            journal,
+            waiting: Vec::new(),
+            failing: None,
+            refused: 0,
+            broken: None,
+            rolled: true,
+            closed: false,
+            in_flight: false,
+            told: 0,
+        };
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            shown: shown.clone(),
+            durable,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            landed: Condvar::new(),
+            writable: AtomicBool::new(true),
+            counted: Counted::default(),
+            logs: logs.clone(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let thread = StoreThread::start(&shared, session).map_err(shown_error("starting its thread"))?;
+        let store = Self { shared, thread: Mutex::new(Some(thread)) };
+        Ok(Opened { store, streams: recovered.streams, epoch: recovered.epoch })
+    }
+
+    pub(crate) fn durable(&self) -> Durable {
+        self.shared.durable
+    }
+
+    /// A number for a new life of a stream.
+    pub(crate) fn number(&self, epoch: u64) -> u32 {
+        self.shared.state.lock().journal.number(epoch)
+    }
+
+    /// Keeps a batch; `waits` is told once the disk has it, where somebody waits for that.
+    pub(crate) fn keep(&self, batch: &Batch<'_>, waits: Option<Arc<dyn Waits>>) -> Result<Accepted, StoreError> {
+        let mut state = self.shared.state.lock();
+        while state.in_flight && !state.journal.has_room(batch) {
+            // A segment is begun only once the one before it is written.
+            self.shared.landed.wait(&mut state);
+        }
+        let accepted = state.keep(&self.shared, batch, waits);
+        drop(state);
+        if accepted.is_ok() && self.durable() == Durable::Disk {
+            self.shared.wake.notify_one();
+        }
+        accepted
+    }
+
+    /// The same, where that needs no wait and no new file; else `None`.
+    pub(crate) fn try_keep(&self, batch: &Batch<'_>) -> Option<Result<Accepted, StoreError>> {
+        let mut state = self.shared.state.try_lock()?;
+        state.journal.is_quick(batch).then(|| state.keep(&self.shared, batch, None))
+    }
+
+    /// A stream that needs less, or more, than before.
+    pub(crate) fn needs(&self, stream: u32, needs: Needs) {
+        self.shared.state.lock().journal.needs(stream, needs);
+    }
+
+    /// The stream is no more.
+    pub(crate) fn remove(&self, stream: u32) {
+        self.shared.state.lock().journal.remove(stream, unix_ms());
+        self.shared.wake.notify_one();
+    }
+
+    /// Streams whose lives were begun anew: what is left of the former ones goes.
+    pub(crate) fn remove_former(&self, streams: &[u32]) {
+        let mut state = self.shared.state.lock();
+        state.journal.removals.extend_from_slice(streams);
+        state.journal.write_removals(unix_ms());
+    }
+
+    /// Whether events can be kept now, as far as is known.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.shared.writable.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of its segments that are in use; how often the disk was told to keep what was written; refusals.
+    pub(crate) fn numbers(&self) -> (u64, u64, u64) {
+        let counted = self.counted();
+        let syncs = Distribution::default().with(&counted.syncs).count();
+        (self.shared.state.lock().journal.used(), syncs, counted.refused.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.shared.counted
+    }
+
+    /// Waits until who waits for what was accepted so far was told.
+    pub(crate) fn flush(&self) {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        let until = state.journal.sequence;
+        while shared.durable == Durable::Disk && state.told < until && !state.closed {
+            shared.wake.notify_one();
+            shared.landed.wait(&mut state);
+        }
+    }
+
+    /// Keeps what is queued, has the disk keep everything, and says that the server was closed. Nothing is taken any more.
+    pub(crate) fn close(&self) {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            thread.end(&self.shared);
+        }
+    }
+}
+
+impl State {
+    fn keep(
+        &mut self,
+        shared: &Shared,
+        batch: &Batch<'_>,
+        waits: Option<Arc<dyn Waits>>,
+    ) -> Result<Accepted, StoreError> {
+        let refusal = self.broken.as_ref().or(self.failing.as_ref());
+        let before = self.journal.complete.len();
+        let kept = refusal.map_or_else(|| self.journal.keep(batch), |error| Err(error.clone()));
+        if self.journal.complete.len() > before {
+            self.rolled = true;
+            shared.wake.notify_one();
+        }
+        match kept {
+            Ok(sequence) => {
+                if shared.durable == Durable::Process {
+                    shared.can_write();
+                }
+                self.waiting.extend(waits);
+                Ok(Accepted(sequence))
+            }
+            Err(error) => {
+                self.refused = batch.bytes();
+                shared.counted.refused.fetch_add(1, Ordering::Relaxed);
+                shared.cannot_write(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Something could not be written; said in the log when it begins.
+    fn cannot_write(&self, error: &StoreError) {
+        if self.writable.swap(false, Ordering::Relaxed) {
+            self.logs.put(Level::Error, "sse_fast.store", format!("{error}; publishing is refused until it can"));
+        }
+    }
+
+    fn can_write(&self) {
+        if !self.writable.load(Ordering::Relaxed) && !self.writable.swap(true, Ordering::Relaxed) {
+            self.logs.put(Level::Info, "sse_fast.store", format!("the store {:?} can be written again", self.shown));
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,315 @@
+//! From the bytes of all segments to the streams that were kept.
+//!
+//! Owns: which records count, and what is lost where some are damaged. Must not know: files, clocks, what becomes of the
+//! streams. Time and files stay outside: bytes come in, streams go out.
+//!
+//! # Damage
+//! A record whose body is wrong costs what lies behind it in its stream: older events, where newer ones are there. Those are
+//! a gap to readers, as what history forgot is. Where nothing newer is there the newest events are lost, and nobody may
+//! be given their positions again: the stream is to begin a new life. A place that cannot be read at all may have held the
+//! newest event of any stream that has nothing behind it. Every record says how far its stream was, so that a lost event is
+//! missed.
+//!
+//! # What was cut
+//! A process may be killed while it writes, and only at the end of the last segment. Its publisher was told nothing, so that
+//! what was cut is left out without a word; of records that belong together all are.
+//! This file is long because all of that decides which records count.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sse_fast_core::frame::Frame;
+use sse_fast_core::id::Position;
+
+use super::format::{self, END, Found, HEAD, Head, Kind, OWN_ID, SEGMENT_HEAD, SegmentHead, WITH_NEXT};
+use super::life::Life;
+
+/// An event that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptEvent {
+    pub(crate) frame: Frame,
+    /// Whether its id is the application's own.
+    pub(crate) own_id: bool,
+}
+
+/// A snapshot that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptSnapshot {
+    pub(crate) frame: Frame,
+    pub(crate) position: Position,
+    /// The name of its event.
+    pub(crate) event: String,
+}
+
+/// A stream that was kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct KeptStream {
+    pub(crate) number: u32,
+    pub(crate) life: Life,
+    /// The position of the first event.
+    pub(crate) first: Position,
+    /// One after another.
+    pub(crate) events: Vec<KeptEvent>,
+    pub(crate) snapshot: Option<KeptSnapshot>,
+    pub(crate) ended: bool,
+    /// When its last record was written, in milliseconds since the Unix epoch.
+    pub(crate) time: u64,
+    /// Whether its newest events may be lost.
+    pub(crate) is_cut: bool,
+    /// Where the record of its life stands.
+    pub(crate) life_at: Place,
+    /// Where that of its snapshot stands.
+    pub(crate) snapshot_at: Option<Place>,
+}
+
+/// A segment's number, and where in it.
+pub(crate) type Place = (u64, u64);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) streams: Vec<KeptStream>,
+    /// The greatest epoch that was ever given.
+    pub(crate) epoch: u64,
+    /// The greatest number that a stream has had.
+    pub(crate) number: u32,
+    /// Events that stand in two segments: a copy was made, and the process died before the segment went.
+    pub(crate) twice: HashSet<(u32, Position)>,
+    /// What was damaged, in words.
+    pub(crate) damage: Vec<String>,
+}
+
+/// A segment that is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) bytes: &'a [u8],
+    /// Whether it is the last.
+    pub(crate) is_last: bool,
+    /// How many bytes it had when the server was closed, where that is known.
+    pub(crate) expected: Option<u64>,
+}
+
+impl Segment<'_> {
+    /// Whether nothing was written into it, as far as is known.
+    fn is_blank(&self) -> bool {
+        self.expected.is_none() && self.bytes.iter().all(|&byte| byte == 0)
+    }
+}
+
+/// A record that may belong to the next, and where it stands.
+type Linked<'a> = (Place, Head, &'a [u8]);
+
+/// What is known of a stream so far.
+#[derive(Default)]
+struct Building {
+    life: Option<(Life, Place)>,
+    events: BTreeMap<Position, (Frame, u8)>,
+    snapshot: Option<(KeptSnapshot, Place)>,
+    /// How far it was, by any of its records.
+    newest: Position,
+    /// Which record it had last that is no copy.
+    last: u64,
+    time: u64,
+    removed: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Recovery {
+    streams: HashMap<u32, Building>,
+    epoch: u64,
+    twice: HashSet<(u32, Position)>,
+    damage: Vec<String>,
+    /// How many records were read.
+    count: u64,
+    /// After how many of them there was a place that cannot be read.
+    unreadable: Option<u64>,
+    /// The last segment's number, and how many of its bytes there are.
+    previous: Option<(u64, u64)>,
+}
+
+impl Recovery {
+    /// Reads the next segment; how many of its bytes count.
+    pub(crate) fn read(&mut self, segment: Segment<'_>) -> Result<usize, u32> {
+        let head = match SegmentHead::read(segment.bytes) {
+            Ok(head) => head,
+            Err(Some(version)) => return Err(version),
+            Err(None) if segment.is_last && segment.is_blank() => return Ok(0),
+            Err(None) => {
+                self.cannot_read(segment.name, "its head");
+                return Ok(0);
+            }
+        };
+        self.epoch = self.epoch.max(head.epoch);
+        if let Some((number, bytes)) = self.previous
+            && (head.number != number + 1 || head.previous > bytes)
+        {
+            self.cannot_read(segment.name, "what was before it");
+        }
+        let length = segment.bytes.len() as u64;
+        let (used, is_torn) = self.read_records(segment, &head);
+        if segment.is_last && segment.expected.unwrap_or(head.size) > length {
+            self.cannot_read(segment.name, "its end");
+        } else if is_torn && !segment.is_last {
+            self.cannot_read(segment.name, "its last record");
+        }
+        self.previous = Some((head.number, used as u64));
+        Ok(used)
+    }
+
+    /// Reads records to their end: how many bytes have them, and whether the last was cut.
+    fn read_records(&mut self, segment: Segment<'_>, of: &SegmentHead) -> (usize, bool) {
+        let (bytes, salt) = (segment.bytes, of.salt);
+        let (mut at, mut chain) = (SEGMENT_HEAD, Vec::new());
+        let mut used = at;
+        while at + HEAD <= bytes.len() {
+            match format::read(bytes, salt, at, false) {
+                Found::Record(head, body) => {
+                    self.link(&mut chain, ((of.number, at as u64), head, body));
+                    at += format::record_bytes(head.length);
+                    if chain.is_empty() {
+                        used = at;
+                    }
+                }
+                Found::Damaged(head, body) => {
+                    let is_last = || next_record(bytes, salt, at + 8).is_none();
+                    if format::is_torn(&head, body) && is_last() {
+                        return (used, true);
+                    }
+                    chain.drain(..).for_each(|linked| self.take(linked));
+                    self.take_damaged(segment, of, at, head);
+                    at = at.saturating_add(format::record_bytes(head.length)).min(bytes.len());
+                    used = at;
+                }
+                Found::Nothing => {
+                    let Some(next) = next_record(bytes, salt, at) else {
+                        let rest = &bytes[at..];
+                        let written = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                        if written > HEAD {
+                            self.cannot_read(segment.name, "its last record");
+                        }
+                        return (used, written > 0 || !chain.is_empty());
+                    };
+                    self.cannot_read(segment.name, &format!("the bytes {at} to {next}"));
+                    chain.drain(..).for_each(|linked| self.take(linked));
+                    at = next;
+                }
+            }
+        }
+        (used, at < bytes.len() && bytes[at..].iter().any(|&byte| byte != 0) || !chain.is_empty())
+    }
+
+    /// A record that may belong to the next.
+    fn link<'a>(&mut self, chain: &mut Vec<Linked<'a>>, linked: Linked<'a>) {
+        let is_last = linked.1.flags & WITH_NEXT == 0;
+        chain.push(linked);
+        if is_last {
+            chain.drain(..).for_each(|linked| self.take(linked));
+        }
+    }
+
+    /// A record whose body is wrong.
+    fn take_damaged(&mut self, segment: Segment<'_>, of: &SegmentHead, at: usize, head: Head) {
+        // An event is not put right: of a long one too many turned bits would explain the checksum.
+        let is_small = matches!(head.kind, Kind::Life | Kind::Removed);
+        if let Some(body) = is_small.then(|| format::repaired_body(segment.bytes, of.salt, at)).flatten() {
+            self.take(((of.number, at as u64), head, &body));
+            return;
+        }
+        let what = match head.kind {
+            Kind::Event => "an event",
+            Kind::Snapshot => "a snapshot",
+            Kind::Life | Kind::Removed => "what a stream was told",
+        };
+        self.damage.push(format!("{}: {what} is damaged", segment.name));
+        let stream = self.streams.entry(head.stream).or_default();
+        stream.newest = stream.newest.max(head.position);
+        self.count += 1;
+    }
+
+    fn take(&mut self, (place, head, body): Linked<'_>) {
+        self.count += 1;
+        let stream = self.streams.entry(head.stream).or_default();
+        stream.newest = stream.newest.max(head.position);
+        if head.flags & format::COPIED == 0 {
+            stream.last = self.count;
+        }
+        stream.time = stream.time.max(head.time);
+        match head.kind {
+            Kind::Life => {
+                if let Some(life) = Life::of_bytes(body) {
+                    self.epoch = self.epoch.max(life.epoch);
+                    stream.life = Some((life, place));
+                }
+            }
+            Kind::Event => {
+                if stream.events.insert(head.position, (Frame::of(body), head.flags)).is_some() {
+                    self.twice.insert((head.stream, head.position));
+                }
+            }
+            Kind::Snapshot => stream.snapshot = snapshot(head.position, body).map(|snapshot| (snapshot, place)),
+            Kind::Removed => stream.removed = true,
+        }
+    }
+
+    fn cannot_read(&mut self, segment: &str, what: &str) {
+        self.damage.push(format!("{segment}: {what} cannot be read"));
+        self.unreadable = Some(self.count);
+    }
+
+    /// What was kept.
+    pub(crate) fn finish(mut self) -> Recovered {
+        let number = self.streams.keys().copied().max().unwrap_or(0);
+        let mut streams = Vec::with_capacity(self.streams.len());
+        for (number, building) in self.streams.drain() {
+            if building.removed {
+                continue;
+            }
+            match building.finish(number, self.unreadable) {
+                Some(stream) => streams.push(stream),
+                None => self.damage.push("the name of a stream is lost".to_owned()),
+            }
+        }
+        streams.sort_unstable_by_key(|stream| stream.number);
+        Recovered { streams, epoch: self.epoch, number, twice: self.twice, damage: self.damage }
+    }
+}
+
+impl Building {
+    fn finish(self, number: u32, unreadable: Option<u64>) -> Option<KeptStream> {
+        let (life, life_at) = self.life?;
+        let newest = self.events.last_key_value().map_or(0, |(&position, _)| position);
+        let ended = self.events.last_key_value().is_some_and(|(_, (_, flags))| flags & END != 0);
+        let is_cut = newest < self.newest || (!ended && unreadable.is_some_and(|count| count >= self.last));
+        // From the newest back to the first that is missing.
+        let mut first = newest + 1;
+        let mut events = Vec::new();
+        for (position, (frame, flags)) in self.events.into_iter().rev() {
+            if position + 1 != first {
+                break;
+            }
+            first = position;
+            events.push(KeptEvent { frame, own_id: flags & OWN_ID != 0 });
+        }
+        events.reverse();
+        let (snapshot, snapshot_at) = self.snapshot.filter(|(snapshot, _)| snapshot.position <= newest).unzip();
+        Some(KeptStream { number, life, first, events, snapshot, ended, time: self.time, is_cut, life_at, snapshot_at })
+    }
+}
+
+/// Where the next record stands that can be read.
+fn next_record(bytes: &[u8], salt: u32, from: usize) -> Option<usize> {
+    (from.next_multiple_of(8)..bytes.len().saturating_sub(HEAD - 1))
+        .step_by(8)
+        .find(|&at| format::read(bytes, salt, at, true) != Found::Nothing)
+}
+
+/// The body of a snapshot: the length of its name, the name, the block.
+fn snapshot(position: Position, body: &[u8]) -> Option<KeptSnapshot> {
+    let length = usize::from(u16::from_le_bytes(body.get(..2)?.try_into().ok()?));
+    let event = String::from_utf8(body.get(2..2 + length)?.to_vec()).ok()?;
+    Some(KeptSnapshot { frame: Frame::of(&body[2 + length..]), position, event })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

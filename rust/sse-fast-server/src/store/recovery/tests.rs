@@ -1,0 +1,314 @@
+//! Recovery against an oracle that knows what was written: cut at every byte, with any bit turned, with places overwritten.
+
+#![allow(clippy::expect_used, reason = "a test that fails says so")]
+
+use proptest::prelude::*;
+
+use super::super::format::{COPIED, record_bytes, write};
+use super::super::life::KeptOptions;
+use super::*;
+
+const SALT: u32 = 0x1234_5678;
+
+/// What a test writes.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// A new stream.
+    Begin,
+    /// An event of so many bytes, alone or with a snapshot.
+    Publish {
+        stream: usize,
+        bytes: usize,
+        with_snapshot: bool,
+    },
+    Snapshot {
+        stream: usize,
+    },
+    End {
+        stream: usize,
+    },
+    Remove {
+        stream: usize,
+    },
+}
+
+/// What of a stream a reader can see.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    name: String,
+    events: Vec<(String, bool)>,
+    snapshot: Option<(Position, String)>,
+    ended: bool,
+}
+
+/// A segment in the making, with the oracle's view after each batch.
+struct Written {
+    bytes: Vec<u8>,
+    streams: Vec<Option<Model>>,
+    /// Where each batch ends, and what there was then.
+    history: Vec<(usize, Vec<Option<Model>>)>,
+    /// Of each record where it stands and whose it is.
+    records: Vec<(usize, usize)>,
+}
+
+impl Written {
+    fn new() -> Self {
+        let mut bytes = Vec::new();
+        SegmentHead { number: 1, salt: SALT, epoch: 3, previous: 0, size: 0 }.write(&mut bytes);
+        let history = vec![(bytes.len(), Vec::new())];
+        Self { bytes, streams: Vec::new(), history, records: Vec::new() }
+    }
+
+    fn record(&mut self, stream: usize, kind: Kind, flags: u8, position: Position, body: &[u8]) {
+        let head = Head { kind, flags, stream: number(stream), position, time: 9, length: body.len() };
+        self.records.push((self.bytes.len(), stream));
+        write(&mut self.bytes, SALT, &head, &[body]);
+    }
+
+    fn snapshot(&mut self, stream: usize, text: &str) {
+        let position = self.model(stream).events.len() as Position;
+        let body = [&1_u16.to_le_bytes()[..], b"s", text.as_bytes()].concat();
+        self.record(stream, Kind::Snapshot, 0, position, &body);
+        self.model(stream).snapshot = Some((position, text.to_owned()));
+    }
+
+    fn model(&mut self, stream: usize) -> &mut Model {
+        self.streams[stream].as_mut().expect("it was not removed")
+    }
+
+    fn act(&mut self, act: Act) {
+        let open = |streams: &[Option<Model>], stream: usize| {
+            let count = streams.len().max(1);
+            let stream = stream % count;
+            streams.get(stream).and_then(Option::as_ref).filter(|model| !model.ended).map(|_| stream)
+        };
+        match act {
+            Act::Begin => {
+                let stream = self.streams.len();
+                let name = format!("stream {stream}");
+                let life = Life {
+                    name: name.clone(),
+                    epoch: 5,
+                    run: false,
+                    had_retry: false,
+                    options: KeptOptions::default(),
+                };
+                self.streams.push(Some(Model { name, ..Model::default() }));
+                self.record(stream, Kind::Life, 0, 0, &life.to_bytes());
+            }
+            Act::Publish { stream, bytes, with_snapshot } => {
+                let Some(stream) = open(&self.streams, stream) else { return };
+                let position = self.model(stream).events.len() as Position + 1;
+                let block = format!("data: {}\n\n", "é".repeat(bytes));
+                let own_id = bytes % 3 == 0;
+                let flags = if with_snapshot { WITH_NEXT } else { 0 } | if own_id { OWN_ID } else { 0 };
+                self.record(stream, Kind::Event, flags, position, block.as_bytes());
+                self.model(stream).events.push((block, own_id));
+                if with_snapshot {
+                    self.snapshot(stream, &format!("data: up to {position}\n\n"));
+                }
+            }
+            Act::Snapshot { stream } => {
+                let Some(stream) = open(&self.streams, stream) else { return };
+                self.snapshot(stream, "data: alone\n\n");
+            }
+            Act::End { stream } => {
+                let Some(stream) = open(&self.streams, stream) else { return };
+                let position = self.model(stream).events.len() as Position + 1;
+                self.record(stream, Kind::Event, END, position, b"data: end\n\n");
+                self.model(stream).events.push(("data: end\n\n".to_owned(), false));
+                self.model(stream).ended = true;
+            }
+            Act::Remove { stream } => {
+                let count = self.streams.len().max(1);
+                let stream = stream % count;
+                if self.streams.get(stream).is_some_and(Option::is_some) {
+                    self.record(stream, Kind::Removed, 0, Position::MAX, b"removed");
+                    self.streams[stream] = None;
+                }
+            }
+        }
+        self.history.push((self.bytes.len(), self.streams.clone()));
+    }
+}
+
+fn number(stream: usize) -> u32 {
+    u32::try_from(stream).expect("few") + 1
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        2 => Just(Act::Begin),
+        10 => (0..4_usize, 0..40_usize, any::<bool>())
+            .prop_map(|(stream, bytes, with_snapshot)| Act::Publish { stream, bytes, with_snapshot }),
+        1 => (0..4_usize).prop_map(|stream| Act::Snapshot { stream }),
+        1 => (0..4_usize).prop_map(|stream| Act::End { stream }),
+        1 => (0..4_usize).prop_map(|stream| Act::Remove { stream }),
+    ];
+    prop::collection::vec(act, 1..40).prop_map(|acts| [Act::Begin].into_iter().chain(acts).collect())
+}
+
+fn written(acts: &[Act]) -> Written {
+    let mut written = Written::new();
+    for &act in acts {
+        written.act(act);
+    }
+    written
+}
+
+fn recovered(bytes: &[u8]) -> Recovered {
+    let mut recovery = Recovery::default();
+    let segment = Segment { name: "segment", bytes, is_last: true, expected: None };
+    recovery.read(segment).expect("this version's");
+    recovery.finish()
+}
+
+fn seen(stream: &KeptStream) -> Model {
+    let text = |frame: &Frame| String::from_utf8(frame.plain().to_vec()).expect("UTF-8");
+    Model {
+        name: stream.life.name.clone(),
+        events: stream.events.iter().map(|event| (text(&event.frame), event.own_id)).collect(),
+        snapshot: stream.snapshot.as_ref().map(|snapshot| (snapshot.position, text(&snapshot.frame))),
+        ended: stream.ended,
+    }
+}
+
+fn assert_is(recovered: &Recovered, streams: &[Option<Model>]) {
+    let expected: Vec<_> = streams.iter().flatten().cloned().collect();
+    assert_eq!(recovered.streams.iter().map(seen).collect::<Vec<_>>(), expected);
+    assert!(recovered.streams.iter().all(|stream| !stream.is_cut && stream.first == 1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_written_is_read_and_zeros_behind_it_are_nothing(acts in acts(), zeros in 0..200_usize) {
+        let mut written = written(&acts);
+        written.bytes.resize(written.bytes.len() + zeros, 0);
+        let recovered = recovered(&written.bytes);
+        assert_is(&recovered, &written.streams);
+        prop_assert_eq!(recovered.damage, Vec::<String>::new());
+        prop_assert_eq!(recovered.epoch, 5);
+    }
+
+    /// A kill in the middle of a write leaves its beginning: then zeros, or the file's end.
+    #[test]
+    fn what_was_cut_is_left_out_without_a_word(acts in acts(), zeros: bool) {
+        let written = written(&acts);
+        let whole = written.bytes.len();
+        let (from, _) = written.history[written.history.len().saturating_sub(4)];
+        for cut in from..whole {
+            let mut bytes = written.bytes[..cut].to_vec();
+            if zeros {
+                bytes.resize(whole + 64, 0);
+            }
+            let recovered = recovered(&bytes);
+            // The padding behind a record may be cut; a record may end in zeros of its own.
+            let before = written.history.iter().rev().find(|(end, _)| *end < cut + 8);
+            let (_, exact) = written.history.iter().rev().find(|(end, _)| *end <= cut).expect("the head");
+            let streams: Vec<_> = recovered.streams.iter().map(seen).collect();
+            let is = |streams_then: &Vec<Option<Model>>| streams == streams_then.iter().flatten().cloned().collect::<Vec<_>>();
+            assert!(is(exact) || before.is_some_and(|(_, then)| is(then)), "cut at {cut} of {whole}");
+            assert!(recovered.streams.iter().all(|stream| !stream.is_cut), "cut at {cut}: {:?}", recovered.damage);
+            assert!(recovered.damage.is_empty(), "cut at {cut}: {:?}", recovered.damage);
+        }
+    }
+
+    /// Nobody else's stream loses anything; in its own no id can mean two events, and what is there is as it was.
+    #[test]
+    fn a_turned_bit_costs_what_lies_behind_it_in_its_stream(acts in acts(), place: prop::sample::Index, bit in 0..8_u8) {
+        let mut written = written(&acts);
+        let at = place.index(written.bytes.len() - SEGMENT_HEAD) + SEGMENT_HEAD;
+        written.bytes[at] ^= 1 << bit;
+        written.bytes.resize(written.bytes.len() + 100, 0);
+        let recovered = recovered(&written.bytes);
+        let hit = written.records.iter().rev().find(|(start, _)| *start <= at).map(|(_, stream)| *stream);
+        for (stream, model) in written.streams.iter().enumerate() {
+            let found = recovered.streams.iter().find(|found| found.number == number(stream));
+            let Some(model) = model else {
+                prop_assert!(found.is_none(), "it was removed");
+                continue;
+            };
+            let found = found.expect("a stream is never lost by one bit");
+            let events = seen(found).events;
+            if Some(stream) != hit {
+                prop_assert_eq!(&seen(found), model);
+                prop_assert!(!found.is_cut);
+                continue;
+            }
+            let first = usize::try_from(found.first).expect("small") - 1;
+            prop_assert_eq!(&events[..], &model.events[first..first + events.len()]);
+            let lost_the_newest = first + events.len() < model.events.len();
+            prop_assert!(found.is_cut || !lost_the_newest, "the ids of lost events are not given again");
+            if let Some((position, text)) = &seen(found).snapshot {
+                prop_assert!(*position <= model.events.len() as Position && text.starts_with("data: "));
+            }
+            let is_whole = !found.is_cut && first == 0;
+            prop_assert!(is_whole || !recovered.damage.is_empty());
+        }
+    }
+
+    /// Whatever happened to the file it can be read, and no stream gets events of another. (Zeros at the end of the last
+    /// segment cannot be told from what was never written.)
+    #[test]
+    fn any_damage_is_survived(
+        acts in acts(), place: prop::sample::Index, noise in prop::collection::vec(1..=u8::MAX, 1..300),
+    ) {
+        let mut written = written(&acts);
+        let at = place.index(written.bytes.len());
+        let end = (at + noise.len()).min(written.bytes.len());
+        written.bytes[at..end].copy_from_slice(&noise[..end - at]);
+        for stream in recovered(&written.bytes).streams {
+            let model = written.history.iter().rev().find_map(|(_, streams)| {
+                streams.get(stream.number as usize - 1).and_then(Clone::clone)
+            });
+            let model = model.expect("it was there");
+            prop_assert_eq!(&stream.life.name, &model.name);
+            let first = usize::try_from(stream.first).expect("small") - 1;
+            let events = seen(&stream).events;
+            prop_assert_eq!(&events[..], &model.events[first..first + events.len()]);
+            if first + events.len() < model.events.len() {
+                prop_assert!(stream.is_cut, "the ids of lost events are not given again");
+            }
+        }
+    }
+}
+
+#[test]
+fn records_that_belong_together_count_together() {
+    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: true }]);
+    let (end_of_life, before) = written.history[1].clone();
+    let event = record_bytes("data: ééé\n\n".len());
+    written.bytes.truncate(end_of_life + event);
+    assert_is(&recovered(&written.bytes), &before);
+}
+
+#[test]
+fn a_file_that_is_shorter_than_it_was_is_found_out() {
+    let mut written = written(&[Act::Begin, Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: false }]);
+    let whole = written.bytes.len() as u64;
+    written.bytes.truncate(written.history[2].0);
+    let mut recovery = Recovery::default();
+    let segment = Segment { name: "segment", bytes: &written.bytes, is_last: true, expected: Some(whole) };
+    recovery.read(segment).expect("this version's");
+    let recovered = recovery.finish();
+    assert!(recovered.streams.iter().all(|stream| stream.is_cut), "any of them may have had an event there");
+    assert_eq!(recovered.damage, ["segment: its end cannot be read"]);
+}
+
+#[test]
+fn a_copy_is_the_same_event_and_says_nothing_of_how_far_its_stream_is() {
+    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 4, with_snapshot: false }]);
+    let streams = written.streams.clone();
+    let block = streams[0].as_ref().expect("open").events[0].0.clone();
+    written.record(0, Kind::Event, COPIED, 1, block.as_bytes());
+    let read = recovered(&written.bytes);
+    assert_is(&read, &streams);
+    assert_eq!(read.twice.into_iter().collect::<Vec<_>>(), [(1, 1)]);
+    // What was there between the event and its copy cannot be read: it may have been the next event.
+    let (start, _) = written.records[1];
+    let gap = start + record_bytes(block.len());
+    written.bytes.splice(gap..gap, [0xaa; 64]);
+    assert!(recovered(&written.bytes).streams[0].is_cut);
+}
