@@ -7,6 +7,8 @@ for its snapshot, and one for each event, in their order; each names its stream.
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import TYPE_CHECKING
 
 from ._core import read_store
@@ -25,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def export(options: argparse.Namespace) -> int:
     """Prints the folder's streams; 1 where there is none of that name."""
     streams, damage = read_store(options.folder)
-    for _text in damage:
-        pass
+    for text in damage:
+        print(f"sse-fast: {options.folder}: {text}", file=sys.stderr)
     found = options.stream is None
     for name, epoch, ended, private, forgotten, snapshot, events in streams:
         if options.stream not in {None, name}:
@@ -38,7 +40,7 @@ def export(options: argparse.Namespace) -> int:
         for event in events:
             _print({"stream": name, **dict(_fields(event))})
     if not found:
-        pass
+        print(f"sse-fast: {options.folder}: there is no stream {options.stream!r}", file=sys.stderr)
     return 0 if found else 1
 
 
@@ -52,4 +54,4 @@ def _fields(row: tuple[str, str | None, int | None, str]) -> Iterator[tuple[str,
 
 
 def _print(line: dict[str, object]) -> None:
-    pass
+    print(json.dumps(line, ensure_ascii=False))
