@@ -7,7 +7,7 @@
 //! stands where it came from: a copy is stale, an outbox has its call, an errand is not done.
 //! Changes together with: `copy`, `outbox`, `presence`, which it drives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,8 +205,9 @@ enum Timer {
 pub(crate) struct Hub {
     rules: Rules,
     counts: Counts,
-    kept: HashMap<Name, Kept>,
-    outboxes: HashMap<Name, Outbox>,
+    /// Sorted, so that a schedule of the simulation is the same each time.
+    kept: BTreeMap<Name, Kept>,
+    outboxes: BTreeMap<Name, Outbox>,
     errands: BTreeMap<u64, Errand>,
     under_way: BTreeMap<RequestId, Pending>,
     timers: BTreeSet<(Duration, Timer)>,
@@ -246,8 +247,8 @@ impl Hub {
         Self {
             rules,
             counts: Counts::default(),
-            kept: HashMap::new(),
-            outboxes: HashMap::new(),
+            kept: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
             errands: BTreeMap::new(),
             under_way: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -360,12 +361,12 @@ impl Hub {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
                 let unit = Unit { events: publish.events, snapshot, end: publish.end, key: publish.key };
                 let answer = UnitAnswer::Published(answer);
-                self.post(now, name, Entry { unit, make: publish.make, answer, deadline }, out);
+                self.post(now, &name, Entry { unit, make: publish.make, answer, deadline }, out);
             }
             Ask::Snapshot { name, snapshot, make, answer } => {
                 let set = UnitSnapshot { with: 0, event: Some(snapshot.event), data: snapshot.data };
                 let unit = Unit { events: Vec::new(), snapshot: Some(set), end: false, key: None };
-                self.post(now, name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
+                self.post(now, &name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
             }
             Ask::Configure { name, patch, answer } => {
                 let guard = self.guard(now, false);
@@ -410,14 +411,14 @@ impl Hub {
         self.touched.push(name);
     }
 
-    fn post(&mut self, now: Moment, name: Name, entry: Entry, out: &mut Vec<Output>) {
+    fn post(&mut self, now: Moment, name: &Name, entry: Entry, out: &mut Vec<Output>) {
         let deadline = entry.deadline;
-        let outbox = self.outboxes.entry(Arc::clone(&name)).or_default();
+        let outbox = self.outboxes.entry(Arc::clone(name)).or_default();
         if outbox.deadline().is_none() {
-            self.timers.insert((deadline, Timer::Outbox(Arc::clone(&name))));
+            self.timers.insert((deadline, Timer::Outbox(Arc::clone(name))));
         }
         outbox.push(entry);
-        self.send_call(now, &name, out);
+        self.send_call(now, name, out);
     }
 
     fn send_call(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {

@@ -215,7 +215,7 @@ impl Process {
                     Published::New { epoch, first } | Published::Again { epoch, first } => {
                         laws.count("published");
                         for (at, data) in data.into_iter().enumerate() {
-                            laws.means(&name, epoch.0, first + at as u64, data);
+                            laws.means(&name, epoch.0, first + at as u64, &data);
                         }
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {

@@ -295,13 +295,12 @@ impl World {
                 self.step(at, Input::Wired(Wired::Push(push)));
             }
             Arrival::Connect(at, line, generation) => self.connected(at, line, generation),
-            Arrival::Due(at) => {
+            Arrival::Due(at)
                 if self.processes[at]
                     .as_ref()
-                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now))
-                {
-                    self.step(at, Input::Tick);
-                }
+                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now)) =>
+            {
+                self.step(at, Input::Tick);
             }
             _ => {}
         }
