@@ -7,7 +7,7 @@
 //! stands where it came from: a copy is stale, an outbox has its call, an errand is not done.
 //! Changes together with: `copy`, `outbox`, `presence`, which it drives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,8 +204,9 @@ enum Timer {
 pub(crate) struct Hub {
     rules: Rules,
     counts: Counts,
-    kept: HashMap<Name, Kept>,
-    outboxes: HashMap<Name, Outbox>,
+    /// Sorted, so that a schedule of the simulation is the same each time.
+    kept: BTreeMap<Name, Kept>,
+    outboxes: BTreeMap<Name, Outbox>,
     errands: BTreeMap<u64, Errand>,
     under_way: BTreeMap<RequestId, Pending>,
     timers: BTreeSet<(Duration, Timer)>,
@@ -245,8 +246,8 @@ impl Hub {
         Self {
             rules,
             counts: Counts::default(),
-            kept: HashMap::new(),
-            outboxes: HashMap::new(),
+            kept: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
             errands: BTreeMap::new(),
             under_way: BTreeMap::new(),
             timers: BTreeSet::new(),
