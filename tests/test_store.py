@@ -28,6 +28,7 @@ DURABLE = pytest.mark.parametrize("durable", ["process", "disk"])
 @DURABLE
 def test_a_stream_is_after_a_kill_what_it_was_before(tmp_path: Path, durable: str) -> None:
     source = """
+        server.stream("empty")
         stream = server.stream("a/b", start="all", history=5, linger=500.0, retry=2.0)
         ids = [stream.publish({"n": number}, event="step") for number in range(8)]
         ids.append(stream.publish("own", id="my id", snapshot={"up to": "own"}))
@@ -37,7 +38,6 @@ def test_a_stream_is_after_a_kill_what_it_was_before(tmp_path: Path, durable: st
         ended.end({"done": True})
         server.stream("private", private=True).publish("secret")
         server.stream("named").snapshot("as it is", event="picture")
-        server.stream("empty")
         say("ids", json.dumps([ids, ended.last_id]))
     """
     with Kept(tmp_path, source, durable=durable) as killed:
