@@ -23,6 +23,7 @@ from support.proxy import Proxy
 
 KEY = "a-key-of-32-characters-or-more-00"
 
+
 @pytest.fixture
 def hub(serve: Serve) -> sse_fast.Server:
     return serve(publish_key=KEY)

@@ -25,6 +25,7 @@ def test_all_is_sorted_and_everything_in_it_exists() -> None:
 
 def test_nothing_public_is_left_out_of_all() -> None:
     assert sse_fast.Server  # All names are there now, whichever were used before.
+    assert sse_fast.Client
     there = {name: value for name, value in vars(sse_fast).items() if name != "TYPE_CHECKING"}
     public = {name for name, value in there.items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public == set(sse_fast.__all__) - {"__version__"}

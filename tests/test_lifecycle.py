@@ -69,6 +69,7 @@ def test_a_privileged_port_is_permission_denied() -> None:
             """
             import decimal, os, sse_fast, sse_fast._encode
             import orjson  # What `serve` imports may not be readable without rights.
+            assert sse_fast.serve  # The package imports what is used.
             try:
                 os.setgid(65534)
                 os.setuid(65534)

@@ -265,7 +265,8 @@ def documented() -> Iterator[tuple[str, str]]:
     yield from rows
 
 
-def test_the_page_lists_every_family_with_its_type(server: sse_fast.Server) -> None:
+def test_the_page_lists_every_family_with_its_type(serve: Serve, tmp_path: Path) -> None:
+    server = serve(metrics=True, store=tmp_path)
     assert dict(documented()) == families(server.port)
     assert len(dict(documented())) == len(list(documented()))
 

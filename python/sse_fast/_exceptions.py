@@ -179,6 +179,8 @@ class AccessDenied(RequestError, PermissionError):  # noqa: N818 - as above
 
 class UnknownStream(RequestError, LookupError):  # noqa: N818 - as above
     """There is no stream of that name to read: it was not made yet, was removed, or is private."""
+
+
 class BackplaneError(SseFastError, OSError):
     """The server that streams are shared through refused what was asked of it, such as for want of memory."""
 

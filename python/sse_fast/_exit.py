@@ -32,7 +32,7 @@ class _Closable(Protocol):
 _open: dict[_Closable, tuple[float, list[Held]]] = {}
 
 
-def opened(server: _Closable, drain: float, held: Sequence[tuple[str, int, Sequence[int]]]) -> None:
+def opened(server: _Closable, drain: float, held: Sequence[tuple[str, int, Sequence[int], str | None]]) -> None:
     """The server listens; `held` is what a forked child has to let go of, each as `Held` has it."""
     # Not with the package, whose import it would lengthen by a tenth; nor in the child, which should import nothing.
     from ._fork import Held  # noqa: PLC0415

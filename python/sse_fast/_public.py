@@ -14,6 +14,7 @@ import sys
 from types import FunctionType
 
 _PACKAGE = "sse_fast"
+_CLIENT = "client"
 
 #: What needs no engine.
 _LIGHT = {
@@ -27,7 +28,7 @@ _LIGHT = {
         *("StreamError", "TooManyStreams", "UnknownStream", "Unreachable", "WaitTimeout"),
     ),
     "_event": ("Event",),
-    "client": (
+    _CLIENT: (
         *("AsyncClient", "AsyncRemoteEvents", "AsyncRemoteStream", "Client", "RemoteEvents", "RemoteStream"),
         "connect",
     ),
@@ -60,9 +61,10 @@ def found(name: str) -> object:
 
 
 def everything() -> None:
-    """Puts all names into the package. `_server`, which every use of the engine imports, calls it as well."""
+    """Puts all names into the package but the client's. `_server`, which servers need, calls it as well."""
     for module, names in {**_LIGHT, **_HEAVY}.items():
-        _take_in(module, names)
+        if module != _CLIENT:  # A program that serves need not pay for it, and no annotation of others names it.
+            _take_in(module, names)
 
 
 def _take_in(module: str, names: tuple[str, ...]) -> None:

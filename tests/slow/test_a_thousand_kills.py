@@ -1,6 +1,7 @@
 """A server that is killed a thousand times under load: nothing that it said was published is lost, or there twice.
 
-Guards what `tests/test_store.py` does, so often that a kill meets every moment: a segment that is begun, a copy that is made.
+Guards what `tests/test_store.py` does, so often that a kill meets every moment: a segment that begins, a copy that is
+made.
 `make test-slow` runs this; `make test` does not collect it.
 """
 

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the folder's streams; 1 where there is none of that name."""
     streams, damage = read_store(options.folder)
     for text in damage:
-        print(f"sse-fast: {text}", file=sys.stderr)
+        print(f"sse-fast: {options.folder}: {text}", file=sys.stderr)
     found = options.stream is None
     for name, epoch, ended, private, forgotten, snapshot, events in streams:
         if options.stream not in {None, name}:

@@ -220,6 +220,7 @@ impl State {
 }
 
 /// An event that was tried before, or is now.
+#[expect(clippy::large_enum_variant, reason = "it lies on the stack, for one step")]
 enum Next {
     Current(TaskPublish),
     New(OwnedEvent),

@@ -129,8 +129,9 @@ impl PyServer {
         Ok(self.engine.get()?.server.port())
     }
 
-    /// What a forked child has of it: of each listener address and port of its sockets, and descriptors of polls; and
-    /// once the folder of its store.
+    /// What a forked child has of it.
+    ///
+    /// Of each listener address and port of its sockets, and descriptors of polls; and once the folder of its store.
     #[expect(clippy::type_complexity, reason = "a row of what Python's Held is made of")]
     fn held(&self) -> PyResult<Vec<(String, u16, Vec<i32>, Option<PathBuf>)>> {
         let server = &self.engine.get()?.server;

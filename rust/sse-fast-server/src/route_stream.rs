@@ -53,11 +53,8 @@ pub(crate) enum Door<'a> {
 
 /// What a request gets while the backplane is away that alone knows what it asks for.
 pub(crate) fn backplane_away(request: &ParsedRequest) -> HttpResponse {
-    respond::retry_later(
-        request,
-        "backplane_away",
-        "the backplane is away; whether there is such a stream is not known",
-    )
+    let detail = "the backplane is away; whether there is such a stream is not known";
+    respond::retry_later(request, "backplane_away", detail)
 }
 
 /// The place of one that waits for a name; who gives the last one up waits no longer elsewhere.

@@ -1,4 +1,5 @@
-//! The same questions to the server in memory, to Redis and to Valkey, and the same answers.
+//! The same questions to the server in memory, to Redis and to Valkey, and the same answers. It is long because each script
+//! has its tests, and they are one list.
 //!
 //! Each test is a script of requests; what it says of replies and pushes is asserted once, for all three. The real servers
 //! are started by the tests; `make test-rust` says where their programs are.

@@ -74,11 +74,6 @@ impl Copy {
         self.live.as_ref().map_or_else(Mark::default, |live| live.mark)
     }
 
-    /// The life that is here.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.live.as_ref().map(|live| Epoch(live.mark.epoch))
-    }
-
     pub(crate) fn options(&self) -> Option<SharedOptions> {
         self.live.as_ref().map(|live| live.options)
     }

@@ -10,11 +10,12 @@
 //! | file | owns |
 //! |---|---|
 //! | [`shared`] | an event, a snapshot and options as they travel |
+//! | `hub`, `copy`, `outbox`, `presence` | the machine: stepped, without clock or I/O |
 //! | [`protocol`] | what is asked of the server, and what comes back: the seam under the machine |
-//!
-//! A thread (`thread`, of the engine's side) runs [`drive`](protocol) over one of the two implementations of that seam.
-
-#![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
+//! | `redis`, `lua/` | that seam on Redis and Valkey; its scripts |
+//! | `memory` | the same in memory, for tests |
+//! | `driver` | the machine over wires, in real time |
+//! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
 #[cfg(all(test, not(loom)))]
 mod conformance;
@@ -43,6 +44,8 @@ pub(crate) mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sse_fast_core::id::{Epoch, Position};
 
 pub(crate) use shared::{SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
@@ -120,7 +123,7 @@ pub(crate) struct SharedKey {
 impl SharedKey {
     /// The key as it travels: of digests, the first half of one and the beginning of the other.
     pub(crate) fn of(key: &crate::idempotency::SharedKey) -> Self {
-        let text: String = key.place.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let text = URL_SAFE_NO_PAD.encode(&key.place[..16]);
         let body = key.content.iter().take(8).fold(0, |body, &byte| body << 8 | u64::from(byte));
         Self { key: text.into(), body }
     }

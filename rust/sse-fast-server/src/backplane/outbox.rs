@@ -56,6 +56,8 @@ struct UnderWay {
     answers: Vec<(Option<UnitAnswer>, Duration)>,
     /// The request that carries it now; none while the connection is down.
     request: Option<RequestId>,
+    /// It was sent before, by a request whose reply was lost.
+    repeated: bool,
 }
 
 impl Outbox {
@@ -81,6 +83,7 @@ impl Outbox {
                 return None;
             }
             under_way.request = Some(request);
+            under_way.repeated = true;
             return Some(under_way.call.clone());
         }
         let make = self.queue.front()?.make;
@@ -101,7 +104,7 @@ impl Outbox {
             answers.push((Some(entry.answer), entry.deadline));
         }
         let call = Call { number: number(), units: units.into(), make };
-        self.call = Some(UnderWay { call: call.clone(), answers, request: Some(request) });
+        self.call = Some(UnderWay { call: call.clone(), answers, request: Some(request), repeated: false });
         Some(call)
     }
 
@@ -110,6 +113,11 @@ impl Outbox {
         let under_way = self.call.as_mut().filter(|under_way| under_way.request == Some(request))?;
         under_way.request = Some(by);
         Some(under_way.call.clone())
+    }
+
+    /// Whether the call that is under way was sent before: a refusal does not say what came of it then.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.call.as_ref().is_some_and(|under_way| under_way.repeated)
     }
 
     /// The connection was lost: whether its call was executed is not known.

@@ -251,11 +251,6 @@ impl SharedPatch {
             private: patch.private,
         }
     }
-
-    /// Whether none is given.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 #[cfg(test)]

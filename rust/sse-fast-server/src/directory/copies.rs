@@ -31,9 +31,6 @@ impl LocalCopies {
         let own = former.and_then(Stream::own_options);
         let options = resolved(&defaults, own.as_deref(), life.options);
         let stream = Stream::copy(name, life, directory.next_epoch(), &directory.delivery, options);
-        if let Some(own) = own {
-            stream.give_own_options(&defaults, &own);
-        }
         let mut streams = directory.streams.write();
         if directory.closed() {
             return;

@@ -268,7 +268,10 @@ impl Journal {
             segment::write(&chunk.file, chunk.at, &chunk.bytes).and_then(|()| chunk.file.sync_data()).map_err(error)?;
             self.queue = None;
         }
-        let spare = match self.spare.take().filter(|spare| spare.has_room(length)) {
+        if let Some(small) = self.spare.take_if(|spare| !spare.has_room(length)) {
+            small.discard();
+        }
+        let spare = match self.spare.take() {
             Some(spare) => spare,
             None => Spare::make(&self.folder, "next", length).map_err(error)?,
         };

@@ -98,6 +98,12 @@ impl Spare {
         Ok(Self { file, path, limit, is_allocated })
     }
 
+    /// It is not needed: its place goes back to the disk.
+    pub(super) fn discard(self) {
+        // Where it fails the next one of that name replaces it.
+        let _ = fs::remove_file(self.path);
+    }
+
     pub(super) fn has_room(&self, batch: u64) -> bool {
         SEGMENT_HEAD as u64 + batch <= self.limit
     }

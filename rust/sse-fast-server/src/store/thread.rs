@@ -191,8 +191,9 @@ impl Shared {
             let mut state = self.state.lock();
             let is_refused = !self.writable.load(Ordering::Relaxed);
             let needed = if is_refused { state.refused } else { 0 };
-            let spare = state.journal.spare.take_if(|spare| !spare.has_room(needed));
-            drop(spare);
+            if let Some(small) = state.journal.spare.take_if(|spare| !spare.has_room(needed)) {
+                small.discard();
+            }
             let has_spare = state.journal.spare.is_some();
             if is_refused && state.broken.is_none() && has_spare {
                 self.can_write();

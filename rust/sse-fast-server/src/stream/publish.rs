@@ -232,6 +232,7 @@ impl Stream {
 /// elsewhere: then nobody knows whether it was published.
 pub struct Publishing<'a>(Way<'a>);
 
+#[expect(clippy::large_enum_variant, reason = "the usual one; it lies on the stack of who publishes")]
 enum Way<'a> {
     Here(Here<'a>),
     Elsewhere { stream: &'a Stream, handed_over: HandedOver, several: bool },

@@ -234,6 +234,7 @@ impl Inner {
             next_override: extra.next_override,
             when_empty: extra.when_empty.take_keys(),
             watchers: extra.watchers.of_loops(),
+            own_options: extra.own_options.take(),
             ..super::Extra::default()
         }))
     }

@@ -4,6 +4,7 @@
 //! Invariants: every key and channel begins with the prefix, which names the version of all this and the database (pub/sub
 //! knows no databases). A reply that does not read is refused by what it is for, never a panic: another version of this
 //! program may have written it.
+//! It is long because requests and replies of all scripts are in one place.
 //! Changes together with: the scripts in `../lua/`, whose heads say what they take and give.
 
 use std::sync::{Arc, LazyLock};
@@ -33,7 +34,8 @@ impl Script {
     fn new(text: &'static str) -> Self {
         let text = Bytes::from(concat_life(text));
         let sha = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
-        let hex: String = sha.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0');
+        let hex: String = sha.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Self { text, sha: hex.into() }
     }
 }

@@ -33,7 +33,7 @@ use line::{Ends, Order, QUEUE};
 
 pub(crate) use calls::Names;
 pub(crate) use connect::ConnectError;
-pub(crate) use url::{Address, UrlError};
+pub(crate) use url::Address;
 
 /// Connects: an error where there is no server, or none that will do. Later it connects by itself again; `lost` is told why a
 /// connection was lost, or could not be made.

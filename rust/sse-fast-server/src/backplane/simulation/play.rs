@@ -8,12 +8,14 @@ use sse_fast_core::options::StreamOptions;
 
 use super::super::memory::Engine;
 use super::super::protocol::Line;
-use super::super::{Ask, Make, Name, Publish, SharedEvent, SharedKey, SharedOptions, SharedPatch, SharedSnapshot};
+use super::super::{
+    Ask, Changed, Make, Name, Publish, SharedEvent, SharedKey, SharedOptions, SharedPatch, SharedSnapshot,
+};
 use super::process::Said;
 use super::world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 150;
 /// A quiet server has told everybody everything after this: a deaf connection is found in 10 s and made anew, a comparison
 /// comes every 10 s, a lease ends after 10 s and is looked at every 3.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -119,7 +121,7 @@ impl Play {
 
     fn snapshot(&mut self, at: usize, stream: &Name) {
         let Some(process) = &mut self.world.processes[at] else { return };
-        let answer = process.answer(self.world.now, Said::Changed);
+        let answer = process.answer(self.world.now, |_: Changed| Said::Changed);
         self.published += 1;
         let data = Bytes::from(format!("snapshot {}", self.published));
         let snapshot = SharedSnapshot { event: "state".into(), data, position: 0 };
@@ -130,14 +132,14 @@ impl Play {
     fn configure(&mut self, at: usize, stream: &Name) {
         let history = Some(self.world.random.between(2, 12) as u64);
         let Some(process) = &mut self.world.processes[at] else { return };
-        let answer = process.answer(self.world.now, Said::Changed);
+        let answer = process.answer(self.world.now, |_: Changed| Said::Changed);
         let patch = SharedPatch { history, ..SharedPatch::default() };
         self.world.ask(at, Ask::Configure { name: stream.clone(), patch, answer });
     }
 
     fn remove(&mut self, at: usize, stream: &Name) {
         let Some(process) = &mut self.world.processes[at] else { return };
-        let answer = process.answer(self.world.now, Said::Changed);
+        let answer = process.answer(self.world.now, |_: Changed| Said::Changed);
         self.world.ask(at, Ask::Remove { name: stream.clone(), answer });
     }
 

@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use super::super::hub::{Hub, Tell};
 use super::super::memory::Engine;
 use super::super::{
-    Answer, Ask, Changed, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail,
-    Totals,
+    Answer, Ask, Life, Name, Opened, Published, Rules, SharedEvent, SharedOptions, SharedSnapshot, Tail, Totals,
 };
 use super::laws::Laws;
 
@@ -32,10 +31,11 @@ pub(super) struct Kept {
 pub(super) enum Said {
     Opened(Name, bool, Opened),
     Published(Name, Vec<String>, bool, Published),
-    Changed(Changed),
+    Changed,
 }
 
 /// See the module.
+#[allow(clippy::struct_excessive_bools, reason = "what may be up, deaf or away, each by itself")]
 pub(super) struct Process {
     pub(super) id: Arc<str>,
     pub(super) hub: Hub,
@@ -124,7 +124,10 @@ impl Process {
                 laws.count("copies removed");
             }
             Tell::Present(name, totals) => {
-                self.totals.insert(name, totals);
+                // What is told of a name that the engine has not is nothing to it.
+                if self.copies.contains_key(&name) {
+                    self.totals.insert(name, totals);
+                }
             }
             Tell::Disconnect(..) => {}
             Tell::Away(away) => {
@@ -211,19 +214,23 @@ impl Process {
                     Published::New { epoch, first } | Published::Again { epoch, first } => {
                         laws.count("published");
                         for (at, data) in data.into_iter().enumerate() {
-                            laws.means(&name, epoch.0, first + at as u64, data);
+                            laws.means(&name, epoch.0, first + at as u64, &data);
                         }
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {
                         laws.count("not published");
-                        if !keyed {
-                            data.into_iter().for_each(|data| laws.never(data));
+                        // One that was published, whose reply was lost, and then the server's data: its stream has ended since.
+                        let doubtful = keyed || (published == Published::Ended && laws.lost);
+                        if !doubtful {
+                            for data in data {
+                                laws.never(data);
+                            }
                         }
                     }
                     Published::Unavailable { published: None } => laws.count("publishes in doubt"),
                     Published::Unavailable { published: Some(true) } | Published::Conflict => panic!("{published:?}"),
                 },
-                Said::Changed(_) => {}
+                Said::Changed => {}
             }
         }
     }

@@ -239,6 +239,7 @@ impl World {
         self.now = end;
     }
 
+    /// A long list of what there is.
     fn arrive(&mut self, arrival: Arrival) {
         let current = |world: &Self, at: usize, line: Line, generation: u64| {
             world.processes[at].as_ref().is_some_and(|process| {
@@ -282,7 +283,9 @@ impl World {
                         self.put(when, Arrival::Subscribed(at, generation, names));
                     }
                 } else {
-                    names.iter().for_each(|name| _ = process.channels.remove(name));
+                    for name in &names {
+                        process.channels.remove(name);
+                    }
                 }
             }
             Arrival::Subscribed(at, generation, names) if current(self, at, Line::Subscriber, generation) => {
@@ -292,16 +295,13 @@ impl World {
                 self.step(at, Input::Wired(Wired::Push(push)));
             }
             Arrival::Connect(at, line, generation) => self.connected(at, line, generation),
-            Arrival::Due(at) => {
-                if self.processes[at]
-                    .as_ref()
-                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now))
-                {
-                    self.step(at, Input::Tick);
-                }
-            }
+            Arrival::Due(at) if self.is_due(at) => self.step(at, Input::Tick),
             _ => {}
         }
+    }
+
+    fn is_due(&self, at: usize) -> bool {
+        self.processes[at].as_ref().and_then(|process| process.hub.due()).is_some_and(|due| due <= self.now)
     }
 
     fn connected(&mut self, at: usize, line: Line, generation: u64) {

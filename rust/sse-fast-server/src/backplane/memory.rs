@@ -1,11 +1,9 @@
 //! The backplane's server in memory: what the scripts do, in Rust, one step at a time.
 //!
-//! Owns: the same states and answers as the scripts in `../lua/`, and the faults that a test makes it have. Must not know:
-//! who asks, connections, a clock: time comes in. For tests: the simulation steps it, `wires` runs it in real time, and
-//! `conformance` holds it against both real servers.
-//! Changes together with: the scripts.
-
-mod wires;
+//! Owns: the same states and answers as the scripts in `lua/`, and the faults that a test makes it have. Must not know:
+//! who asks, connections, a clock: time comes in. For tests: the simulation steps it, and `conformance` holds it against
+//! both real servers.
+//! Changes together with: the scripts. It is long because it is all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,8 +15,6 @@ use sse_fast_core::id::Epoch;
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
-pub(crate) use wires::Server;
-
 /// Kept so much longer than asked.
 const SLACK: Duration = Duration::from_secs(30);
 const ANSWERS_KEPT: Duration = Duration::from_secs(300);
@@ -29,12 +25,15 @@ const REMOVAL_KEPT: Duration = Duration::from_secs(900);
 pub(crate) struct Engine {
     pub(crate) fence: Fence,
     streams: HashMap<Name, Stored>,
-    keys: HashMap<(Name, Arc<str>), (u64, Epoch, u64, Duration)>,
+    keys: HashMap<(Name, Arc<str>), Keyed>,
     leases: BTreeMap<Arc<str>, Duration>,
     disconnected: BTreeMap<Arc<str>, (u64, Duration)>,
     /// Every write is refused.
     pub(crate) out_of_memory: bool,
 }
+
+/// What was done under a key: a hash of it, the life, the first position, and how long that is known.
+type Keyed = (u64, Epoch, u64, Duration);
 
 #[derive(Clone, Default)]
 struct Stored {
@@ -212,13 +211,13 @@ impl Engine {
                 }
             }
             meta => {
-                let Some(make) = &open.make else {
+                let Some(maker) = &open.make else {
                     return Reply::Unknown { removed: meta.as_ref().map(|meta| meta.mark) };
                 };
                 if self.out_of_memory {
                     return out_of_memory();
                 }
-                let options = make.options.patched(&make.given);
+                let options = maker.options.patched(&maker.given);
                 stored.begin(&open.guard, Some(options));
                 made = true;
                 begun = true;
