@@ -99,6 +99,8 @@ struct State {
     closed: bool,
     /// Whether the thread is writing, without the lock.
     in_flight: bool,
+    /// Whether it is setting a place aside for the next segment, likewise.
+    is_making_spare: bool,
     /// Who waited for a batch up to this one was told.
     told: u64,
 }
@@ -171,6 +173,7 @@ impl Store {
             rolled: true,
             closed: false,
             in_flight: false,
+            is_making_spare: false,
             told: 0,
         };
         let shared = Arc::new(Shared {
@@ -202,8 +205,9 @@ impl Store {
     /// Keeps a batch; `waits` is told once the disk has it, where somebody waits for that.
     pub(crate) fn keep(&self, batch: &Batch<'_>, waits: Option<Arc<dyn Waits>>) -> Result<Accepted, StoreError> {
         let mut state = self.shared.state.lock();
-        while state.in_flight && !state.journal.has_room(batch) {
-            // A segment is begun only once the one before it is written.
+        while (state.in_flight || state.is_making_spare) && !state.journal.has_room(batch) {
+            // A segment is begun only once the one before it is written, and what is being set aside for it is there: there
+            // may be room for one of both alone.
             self.shared.landed.wait(&mut state);
         }
         let accepted = state.keep(&self.shared, batch, waits);

@@ -199,15 +199,22 @@ impl Shared {
                 self.can_write();
             }
             let is_wanted = state.broken.is_none() && !has_spare && (state.journal.wants_spare() || is_refused);
+            state.is_making_spare = is_wanted;
             is_wanted.then_some(needed)
         };
         let Some(needed) = needed else { return };
-        match Spare::make(&self.folder, "spare", needed) {
+        let made = Spare::make(&self.folder, "spare", needed);
+        let mut state = self.state.lock();
+        state.is_making_spare = false;
+        self.landed.notify_all();
+        match made {
             Ok(spare) => {
-                self.state.lock().journal.spare.get_or_insert(spare);
+                state.journal.spare.get_or_insert(spare);
+                drop(state);
                 self.can_write();
             }
             Err(error) => {
+                drop(state);
                 if !self.writable.load(Ordering::Relaxed) {
                     return;
                 }

@@ -298,3 +298,6 @@ impl Inner {
         Needs { first, events: log.len() as u64 + more, bytes: log.bytes() as u64 + bytes }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -21,6 +21,12 @@ enum Act {
         bytes: usize,
         with_snapshot: bool,
     },
+    /// So many events in one batch, every third with a snapshot; `ends` where the last is the terminal one.
+    Several {
+        stream: usize,
+        count: usize,
+        ends: bool,
+    },
     Snapshot {
         stream: usize,
     },
@@ -66,9 +72,13 @@ impl Written {
     }
 
     fn snapshot(&mut self, stream: usize, text: &str) {
+        self.snapshot_with(stream, 0, text);
+    }
+
+    fn snapshot_with(&mut self, stream: usize, flags: u8, text: &str) {
         let position = self.model(stream).events.len() as Position;
         let body = [&1_u16.to_le_bytes()[..], b"s", text.as_bytes()].concat();
-        self.record(stream, Kind::Snapshot, 0, position, &body);
+        self.record(stream, Kind::Snapshot, flags, position, &body);
         self.model(stream).snapshot = Some((position, text.to_owned()));
     }
 
@@ -108,6 +118,23 @@ impl Written {
                     self.snapshot(stream, &format!("data: up to {position}\n\n"));
                 }
             }
+            Act::Several { stream, count, ends } => {
+                let Some(stream) = open(&self.streams, stream) else { return };
+                for place in 0..count {
+                    let (position, is_last) = (self.model(stream).events.len() as Position + 1, place + 1 == count);
+                    let with_snapshot = place % 3 == 1;
+                    let is_end = ends && is_last;
+                    let flags = if is_last && !with_snapshot { 0 } else { WITH_NEXT } | if is_end { END } else { 0 };
+                    let block = format!("data: {place} of {count}\n\n");
+                    self.record(stream, Kind::Event, flags, position, block.as_bytes());
+                    self.model(stream).events.push((block, false));
+                    self.model(stream).ended = is_end;
+                    if with_snapshot {
+                        let flags = if is_last { 0 } else { WITH_NEXT };
+                        self.snapshot_with(stream, flags, &format!("data: up to {position}\n\n"));
+                    }
+                }
+            }
             Act::Snapshot { stream } => {
                 let Some(stream) = open(&self.streams, stream) else { return };
                 self.snapshot(stream, "data: alone\n\n");
@@ -141,6 +168,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => Just(Act::Begin),
         10 => (0..4_usize, 0..40_usize, any::<bool>())
             .prop_map(|(stream, bytes, with_snapshot)| Act::Publish { stream, bytes, with_snapshot }),
+        3 => (0..4_usize, 1..7_usize, prop::bool::weighted(0.1))
+            .prop_map(|(stream, count, ends)| Act::Several { stream, count, ends }),
         1 => (0..4_usize).prop_map(|stream| Act::Snapshot { stream }),
         1 => (0..4_usize).prop_map(|stream| Act::End { stream }),
         1 => (0..4_usize).prop_map(|stream| Act::Remove { stream }),
