@@ -37,11 +37,11 @@ pub(crate) async fn drive(
     while open && !hub.is_closed() {
         let due = start + hub.due().unwrap_or_else(|| start.elapsed() + IDLE);
         let input = tokio::select! {
-            wired = wires.next() => Input::Wired(wired),
-            ask = asks.recv() => match ask {
-                Some(ask) => Input::Ask(ask),
-                None => { open = false; Input::Tick }
-            },
+            came = wires.next() => Input::Wired(came),
+            ask = asks.recv() => {
+                open = ask.is_some();
+                ask.map_or(Input::Tick, Input::Ask)
+            }
             () = sleep_until(due.into()) => Input::Tick,
         };
         hub.step(now(), input, &mut outputs);

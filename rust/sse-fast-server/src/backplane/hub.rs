@@ -7,7 +7,7 @@
 //! stands where it came from: a copy is stale, an outbox has its call, an errand is not done.
 //! Changes together with: `copy`, `outbox`, `presence`, which it drives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,8 +205,9 @@ enum Timer {
 pub(crate) struct Hub {
     rules: Rules,
     counts: Counts,
-    kept: HashMap<Name, Kept>,
-    outboxes: HashMap<Name, Outbox>,
+    /// Sorted, so that a schedule of the simulation is the same each time.
+    kept: BTreeMap<Name, Kept>,
+    outboxes: BTreeMap<Name, Outbox>,
     errands: BTreeMap<u64, Errand>,
     under_way: BTreeMap<RequestId, Pending>,
     timers: BTreeSet<(Duration, Timer)>,
@@ -246,8 +247,8 @@ impl Hub {
         Self {
             rules,
             counts: Counts::default(),
-            kept: HashMap::new(),
-            outboxes: HashMap::new(),
+            kept: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
             errands: BTreeMap::new(),
             under_way: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -348,7 +349,7 @@ impl Hub {
                     if presence.is_read() || presence.is_unsaid() {
                         self.left.insert(Arc::clone(&name));
                     }
-                    *kept = Kept { openers, part, subscribed, ..Kept::default() };
+                    *kept = Kept { subscribed, openers, part, ..Kept::default() };
                     for hold in holds {
                         give(out, hold.answer, hold.published);
                     }
@@ -360,12 +361,12 @@ impl Hub {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
                 let unit = Unit { events: publish.events, snapshot, end: publish.end, key: publish.key };
                 let answer = UnitAnswer::Published(answer);
-                self.post(now, name, Entry { unit, make: publish.make, answer, deadline }, out);
+                self.post(now, &name, Entry { unit, make: publish.make, answer, deadline }, out);
             }
             Ask::Snapshot { name, snapshot, make, answer } => {
                 let set = UnitSnapshot { with: 0, event: Some(snapshot.event), data: snapshot.data };
                 let unit = Unit { events: Vec::new(), snapshot: Some(set), end: false, key: None };
-                self.post(now, name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
+                self.post(now, &name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
             }
             Ask::Configure { name, patch, answer } => {
                 let guard = self.guard(now, false);
@@ -396,30 +397,28 @@ impl Hub {
         answer: Answer<Opened>,
         out: &mut Vec<Output>,
     ) {
-        let kept = match self.kept.get_mut(&name) {
-            Some(kept) => kept,
-            None => {
-                let part = u32::try_from(self.kept.len()).unwrap_or(0) % PARTS;
-                if self.subscriber_up {
-                    out.push(Output::Subscribe(vec![Arc::clone(&name)]));
-                }
-                self.kept.entry(Arc::clone(&name)).or_insert(Kept { part, ..Kept::default() })
+        if !self.kept.contains_key(&name) {
+            let part = u32::try_from(self.kept.len()).unwrap_or(0) % PARTS;
+            if self.subscriber_up {
+                out.push(Output::Subscribe(vec![Arc::clone(&name)]));
             }
-        };
+            self.kept.insert(Arc::clone(&name), Kept { part, ..Kept::default() });
+        }
+        let Some(kept) = self.kept.get_mut(&name) else { return };
         let deadline = now.at + self.rules.timeout;
         kept.openers.push_back(Opener { make, wait, answer: Some(answer), deadline });
         self.timers.insert((deadline, Timer::Kept(Arc::clone(&name))));
         self.touched.push(name);
     }
 
-    fn post(&mut self, now: Moment, name: Name, entry: Entry, out: &mut Vec<Output>) {
+    fn post(&mut self, now: Moment, name: &Name, entry: Entry, out: &mut Vec<Output>) {
         let deadline = entry.deadline;
-        let outbox = self.outboxes.entry(Arc::clone(&name)).or_default();
+        let outbox = self.outboxes.entry(Arc::clone(name)).or_default();
         if outbox.deadline().is_none() {
-            self.timers.insert((deadline, Timer::Outbox(Arc::clone(&name))));
+            self.timers.insert((deadline, Timer::Outbox(Arc::clone(name))));
         }
         outbox.push(entry);
-        self.send_call(now, &name, out);
+        self.send_call(now, name, out);
     }
 
     fn send_call(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {

@@ -15,6 +15,7 @@
 //! | `redis`, `lua/` | that seam on Redis and Valkey; its scripts |
 //! | `memory` | the same in memory, for tests |
 //! | `driver` | the machine over wires, in real time |
+//! | `thread` | the thread that it runs in |
 //! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
 #![allow(dead_code, reason = "the engine's side comes with the branch that uses it")]
@@ -316,6 +317,5 @@ pub(crate) struct Counts {
     pub(crate) pushed: u64,
 }
 
-/// The two connections to a server, for [`drive`](driver::drive).
 #[cfg(not(loom))]
 pub(crate) use driver::drive;

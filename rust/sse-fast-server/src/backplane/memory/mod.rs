@@ -17,6 +17,7 @@ use sse_fast_core::id::Epoch;
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
+#[allow(unused_imports, reason = "the engine's side comes with the branch that uses it")]
 pub(crate) use wires::Server;
 
 /// Kept so much longer than asked.
@@ -29,12 +30,15 @@ const REMOVAL_KEPT: Duration = Duration::from_secs(900);
 pub(crate) struct Engine {
     pub(crate) fence: Fence,
     streams: HashMap<Name, Stored>,
-    keys: HashMap<(Name, Arc<str>), (u64, Epoch, u64, Duration)>,
+    keys: HashMap<(Name, Arc<str>), Keyed>,
     leases: BTreeMap<Arc<str>, Duration>,
     disconnected: BTreeMap<Arc<str>, (u64, Duration)>,
     /// Every write is refused.
     pub(crate) out_of_memory: bool,
 }
+
+/// What was done under a key: a hash of it, the life, the first position, and how long that is known.
+type Keyed = (u64, Epoch, u64, Duration);
 
 #[derive(Clone, Default)]
 struct Stored {
@@ -212,13 +216,13 @@ impl Engine {
                 }
             }
             meta => {
-                let Some(make) = &open.make else {
+                let Some(new) = &open.make else {
                     return Reply::Unknown { removed: meta.as_ref().map(|meta| meta.mark) };
                 };
                 if self.out_of_memory {
                     return out_of_memory();
                 }
-                let options = make.options.patched(&make.given);
+                let options = new.options.patched(&new.given);
                 stored.begin(&open.guard, Some(options));
                 made = true;
                 begun = true;

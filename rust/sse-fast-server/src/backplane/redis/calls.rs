@@ -34,7 +34,8 @@ impl Script {
     fn new(text: &'static str) -> Self {
         let text = Bytes::from(concat_life(text));
         let sha = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
-        let hex: String = sha.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0');
+        let hex: String = sha.as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Self { text, sha: hex.into() }
     }
 }

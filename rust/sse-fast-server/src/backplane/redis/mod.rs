@@ -33,6 +33,7 @@ use line::{Ends, Order, QUEUE};
 
 pub(crate) use calls::Names;
 pub(crate) use connect::ConnectError;
+#[allow(unused_imports, reason = "the engine's side comes with the branch that uses it")]
 pub(crate) use url::{Address, UrlError};
 
 /// Connects: an error where there is no server, or none that will do. Later it connects by itself again; `lost` is told why a

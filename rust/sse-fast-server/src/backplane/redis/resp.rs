@@ -58,17 +58,13 @@ impl Reader {
             return Ok(None);
         }
         let mut at = 0;
-        match measure(input, &mut at, 0)? {
-            Some(wanted) => {
-                self.wanted = wanted;
-                Ok(None)
-            }
-            None => {
-                self.wanted = 0;
-                let mut whole = input.split_to(at).freeze();
-                Ok(Some(cut(&mut whole)))
-            }
+        if let Some(wanted) = measure(input, &mut at, 0)? {
+            self.wanted = wanted;
+            return Ok(None);
         }
+        self.wanted = 0;
+        let mut whole = input.split_to(at).freeze();
+        Ok(Some(cut(&mut whole)))
     }
 }
 
@@ -184,7 +180,9 @@ mod tests {
             Value::Nothing => out.extend_from_slice(b"$-1\r\n"),
             Value::Array(all) => {
                 out.extend_from_slice(format!("*{}\r\n", all.len()).as_bytes());
-                all.iter().for_each(|value| write(value, out));
+                for value in all {
+                    write(value, out);
+                }
             }
         }
     }
@@ -193,7 +191,9 @@ mod tests {
         #[test]
         fn values_are_read_however_they_are_cut(all in prop::collection::vec(values(), 1..5), cuts in 1usize..9) {
             let mut bytes = Vec::new();
-            all.iter().for_each(|value| write(value, &mut bytes));
+            for value in &all {
+                write(value, &mut bytes);
+            }
             let (mut reader, mut input, mut got) = (Reader::default(), BytesMut::new(), Vec::new());
             for part in bytes.chunks(cuts) {
                 input.extend_from_slice(part);

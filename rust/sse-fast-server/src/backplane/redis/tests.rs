@@ -263,4 +263,28 @@ mod driven {
             assert_eq!(changed.await.expect("it is answered"), super::super::super::Changed::Done);
         });
     }
+
+    /// What one process publishes and two read in a second; for a look: `cargo test --release -- --ignored figures`.
+    #[test]
+    #[allow(clippy::cast_precision_loss, reason = "a figure for a reader")]
+    #[ignore = "prints figures, and asserts none"]
+    fn figures() {
+        on_both(|server| async move {
+            let (one, two) = (Machine::start(&server, "one"), Machine::start(&server, "two"));
+            one.open().await;
+            two.open().await;
+            for (batch, under_way) in [(1, 1), (1, 64), (64, 4)] {
+                let (rounds, began) = (20_000 / batch / under_way, Instant::now());
+                for round in 0..rounds {
+                    let publish = |at| one.publish(&vec![format!("{round} {at}"); batch]);
+                    let answers: Vec<_> = (0..under_way).map(publish).collect();
+                    for answer in answers {
+                        answer.await.expect("it is answered");
+                    }
+                }
+                let (events, took) = (rounds * under_way * batch, began.elapsed().as_secs_f64());
+                println!("{} by {batch}, {under_way} under way: {:.0} events/s", server.program, events as f64 / took);
+            }
+        });
+    }
 }

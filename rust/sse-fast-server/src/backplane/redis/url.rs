@@ -54,8 +54,8 @@ impl Address {
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, password, hosts) = match authority.rsplit_once('@') {
-            Some((secret, hosts)) => {
-                let (user, password) = secret.split_once(':').unwrap_or((secret, ""));
+            Some((login, hosts)) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
                 (decoded(user)?, decoded(password)?, hosts)
             }
             None => (None, None, authority),
@@ -71,7 +71,7 @@ impl Address {
             return Err(UrlError::Several);
         }
         let database = match parts.next() {
-            Some(part) => part.parse().map_err(|_| UrlError::Database(part.to_owned()))?,
+            Some(text) => text.parse().map_err(|_| UrlError::Database(text.to_owned()))?,
             None => 0,
         };
         if let Some(part) = parts.next() {

@@ -23,14 +23,14 @@ impl Laws {
     /// Somebody saw an event under an id.
     pub(super) fn saw(&mut self, name: &Name, epoch: u64, position: u64, event: &SharedEvent) {
         let data = String::from_utf8_lossy(event.fields().data).into_owned();
-        self.means(name, epoch, position, data);
+        self.means(name, epoch, position, &data);
     }
 
-    pub(super) fn means(&mut self, name: &Name, epoch: u64, position: u64, data: String) {
-        let before = self.meaning.entry((name.clone(), epoch, position)).or_insert_with(|| data.clone());
+    pub(super) fn means(&mut self, name: &Name, epoch: u64, position: u64, data: &str) {
+        let before = self.meaning.entry((name.clone(), epoch, position)).or_insert_with(|| data.to_owned());
         assert_eq!(*before, data, "{epoch}-{position} of {name} means two events");
-        assert!(!self.never.contains(&data), "{data} was answered as not published");
-        let ids = self.ids.entry(data.clone()).or_default();
+        assert!(!self.never.contains(data), "{data} was answered as not published");
+        let ids = self.ids.entry(data.to_owned()).or_default();
         ids.insert((epoch, position));
         assert!(ids.len() == 1 || self.lost, "{data} of {name} was published as {ids:?}");
         let lives = ids.iter().map(|(epoch, _)| epoch).collect::<HashSet<_>>().len();

@@ -13,7 +13,7 @@ use super::process::Said;
 use super::world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 150;
 /// A quiet server has told everybody everything after this: a deaf connection is found in 10 s and made anew, a comparison
 /// comes every 10 s, a lease ends after 10 s and is looked at every 3.
 const SETTLED: Duration = Duration::from_secs(40);

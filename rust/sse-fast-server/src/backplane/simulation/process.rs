@@ -36,6 +36,7 @@ pub(super) enum Said {
 }
 
 /// See the module.
+#[allow(clippy::struct_excessive_bools, reason = "what may be up, deaf or away, each by itself")]
 pub(super) struct Process {
     pub(super) id: Arc<str>,
     pub(super) hub: Hub,
@@ -214,7 +215,7 @@ impl Process {
                     Published::New { epoch, first } | Published::Again { epoch, first } => {
                         laws.count("published");
                         for (at, data) in data.into_iter().enumerate() {
-                            laws.means(&name, epoch.0, first + at as u64, data);
+                            laws.means(&name, epoch.0, first + at as u64, &data);
                         }
                     }
                     Published::Unavailable { published: Some(false) } | Published::Refused(_) | Published::Ended => {
@@ -222,7 +223,9 @@ impl Process {
                         // One that was published, whose reply was lost, and then the server's data: its stream has ended since.
                         let doubtful = keyed || (published == Published::Ended && laws.lost);
                         if !doubtful {
-                            data.into_iter().for_each(|data| laws.never(data));
+                            for data in data {
+                                laws.never(data);
+                            }
                         }
                     }
                     Published::Unavailable { published: None } => laws.count("publishes in doubt"),

@@ -283,7 +283,9 @@ impl World {
                         self.put(when, Arrival::Subscribed(at, generation, names));
                     }
                 } else {
-                    names.iter().for_each(|name| _ = process.channels.remove(name));
+                    for name in &names {
+                        process.channels.remove(name);
+                    }
                 }
             }
             Arrival::Subscribed(at, generation, names) if current(self, at, Line::Subscriber, generation) => {
@@ -293,13 +295,12 @@ impl World {
                 self.step(at, Input::Wired(Wired::Push(push)));
             }
             Arrival::Connect(at, line, generation) => self.connected(at, line, generation),
-            Arrival::Due(at) => {
+            Arrival::Due(at)
                 if self.processes[at]
                     .as_ref()
-                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now))
-                {
-                    self.step(at, Input::Tick);
-                }
+                    .is_some_and(|process| process.hub.due().is_some_and(|due| due <= self.now)) =>
+            {
+                self.step(at, Input::Tick);
             }
             _ => {}
         }
