@@ -197,7 +197,7 @@ REFUSED: list[tuple[Any, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("item", [item for (item,) in REFUSED], ids=repr)
+@pytest.mark.parametrize("item", [item for (item,) in REFUSED], ids=named)
 def test_what_a_stream_refuses_a_client_refuses_before_it_asks_anybody(server: sse_fast.Server, item: Any) -> None:
     """With the same type and the same words."""
     with pytest.raises((sse_fast.EventError, sse_fast.EventTypeError)) as of_the_engine:

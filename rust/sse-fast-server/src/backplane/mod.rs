@@ -15,6 +15,7 @@
 //! | `redis`, `lua/` | that seam on Redis and Valkey; its scripts |
 //! | `memory` | the same in memory, for tests |
 //! | `driver` | the machine over wires, in real time |
+//! | `thread` | the thread that it runs in |
 //! | `conformance`, `simulation` | tests: three servers answer alike; many processes, many faults |
 
 #[cfg(all(test, not(loom)))]
