@@ -1,8 +1,8 @@
 """Lists that are published in one step into a server with a store: over HTTP, and under an idempotency key.
 
 Guards that after a kill a list is there whole or not at all, and whole where its publisher was told so; that with the
-disk nobody sees a part of one; that a post waits for the disk without holding anybody else up; and that a key stands for
-what the disk has, also where its publisher no longer waited.
+disk nobody sees a part of one; that a post waits for the disk without holding anybody else up; and that a key
+stands for what the disk has, also where its publisher no longer waited.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import sse_fast
+from support.deadline import DEADLINE
 from support.kept import Kept, reopened, texts
 from support.publishing import KEY, Elsewhere
 from support.reader import Reader, fetch
@@ -32,25 +33,38 @@ def a_list(number: int, length: int = LENGTH) -> list[dict[str, object]]:
     return [{"data": f"{number}.{part}", "snapshot": f"up to {number}.{part}"} for part in range(length)]
 
 
+class Killing(threading.Thread):
+    """Kills a server while lists are posted, once `at` of them were."""
+
+    def __init__(self, killed: Kept, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self._killed, self._enough = killed, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        self._enough.wait(DEADLINE)
+        self._killed.kill()
+
+    def see(self, posted: int) -> None:
+        if posted >= self.at:
+            self._enough.set()
+
+
 @DURABLE
 def test_after_a_kill_a_list_is_there_whole_or_not_at_all(tmp_path: Path, durable: str) -> None:
     chance = random.Random(11)
     told = 0
     for _ in range(2):
         with Kept(tmp_path, durable=durable, publish_key=KEY, **LONG) as killed:
-            enough = threading.Event()
-            timer = threading.Thread(target=lambda killed=killed: (enough.wait(), killed.kill()))
-            timer.start()
-            lists = told + chance.randrange(5, 60)
+            killing = Killing(killed, told + chance.randrange(5, 60))
             with contextlib.suppress(OSError, http.client.HTTPException), Elsewhere(killed.port) as elsewhere:
-                for number in range(told, lists + 20):
+                for number in range(told, killing.at + 100):
                     answer = elsewhere.post(a_list(number), "lists")
                     assert answer.status == 201
                     told = number + 1
-                    if number == lists:
-                        enough.set()
-            enough.set()
-            timer.join()
+                    killing.see(told)
+            killing.join()
         with reopened(tmp_path, durable=durable, **LONG) as server:
             stream = server.stream("lists")
             assert stream.last_id is not None
@@ -126,14 +140,12 @@ def test_a_key_stands_for_what_was_kept_also_where_its_coroutine_was_cancelled(t
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        while True:
-            try:
+        ids: list[str] = []
+        while not ids:
+            with contextlib.suppress(sse_fast.PublishInProgress):
                 ids = await stream.apublish_many(events, idempotency_key=f"key {number}")
-            except sse_fast.PublishInProgress:
-                await asyncio.sleep(0)
-            else:
-                assert len(ids) == 3
-                return
+            await asyncio.sleep(0)
+        assert len(ids) == 3
 
     async def all_of_them(stream: sse_fast.Stream) -> None:
         for number in range(30):
