@@ -11,7 +11,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from sse_fast._core import read_store
+from .._core import read_store
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,8 @@
 //! complete stream. The caller has the state to itself (the shell keeps it under one short lock), so
 //! publish, snapshot and opening a subscriber are atomic to each other: no event is lost or doubled
 //! between a snapshot and its tail. Everything a subscriber is told follows from its cursor and this
-//! state. Changes together with `cursor`, `lag` and `follow`, which read it.
+//! state. Changes together with `cursor`, `lag` and `follow`, which read it. This file is long because what
+//! is prepared, appended and restored must agree on every field.
 
 mod several;
 

@@ -10,7 +10,8 @@
 //! quarters of the drain are over: what handlers publish on the way is published, and a stream that they answer is read.
 //! From half of the drain on no handler is called any more: who waited is told to come back. Then publishing ends; shards
 //! give everybody what was published, end, and close their mailboxes. Requests still in flight are answered until the drain
-//! is over; who waits for a handler then is told so. The runtime stops, and with it what is left.
+//! is over; who waits for a handler then is told so. The runtime stops, and with it what is left. This file is long because
+//! the order in which all of a server begins and ends is one list.
 
 mod kept;
 mod rights;

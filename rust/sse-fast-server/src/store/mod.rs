@@ -84,6 +84,7 @@ struct Shared {
 }
 
 /// What the store's lock protects.
+#[allow(clippy::struct_excessive_bools, reason = "four facts, each true or not whatever the others are")]
 struct State {
     journal: Journal,
     /// Who is to be told, each once.

@@ -190,8 +190,9 @@ impl Recovery {
                         }
                         return (used, written > 0 || !chain.is_empty());
                     };
-                    self.cannot_read(segment.name, &format!("the bytes {at} to {next}"));
+                    // What was before comes first: later events of the same streams may have stood here.
                     chain.drain(..).for_each(|linked| self.take(linked));
+                    self.cannot_read(segment.name, &format!("the bytes {at} to {next}"));
                     at = next;
                 }
             }

@@ -3,7 +3,8 @@
 //! Owns: that decision. Must not know: how a thread sleeps, sockets, subscribers one by one. It never blocks and reads no
 //! clock, so that the simulation steps it as threads do (`publish`). Invariants: an event is appended only by the next of
 //! those who wait, and only if nothing stands in its way or the budget is used up; who is told to wait is woken. Changes
-//! together with `obstacle` (what stands in the way) and `room` (who waits).
+//! together with `obstacle` (what stands in the way) and `room` (who waits). This file is long because each thing that may
+//! stand in the way is met in its own way.
 //!
 //! # Waiting
 //! Publishers append in the order they came (`room` says what becomes of one that is away). Let `first` be the oldest

@@ -89,7 +89,7 @@ impl Fate {
     /// Once it is decided the key stands for it, or has failed.
     fn settle(&self) {
         let Some(outcome) = self.0.outcome.get() else { return };
-        // Whoever laid it down looks after that, too: one of both finds it.
+        // The thread that lays it down looks after that, too: one of both finds it.
         let answer = self.0.answer.lock().take();
         if let Some((under_way, ids)) = answer.filter(|_| outcome.is_ok()) {
             under_way.done(ids);

@@ -86,6 +86,7 @@ impl Written {
         self.streams[stream].as_mut().expect("it was not removed")
     }
 
+    /// Long because there are so many acts.
     fn act(&mut self, act: Act) {
         let open = |streams: &[Option<Model>], stream: usize| {
             let count = streams.len().max(1);
