@@ -27,6 +27,7 @@ from sse_fast._client.incoming import Incoming
 from sse_fast._client.questions import Answer, Asking, Later, checked_key, credential_of
 from sse_fast._client.wire import Response, WireError, request
 from sse_fast._core import json_dumps
+from support.ids import named
 
 ADDRESS = address_of("http://127.0.0.1:8080")
 
@@ -141,13 +142,13 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=named)
 def test_the_text_is_the_engine_s(value: object) -> None:
     expected = value if isinstance(value, str) else json_dumps(value).decode()
     assert encoding.text_of(value, "data") == expected
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=named)
 def test_the_text_is_the_engine_s_without_orjson(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_orjson", None)
     test_the_text_is_the_engine_s(value)
