@@ -86,6 +86,8 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "backplane_prefix": (["", "a b", "a:b", "x" * 65, 5], ["a b", "a:b"]),
     "backplane_timeout": ([0.0, -1.0, 61.0, "1", None, True, float("nan")], ["0", "soon", "2m"]),
     "engine_loss": (["lost", "", None, 5], ["lost"]),
+    "store": (["", 5], [""]),
+    "durable": (["power", "", None, 5], ["power"]),
     "private": ([1, "yes", None], ["maybe"]),
     "history": ([0, -1, 1.5, "256"], ["0", "x"]),
     "history_bytes": ([0, -1, 1.5], ["0", "x"]),

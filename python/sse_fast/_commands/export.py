@@ -11,7 +11,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .._core import read_store
+from sse_fast import _core
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the folder's streams; 1 where there is none of that name."""
-    streams, damage = read_store(options.folder)
+    streams, damage = _core.read_store(options.folder)
     for text in damage:
         print(f"sse-fast: {options.folder}: {text}", file=sys.stderr)
     found = options.stream is None
