@@ -1,8 +1,6 @@
 //! Copies, told by hand what a backplane would tell, and what they ask of it.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail at that line")]
 
-#![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
-
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
