@@ -95,7 +95,10 @@ def test_the_program_wraps_every_public_call() -> None:
     exported = {name for module in MODULES for name in module.__all__}
     assert exported <= used
     fields = {"subscribers", "retained", "retained_bytes", "silent_s"}  # Of dataclasses: one says how they are typed.
-    counted = (sse_fast.ServerStats, sse_fast.ClosedConnections, sse_fast.GapReasons, sse_fast.Resumes)
+    counted = (
+        *(sse_fast.ServerStats, sse_fast.BackplaneStats, sse_fast.ClosedConnections, sse_fast.GapReasons),
+        sse_fast.Resumes,
+    )
     stats = {*(field for kind in counted for field in vars(kind)["__slots__"]), *fields}
     assert {name for _, name, _ in members()} - {"__init__"} - stats <= used
 

@@ -35,6 +35,8 @@ KNOWN = {
     "chunked",  # The transfer coding's own name.
     "send",  # ASGI's own name.
     "handler_queue",  # Of calls, which no subscriber reads.
+    "engine_loss",  # What the backplane's server may lose, which is announced as gaps.
+    *("BackplaneStats.lost_tails", "lost_tails"),  # As above.
 }
 
 

@@ -72,6 +72,8 @@ class Hub:
         assert_type(stats.publish_wait_s, float)
         assert_type(stats.gap_reasons, sse_fast.GapReasons)
         assert_type(stats.resumes, sse_fast.Resumes)
+        shared: sse_fast.BackplaneStats | None = stats.backplane
+        assert_type(shared is not None and shared.up, bool)
         assert_type(self.server.metrics_url, str | None)
         return stats, stats.closed
 
@@ -270,7 +272,7 @@ def answered_with_headers(stream: sse_fast.Stream, headers: sse_fast.HeadersGive
     return response
 
 
-def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for each
+def refused(hub: Hub) -> BaseException | None:  # noqa: C901, PLR0911 - a case for each
     """Every exception, as a leaf or by its group."""
     try:
         hub.add(answer)
@@ -279,7 +281,11 @@ def refused(hub: Hub) -> BaseException | None:  # noqa: PLR0911 - a case for eac
         hub.add(generated_in_a_loop)
     except (sse_fast.AddressInUse, sse_fast.PermissionDenied, sse_fast.RunArgumentError) as error:
         return OSError(error.errno, error.strerror)
-    except (sse_fast.StartError, sse_fast.RunError) as error:
+    except (sse_fast.StoreLocked, sse_fast.StoreDenied, sse_fast.StoreFull) as error:
+        return OSError(error.errno, error.strerror)
+    except sse_fast.BackplaneUnavailable as error:
+        return error if error.published is None else None
+    except (sse_fast.StartError, sse_fast.RunError, sse_fast.BackplaneError, sse_fast.StoreError) as error:
         return error
     except (sse_fast.StreamEnded, sse_fast.PublishWouldWait, sse_fast.TooManyStreams, sse_fast.KeyReused):
         return None

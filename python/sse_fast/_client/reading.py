@@ -70,6 +70,7 @@ class RemoteEvents:
         deadline = None if self._silence is None else time.monotonic() + self._silence
         while not self._ready:
             if self._over:
+                self._drop()  # `close` may have come before there was a connection to end.
                 raise StopIteration
             self._step(deadline)
         return self._ready.popleft()

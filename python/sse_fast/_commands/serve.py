@@ -13,7 +13,9 @@ import logging
 import os
 import re
 import secrets
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +88,12 @@ def run(options: argparse.Namespace) -> int:
     if not any((settings.get("publish_key"), os.environ.get("SSE_FAST_PUBLISH_KEY"), rights.get("tokens"))):
         own_key = settings["publish_key"] = secrets.token_hex(16)
     with sse_fast.serve(**settings, **rights) as server:
+        told = threading.Event()
+        usual = signal.signal(signal.SIGTERM, lambda *_: told.set())  # Who reads the address may send it at once.
         _tell(server, own_key)
-        server.wait()
+        signal.signal(signal.SIGTERM, usual)
+        if not told.is_set():
+            server.wait()
     return 0
 
 

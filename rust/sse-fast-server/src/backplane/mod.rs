@@ -45,8 +45,6 @@ pub(crate) mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sse_fast_core::id::{Epoch, Position};
 
 pub(crate) use shared::{SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
@@ -119,15 +117,6 @@ pub(crate) struct SharedKey {
     pub(crate) key: Arc<str>,
     /// A hash of what was published under it; another one under the same key is [`Published::Conflict`].
     pub(crate) body: u64,
-}
-
-impl SharedKey {
-    /// The key as it travels: of digests, the first half of one and the beginning of the other.
-    pub(crate) fn of(key: &crate::idempotency::SharedKey) -> Self {
-        let text = URL_SAFE_NO_PAD.encode(&key.place[..16]);
-        let body = key.content.iter().take(8).fold(0, |body, &byte| body << 8 | u64::from(byte));
-        Self { key: text.into(), body }
-    }
 }
 
 /// What came of [`Ask::Open`].

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sse_fast_core::budget::Micros;
@@ -220,7 +222,7 @@ impl Stream {
             events: events.iter().map(SharedEvent::new).collect(),
             snapshot: snapshot.map(|(at, data)| (at, Bytes::copy_from_slice(data))),
             end,
-            key: key.map(backplane::SharedKey::of),
+            key: key.map(shared_key),
             make,
         };
         self.ask(Ask::Publish { name: self.name().into(), publish, answer });
@@ -312,6 +314,13 @@ impl Stream {
     fn asks(&self) -> Option<&Asks> {
         self.0.delivery.backplane.as_ref()
     }
+}
+
+/// A key as it travels: of its digests, the first half of one and the beginning of the other.
+fn shared_key(key: &SharedKey) -> backplane::SharedKey {
+    let text = URL_SAFE_NO_PAD.encode(&key.place[..16]);
+    let body = key.content.iter().take(8).fold(0, |body, &byte| body << 8 | u64::from(byte));
+    backplane::SharedKey { key: text.into(), body }
 }
 
 /// Waits for an answer in a task of the engine's own.
