@@ -14,9 +14,17 @@ from support.documented import SETTINGS
 
 #: The settings that None switches off.
 NONE_IS_A_VALUE = [
-    *("expire", "health", "heartbeat", "heartbeat_event", "max_connections", "max_connections_per_address"),
+    *(
+        "backplane",
+        "expire",
+        "health",
+        "heartbeat",
+        "heartbeat_event",
+        "max_connections",
+        "max_connections_per_address",
+    ),
     *("metrics_key", "publish_wait", "ready"),
-    *("retry", "shards", "stall_after", "ticket_key"),
+    *("retry", "shards", "stall_after", "store", "ticket_key"),
 ]
 OPTIONAL = [f"SSE_FAST_{name.upper()}" for name in NONE_IS_A_VALUE]
 

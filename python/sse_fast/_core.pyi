@@ -36,6 +36,7 @@ __all__ = [
     "go_on_above_rust",
     "interpreter_ends",
     "json_dumps",
+    "read_store",
     "use_hub_sleep",
 ]
 
