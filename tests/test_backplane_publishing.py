@@ -1,8 +1,8 @@
 """Publishing over HTTP, and under keys, into streams that several processes share.
 
-Guards that a key is known in every process: who repeats what was published under it, there or elsewhere, gets the first
-ids, and who uses it for something else is refused; and that what is posted is appended where the log is, whole, with its
-snapshot and its end.
+Guards that a key is known in every process: who repeats what was published under it, there or elsewhere, gets the
+first ids, and who uses it for something else is refused; and that what is posted is appended where the log is, whole,
+with its snapshot and its end.
 """
 
 from __future__ import annotations
