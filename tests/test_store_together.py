@@ -166,3 +166,8 @@ def test_a_store_and_a_backplane_exclude_each_other_at_the_call(tmp_path: Path) 
     with pytest.raises(sse_fast.SettingError, match="store and backplane are not allowed together"):
         sse_fast.serve(0, store=tmp_path / "store", backplane="redis://127.0.0.1:1")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_promise_about_the_disk_without_a_store_is_refused() -> None:
+    with pytest.raises(sse_fast.SettingError, match='durable="disk" needs a store'):
+        sse_fast.serve(0, durable="disk")

@@ -635,6 +635,8 @@ def serve_settings(given: Mapping[str, object], environ: Mapping[str, str] = os.
         del resolved["max_lag"]  # Lets the engine lower it to a history that is smaller than its default.
     if resolved["store"] is not None and resolved.get("backplane") is not None:
         raise SettingError("store and backplane are not allowed together: what a backplane has is kept there")
+    if resolved["store"] is None and resolved["durable"] == "disk":
+        raise SettingError('durable="disk" needs a store: without one nothing outlives this process')
     return resolved
 
 
