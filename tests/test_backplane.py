@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -270,3 +271,25 @@ def test_the_numbers_say_how_the_backplane_is(pair: Pair) -> None:
 
     until(counted)
     assert fetch(one.port, "/readyz")[0].status == 200
+
+
+def test_a_name_that_is_removed_and_made_all_the_time_is_never_taken_for_an_outage(pair: Pair) -> None:
+    """What else may happen there is that the stream was removed before the event came."""
+    failures: list[sse_fast.SseFastError] = []
+
+    def use(server: sse_fast.Server) -> None:
+        for number in range(200):
+            try:
+                stream = server.stream("s")
+                stream.publish(str(number))
+                if number % 3 == 0:
+                    stream.remove()
+            except sse_fast.SseFastError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(server,)) for server in pair for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [error for error in failures if not isinstance(error, sse_fast.StreamEnded)] == []

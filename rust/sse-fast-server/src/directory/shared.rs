@@ -28,6 +28,9 @@ pub(super) const SWEEP: Duration = Duration::from_secs(10);
 /// For how long nobody must have used a copy that is let go of, in milliseconds: a reader that comes back finds it.
 const UNUSED_FOR: u64 = 60_000;
 
+/// How often a stream is opened that is removed as often: by somebody who does nothing else.
+const TRIES: usize = 64;
+
 /// A copy's holders where nobody uses it: the map, and who looks.
 const HOLDERS: usize = 2;
 
@@ -146,8 +149,13 @@ impl Directory {
             return Ok(stream);
         }
         let (make, own) = self.make_of(name, patch)?;
-        let opened = sharing.open(name, Some(make), false).await.unwrap_or(Opened::Unavailable);
-        self.opened(name, opened, &own)
+        for _ in 0..TRIES {
+            let opened = sharing.open(name, Some(make), false).await.unwrap_or(Opened::Unavailable);
+            if let Some(stream) = self.opened(name, opened, &own)? {
+                return Ok(stream);
+            }
+        }
+        Err(StreamError::Unavailable { name: name.to_owned() })
     }
 
     /// Gets or creates a stream whose log is elsewhere; blocks until that is answered.
@@ -162,8 +170,13 @@ impl Directory {
             return Ok(stream);
         }
         let (make, own) = self.make_of(name, patch)?;
-        let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(Opened::Unavailable);
-        self.opened(name, opened, &own)
+        for _ in 0..TRIES {
+            let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(Opened::Unavailable);
+            if let Some(stream) = self.opened(name, opened, &own)? {
+                return Ok(stream);
+            }
+        }
+        Err(StreamError::Unavailable { name: name.to_owned() })
     }
 
     /// The stream of this name, wherever its log is; blocks until that is known.
@@ -193,18 +206,17 @@ impl Directory {
         Ok((Make { options: SharedOptions::of(&options), given: SharedPatch::of(patch) }, own(patch)))
     }
 
-    /// What came of opening.
-    fn opened(&self, name: &str, opened: Opened, own: &StreamPatch) -> Result<Stream, StreamError> {
+    /// What came of opening; none where it was removed in this very moment.
+    fn opened(&self, name: &str, opened: Opened, own: &StreamPatch) -> Result<Option<Stream>, StreamError> {
         let name = name.to_owned();
         match opened {
             Opened::Open { .. } => match self.find(&name) {
                 Some(stream) => {
                     stream.give_own_options(&self.options_by_name(&name)?, own);
-                    Ok(stream)
+                    Ok(Some(stream))
                 }
-                // It was removed in this very moment, or the server was closed.
                 None if self.closed() => Err(StreamError::Closed { name }),
-                None => Err(StreamError::Unavailable { name }),
+                None => Ok(None),
             },
             Opened::Refused(reason) => Err(StreamError::Refused { name, reason: reason.to_string() }),
             Opened::Unknown | Opened::Unavailable if self.closed() => Err(StreamError::Closed { name }),
