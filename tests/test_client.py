@@ -516,3 +516,30 @@ def test_json_is_read_as_it_was_published(client: sse_fast.Client) -> None:
     stream.end()
     first = next(stream.events(last_event_id=stream.last_id.replace("-2", "-0"), timeout=DEADLINE))  # type: ignore[union-attr]
     assert first.json() == json.loads('{"a": [1, "é"]}')
+
+
+def test_closing_a_client_ends_what_its_threads_read(hub: sse_fast.Server) -> None:
+    stream = hub.stream("s")
+    with ThreadPoolExecutor(1) as pool, sse_fast.connect(hub.url) as client:
+        reading = pool.submit(list, client.stream("s").events())
+        until(lambda: stream.subscribers == 1)
+        client.close()
+        assert reading.result(DEADLINE) == []
+    until(lambda: stream.subscribers == 0)
+
+
+def test_an_error_in_the_middle_says_what_was_published_whatever_it_is(
+    hub: sse_fast.Server, client: sse_fast.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, remote = hub.stream("s", history=100), client.stream("s")
+    publish_part = remote._publish_part
+
+    def part(encoded: list[bytes], start: int, key: str | None) -> list[str]:
+        if start and not stream.ended:
+            stream.end()
+        return publish_part(encoded, start, key)
+
+    monkeypatch.setattr(remote, "_publish_part", part)
+    with pytest.raises(sse_fast.StreamEnded) as ended:
+        remote.publish_many([sse_fast.Event("x")] * 1000)
+    assert len(ended.value.ids) == stream.stats().published - 1 > 0

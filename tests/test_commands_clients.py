@@ -267,3 +267,24 @@ def test_what_is_no_token_is_not_shown(call: Call, shown: str) -> None:
 def test_a_secret_that_no_server_takes_signs_nothing(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSE_FAST_TOKEN_KEY", "short")
     assert "shorter than 32 bytes" in call("token", "--subscribe", "a")[2]
+
+
+def test_lines_that_are_waited_for_are_left_by_a_signal(serve: Serve) -> None:
+    """A thread waits for them: that must not abort the end."""
+    server = serve(publish_key=KEY)
+    command = [sys.executable, "-m", "sse_fast", "publish", f"{server.url}/s", "--lines"]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SSE_FAST_KEY": KEY},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"one\r\ntwo\nthr")
+        process.stdin.flush()
+        until(lambda: server.stream("s").stats().published == 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+        assert b"Fatal" not in process.stderr.read()

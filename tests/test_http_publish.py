@@ -468,3 +468,12 @@ def test_who_publishes_while_the_server_closes_is_told_so(serve: Serve) -> None:
         server.close(drain=1.0)
         thread.join(20.0)
     assert answers[-1] == (503, "closing")
+
+
+@pytest.mark.parametrize(
+    "body", [[["x", "ev", "my-id", 2.5, {"s": 1}, True]], [[{"data": 1}]], [5], ["x"], [None]], ids=repr
+)
+def test_what_is_no_object_is_no_event(server: sse_fast.Server, elsewhere: Elsewhere, body: object) -> None:
+    answer = elsewhere.post(body, "no-object")
+    assert (answer.status, answer.error) == (400, "bad_body")
+    assert "no-object" not in [stream.name for stream in server.streams()]

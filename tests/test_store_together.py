@@ -12,6 +12,8 @@ import contextlib
 import http.client
 import json
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -171,3 +173,17 @@ def test_a_store_and_a_backplane_exclude_each_other_at_the_call(tmp_path: Path) 
 def test_a_promise_about_the_disk_without_a_store_is_refused() -> None:
     with pytest.raises(sse_fast.SettingError, match='durable="disk" needs a store'):
         sse_fast.serve(0, durable="disk")
+
+
+def test_a_store_that_was_closed_is_not_called_damaged(tmp_path: Path) -> None:
+    with reopened(tmp_path) as server:
+        server.stream("s").publish("a")
+    folders = next(path for path in (tmp_path, *tmp_path.iterdir()) if (path / "session.json").is_file())
+    done = subprocess.run([sys.executable, "-m", "sse_fast", "export", folders], check=True, capture_output=True)
+    assert (done.stderr, len(done.stdout.splitlines())) == (b"", 2)
+
+
+def test_a_folder_without_a_store_is_none(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "sse_fast", "export", tmp_path], check=False, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"there is no store" in done.stderr

@@ -49,7 +49,13 @@ from collections.abc import Iterable, Mapping
 
 
 class SseFastError(Exception):
-    """The root of every exception that sse_fast raises."""
+    """The root of every exception that sse_fast raises.
+
+    Attributes:
+        ids: what a `RemoteStream.publish_many` of many events had published before; empty for all others.
+    """
+
+    ids: tuple[str, ...] = ()
 
 
 class EventError(SseFastError, ValueError):
@@ -156,13 +162,11 @@ class RequestError(SseFastError, OSError):
         error: its word for programs, such as ``"unknown_stream"``; empty where there is none.
         published: whether what was to be published was: False it was not; None it may have been, as no answer came.
             One that was not is also no longer to come.
-        ids: what a `RemoteStream.publish_many` of many events had published before; empty for all others.
     """
 
     status: int | None = None
     error: str = ""
     published: bool | None = False
-    ids: tuple[str, ...] = ()
 
 
 class Unreachable(RequestError, ConnectionError):  # noqa: N818 - as above

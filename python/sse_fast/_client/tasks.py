@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from sse_fast._exceptions import RequestError, UnknownStream
+from sse_fast._exceptions import RequestError, SseFastError, UnknownStream
 from sse_fast._hints import Self, asyncio, ssl
 
 from . import batches, encoding
@@ -69,6 +70,7 @@ class AsyncClient:
         self._retry_for = checked_retry_for(retry_for)
         self._timeout = checked_timeout(timeout)
         self._connections = Connections(self._address, tls)
+        self._reading: weakref.WeakSet[AsyncRemoteEvents] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -95,8 +97,13 @@ class AsyncClient:
         )
 
     async def aclose(self) -> None:
-        """Closes its connections. What is under way is answered; what begins later is `Unreachable`."""
+        """Closes its connections. What is under way is answered; what begins later is `Unreachable`.
+
+        Iterations of `AsyncRemoteStream.events` end, also those that other tasks wait in.
+        """
         self._connections.close()
+        for events in list(self._reading):
+            await events.aclose()
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -184,7 +191,7 @@ class AsyncRemoteStream:
         try:
             while len(ids) < len(encoded):
                 ids += await self._publish_part(encoded, len(ids), key)
-        except RequestError as error:
+        except SseFastError as error:
             error.ids = tuple(ids)
             raise
         return ids
@@ -210,7 +217,10 @@ class AsyncRemoteStream:
         place = None if last_event_id is None else encoding.checked_id(last_event_id)
         following = Following(self._client._asking, self._name, place, limit)  # noqa: SLF001 - part of this package
         silence = None if timeout is None else checked_timeout(timeout)
-        return AsyncRemoteEvents(self._client._connections, self._ask, following, self._timeout, silence)  # noqa: SLF001 - as above
+        client = self._client
+        events = AsyncRemoteEvents(client._connections, self._ask, following, self._timeout, silence)  # noqa: SLF001 - as above
+        client._reading.add(events)  # noqa: SLF001 - as above
+        return events
 
     def __repr__(self) -> str:
         """Its name and server."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from sse_fast._exceptions import RequestError, UnknownStream
+from sse_fast._exceptions import RequestError, SseFastError, UnknownStream
 from sse_fast._hints import Self, ssl
 
 from . import batches, encoding
@@ -69,6 +70,7 @@ class Client:
         self._retry_for = checked_retry_for(retry_for)
         self._timeout = checked_timeout(timeout)
         self._pool = Pool(self._address, tls)
+        self._reading: weakref.WeakSet[RemoteEvents] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -97,8 +99,13 @@ class Client:
         )
 
     def close(self) -> None:
-        """Closes its connections. What is under way in other threads is answered; what begins later is refused."""
+        """Closes its connections. What is under way in other threads is answered; what begins later is refused.
+
+        Iterations of `RemoteStream.events` end, also those that wait in other threads.
+        """
         self._pool.close()
+        for events in list(self._reading):
+            events.close()
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -242,7 +249,7 @@ class RemoteStream:
         try:
             while len(ids) < len(encoded):
                 ids += self._publish_part(encoded, len(ids), key)
-        except RequestError as error:
+        except SseFastError as error:
             error.ids = tuple(ids)
             raise
         return ids
@@ -295,8 +302,10 @@ class RemoteStream:
         place = None if last_event_id is None else encoding.checked_id(last_event_id)
         following = Following(self._client._asking, self._name, place, limit)  # noqa: SLF001 - part of this package
         silence = None if timeout is None else checked_timeout(timeout)
-        pool = self._client._pool  # noqa: SLF001 - as above
-        return RemoteEvents(pool, self._ask, following, self._timeout, silence)
+        client = self._client
+        events = RemoteEvents(client._pool, self._ask, following, self._timeout, silence)  # noqa: SLF001 - as above
+        client._reading.add(events)  # noqa: SLF001 - as above
+        return events
 
     def __repr__(self) -> str:
         """Its name and server."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sse_fast import _core
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the folder's streams; 1 where there is none of that name."""
     streams, damage = _core.read_store(options.folder)
+    if not streams and not damage and not (Path(options.folder) / "session.json").is_file():
+        print(f"sse-fast: {options.folder}: there is no store", file=sys.stderr)
+        return 1
     for text in damage:
         print(f"sse-fast: {options.folder}: {text}", file=sys.stderr)
     found = options.stream is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import queue
 import sys
 import threading
@@ -120,8 +121,14 @@ def _publish_lines(stream: clients.RemoteStream, options: argparse.Namespace) ->
 
 
 def _lines() -> Iterator[bytes]:
-    for line in sys.stdin.buffer:
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
+    """Read from the descriptor: a thread that waits in `sys.stdin` when the program ends aborts it."""
+    rest = b""
+    while piece := os.read(sys.stdin.fileno(), 1 << 16):
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r")
+    if rest:
+        yield rest.removesuffix(b"\r")
 
 
 def _waiting(lines: Iterator[bytes]) -> Iterator[list[bytes]]:

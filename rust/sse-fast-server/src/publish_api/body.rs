@@ -9,7 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sse_fast_core::error::EventError;
 use sse_fast_core::event::{self, NewEvent};
@@ -52,6 +53,29 @@ struct Given<'a> {
     end: bool,
 }
 
+/// One that is given as an object. serde takes a list for a struct, too, its fields by their places.
+struct Object<'a>(Given<'a>);
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object with the fields of an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+                Given::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
 /// Any value, `null` included.
 fn any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
@@ -89,7 +113,7 @@ impl<'a> Asked<'a> {
         let read = if is_list {
             List(&mut given).deserialize(&mut json)
         } else {
-            Given::deserialize(&mut json).map(|one| given.push(one))
+            Object::deserialize(&mut json).map(|Object(one)| given.push(one))
         };
         read.and_then(|()| json.end()).map_err(|error| {
             let at = if is_list { format!("events[{}]: ", given.len()) } else { String::new() };
@@ -196,7 +220,7 @@ impl<'de> Visitor<'de> for List<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while let Some(given) = items.next_element()? {
+        while let Some(Object(given)) = items.next_element()? {
             self.0.push(given);
         }
         Ok(())

@@ -11,6 +11,7 @@ use sse_fast_core::wire;
 
 use super::error::OpenError;
 use super::format::VERSION;
+use super::lock::Session;
 use super::recovery::{Recovered, Recovery, Segment};
 use super::segment::{Complete, list, path_of};
 
@@ -82,7 +83,8 @@ pub struct Export {
 /// Reads a folder, which a server may be using, and what is damaged in it.
 pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     let shown = folder.display().to_string();
-    let Read { recovered, .. } = read_all(folder, &shown, None)?;
+    let closed = Session::read(folder).and_then(|session| session.closed);
+    let Read { recovered, .. } = read_all(folder, &shown, closed)?;
     let mut streams: Vec<_> = recovered
         .streams
         .into_iter()
