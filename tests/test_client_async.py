@@ -115,9 +115,9 @@ def test_connections_cut_at_any_byte_neither_lose_nor_double_an_event(serve: Ser
 
             await asyncio.gather(*(publish(task) for task in range(8)))
 
-    with CuttingProxy(hub.port, 3, 15_000) as cutting:
+    with CuttingProxy(hub.port, 3, 8_000) as cutting:
         run(main(cutting.url))
-        assert cutting.cuts > 20
+        assert cutting.cuts > 10, "they were cut"  # Some 40; how many depends on who uses which connection.
     hub.stream("s").end()
     *seen, _end = data_of(hub.stream("s"))
     for task in range(8):
