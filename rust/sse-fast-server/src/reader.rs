@@ -122,14 +122,17 @@ impl Reader {
         }
     }
 
-    /// Where its log was lost elsewhere and began anew it goes on there, as one that comes back does; says whether.
+    /// Where its log was lost elsewhere and began anew it goes on there; says whether. What that life took over it has had,
+    /// as far as it had come; whether anything between was lost nobody knows.
     fn goes_on(&mut self) -> bool {
-        let next = self.stream.current().clone();
-        if next.same(&self.stream) {
-            return false;
-        }
+        let Some(next) = self.stream.next_life().cloned() else { return false };
+        let carried = next.carried();
         let inner = next.lock();
-        (self.ahead, self.follower) = opened(&inner, cursor::open_at(&inner.state, Place::Lost, Start::All));
+        let place = if carried == 0 { Place::Lost } else { Place::After(carried.min(self.follower.cursor() - 1)) };
+        (self.ahead, self.follower) = opened(&inner, cursor::open_at(&inner.state, place, Start::All));
+        if carried > 0 {
+            self.ahead.push_front(gap_event(&inner, Gap::Unknown));
+        }
         drop(inner);
         self.stream = next;
         true

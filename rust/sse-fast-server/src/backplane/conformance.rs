@@ -354,12 +354,57 @@ fn another_fence_writes_nothing_until_it_is_sure() {
         assert_eq!(data(&looked.entries), ["a"], "reading writes nothing");
         assert!(world.pushed().await.is_empty());
         let reply = world.ask(other(2, true)).await;
-        let lives_on = UnitOutcome::New { epoch: Epoch(1001), first: 1 };
+        let lives_on = UnitOutcome::New { epoch: Epoch(1001), first: 2 };
         assert_eq!(reply, Reply::Published(vec![lives_on]), "greater than the last, whatever the clock says");
         assert_eq!(world.ask(call(3, vec![unit(&["c"])])).await, Reply::Fenced, "now the old one is");
         let trusting = Guard { fence: None, ..guard("") };
         let reply = world.ask(call_with(4, vec![unit(&["d"])], trusting, make())).await;
-        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(1001), first: 2 }]));
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(1001), first: 3 }]));
+        assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["a", "b", "d"]);
+    });
+}
+
+/// A server that came back with its data, or a replica that took over, has something that is worth having.
+#[test]
+fn a_stream_that_lives_on_has_its_events_and_its_snapshot() {
+    on_all(|mut world| async move {
+        let set = |data: &'static str| UnitSnapshot { with: 1, event: Some("state".into()), data: data.into() };
+        let bounded = Make { options: SharedOptions { history: 3, ..make().options }, ..make() };
+        let units = vec![Unit { snapshot: Some(set("s2")), ..unit(&["a", "b", "c", "d"]) }];
+        world.ask(call_with(1, units, guard("f1"), bounded)).await;
+        world.pushed().await;
+        let other = |epoch| Guard { sure: true, epoch, ..guard("f2") };
+        let reply = world.ask(call_with(2, vec![unit(&["e"])], other(2000), make())).await;
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(2000), first: 5 }]));
+        let all = read(&mut world, Mark::default()).await;
+        assert_eq!((all.mark, all.base, data(&all.entries).concat()), (mark(2000, 5, 3), 2, "cde".to_owned()));
+        assert_eq!(all.carried, 4);
+        let snapshot = all.snapshot.expect("it stands for the same events");
+        assert_eq!((&*snapshot.event, &snapshot.data[..], snapshot.position), ("state", &b"s2"[..], 2));
+        let behind = read(&mut world, mark(1000, 4, 2)).await;
+        assert_eq!((behind.base, behind.entries.len()), (2, 3), "who knows the former life gets everything");
+        let [News::Tail { mark: pushed, first: 5, .. }] = &world.pushed().await[..] else { panic!("one push") };
+        assert_eq!(*pushed, mark(2000, 5, 3));
+
+        let patch = SharedPatch { history: Some(2), ..SharedPatch::default() };
+        let configure =
+            Request::Configure { name: name(), guard: Guard { sure: true, epoch: 3000, ..guard("f3") }, patch };
+        assert_eq!(world.ask(configure).await, Reply::Done);
+        let all = read(&mut world, Mark::default()).await;
+        assert_eq!((all.mark, all.base, data(&all.entries).concat()), (mark(3000, 5, 5), 3, "de".to_owned()));
+        let renewed = opened(world.ask(Request::Open(Box::new(Open { above: 3000, ..look() }))).await);
+        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(3001, 5, 6), "de".to_owned()));
+        assert_eq!(renewed.snapshot.map(|snapshot| snapshot.position), Some(2));
+
+        world.evict("l").await;
+        let reply = world.ask(call_with(3, vec![unit(&["f"])], other(4000), make())).await;
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(4000), first: 6 }]), "numbers go on");
+        assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["f"]);
+        world.ask(Request::Remove { name: name() }).await;
+        world.ask(call_with(4, vec![unit(&["g"])], other(5000), make())).await;
+        let anew = read(&mut world, Mark::default()).await;
+        assert_eq!(anew.carried, 0);
+        assert_eq!((anew.mark.newest, anew.snapshot, data(&anew.entries).concat()), (1, None, "g".to_owned()));
     });
 }
 
@@ -369,7 +414,7 @@ fn what_was_lost_is_renewed_once() {
         world.ask(call(1, vec![unit(&["a"])])).await;
         let renew = |above| Request::Open(Box::new(Open { above, ..look() }));
         let renewed = opened(world.ask(renew(1000)).await);
-        assert_eq!((renewed.mark, renewed.entries.len()), (mark(1001, 0, 2), 0));
+        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(1001, 1, 2), "a".to_owned()));
         assert_eq!(opened(world.ask(renew(1000)).await).mark, renewed.mark, "another process asks for the same");
         world.ask(call(2, vec![Unit { end: true, ..unit(&["end"]) }])).await;
         let ended = opened(world.ask(renew(5000)).await);

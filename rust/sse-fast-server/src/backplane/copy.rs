@@ -133,16 +133,16 @@ impl Copy {
     }
 
     fn take_in(&mut self, read: Read, opening: Opening, told: &mut Vec<Told>) {
-        let Opening { mark, ended, options, base, entries, snapshot, .. } = opening;
+        let Opening { mark, carried, ended, options, base, entries, snapshot, .. } = opening;
         let next = Live { mark, options, ended };
         let Some(live) = self.live.as_ref().filter(|live| !read.whole && live.mark.epoch == mark.epoch) else {
             self.live = Some(next);
-            told.push(Told::Begin(Life { epoch: Epoch(mark.epoch), options, base, entries, snapshot, ended }));
+            told.push(Told::Begin(Life { epoch: Epoch(mark.epoch), options, carried, base, entries, snapshot, ended }));
             return;
         };
         if base > live.mark.newest {
             // What lay between is retained no more: the copy goes on behind it.
-            told.push(Told::Begin(Life { epoch: Epoch(mark.epoch), options, base, entries, snapshot, ended }));
+            told.push(Told::Begin(Life { epoch: Epoch(mark.epoch), options, carried, base, entries, snapshot, ended }));
         } else {
             let first = live.mark.newest + 1;
             // What has ended takes no other; here it is read along with other options.

@@ -48,6 +48,8 @@ struct Stored {
 #[derive(Clone)]
 struct Meta {
     mark: Mark,
+    /// The newest position when its life began.
+    carried: u64,
     fence: Arc<str>,
     bytes: usize,
     ended: bool,
@@ -334,20 +336,30 @@ impl Engine {
 }
 
 impl Stored {
-    /// Begins a life.
+    /// Begins a life: an empty one with `options`, and without what is there, under ids of the new life.
     fn begin(&mut self, guard: &Guard, options: Option<SharedOptions>) {
         let old = self.meta.take();
         let mark = old.as_ref().map_or_else(Mark::default, |meta| meta.mark);
-        self.log.clear();
+        let epoch = guard.epoch.max(mark.epoch + 1);
+        let lives_on = old.filter(|_| options.is_none());
+        match &lives_on {
+            Some(_) => {
+                self.log.retain(|(life, ..)| *life == mark.epoch);
+                self.log.iter_mut().for_each(|(life, ..)| *life = epoch);
+            }
+            None => self.log.clear(),
+        }
+        let newest = lives_on.as_ref().map_or(0, |old| old.mark.newest);
         // One of the two is there: a stream is made with options, and lives on with its own.
-        let Some(options) = options.or_else(|| old.map(|meta| meta.options)) else { return };
+        let Some(options) = options.or(lives_on.as_ref().map(|old| old.options)) else { return };
         self.meta = Some(Meta {
-            mark: Mark { epoch: guard.epoch.max(mark.epoch + 1), newest: 0, version: mark.version + 1 },
+            mark: Mark { epoch, newest, version: mark.version + 1 },
+            carried: newest,
             fence: guard.fence.clone().unwrap_or_default(),
-            bytes: 0,
+            bytes: lives_on.as_ref().map_or(0, |old| old.bytes),
             ended: false,
             removed: false,
-            snapshot: None,
+            snapshot: lives_on.and_then(|old| old.snapshot),
             options,
             until: None,
         });
@@ -401,6 +413,7 @@ impl Stored {
         let differs = from.epoch != epoch || from.version != version || base > from.newest;
         Some(Opening {
             mark: meta.mark,
+            carried: meta.carried,
             made,
             ended: meta.ended,
             options: meta.options,

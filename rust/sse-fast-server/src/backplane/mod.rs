@@ -221,6 +221,9 @@ pub(crate) struct Life {
     pub(crate) epoch: Epoch,
     /// The options in force; those that do not travel are this process's own.
     pub(crate) options: SharedOptions,
+    /// The newest position that it took over from the life before, where that was the same stream's; 0 where it began
+    /// empty.
+    pub(crate) carried: Position,
     /// The position before the first of `entries`.
     pub(crate) base: Position,
     /// The retained events.

@@ -178,6 +178,8 @@ pub(crate) enum Seen {
 pub(crate) struct Opening {
     /// How far it has come.
     pub(crate) mark: Mark,
+    /// The newest position that this life took over from the one before; 0 where it began empty.
+    pub(crate) carried: Position,
     /// Whether this request made it.
     pub(crate) made: bool,
     /// Whether the newest event is the terminal one.

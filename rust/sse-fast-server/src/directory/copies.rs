@@ -40,7 +40,7 @@ impl LocalCopies {
         if let Some(Named(former)) = former {
             directory.count_forgotten(&former);
             if !former.removed() {
-                former.give_way_to(&stream);
+                former.give_way_to(&stream, life.carried);
             }
         }
         directory.listen_for_silence(&stream);

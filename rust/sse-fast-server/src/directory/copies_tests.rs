@@ -39,9 +39,14 @@ impl Shared {
     }
 
     fn begin(&self, epoch: u64, base: u64, data: &[&str]) -> Stream {
+        self.begin_with(0, epoch, base, data)
+    }
+
+    /// A life that took over everything up to `carried`.
+    fn begin_with(&self, carried: u64, epoch: u64, base: u64, data: &[&str]) -> Stream {
         let entries = data.iter().map(|data| event(data)).collect();
         let options = SharedOptions { start: Start::All, ..options() };
-        let life = Life { epoch: Epoch(epoch), options, base, entries, snapshot: None, ended: false };
+        let life = Life { epoch: Epoch(epoch), options, carried, base, entries, snapshot: None, ended: false };
         self.copies.begin(&self.name, life);
         self.directory.find("s").expect("a copy")
     }
@@ -106,6 +111,25 @@ fn another_life_takes_the_place_and_who_reads_here_goes_on_in_it() {
     assert_eq!(read(&mut reader), ["y"]);
     assert_eq!(stream.current().last_id().as_deref(), Some("9-2"));
     assert_ne!(next.life(), stream.life(), "the directory tells them apart");
+}
+
+#[test]
+fn who_reads_here_has_what_another_life_took_over_and_gets_what_is_new() {
+    let shared = Shared::new();
+    let stream = shared.begin(7, 0, &["a", "b", "c"]);
+    let mut readers: Vec<Reader> = (0..2).map(|_| stream.reader(&ReadFrom::Start(Some(Start::All)))).collect();
+    assert_eq!(read(&mut readers[0]), ["a", "b", "c"]);
+    // The server has lost c; then d and e were published.
+    shared.begin_with(2, 8, 0, &["a", "b", "d"]);
+    shared.append(4, &["e"]);
+    let gap = r#"gap {"skipped":null,"from":null,"to":null}"#;
+    assert_eq!(read(&mut readers[0]), [gap, "d", "e"]);
+    // Two lives at once: the first has lost e, the second is behind its own history.
+    shared.begin_with(3, 9, 0, &["a", "b", "d", "f"]);
+    shared.append(5, &["g"]);
+    shared.begin_with(5, 10, 3, &["f", "g", "h"]);
+    assert_eq!(read(&mut readers[0]), [gap, "f", "g", gap, "h"]);
+    assert_eq!(read(&mut readers[1]), ["a", "b", "c", gap, "d", "e", gap, "f", "g", gap, "h"]);
 }
 
 #[test]
@@ -215,7 +239,15 @@ fn a_name_is_looked_for_elsewhere_before_anything_is_said_of_it() {
         assert_eq!(tokio::join!(looking, answering).0, super::Looked::Away);
         copies.away(true);
         assert_eq!(directory.look_elsewhere("s", false).await, super::Looked::Away);
-        let life = Life { epoch: Epoch(1), options: options(), base: 0, entries: vec![], snapshot: None, ended: false };
+        let life = Life {
+            epoch: Epoch(1),
+            options: options(),
+            carried: 0,
+            base: 0,
+            entries: vec![],
+            snapshot: None,
+            ended: false,
+        };
         copies.begin(&name, life);
         assert_eq!(directory.look_elsewhere("s", false).await, super::Looked::Done, "the copy is served");
     });

@@ -176,6 +176,8 @@ struct Extra {
     own_options: Option<Box<StreamPatch>>,
     /// What of it the store has.
     kept: Option<Box<kept::Kept>>,
+    /// The newest position that this life took over from the one before.
+    carried: Position,
     /// The newest event when it was last found stalled.
     stall_told: Option<Position>,
 }

@@ -140,14 +140,19 @@ impl Stream {
 
     /// Another life has begun elsewhere: readers get what is here, then their end, and come back to `next`. Those in this
     /// process go on there, and so does who holds this one.
-    pub(crate) fn give_way_to(&self, next: &Self) {
+    pub(crate) fn give_way_to(&self, next: &Self, carried: Position) {
         let mut inner = self.lock();
         let moved = inner.take_over();
         drop(inner);
-        next.lock().put_over(moved);
+        next.lock().put_over(moved, carried);
         // It is set once: one thread alone changes a copy.
         let _ = self.0.successor.set(next.clone());
         self.remove();
+    }
+
+    /// The newest position that this life took over from the one before.
+    pub(crate) fn carried(&self) -> Position {
+        self.lock().extra.as_ref().map_or(0, |extra| extra.carried)
     }
 
     /// The life that came after this one, where its log was lost elsewhere.
@@ -239,10 +244,10 @@ impl Inner {
         }))
     }
 
-    fn put_over(&mut self, moved: Option<Box<super::Extra>>) {
+    fn put_over(&mut self, moved: Option<Box<super::Extra>>, carried: Position) {
         debug_assert!(self.extra.is_none(), "a life that begins has nothing yet");
-        if moved.is_some() {
-            self.extra = moved;
+        if moved.is_some() || carried > 0 {
+            self.extra = Some(Box::new(super::Extra { carried, ..moved.map(|moved| *moved).unwrap_or_default() }));
         }
     }
 }

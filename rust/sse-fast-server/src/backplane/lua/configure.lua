@@ -16,7 +16,6 @@ if #changes == 0 then return {'DONE'} end
 if ARGV[2] ~= '' and got[4] ~= ARGV[2] and not ended then
   if ARGV[3] ~= '1' then return {'FENCE'} end
   epoch, version = begin(m, l, {e = got[1], v = got[3]}, ARGV[2], ARGV[4], nil)
-  newest = 0
 end
 version = version + 1
 redis.call('HSET', m, 'v', text(version), unpack(changes))

@@ -2,7 +2,7 @@
 --
 -- A stream is a hash m (its meta) and a Redis stream l (its log), whose entries have our own ids: <epoch>-<position>.
 -- Fields of m: e epoch, n newest position, v version (counts every other change), b an upper bound of the log's bytes,
--- f the fence its life began under, x "1" once ended, r "1" once removed, s/se/sn the snapshot's data, name and position,
+-- f the fence its life began under, k the newest position it had then, x "1" once ended, r "1" once removed, s/se/sn the snapshot's data, name and position,
 -- o1 to o7 the options (history, history_bytes, start, ids, linger ms, expire ms or "", private).
 -- Either may have been evicted: without m the stream does not exist, and a log that was left is deleted when it is made;
 -- without l its events are gone, and its numbers go on.
@@ -20,16 +20,27 @@ local function expire(ended, linger, after, keys)
   end
 end
 
--- Begins a life: the log is empty, and its epoch greater than the last. `options` are put in force where given.
+-- Begins a life, whose epoch is greater than the last. With `options` the stream is made: its log is empty. Without, it
+-- lives on: its events and its snapshot keep their places under ids of the new life, so that no id means two events, and
+-- what the server still has is there for who comes.
 local function begin(m, l, old, fence, epoch, options)
   epoch = tonumber(epoch)
   if old.e and tonumber(old.e) >= epoch then epoch = tonumber(old.e) + 1 end
   local version = (tonumber(old.v or '0') or 0) + 1
+  local kept, newest = {}, '0'
+  if not options then
+    kept, newest = redis.call('XRANGE', l, old.e, old.e), redis.call('HGET', m, 'n')
+  end
   redis.call('DEL', l)
-  redis.call('HDEL', m, 's', 'se', 'sn', 'x', 'r')
-  redis.call('HSET', m, 'e', text(epoch), 'n', '0', 'v', text(version), 'b', '0', 'f', fence)
+  for _, entry in ipairs(kept) do
+    redis.call('XADD', l, text(epoch) .. string.match(entry[1], '-%d+$'), 'f', entry[2][2])
+  end
+  redis.call('HDEL', m, 'x', 'r')
+  redis.call('HSET', m, 'e', text(epoch), 'v', text(version), 'f', fence, 'k', newest)
   redis.call('PERSIST', m)
   if options then
+    redis.call('HDEL', m, 's', 'se', 'sn')
+    redis.call('HSET', m, 'n', '0', 'b', '0')
     for at, field in ipairs(OPTIONS) do redis.call('HSET', m, field, options[at]) end
   end
   return epoch, version

@@ -40,7 +40,7 @@ else
   if #changes > 0 and differs and not sure then return {'FENCE'} end
   if not ended and ((above > 0 and epoch <= above) or (#changes > 0 and differs)) then
     epoch, version = begin(m, l, old, fence, candidate, nil)
-    newest, begun = 0, true
+    begun = true
   end
   if #changes > 0 then
     version = version + 1
@@ -58,7 +58,7 @@ else
   if #changes > 0 then expire(ended, options[5], options[6], {m, l}) end
 end
 if begun then
-  expire(false, options[5], options[6], {m})
+  expire(false, options[5], options[6], {m, l})
   redis.call('PUBLISH', channel, 'L ' .. text(epoch) .. ' ' .. text(newest) .. ' ' .. text(version) .. '\n')
 end
 
@@ -75,4 +75,4 @@ if from[1] ~= epoch or from[3] ~= version or base > from[2] then
   if saved[1] then snapshot = saved end
 end
 return {'OK', text(epoch), text(newest), text(version), made and '1' or '0', ended and '1' or '0',
-  table.concat(options, ' '), text(base), events, snapshot, redis.call('HGETALL', r)}
+  table.concat(options, ' '), text(base), events, snapshot, redis.call('HGETALL', r), redis.call('HGET', m, 'k') or '0'}

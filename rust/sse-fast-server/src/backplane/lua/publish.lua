@@ -47,9 +47,10 @@ for unit = 1, units do
         options = {}
         for index = 1, 7 do options[index] = ARGV[6 + index] end
         history, most, linger, after = options[1], options[2], options[5], options[6]
+        newest, bytes, name = 0, 0, false
       end
       epoch, version = begin(m, l, old, fence, candidate, options)
-      newest, bytes, name, ready, exists = 0, 0, false, true, true
+      ready, exists = true, true
     end
     wrote = true
     local first = newest + 1

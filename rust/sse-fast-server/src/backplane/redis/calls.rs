@@ -369,7 +369,8 @@ fn opening(next: &mut impl FnMut() -> Option<Value>) -> Option<Opening> {
             process => readers.push((Arc::from(process), pair[1].bytes()?.clone())),
         }
     }
-    Some(Opening { mark, made, ended, options, base, entries, snapshot, readers, presence })
+    let carried = next()?.text()?.parse().ok()?;
+    Some(Opening { mark, carried, made, ended, options, base, entries, snapshot, readers, presence })
 }
 
 /// The fence in what `INFO replication` says; none where this is a replica. A server that hides it has an empty one, which
