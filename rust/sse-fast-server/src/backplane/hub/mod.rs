@@ -1,0 +1,462 @@
+//! The machine of the backplane: what is asked of the server, and what the engine is told.
+//!
+//! Owns: the copies and outboxes by name, what is under way, when something is due. Its steps are in [`asks`], [`wires`],
+//! [`replies`] and [`due`]; what they all come to, a stream's next read, is here. Must not know: sockets, threads, a clock.
+//! Invariants: it is stepped with one thing at a time and reads no clock, so that simulations step this very machine. A
+//! stream is subscribed before it is read. A request that was lost with its connection is forgotten here, and its purpose
+//! stands where it came from: a copy is stale, an outbox has its call, an errand is not done.
+//! Changes together with: `copy`, `outbox`, `presence`, which it drives.
+
+mod asks;
+mod due;
+mod replies;
+mod wires;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sse_fast_core::id::{Epoch, Position};
+
+use super::copy::{Copy, Stale, Told};
+use super::outbox::{Outbox, UnitAnswer};
+use super::presence::{Alive, Presence};
+use super::protocol::{Fence, Guard, Line, Mark, Open, Opening, Request, RequestId, UnitOutcome, Wired};
+use super::{
+    Answer, Ask, Changed, Copies, Counts, Life, Make, Name, Opened, Published, Rules, SharedOptions, Tail, Totals,
+};
+
+/// In this time every copy is compared with the server once, a part of them at a time.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
+/// The parts.
+const PARTS: u32 = 16;
+/// The most streams of one comparison: the server does nothing else while it runs.
+const MOST_COMPARED: usize = 128;
+/// A push may be on its way so long after a comparison that knew of it.
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// A subscriber connection that has brought nothing for so long is tried.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+/// A connection is made anew where what was asked or tried on it was not answered within this.
+const SILENT: Duration = Duration::from_secs(5);
+/// How long a lease is, and how often it is renewed.
+const LEASE: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// A read that the server refused is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the machine takes.
+pub(crate) enum Input {
+    Ask(Ask),
+    Wired(Wired),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the machine wants done, in this order.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Request(RequestId, Request),
+    Subscribe(Vec<Name>),
+    Unsubscribe(Vec<Name>),
+    Reconnect(Line),
+    Tell(Tell),
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(crate) enum Tell {
+    Begin(Name, Life),
+    Append(Name, Tail),
+    Options(Name, SharedOptions),
+    Removed(Name),
+    Present(Name, Totals),
+    Disconnect(Arc<str>, u64),
+    Away(bool),
+    Answer(Answered),
+}
+
+impl Tell {
+    /// Tells it.
+    pub(crate) fn give(self, copies: &dyn Copies) {
+        match self {
+            Self::Begin(name, life) => copies.begin(&name, life),
+            Self::Append(name, tail) => copies.append(&name, tail),
+            Self::Options(name, options) => copies.options(&name, options),
+            Self::Removed(name) => copies.removed(&name),
+            Self::Present(name, totals) => copies.present(&name, totals),
+            Self::Disconnect(reader, before) => copies.disconnect(&reader, before),
+            Self::Away(away) => copies.away(away),
+            Self::Answer(answered) => answered.deliver(),
+        }
+    }
+}
+
+/// An answer with where it goes.
+pub(crate) struct Answered(Box<dyn FnOnce() + Send>);
+
+impl Answered {
+    pub(crate) fn deliver(self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answered")
+    }
+}
+
+/// Both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Since the start.
+    pub(crate) at: Duration,
+    /// Microseconds of the Unix epoch.
+    pub(crate) wall: u64,
+}
+
+/// A stream that is known here.
+#[derive(Default)]
+struct Kept {
+    copy: Copy,
+    presence: Presence,
+    /// Somebody holds it (it was opened, and not released).
+    held: bool,
+    /// It is wanted though there is none.
+    waiting: bool,
+    /// The subscription is confirmed.
+    subscribed: bool,
+    /// Who waits for a read, in order; the first `served` of them for the one under way.
+    openers: VecDeque<Opener>,
+    served: usize,
+    /// The read that is under way.
+    read: Option<RequestId>,
+    /// Publishes that succeeded and wait for the copy.
+    holds: Vec<Hold>,
+    /// No read before this.
+    not_before: Duration,
+    /// Which part of the comparisons it belongs to.
+    part: u32,
+}
+
+struct Opener {
+    make: Option<Make>,
+    wait: bool,
+    /// None once it was given up.
+    answer: Option<Answer<Opened>>,
+    deadline: Duration,
+}
+
+impl Opener {
+    fn give(self, out: &mut Vec<Output>, opened: Opened) {
+        if let Some(answer) = self.answer {
+            give(out, answer, opened);
+        }
+    }
+}
+
+struct Hold {
+    epoch: Epoch,
+    last: Position,
+    until: Duration,
+    answer: Answer<Published>,
+    published: Published,
+}
+
+/// A request that stands for one ask.
+struct Errand {
+    request: Request,
+    answer: Answer<Changed>,
+    /// Whether it is under way.
+    sent: bool,
+}
+
+/// What is under way.
+struct Pending {
+    what: What,
+    sent: Duration,
+}
+
+#[derive(Clone)]
+enum What {
+    Call(Name),
+    Read(Name, Box<Open>),
+    Compare(Arc<[(Name, Mark)]>, bool),
+    Errand(u64),
+    Present(Name, Bytes),
+    Left(Name),
+    Lease,
+    Disconnected,
+    Fence,
+    /// Nothing follows from the reply.
+    Note,
+}
+
+/// When something of one name or errand is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Outbox(Name),
+    Kept(Name),
+    Errand(u64),
+}
+
+/// See the module.
+pub(crate) struct Hub {
+    rules: Rules,
+    counts: Counts,
+    /// Sorted, so that a schedule of the simulation is the same each time.
+    kept: BTreeMap<Name, Kept>,
+    outboxes: BTreeMap<Name, Outbox>,
+    errands: BTreeMap<u64, Errand>,
+    under_way: BTreeMap<RequestId, Pending>,
+    timers: BTreeSet<(Duration, Timer)>,
+    /// Of the command connection; none while it is down.
+    fence: Option<Fence>,
+    /// Requests that were refused for their fence, and wait until it was read anew.
+    fenced: Vec<(RequestId, What)>,
+    subscriber_up: bool,
+    /// What the engine was told.
+    away: Option<bool>,
+    alive: Alive,
+    /// Streams that were read here and are released, while the server has not confirmed that it knows.
+    left: BTreeSet<Name>,
+    /// Names whose state may have changed in this step.
+    touched: Vec<Name>,
+    /// Copies that a comparison found behind; when they are looked at, and how far they should be.
+    suspects: VecDeque<(Duration, Name, Mark, u64)>,
+    /// Freshly subscribed copies, to be compared at once.
+    fresh: Vec<Name>,
+    last_push: Duration,
+    probed: Option<Duration>,
+    next_lease: Duration,
+    next_compare: Duration,
+    next_part: u32,
+    last_request: u64,
+    last_call: u64,
+    last_errand: u64,
+    /// The greatest epoch that was seen: a new life has a greater one, whatever the clock says.
+    last_epoch: u64,
+    closing: Option<(Answer<Changed>, RequestId, Duration)>,
+    closed: bool,
+}
+
+impl Hub {
+    /// A machine whose connections are both down.
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            counts: Counts::default(),
+            kept: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            fence: None,
+            fenced: Vec::new(),
+            subscriber_up: false,
+            away: None,
+            alive: Alive::default(),
+            left: BTreeSet::new(),
+            touched: Vec::new(),
+            suspects: VecDeque::new(),
+            fresh: Vec::new(),
+            last_push: Duration::ZERO,
+            probed: None,
+            next_lease: Duration::ZERO,
+            next_compare: Duration::ZERO,
+            next_part: 0,
+            last_request: 0,
+            last_call: 0,
+            last_errand: 0,
+            last_epoch: 0,
+            closing: None,
+            closed: false,
+        }
+    }
+
+    /// Whether [`Ask::Close`] is done.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What there is of a stream, for the message of a test that fails.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, name: &Name) -> String {
+        self.kept.get(name).map_or_else(String::new, |kept| {
+            let Kept { copy, presence, held, waiting, subscribed, served, read, not_before, .. } = kept;
+            format!(
+                "{copy:?}, {presence:?}, {held} {waiting} {subscribed} {served} {read:?} {not_before:?}, {:?}",
+                self.due()
+            )
+        })
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        let timers = self.timers.first().map(|(at, _)| *at);
+        let suspects = self.suspects.front().map(|(at, ..)| *at);
+        let closing = self.closing.as_ref().map(|(_, _, by)| *by);
+        let mut due = timers.into_iter().chain(suspects).chain(closing).min();
+        if self.fence.is_some() {
+            let silent = self.under_way.first_key_value().map(|(_, pending)| pending.sent + SILENT);
+            due = due.into_iter().chain(silent).chain([self.next_lease, self.next_compare]).min();
+            if self.subscriber_up {
+                let probe = self.probed.map_or(self.last_push + PROBE_AFTER, |at| at + SILENT);
+                due = due.into_iter().chain([probe]).min();
+            }
+        }
+        due
+    }
+
+    /// Takes one thing, and says what follows.
+    pub(crate) fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Ask(ask) => self.ask(now, ask, out),
+            Input::Wired(wired) => self.wired(now, wired, out),
+            Input::Tick => {}
+        }
+        self.tick(now, out);
+        let mut at = 0;
+        while at < self.touched.len() {
+            let name = Arc::clone(&self.touched[at]);
+            self.advance(now, &name, out);
+            at += 1;
+        }
+        self.touched.clear();
+        let away = self.fence.is_none() || !self.subscriber_up;
+        self.counts.up = !away;
+        if self.away != Some(away) && !(away && self.away.is_none()) {
+            self.away = Some(away);
+            out.push(Output::Tell(Tell::Away(away)));
+        }
+    }
+
+    /// What a stream wants now: its answers given up, its copy read, its name forgotten.
+    fn advance(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
+        let Some(kept) = self.kept.get_mut(name) else { return };
+        // Those that a read is under way for keep their places, answered.
+        for opener in kept.openers.iter_mut().take_while(|opener| opener.deadline <= now.at) {
+            if let Some(answer) = opener.answer.take() {
+                kept.waiting |= opener.wait;
+                give(out, answer, Opened::Unavailable);
+            }
+        }
+        if kept.served == 0 {
+            kept.openers.retain(|opener| opener.answer.is_some());
+        }
+        release_holds(kept, now, out);
+        if kept.copy.is_live()
+            && let Some(totals) = kept.presence.news(&self.rules.process, &self.alive)
+        {
+            out.push(Output::Tell(Tell::Present(Arc::clone(name), totals)));
+        }
+        if kept.openers.is_empty() && !kept.held && !kept.waiting {
+            self.kept.remove(name);
+            if self.subscriber_up {
+                out.push(Output::Unsubscribe(vec![Arc::clone(name)]));
+            }
+            return;
+        }
+        self.read(now, name, out);
+    }
+
+    fn read(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
+        self.last_epoch = self.last_epoch.max(self.kept.get(name).map_or(0, |kept| kept.copy.mark().epoch));
+        let guard = self.guard(now, false);
+        let Some(kept) = self.kept.get_mut(name) else { return };
+        let wanted = kept.copy.stale() != Stale::No || !kept.openers.is_empty();
+        let may = self.fence.is_some() && kept.subscribed && !kept.copy.is_reading() && kept.not_before <= now.at;
+        if !wanted || !may {
+            return;
+        }
+        let mut above = 0;
+        let mut make = None;
+        match kept.copy.stale() {
+            Stale::Rewound(epoch) => above = epoch,
+            Stale::Gone => {
+                make = kept.copy.options().map(|options| Make { options, given: super::SharedPatch::default() });
+            }
+            Stale::No | Stale::Behind => {
+                make = kept.openers.front().and_then(|opener| opener.make);
+                kept.served = if make.is_some() {
+                    1
+                } else {
+                    kept.openers.iter().take_while(|opener| opener.make.is_none()).count()
+                };
+            }
+        }
+        let from = kept.copy.begin_read();
+        kept.read = Some(RequestId(self.last_request + 1));
+        let open = Box::new(Open { name: Arc::clone(name), guard, make, above, from });
+        self.request(now, What::Read(Arc::clone(name), open.clone()), Request::Open(open), out);
+    }
+
+    fn end(&mut self, changed: Changed, out: &mut Vec<Output>) {
+        if let Some((answer, ..)) = self.closing.take() {
+            give(out, answer, changed);
+        }
+        self.closed = true;
+    }
+
+    fn request(&mut self, now: Moment, what: What, request: Request, out: &mut Vec<Output>) -> RequestId {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        self.under_way.insert(id, Pending { what, sent: now.at });
+        out.push(Output::Request(id, request));
+        id
+    }
+
+    fn guard(&self, now: Moment, sure: bool) -> Guard {
+        let epoch = now.wall.max(self.last_epoch + 1);
+        Guard { fence: self.fence.clone().filter(|_| !self.rules.trust), sure, epoch }
+    }
+}
+
+/// Takes in who reads a stream elsewhere; whether this process must declare its own readers.
+fn take_readers(kept: &mut Kept, opening: &Opening, alive: &mut Alive, process: &Arc<str>, now: Moment) -> bool {
+    for (process, _) in &opening.readers {
+        alive.read(process, now.at);
+    }
+    kept.presence.read(process, opening.readers.clone(), opening.presence)
+}
+
+/// Answers the publishes whose events have come here, or will not soon.
+fn release_holds(kept: &mut Kept, now: Moment, out: &mut Vec<Output>) {
+    if kept.holds.is_empty() {
+        return;
+    }
+    let mark = kept.copy.mark();
+    for hold in std::mem::take(&mut kept.holds) {
+        let there = mark.epoch > hold.epoch.0 || (mark.epoch == hold.epoch.0 && mark.newest >= hold.last);
+        if there || hold.until <= now.at || !kept.copy.is_live() {
+            give(out, hold.answer, hold.published);
+        } else {
+            kept.holds.push(hold);
+        }
+    }
+}
+
+fn give<T: super::Unanswered + Send + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
+    out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(value))))));
+}
+
+fn give_unit(out: &mut Vec<Output>, answer: UnitAnswer, outcome: UnitOutcome) {
+    out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(&outcome))))));
+}
+
+fn tell(out: &mut Vec<Output>, name: &Name, told: Vec<Told>) {
+    out.extend(told.into_iter().map(|told| {
+        let name = Arc::clone(name);
+        Output::Tell(match told {
+            Told::Begin(life) => Tell::Begin(name, life),
+            Told::Append(tail) => Tell::Append(name, tail),
+            Told::Options(options) => Tell::Options(name, options),
+            Told::Removed => Tell::Removed(name),
+        })
+    }));
+}

@@ -1,0 +1,166 @@
+//! What the machine's two connections say of themselves, and what is pushed.
+//!
+//! Owns: what is done when one of them is up or lost, where a push goes, and what follows from another fence. Must not know:
+//! replies.
+
+use std::sync::Arc;
+
+use super::super::Name;
+use super::super::copy::{Stale, Told};
+use super::super::protocol::{Fence, Line, News, Open, Push, Request, RequestId, Wired};
+use super::{COMPARE_EVERY, Hub, Moment, Output, PARTS, Tell, What, tell};
+
+impl Hub {
+    pub(super) fn wired(&mut self, now: Moment, wired: Wired, out: &mut Vec<Output>) {
+        match wired {
+            Wired::CommandUp(fence) => self.command_up(now, fence, out),
+            Wired::SubscriberUp => {
+                self.subscriber_up = true;
+                (self.last_push, self.probed) = (now.at, None);
+                let names: Vec<Name> = self.kept.keys().cloned().collect();
+                if !names.is_empty() {
+                    out.push(Output::Subscribe(names));
+                }
+            }
+            Wired::Down(line) => self.down(now, line),
+            Wired::Reply(id, reply) => self.reply(now, id, reply, out),
+            Wired::Subscribed(names) => {
+                for name in names {
+                    if let Some(kept) = self.kept.get_mut(&name) {
+                        kept.subscribed = true;
+                        if kept.copy.is_live() && kept.copy.stale() == Stale::No {
+                            self.fresh.push(Arc::clone(&name));
+                        } else if kept.waiting {
+                            kept.copy.must_read();
+                        }
+                        self.touched.push(name);
+                    }
+                }
+            }
+            Wired::Push(push) => self.push(now, push, out),
+        }
+    }
+
+    pub(super) fn command_up(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
+        self.fence = Some(fence);
+        self.next_compare = now.at + COMPARE_EVERY / PARTS;
+        self.renew(now, out);
+        self.request(now, What::Disconnected, Request::Disconnected, out);
+        self.say_left(now, out);
+        for number in self.errands.keys().copied().collect::<Vec<_>>() {
+            self.send_errand(now, number, false, out);
+        }
+        for name in self.outboxes.keys().cloned().collect::<Vec<_>>() {
+            self.send_call(now, &name, out);
+        }
+        // What is read here is declared anew: the server may have lost it.
+        for name in self.kept.keys().cloned().collect::<Vec<_>>() {
+            if self.kept.get(&name).is_some_and(|kept| kept.presence.is_read()) {
+                self.declare(now, &name, out);
+            }
+            self.touched.push(name);
+        }
+        // And everything is compared: it may be another server.
+        let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
+        self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
+    }
+
+    pub(super) fn down(&mut self, now: Moment, line: Line) {
+        self.counts.reconnects += 1;
+        match line {
+            Line::Command => {
+                self.fence = None;
+                self.fenced.clear();
+                self.under_way.clear();
+                for errand in self.errands.values_mut() {
+                    errand.sent = false;
+                }
+                self.outboxes.retain(|_, outbox| {
+                    outbox.lost();
+                    !outbox.is_empty()
+                });
+                for kept in self.kept.values_mut() {
+                    (kept.served, kept.read) = (0, None);
+                    kept.copy.lost_read();
+                }
+                self.probed = None;
+                if let Some((_, _, by)) = &mut self.closing {
+                    *by = now.at;
+                }
+            }
+            Line::Subscriber => {
+                self.subscriber_up = false;
+                self.fresh.clear();
+                for kept in self.kept.values_mut() {
+                    kept.subscribed = false;
+                }
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, now: Moment, push: Push, out: &mut Vec<Output>) {
+        (self.last_push, self.probed) = (now.at, None);
+        match push {
+            Push::Echo { .. } => {}
+            Push::Disconnect { reader, before } => out.push(Output::Tell(Tell::Disconnect(reader, before))),
+            Push::Stream(name, news) => {
+                let Some(kept) = self.kept.get_mut(&name) else { return };
+                if let News::Present { process, readers, after, presence } = news {
+                    let ours = process == self.rules.process;
+                    if !ours && !readers.is_empty() {
+                        self.alive.heard(&process, now.at);
+                    }
+                    // Others have taken this process for dead.
+                    let buried = ours && readers.is_empty() && kept.presence.is_read();
+                    if !kept.presence.pushed(process, readers, after, presence) {
+                        kept.copy.must_read();
+                    }
+                    if buried {
+                        self.declare(now, &name, out);
+                    }
+                } else {
+                    let mut told = Vec::new();
+                    kept.copy.pushed(news, &mut told, &mut self.counts);
+                    kept.waiting |= told.contains(&Told::Removed);
+                    tell(out, &name, told);
+                }
+                self.touched.push(name);
+            }
+        }
+    }
+
+    /// The fence was read anew on the command connection: what was refused for it is repeated, now sure of it.
+    pub(super) fn fence_read(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
+        if self.fence.as_ref() != Some(&fence) {
+            let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
+            self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
+        }
+        self.fence = Some(fence);
+        let guard = self.guard(now, true);
+        for (refused, what) in std::mem::take(&mut self.fenced) {
+            let request = match &what {
+                What::Call(name) => {
+                    let by = RequestId(self.last_request + 1);
+                    let again = self.outboxes.get_mut(name).and_then(|outbox| outbox.again(refused, by));
+                    let Some(call) = again else { continue };
+                    let (name, process) = (Arc::clone(name), Arc::clone(&self.rules.process));
+                    let (call, units, make) = (call.number, call.units, call.make);
+                    Request::Publish { name, guard: guard.clone(), process, call, units, make }
+                }
+                What::Read(name, open) => {
+                    let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(refused)) else {
+                        continue;
+                    };
+                    kept.read = Some(RequestId(self.last_request + 1));
+                    Request::Open(Box::new(Open { guard: guard.clone(), ..(**open).clone() }))
+                }
+                What::Errand(number) => {
+                    self.send_errand(now, *number, true, out);
+                    continue;
+                }
+                _ => continue,
+            };
+            self.request(now, what, request, out);
+        }
+    }
+}
