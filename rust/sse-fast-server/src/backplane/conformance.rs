@@ -25,14 +25,14 @@ use super::{Make, Name, SharedEvent, SharedKey, SharedOptions, SharedPatch};
 
 /// One of the three.
 enum World {
-    Memory(Box<Engine>, Vec<Push>),
+    Memory(Box<Engine>, Duration, Vec<Push>),
     Real(Box<Redis>, Server, u64, Vec<Push>),
 }
 
 impl World {
     async fn ask(&mut self, request: Request) -> Reply {
         match self {
-            Self::Memory(engine, pushes) => engine.execute(Duration::from_secs(1), &request, pushes),
+            Self::Memory(engine, now, pushes) => engine.execute(*now, &request, pushes),
             Self::Real(wires, _, count, pushes) => {
                 *count += 1;
                 wires.request(RequestId(*count), request);
@@ -63,24 +63,35 @@ impl World {
             })
             .await;
         }
-        let (Self::Memory(_, pushes) | Self::Real(_, _, _, pushes)) = self;
+        let (Self::Memory(_, _, pushes) | Self::Real(_, _, _, pushes)) = self;
         let news = std::mem::take(pushes).into_iter();
         news.filter_map(|push| if let Push::Stream(_, news) = push { Some(news) } else { None }).collect()
     }
 
     async fn evict(&mut self, kind: &str) {
         match (self, kind) {
-            (Self::Memory(engine, _), "l") => engine.evict_log(&name()),
-            (Self::Memory(engine, _), _) => engine.evict_meta(&name()),
+            (Self::Memory(engine, ..), "l") => engine.evict_log(&name()),
+            (Self::Memory(engine, ..), _) => engine.evict_meta(&name()),
             (Self::Real(_, server, ..), kind) => {
                 server.ask(&["DEL", &format!("test:v1:0:{kind}:s")]).await;
             }
         }
     }
 
+    /// Waits until the stream is forgotten, which is in that time.
+    async fn until_gone(&mut self, after: Duration) {
+        if let Self::Memory(_, now, _) = self {
+            *now += after;
+        }
+        let names: Arc<[_]> = Arc::from([(name(), false)]);
+        while self.ask(Request::Compare { names: Arc::clone(&names) }).await != Reply::Compared(vec![Seen::Gone]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn out_of_memory(&mut self, out: bool) {
         match self {
-            Self::Memory(engine, _) => engine.out_of_memory = out,
+            Self::Memory(engine, ..) => engine.out_of_memory = out,
             Self::Real(_, server, ..) => {
                 let most = if out { "1" } else { "0" };
                 server.ask(&["CONFIG", "SET", "maxmemory", most]).await;
@@ -93,7 +104,7 @@ impl World {
 fn on_all<F: Future<Output = ()>>(script: impl Fn(World) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        script(World::Memory(Box::new(Engine::new("f1")), Vec::new())).await;
+        script(World::Memory(Box::new(Engine::new("f1")), Duration::from_secs(1), Vec::new())).await;
         for variable in SERVERS {
             let server = Server::start(variable, &[]);
             let mut wires = server.wires("p1");
@@ -502,5 +513,45 @@ fn a_disconnected_reader_is_told_and_kept() {
         let (reader, keep) = (Arc::<str>::from("an n"), Duration::from_secs(60));
         assert_eq!(world.ask(Request::Disconnect { reader: Arc::clone(&reader), before: 17, keep }).await, Reply::Done);
         assert_eq!(world.ask(Request::Disconnected).await, Reply::Disconnected(vec![(reader, 17)]));
+    });
+}
+
+/// What has ended stays for `linger`, what is open for `expire` where nobody reads it; both no longer.
+#[test]
+fn what_is_over_is_forgotten_in_time() {
+    on_all(|mut world| async move {
+        let short = Duration::from_millis(300);
+        let long = Duration::from_secs(600);
+        let options = SharedOptions { linger: short, expire: Some(long), ..make().options };
+        let made = Make { options, ..make() };
+        world.ask(call_with(1, vec![unit(&["a"])], guard("f1"), made)).await;
+        let open = read(&mut world, Mark::default()).await;
+        assert!(open.left.is_some_and(|left| left <= long && left > long / 2), "{:?}", open.left);
+        let present = |readers: &'static [u8]| Request::Present {
+            name: name(),
+            process: "p2".into(),
+            readers: Bytes::from_static(readers),
+        };
+        world.ask(present(b"\x01\0")).await;
+        assert!(read(&mut world, Mark::default()).await.left > Some(long), "who reads it is asked in between");
+        world.ask(call(2, vec![unit(&["b"])])).await;
+        assert!(read(&mut world, Mark::default()).await.left > Some(long));
+        world.ask(present(b"")).await;
+        assert!(read(&mut world, Mark::default()).await.left <= Some(long), "nobody reads it any more");
+        let patch = SharedPatch { expire: Some(None), ..SharedPatch::default() };
+        world.ask(Request::Configure { name: name(), guard: guard("f1"), patch }).await;
+        assert_eq!(read(&mut world, Mark::default()).await.left, None, "it stays");
+        world.ask(call(3, vec![Unit { end: true, ..unit(&["end"]) }])).await;
+        assert!(read(&mut world, Mark::default()).await.left.is_some_and(|left| left <= short));
+        world.ask(present(b"\x01\0")).await;
+        world.until_gone(short).await;
+        assert_eq!(world.ask(Request::Open(Box::new(look()))).await, Reply::Unknown { removed: None });
+        let later = Guard { epoch: 2000, ..guard("f1") };
+        let reply = world.ask(call_with(4, vec![unit(&["x"])], later, make())).await;
+        assert_eq!(
+            reply,
+            Reply::Published(vec![UnitOutcome::New { epoch: Epoch(2000), first: 1 }]),
+            "the name is free"
+        );
     });
 }

@@ -78,6 +78,10 @@ impl Copy {
         self.live.as_ref().map(|live| live.options)
     }
 
+    pub(crate) fn ended(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.ended)
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.live.is_some()
     }

@@ -15,7 +15,7 @@ use sse_fast_core::id::Epoch;
 use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
-/// Kept so much longer than asked.
+/// What is read is kept so much longer than asked.
 const SLACK: Duration = Duration::from_secs(30);
 const ANSWERS_KEPT: Duration = Duration::from_secs(300);
 const REMOVAL_KEPT: Duration = Duration::from_secs(900);
@@ -225,11 +225,12 @@ impl Engine {
                 begun = true;
             }
         }
+        let read = stored.is_read();
         if begun && let Some(meta) = &mut stored.meta {
-            meta.expire(now);
+            meta.expire(now, read);
             pushes.push(Push::Stream(Arc::clone(&open.name), News::Begun { mark: meta.mark }));
         }
-        stored.read(open.from, made).map_or(Reply::Unknown { removed: None }, |read| Reply::Opened(Box::new(read)))
+        stored.read(now, open.from, made).map_or(Reply::Unknown { removed: None }, |read| Reply::Opened(Box::new(read)))
     }
 
     fn compare(&mut self, now: Duration, name: &Name, touch: bool) -> Seen {
@@ -240,7 +241,7 @@ impl Engine {
             Some(meta) if meta.removed => Seen::Removed(meta.mark),
             Some(meta) => {
                 if touch && !meta.ended {
-                    meta.expire(now);
+                    meta.expire(now, true);
                 }
                 Seen::There { mark: meta.mark, presence }
             }
@@ -296,11 +297,18 @@ impl Engine {
         pushes: &mut Pushes,
     ) -> Reply {
         let stored = self.streams.entry(Arc::clone(name)).or_default();
+        let before = stored.is_read();
         let changed = if readers.is_empty() {
             stored.readers.remove(process).is_some()
         } else {
             stored.readers.insert(Arc::clone(process), readers.clone()).as_ref() != Some(readers)
         };
+        let read = stored.is_read();
+        if read != before
+            && let Some(meta) = stored.meta.as_mut().filter(|meta| !meta.ended && !meta.removed)
+        {
+            meta.expire(now, read);
+        }
         if changed {
             let after = stored.presence;
             let presence = (after + 1).max(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
@@ -327,15 +335,20 @@ impl Engine {
         }
     }
 
-    /// A stream as it is now; none where there is none.
-    pub(crate) fn peek(&self, name: &Name) -> Option<Opening> {
+    /// A stream as it is at `now`; none where there is none.
+    pub(crate) fn peek(&self, now: Duration, name: &Name) -> Option<Opening> {
         let stored = self.streams.get(name)?;
-        stored.meta.as_ref().filter(|meta| !meta.removed)?;
-        stored.read(Mark::default(), false)
+        stored.meta.as_ref().filter(|meta| !meta.removed && meta.until.is_none_or(|until| until > now))?;
+        stored.read(now, Mark::default(), false)
     }
 }
 
 impl Stored {
+    /// Whether somebody reads it.
+    fn is_read(&self) -> bool {
+        !self.readers.is_empty()
+    }
+
     /// Begins a life: an empty one with `options`, and without what is there, under ids of the new life.
     fn begin(&mut self, guard: &Guard, options: Option<SharedOptions>) {
         let old = self.meta.take();
@@ -366,10 +379,11 @@ impl Stored {
     }
 
     fn put_in_force(&mut self, now: Duration, options: SharedOptions) {
+        let read = self.is_read();
         if let Some(meta) = &mut self.meta {
             meta.mark.version += 1;
             meta.options = options;
-            meta.expire(now);
+            meta.expire(now, read);
         }
         self.trim_events();
     }
@@ -404,7 +418,7 @@ impl Stored {
         meta.bytes = kept;
     }
 
-    fn read(&self, from: Mark, made: bool) -> Option<Opening> {
+    fn read(&self, now: Duration, from: Mark, made: bool) -> Option<Opening> {
         let meta = self.meta.as_ref()?;
         let Mark { epoch, newest, version } = meta.mark;
         let after = if from.epoch == epoch { from.newest } else { 0 };
@@ -422,17 +436,18 @@ impl Stored {
             snapshot: meta.snapshot.clone().filter(|_| differs),
             readers: self.readers.iter().map(|(process, readers)| (Arc::clone(process), readers.clone())).collect(),
             presence: self.presence,
+            left: meta.until.map(|until| until.saturating_sub(now)),
         })
     }
 }
 
 impl Meta {
     /// Sets how long it stays.
-    fn expire(&mut self, now: Duration) {
+    fn expire(&mut self, now: Duration, read: bool) {
         self.until = if self.ended {
-            Some(now + self.options.linger + SLACK)
+            Some(now + self.options.linger)
         } else {
-            self.options.expire.map(|after| now + after + SLACK)
+            self.options.expire.map(|after| now + after + if read { SLACK } else { Duration::ZERO })
         };
     }
 }
@@ -492,12 +507,13 @@ impl Append<'_> {
         if !self.wrote {
             return None;
         }
+        let read = self.stored.is_read();
         let meta = self.stored.meta.as_mut()?;
         if let Some(snapshot) = &self.snapshot {
             meta.mark.version += 1;
             meta.snapshot = Some(snapshot.clone());
         }
-        meta.expire(now);
+        meta.expire(now, read);
         let (mark, ended) = (meta.mark, meta.ended);
         self.stored.trim_events();
         self.stored.trim_bytes();

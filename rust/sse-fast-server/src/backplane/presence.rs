@@ -89,6 +89,11 @@ impl Presence {
         !self.mine.is_empty()
     }
 
+    /// Whether somebody reads it in any process, for all that is known.
+    pub(crate) fn is_read_anywhere(&self) -> bool {
+        self.is_read() || !self.of.is_empty()
+    }
+
     pub(crate) fn mine(&self) -> &Bytes {
         &self.mine
     }

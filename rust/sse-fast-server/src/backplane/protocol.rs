@@ -184,6 +184,8 @@ pub(crate) struct Opening {
     pub(crate) made: bool,
     /// Whether the newest event is the terminal one.
     pub(crate) ended: bool,
+    /// How long it will stay there, where nothing happens.
+    pub(crate) left: Option<Duration>,
     /// The options in force.
     pub(crate) options: SharedOptions,
     /// The position before the first of `entries`.

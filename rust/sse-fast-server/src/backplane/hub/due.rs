@@ -14,6 +14,7 @@ use super::{
 
 impl Hub {
     pub(super) fn tick(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let mut over = Vec::new();
         while let Some((_, timer)) = self.timers.first().filter(|(at, _)| *at <= now.at).cloned() {
             self.timers.pop_first();
             match timer {
@@ -24,6 +25,7 @@ impl Hub {
                     self.rearm(&name);
                 }
                 Timer::Kept(name) => self.touched.push(name),
+                Timer::Over(name) => over.extend(self.is_over(now, name)),
                 Timer::Errand(number) => {
                     if let Some(errand) = self.errands.remove(&number) {
                         give(out, errand.answer, Changed::Unavailable);
@@ -42,12 +44,29 @@ impl Hub {
                 self.touched.push(name);
             }
         }
+        if self.fence.is_some() {
+            self.compare(now, over, false, out);
+        }
         if self.closing.as_ref().is_some_and(|(_, _, by)| *by <= now.at) {
             self.end(Changed::Unavailable, out);
         }
         if self.fence.is_some() {
             self.tick_connected(now, out);
         }
+    }
+
+    /// The name, if the server has forgotten the stream by now, for all that is known here.
+    fn is_over(&mut self, now: Moment, name: Name) -> Option<Name> {
+        let kept = self.kept.get_mut(&name)?;
+        kept.looked_at = None;
+        let over = kept.over?;
+        if over <= now.at {
+            kept.over = None;
+            return Some(name);
+        }
+        kept.looked_at = Some(over);
+        self.timers.insert((over, Timer::Over(name)));
+        None
     }
 
     pub(super) fn tick_connected(&mut self, now: Moment, out: &mut Vec<Output>) {

@@ -35,6 +35,8 @@ const PARTS: u32 = 16;
 const MOST_COMPARED: usize = 128;
 /// A push may be on its way so long after a comparison that knew of it.
 const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// The server is sure to have forgotten so long after the time that something stays: its clock has milliseconds.
+const OVER_BY: Duration = Duration::from_millis(5);
 /// A subscriber connection that has brought nothing for so long is tried.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// A connection is made anew where what was asked or tried on it was not answered within this.
@@ -138,6 +140,21 @@ struct Kept {
     not_before: Duration,
     /// Which part of the comparisons it belongs to.
     part: u32,
+    /// When the server forgets it if nothing happens until then.
+    over: Option<Duration>,
+    /// When that is looked at.
+    looked_at: Option<Duration>,
+}
+
+impl Kept {
+    /// How long the server keeps it after something has happened; none where it stays. What is read stays by comparisons.
+    fn stays_for(&self) -> Option<Duration> {
+        let options = self.copy.options()?;
+        if self.copy.ended() {
+            return Some(options.linger);
+        }
+        options.expire.filter(|_| !self.presence.is_read_anywhere())
+    }
 }
 
 struct Opener {
@@ -198,6 +215,7 @@ enum What {
 enum Timer {
     Outbox(Name),
     Kept(Name),
+    Over(Name),
     Errand(u64),
 }
 
@@ -394,6 +412,18 @@ impl Hub {
         kept.read = Some(RequestId(self.last_request + 1));
         let open = Box::new(Open { name: Arc::clone(name), guard, make, above, from });
         self.request(now, What::Read(Arc::clone(name), open.clone()), Request::Open(open), out);
+    }
+
+    /// When the server forgets a stream if nothing happens: it is compared then, so that its name is free here, too.
+    fn foresee(&mut self, now: Moment, name: &Name, stays: Option<Duration>) {
+        let Some(kept) = self.kept.get_mut(name) else { return };
+        kept.over = stays.map(|stays| now.at.saturating_add(stays).saturating_add(OVER_BY));
+        if let Some(over) = kept.over
+            && kept.looked_at.is_none_or(|at| at > over)
+        {
+            kept.looked_at = Some(over);
+            self.timers.insert((over, Timer::Over(Arc::clone(name))));
+        }
     }
 
     fn end(&mut self, changed: Changed, out: &mut Vec<Output>) {

@@ -154,7 +154,7 @@ impl Hub {
             // Everybody who asked for it has given up.
             _ if !wanted => kept.copy = Copy::default(),
             Reply::Opened(opening) => {
-                let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
+                let (epoch, made, left) = (Epoch(opening.mark.epoch), opening.made, opening.left);
                 let again = take_readers(kept, &opening, &mut self.alive, &self.rules.process, now);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
                 kept.held = true;
@@ -163,6 +163,7 @@ impl Hub {
                 for (index, opener) in served.into_iter().enumerate() {
                     opener.give(out, Opened::Open { epoch, made: made && index == 0 });
                 }
+                self.foresee(now, name, left);
                 if again {
                     self.declare(now, name, out);
                 }

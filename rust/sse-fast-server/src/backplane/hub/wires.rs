@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::Name;
 use super::super::copy::{Stale, Told};
 use super::super::protocol::{Fence, Line, News, Open, Push, Request, RequestId, Wired};
-use super::{COMPARE_EVERY, Hub, Moment, Output, PARTS, Tell, What, tell};
+use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, Tell, What, tell};
 
 impl Hub {
     pub(super) fn wired(&mut self, now: Moment, wired: Wired, out: &mut Vec<Output>) {
@@ -105,6 +105,8 @@ impl Hub {
             Push::Disconnect { reader, before } => out.push(Output::Tell(Tell::Disconnect(reader, before))),
             Push::Stream(name, news) => {
                 let Some(kept) = self.kept.get_mut(&name) else { return };
+                // Who reads does not prolong what has ended.
+                let mut happens = !kept.copy.ended();
                 if let News::Present { process, readers, after, presence } = news {
                     let ours = process == self.rules.process;
                     if !ours && !readers.is_empty() {
@@ -121,8 +123,13 @@ impl Hub {
                 } else {
                     let mut told = Vec::new();
                     kept.copy.pushed(news, &mut told, &mut self.counts);
+                    happens = !told.is_empty();
                     kept.waiting |= told.contains(&Told::Removed);
                     tell(out, &name, told);
+                }
+                if happens {
+                    let stays = self.kept.get(&name).and_then(Kept::stays_for);
+                    self.foresee(now, &name, stays);
                 }
                 self.touched.push(name);
             }

@@ -7,7 +7,7 @@ for at = 1, #ARGV do
     all[at] = (got[4] == '1' and 'R ' or 'T ') .. got[1] .. ' ' .. got[2] .. ' ' .. got[3] .. ' '
       .. (redis.call('HGET', r, '') or '0')
     if ARGV[at] == '1' then
-      if got[4] ~= '1' and got[5] ~= '1' then expire(false, '0', got[6], {m, l}) end
+      if got[4] ~= '1' and got[5] ~= '1' then expire(false, '0', got[6], {m, l}, true) end
       redis.call('PEXPIRE', r, '86400000')
     end
   else

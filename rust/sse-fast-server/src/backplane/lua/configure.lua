@@ -1,5 +1,5 @@
--- Puts options in force. KEYS: m, l. ARGV: channel, fence, sure, epoch, seven options ("-" = not given).
-local m, l = KEYS[1], KEYS[2]
+-- Puts options in force. KEYS: m, l, r. ARGV: channel, fence, sure, epoch, seven options ("-" = not given).
+local m, l, r = KEYS[1], KEYS[2], KEYS[3]
 local got = redis.call('HMGET', m, 'e', 'n', 'v', 'f', 'x', 'r', 'o1', 'o2', 'o3', 'o4', 'o5', 'o6', 'o7')
 if not got[1] or got[6] == '1' then return {'NONE'} end
 local epoch, newest, version, ended = tonumber(got[1]), tonumber(got[2]), tonumber(got[3]), got[5] == '1'
@@ -24,7 +24,7 @@ if options[6] == '' and not ended then
   redis.call('PERSIST', m)
   redis.call('PERSIST', l)
 end
-expire(ended, options[5], options[6], {m, l})
+expire(ended, options[5], options[6], {m, l}, is_read(r))
 redis.call('PUBLISH', ARGV[1], 'O ' .. text(epoch) .. ' ' .. text(newest) .. ' ' .. text(version) .. '\n'
   .. table.concat(options, ' '))
 return {'DONE'}

@@ -6,15 +6,23 @@
 -- o1 to o7 the options (history, history_bytes, start, ids, linger ms, expire ms or "", private).
 -- Either may have been evicted: without m the stream does not exist, and a log that was left is deleted when it is made;
 -- without l its events are gone, and its numbers go on.
-local SLACK = 30000      -- Kept so much longer than asked, so that a comparison every ten seconds keeps what is read.
+local SLACK = 30000      -- What is read is kept so much longer than asked: a comparison every ten seconds keeps it.
 local OPTIONS = {'o1', 'o2', 'o3', 'o4', 'o5', 'o6', 'o7'}
 
 local function text(number) return string.format('%.0f', number) end
 
+-- Whether somebody reads a stream: r has a field for each process that does, and "" once anybody did.
+local function is_read(r) return redis.call('HLEN', r) > redis.call('HEXISTS', r, '') end
+
 -- How long the keys of a stream stay. Those of an open one without `expire` stay.
-local function expire(ended, linger, after, keys)
+local function expire(ended, linger, after, keys, read)
   local ms = nil
-  if ended then ms = tonumber(linger) + SLACK elseif after and after ~= '' then ms = tonumber(after) + SLACK end
+  if ended then
+    ms = tonumber(linger)
+  elseif after and after ~= '' then
+    ms = tonumber(after)
+    if read then ms = ms + SLACK end
+  end
   if ms then
     for _, key in ipairs(keys) do redis.call('PEXPIRE', key, text(ms)) end
   end

@@ -55,10 +55,10 @@ else
         .. table.concat(options, ' '))
     end
   end
-  if #changes > 0 then expire(ended, options[5], options[6], {m, l}) end
+  if #changes > 0 then expire(ended, options[5], options[6], {m, l}, is_read(r)) end
 end
 if begun then
-  expire(false, options[5], options[6], {m, l})
+  expire(false, options[5], options[6], {m, l}, is_read(r))
   redis.call('PUBLISH', channel, 'L ' .. text(epoch) .. ' ' .. text(newest) .. ' ' .. text(version) .. '\n')
 end
 
@@ -75,4 +75,5 @@ if from[1] ~= epoch or from[3] ~= version or base > from[2] then
   if saved[1] then snapshot = saved end
 end
 return {'OK', text(epoch), text(newest), text(version), made and '1' or '0', ended and '1' or '0',
-  table.concat(options, ' '), text(base), events, snapshot, redis.call('HGETALL', r), redis.call('HGET', m, 'k') or '0'}
+  table.concat(options, ' '), text(base), events, snapshot, redis.call('HGETALL', r),
+  redis.call('HGET', m, 'k') or '0', text(redis.call('PTTL', m))}

@@ -1,11 +1,11 @@
 -- Appends what several publishers have, in this order, in one step.
--- KEYS: m, l, q (what was answered to each process last), then the keys of the units that have one.
+-- KEYS: m, l, q (what was answered to each process last), r, then the keys of the units that have one.
 -- ARGV: channel, fence ("" = trusted), sure, epoch, process, call, seven options for a stream that is made,
 --   how long answers are kept (ms), number of units, then for each unit: index of its key in KEYS (0 = none), hash of
 --   its body, number of events, end, index of the event its snapshot comes with (0 = none; 1 where there are no events),
 --   the snapshot's name ("" = that of the last) and data, the events.
 -- Gives OK and one line for each unit, or FENCE or STALE: then nothing was written.
-local m, l, q = KEYS[1], KEYS[2], KEYS[3]
+local m, l, q, r = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local channel, fence, sure, candidate, process = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
 local call, keep, units = tonumber(ARGV[6]), ARGV[14], tonumber(ARGV[15])
 
@@ -105,7 +105,7 @@ if wrote then
   end
   redis.call('HSET', m, 'n', text(newest), 'v', text(version), 'b', text(bytes))
   if ended then redis.call('HSET', m, 'x', '1') end
-  expire(ended, linger, after, {m, l})
+  expire(ended, linger, after, {m, l}, is_read(r))
   local parts = {table.concat({
     'E', text(epoch), text(newest), text(version), text(first_new or newest + 1), text(count), ended and '1' or '0',
     snapshot and text(snapshot[1]) or '-', snapshot and #snapshot[2] or 0}, ' '), '\n',

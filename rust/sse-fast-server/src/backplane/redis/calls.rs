@@ -120,7 +120,7 @@ impl Names {
         match request {
             Request::Publish { name, guard, process, call, units, make } => {
                 let mut keys = self.log_keys(name);
-                keys.push(self.of("q", name));
+                keys.extend([self.of("q", name), self.of("r", name)]);
                 let mut arguments = self.guarded(name, guard);
                 arguments.extend([text(process), number(*call)]);
                 arguments.extend(options(&make.options.patched(&make.given)));
@@ -142,14 +142,18 @@ impl Names {
             Request::Configure { name, guard, patch } => {
                 let mut arguments = self.guarded(name, guard);
                 arguments.extend(given(patch));
-                Command::Script(&CONFIGURE, self.log_keys(name), arguments)
+                let mut keys = self.log_keys(name);
+                keys.push(self.of("r", name));
+                Command::Script(&CONFIGURE, keys, arguments)
             }
             Request::Remove { name } => {
                 Command::Script(&REMOVE, self.log_keys(name), vec![self.channel(name), text(REMOVAL_KEPT)])
             }
             Request::Present { name, process, readers } => {
                 let arguments = vec![self.channel(name), text(process), readers.clone()];
-                Command::Script(&PRESENT, vec![self.of("r", name)], arguments)
+                let mut keys = vec![self.of("r", name)];
+                keys.extend(self.log_keys(name));
+                Command::Script(&PRESENT, keys, arguments)
             }
             Request::Lease { process, lease } => {
                 Command::Script(&LEASE, vec![self.of("alive", "")], vec![text(process), millis(*lease)])
@@ -370,7 +374,9 @@ fn opening(next: &mut impl FnMut() -> Option<Value>) -> Option<Opening> {
         }
     }
     let carried = next()?.text()?.parse().ok()?;
-    Some(Opening { mark, carried, made, ended, options, base, entries, snapshot, readers, presence })
+    // It says -1 where it stays.
+    let left = next()?.text()?.parse().ok().map(Duration::from_millis);
+    Some(Opening { mark, carried, made, ended, options, base, entries, snapshot, readers, presence, left })
 }
 
 /// The fence in what `INFO replication` says; none where this is a replica. A server that hides it has an empty one, which

@@ -28,9 +28,13 @@ fn name(text: &str) -> Name {
     text.into()
 }
 
-fn make(given: SharedPatch) -> Make {
-    let options = SharedOptions { history: 8, ..SharedOptions::of(&StreamOptions::default()) };
-    Make { options, given }
+/// The last of the streams is forgotten soon: after its end, or where nobody reads it and nothing happens.
+fn make(stream: &Name) -> Make {
+    let mut options = SharedOptions { history: 8, ..SharedOptions::of(&StreamOptions::default()) };
+    if **stream == *STREAMS[2] {
+        (options.linger, options.expire) = (Duration::from_secs(2), Some(Duration::from_secs(4)));
+    }
+    Make { options, given: SharedPatch::default() }
 }
 
 /// A schedule while it is played.
@@ -60,9 +64,14 @@ impl Play {
     }
 
     fn publish(&mut self, at: usize, stream: &Name) {
+        let end = self.world.random.percent(1);
+        self.publish_one(at, stream, end);
+    }
+
+    fn publish_one(&mut self, at: usize, stream: &Name, end: bool) {
         let random = &mut self.world.random;
         let count = random.between(1, 4);
-        let (end, with_snapshot, keyed) = (random.percent(1), random.percent(10), random.percent(5));
+        let (with_snapshot, keyed) = (random.percent(10), !end && random.percent(5));
         let repeated = keyed && random.percent(50) && self.published > 0;
         let number = if repeated { self.published } else { self.published + 1 };
         self.published = number;
@@ -76,9 +85,9 @@ impl Play {
         let publish = Publish {
             events: events.collect(),
             snapshot: with_snapshot.then(|| (0, Bytes::from(format!("with {number}")))),
-            end: end && !keyed,
+            end,
             key: keyed.then(|| SharedKey { key: format!("{stream} {number}").into(), body: number }),
-            make: make(SharedPatch::default()),
+            make: make(stream),
         };
         let Some(process) = &mut self.world.processes[at] else { return };
         let to = stream.clone();
@@ -88,7 +97,7 @@ impl Play {
 
     fn open(&mut self, at: usize, stream: &Name) {
         let wait = self.world.random.percent(30);
-        let make = (!wait && self.world.random.percent(60)).then(|| make(SharedPatch::default()));
+        let make = (!wait && self.world.random.percent(60)).then(|| make(stream));
         self.open_with(at, stream, make, wait || make.is_none());
     }
 
@@ -125,8 +134,7 @@ impl Play {
         self.published += 1;
         let data = Bytes::from(format!("snapshot {}", self.published));
         let snapshot = SharedSnapshot { event: "state".into(), data, position: 0 };
-        self.world
-            .ask(at, Ask::Snapshot { name: stream.clone(), snapshot, make: make(SharedPatch::default()), answer });
+        self.world.ask(at, Ask::Snapshot { name: stream.clone(), snapshot, make: make(stream), answer });
     }
 
     fn configure(&mut self, at: usize, stream: &Name) {
@@ -231,6 +239,7 @@ impl Play {
         let end = self.world.now + PROMPT;
         self.world.until(end);
         self.agree();
+        self.end_the_last();
         for at in self.world.alive() {
             let process = self.world.processes[at].as_ref().expect("it lives");
             assert!(!process.away, "{} is back", process.id);
@@ -238,10 +247,21 @@ impl Play {
         }
     }
 
+    /// What has ended is forgotten everywhere when its time is over.
+    fn end_the_last(&mut self) {
+        let stream = make(&name(STREAMS[2]));
+        let (at, last) = (self.world.alive()[0], name(STREAMS[2]));
+        self.publish_one(at, &last, true);
+        let end = self.world.now + stream.options.linger + PROMPT;
+        self.world.until(end);
+        self.agree();
+        assert!(self.world.engine.peek(self.world.now, &last).is_none(), "it has ended");
+    }
+
     /// Every copy is what the server has.
     fn agree(&self) {
         for stream in STREAMS.map(name) {
-            let held = self.world.engine.peek(&stream);
+            let held = self.world.engine.peek(self.world.now, &stream);
             let mut readers = 0;
             let alive = self.world.alive();
             let all = alive.iter().filter_map(|at| self.world.processes[*at].as_ref());

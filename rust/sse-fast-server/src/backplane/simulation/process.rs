@@ -110,9 +110,9 @@ impl Process {
     }
 
     /// The machine tells the engine something.
-    pub(super) fn tell(&mut self, tell: Tell, engine: &Engine, laws: &mut Laws) {
+    pub(super) fn tell(&mut self, now: Duration, tell: Tell, engine: &Engine, laws: &mut Laws) {
         match tell {
-            Tell::Begin(name, life) => self.begin(name, life, engine, laws),
+            Tell::Begin(name, life) => self.begin(now, name, life, engine, laws),
             Tell::Append(name, tail) => self.append(&name, tail, laws),
             Tell::Options(name, options) => self.copy(&name).options = options,
             Tell::Removed(name) => {
@@ -142,7 +142,7 @@ impl Process {
         self.copies.get_mut(name).expect("what is told of is here")
     }
 
-    fn begin(&mut self, name: Name, life: Life, engine: &Engine, laws: &mut Laws) {
+    fn begin(&mut self, now: Duration, name: Name, life: Life, engine: &Engine, laws: &mut Laws) {
         assert!(self.open.contains(&name), "{name} begins that nobody here has opened");
         let newest = life.base + life.entries.len() as u64;
         for (at, event) in life.entries.iter().enumerate() {
@@ -152,7 +152,7 @@ impl Process {
             if before.epoch == life.epoch.0 {
                 laws.count("copies based anew");
                 // What lies between is lost, and the server does not have it either.
-                let held = engine.peek(&name).filter(|held| held.mark.epoch == life.epoch.0);
+                let held = engine.peek(now, &name).filter(|held| held.mark.epoch == life.epoch.0);
                 let covers = held.is_some_and(|held| held.base < life.base && held.base <= before.newest);
                 assert!(
                     !covers,

@@ -225,7 +225,7 @@ impl World {
                 }
                 self.connect(at, line);
             }
-            Output::Tell(tell) => process.tell(tell, &self.engine, &mut self.laws),
+            Output::Tell(tell) => process.tell(self.now, tell, &self.engine, &mut self.laws),
         }
     }
 
