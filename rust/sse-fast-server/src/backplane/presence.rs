@@ -125,7 +125,9 @@ impl Presence {
     pub(crate) fn read(&mut self, process: &Arc<str>, of: Vec<(Arc<str>, Bytes)>, version: u64) -> bool {
         self.of = of.into_iter().collect();
         self.version = version;
-        self.of.get(process).map_or(&b""[..], |said| said) != self.mine
+        let differs = self.of.get(process).map_or(&b""[..], |said| said) != self.mine;
+        self.unsaid |= differs;
+        differs
     }
 
     /// Pushed: whether it continues what is here.

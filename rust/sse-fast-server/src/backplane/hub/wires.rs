@@ -55,7 +55,7 @@ impl Hub {
         }
         // What is read here is declared anew: the server may have lost it.
         for name in self.kept.keys().cloned().collect::<Vec<_>>() {
-            if self.kept.get(&name).is_some_and(|kept| kept.presence.is_read()) {
+            if self.kept.get(&name).is_some_and(|kept| kept.presence.is_read() || kept.presence.is_unsaid()) {
                 self.declare(now, &name, out);
             }
             self.touched.push(name);

@@ -51,6 +51,7 @@ static CONFIGURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("
 static REMOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/remove.lua")));
 static PRESENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/present.lua")));
 static LEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/lease.lua")));
+static TRIAL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/trial.lua")));
 static DISCONNECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/disconnect.lua")));
 
 /// A command: a script with keys and arguments, or a plain one.
@@ -109,6 +110,13 @@ impl Names {
     /// The stream that a channel is of.
     pub(super) fn stream_of<'a>(&self, channel: &'a [u8]) -> Option<&'a str> {
         std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?.strip_prefix("c:")
+    }
+
+    /// What tries every command of the scripts, on keys of a process's own.
+    pub(super) fn trial(&self, process: &str) -> Command {
+        let [_, own] = self.own_channels(process);
+        let keys = ["h", "s", "z", "t"].map(|kind| self.of("trial", &[process, ":", kind].concat()));
+        Command::Script(&TRIAL, keys.into(), vec![own])
     }
 
     fn log_keys(&self, name: &str) -> Vec<Bytes> {

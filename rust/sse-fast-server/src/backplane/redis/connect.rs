@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::calls;
+use super::calls::{self, Names};
 use super::resp::{self, Reader, Value};
 use super::url::Address;
 
@@ -35,6 +35,11 @@ pub(crate) enum ConnectError {
     Old { at: String, found: String },
     #[error("none of the sentinels of {at} knows the service {service:?}")]
     NoService { at: String, service: String },
+    #[error(
+        "the user of {at} lacks rights: it may not use {commands} ({answer}); all that it needs is under \"Several \
+         machines\" in the documentation"
+    )]
+    Rights { at: String, commands: String, answer: String },
     #[error("cannot speak TLS with {at}: {why}")]
     Tls { at: String, why: String },
 }
@@ -137,12 +142,22 @@ fn tls_config() -> Result<Arc<rustls::ClientConfig>, &'static String> {
     made.as_ref().map(Arc::clone)
 }
 
+/// Whether an error in a script is one of the user's rights; what else is wrong now may be right later.
+fn is_of_rights(error: &str) -> bool {
+    let error = error.to_lowercase();
+    ["permission", "can't run this command", "can't access"].iter().any(|said| error.contains(said))
+}
+
 impl Ready {
     /// Asks something by itself; an error that the server answers is one here.
     pub(super) async fn ask(&mut self, what: &'static str, arguments: &[&str]) -> Result<Value, ConnectError> {
         let arguments: Vec<Bytes> = arguments.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+        self.ask_bytes(what, &arguments).await
+    }
+
+    async fn ask_bytes(&mut self, what: &'static str, arguments: &[Bytes]) -> Result<Value, ConnectError> {
         let mut out = BytesMut::new();
-        resp::put(&mut out, &arguments);
+        resp::put(&mut out, arguments);
         let unreachable = |source| ConnectError::Unreachable { at: self.at.clone(), source };
         self.socket.write_all(&out).await.map_err(unreachable)?;
         loop {
@@ -167,6 +182,52 @@ impl Ready {
     pub(super) async fn fence(&mut self) -> Result<Arc<str>, ConnectError> {
         let info = self.ask("INFO replication", &["INFO", "replication"]).await?;
         calls::fence(info.text().unwrap_or_default()).ok_or_else(|| ConnectError::Replica { at: self.at.clone() })
+    }
+
+    /// Whether the user may do all that is needed: what is missing is told at the start, not in the middle of an event.
+    pub(super) async fn check_rights(&mut self, names: &Names, process: &str) -> Result<(), ConnectError> {
+        let mut refused = Vec::new();
+        // The second time by its name.
+        for (what, whole) in [("EVAL", true), ("EVALSHA", false)] {
+            let tried = self.ask_bytes(what, &names.trial(process).arguments(whole)).await?;
+            refused = tried.array().unwrap_or_default();
+        }
+        let refused: Vec<(&str, &str)> = refused
+            .iter()
+            .filter_map(|said| said.text()?.split_once(' '))
+            .filter(|(_, why)| is_of_rights(why))
+            .collect();
+        if let Some((_, answer)) = refused.first() {
+            let mut commands: Vec<&str> = refused.iter().map(|(command, _)| *command).collect();
+            commands.dedup();
+            return Err(ConnectError::Rights {
+                at: self.at.clone(),
+                commands: commands.join(", "),
+                answer: (*answer).to_owned(),
+            });
+        }
+        let own = names.own_channels(process).into_iter().chain([names.channel(process)]);
+        for channel in own {
+            self.ask_bytes("SUBSCRIBE", &[Bytes::from_static(b"SUBSCRIBE"), channel.clone()]).await?;
+            self.ask_bytes("UNSUBSCRIBE", &[Bytes::from_static(b"UNSUBSCRIBE"), channel]).await?;
+        }
+        Ok(())
+    }
+
+    /// What may be wrong with how the server is set up.
+    pub(super) async fn advice(&mut self) -> Result<Option<String>, ConnectError> {
+        let info = self.ask("INFO memory", &["INFO", "memory"]).await?;
+        let info = info.text().unwrap_or_default();
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let policy = field("maxmemory_policy:").filter(|policy| policy.starts_with("allkeys"));
+        let limited = field("maxmemory:").is_some_and(|most| most != "0");
+        Ok(policy.filter(|_| limited).map(|policy| {
+            format!(
+                "{} evicts streams that are in use when its memory is full (maxmemory-policy {policy}): readers get gaps; \
+                 noeviction makes publishing raise instead",
+                self.at
+            )
+        }))
     }
 
     /// Whether this server is one that is new enough.

@@ -35,19 +35,23 @@ pub(crate) use calls::Names;
 pub(crate) use connect::ConnectError;
 pub(crate) use url::Address;
 
-/// Connects: an error where there is no server, or none that will do. Later it connects by itself again; `lost` is told why a
-/// connection was lost, or could not be made.
+/// Connects: an error where there is no server, or none that will do. Later it connects by itself again; `warn` is told why a
+/// connection was lost, or could not be made, and what of the server's settings may be wrong.
 pub(crate) async fn connect(
     address: Address,
     prefix: &str,
     process: &Arc<str>,
-    lost: impl Fn(&str) + Send + Sync + 'static,
+    warn: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Redis, ConnectError> {
     let mut ready = connect::connect(&address).await?;
     ready.check_version().await?;
     ready.fence().await?;
     let names = Names::new(prefix, address.database);
-    Ok(Redis::new(Arc::new(address), names, Arc::clone(process), lost))
+    ready.check_rights(&names, process).await?;
+    if let Some(advice) = ready.advice().await? {
+        warn(&advice);
+    }
+    Ok(Redis::new(Arc::new(address), names, Arc::clone(process), warn))
 }
 
 /// See the module. Dropping it ends both connections.

@@ -72,6 +72,68 @@ impl Server {
     }
 }
 
+/// What the user that is told in the guide may do, and what is said where one of its rights is missing.
+mod rights {
+    use super::super::connect::{self, ConnectError};
+    use super::*;
+
+    const GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/machines.md"));
+
+    /// The words of the command in the guide.
+    fn told() -> Vec<&'static str> {
+        let from = GUIDE.find("ACL SETUSER sse").expect("the guide tells it");
+        let text = GUIDE[from..].split("```").next().expect("it ends");
+        text.split_whitespace().collect()
+    }
+
+    async fn tried(server: &Server) -> Result<(), ConnectError> {
+        let url = format!("redis://sse:password@127.0.0.1:{}/0", server.port);
+        let mut ready = connect::connect(&Address::parse(&url).expect("it is a URL")).await?;
+        ready.fence().await?;
+        ready.check_rights(&Names::new("sse_fast", 0), "p1").await
+    }
+
+    #[test]
+    fn a_user_needs_what_the_guide_says_and_what_is_missing_is_named() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            for variable in SERVERS {
+                let server = Server::start(variable, &[]);
+                server.ask(&told()).await;
+                tried(&server).await.expect("it may do everything");
+                let commands: Vec<&str> = told().into_iter().filter(|word| word.starts_with('+')).collect();
+                assert!(commands.len() > 20, "{commands:?}");
+                for missing in commands.iter().map(|command| &command[1..]) {
+                    server.ask(&["ACL", "SETUSER", "sse", &format!("-{missing}")]).await;
+                    let error = tried(&server).await.expect_err(missing).to_string();
+                    assert!(error.to_lowercase().contains(missing), "{missing}: {error}");
+                    server.ask(&["ACL", "SETUSER", "sse", &format!("+{missing}")]).await;
+                }
+                for other in ["resetkeys", "resetchannels"] {
+                    server.ask(&["ACL", "SETUSER", "sse", other]).await;
+                    tried(&server).await.expect_err(other);
+                    server.ask(&told()).await;
+                }
+                tried(&server).await.expect("it may do everything again");
+            }
+        });
+    }
+
+    #[test]
+    fn every_command_of_a_script_is_tried() {
+        let scripts = ["compare", "configure", "disconnect", "lease", "life", "open", "present", "publish", "remove"];
+        let trial = include_str!("../lua/trial.lua");
+        for script in scripts {
+            let path = format!("{}/src/backplane/lua/{script}.lua", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).expect("a script");
+            for call in text.split("redis.call('").skip(1) {
+                let command = call.split('\'').next().expect("its name");
+                assert!(trial.contains(&format!("{{'{command}'")), "{script} uses {command}");
+            }
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
