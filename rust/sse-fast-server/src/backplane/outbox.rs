@@ -4,7 +4,7 @@
 //! connections, copies, the clock.
 //! Invariants: one call is under way at a time, so nothing overtakes anything, whatever is lost or repeated; a call that is
 //! repeated is the same call under the same number. Every entry is answered once: by its call's reply, by its deadline
-//! (`published: Some(false)` where it was in no call), or with the outbox.
+//! (`published: Some(false)` where it was in no call that may be executed), or with the outbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -118,6 +118,18 @@ impl Outbox {
     /// Whether the call that is under way was sent before: a refusal does not say what came of it then.
     pub(crate) fn is_repeated(&self) -> bool {
         self.call.as_ref().is_some_and(|under_way| under_way.repeated)
+    }
+
+    /// The server has not executed what that request carries, and will not: unless it was sent before, its entries are in no
+    /// call again.
+    pub(crate) fn not_done(&mut self, request: RequestId) {
+        let is_it = |under_way: &mut UnderWay| under_way.request == Some(request) && !under_way.repeated;
+        let Some(UnderWay { call: Call { units, make, .. }, answers, .. }) = self.call.take_if(is_it) else { return };
+        for (unit, (answer, deadline)) in units.iter().zip(answers).rev() {
+            if let Some(answer) = answer {
+                self.queue.push_front(Entry { unit: unit.clone(), make, answer, deadline });
+            }
+        }
     }
 
     /// The connection was lost: whether its call was executed is not known.

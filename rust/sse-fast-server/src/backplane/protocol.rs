@@ -145,6 +145,9 @@ pub(crate) enum Reply {
     Fenced,
     /// A later call of this process was executed before: nothing was written.
     Stale,
+    /// The server does nothing now: it is no master any more, or not yet one. It has not executed the request; the connection
+    /// is lost after this.
+    NotNow,
     /// An error of the server; nothing was written, or what the states of eviction allow.
     Refused(Arc<str>),
 }

@@ -41,6 +41,8 @@ const OVER_BY: Duration = Duration::from_millis(5);
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// A connection is made anew where what was asked or tried on it was not answered within this.
 const SILENT: Duration = Duration::from_secs(5);
+/// A server that has not answered for `backplane_timeout`, and at least so long, is away.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a lease is, and how often it is renewed.
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(3);
@@ -322,13 +324,19 @@ impl Hub {
         let mut due = timers.into_iter().chain(suspects).chain(closing).min();
         if self.fence.is_some() {
             let silent = self.under_way.first_key_value().map(|(_, pending)| pending.sent + SILENT);
-            due = due.into_iter().chain(silent).chain([self.next_lease, self.next_compare]).min();
+            let late = self.late().filter(|_| self.away == Some(false));
+            due = due.into_iter().chain(silent).chain(late).chain([self.next_lease, self.next_compare]).min();
             if self.subscriber_up {
                 let probe = self.probed.map_or(self.last_push + PROBE_AFTER, |at| at + SILENT);
                 due = due.into_iter().chain([probe]).min();
             }
         }
         due
+    }
+
+    /// When the backplane counts as away because the server has not answered: it may be frozen.
+    fn late(&self) -> Option<Duration> {
+        self.under_way.first_key_value().map(|(_, pending)| pending.sent + self.rules.timeout.max(LATE))
     }
 
     /// Takes one thing, and says what follows.
@@ -346,7 +354,7 @@ impl Hub {
             at += 1;
         }
         self.touched.clear();
-        let away = self.fence.is_none() || !self.subscriber_up;
+        let away = self.fence.is_none() || !self.subscriber_up || self.late().is_some_and(|late| late <= now.at);
         self.counts.up = !away;
         if self.away != Some(away) && !(away && self.away.is_none()) {
             self.away = Some(away);

@@ -28,6 +28,15 @@ impl Hub {
             self.end(Changed::Done, out);
             return;
         }
+        if reply == Reply::NotNow {
+            // What else was under way is lost with the connection.
+            if let What::Call(name) = pending.what
+                && let Some(outbox) = self.outboxes.get_mut(&name)
+            {
+                outbox.not_done(id);
+            }
+            return;
+        }
         if reply == Reply::Fenced {
             self.fenced.push((id, pending.what));
             if self.fenced.len() == 1 {

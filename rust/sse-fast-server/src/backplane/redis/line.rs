@@ -64,7 +64,8 @@ pub(super) async fn keep(
                 if said.send(up).await.is_err() {
                     return;
                 }
-                let mut carried = Carried { line, ends: &ends, ready, out: BytesMut::new(), sent: VecDeque::new() };
+                let mut carried =
+                    Carried { line, ends: &ends, ready, out: BytesMut::new(), sent: VecDeque::new(), ending: None };
                 let why = carried.carry(&mut orders, &said).await;
                 if said.send(Wired::Down(line)).await.is_err() {
                     return;
@@ -110,6 +111,8 @@ struct Carried<'a> {
     out: BytesMut,
     /// Requests whose replies are to come, in order; and whether the script itself was sent.
     sent: VecDeque<(RequestId, Request, bool)>,
+    /// Why it is to end: the server does nothing now.
+    ending: Option<String>,
 }
 
 impl Carried<'_> {
@@ -168,6 +171,9 @@ impl Carried<'_> {
             {
                 return Ok(None);
             }
+            if let Some(ending) = self.ending.take() {
+                return Err(ending);
+            }
         }
         if !subscribed.is_empty() && said.send(Wired::Subscribed(subscribed)).await.is_err() {
             return Ok(None);
@@ -217,7 +223,10 @@ impl Carried<'_> {
                         self.send(id, request, true);
                         return Ok(None);
                     }
-                    Meaning::NotNow => return Err(error),
+                    Meaning::NotNow => {
+                        self.ending = Some(error);
+                        Reply::NotNow
+                    }
                     Meaning::NoScript | Meaning::Refusal => Reply::Refused(error.into()),
                 }
             }

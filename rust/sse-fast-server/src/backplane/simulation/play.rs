@@ -163,7 +163,7 @@ impl Play {
 
     fn fault(&mut self, at: usize, stream: &Name) {
         let world = &mut self.world;
-        match world.random.between(0, 16) {
+        match world.random.between(0, 17) {
             0 | 1 => {
                 world.laws.count("commands cut");
                 world.cut(at, Line::Command);
@@ -214,6 +214,11 @@ impl Play {
                 world.engine.out_of_memory ^= true;
             }
             14 => {
+                world.laws.count("demotions");
+                let long = world.random.between(10, 3000) as u64;
+                world.demote(Duration::from_millis(long));
+            }
+            15 => {
                 world.laws.count("slow times");
                 let most = world.random.pick(&[5, 5, 300, 2000]);
                 world.slowest = Duration::from_millis(most);

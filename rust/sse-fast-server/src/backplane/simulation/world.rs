@@ -43,6 +43,8 @@ pub(super) struct World {
     incarnation: u64,
     /// The server does nothing before that.
     stopped_until: Duration,
+    /// It is no master before that: it refuses everything, and who asks goes away.
+    replica_until: Duration,
     pub(super) processes: Vec<Option<Process>>,
     queue: BTreeMap<(Duration, u64), Arrival>,
     sequence: u64,
@@ -64,6 +66,7 @@ impl World {
             engine,
             incarnation: 0,
             stopped_until: Duration::ZERO,
+            replica_until: Duration::ZERO,
             processes: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -170,6 +173,11 @@ impl World {
         self.stopped_until = self.stopped_until.max(self.now + long);
     }
 
+    /// The server is a replica for a while.
+    pub(super) fn demote(&mut self, long: Duration) {
+        self.replica_until = self.replica_until.max(self.now + long);
+    }
+
     pub(super) fn ask(&mut self, at: usize, ask: Ask) {
         self.step(at, Input::Ask(ask));
     }
@@ -260,6 +268,11 @@ impl World {
                     return;
                 }
                 let mut pushes = Vec::new();
+                if alive && self.now < self.replica_until {
+                    let when = self.arrival(at, 1);
+                    self.put(when, Arrival::Reply(at, generation, id, Reply::NotNow));
+                    return;
+                }
                 let reply = self.engine.execute(self.now, &request, &mut pushes);
                 for push in pushes {
                     self.push(at, &push);
@@ -272,7 +285,11 @@ impl World {
                 }
             }
             Arrival::Reply(at, generation, id, reply) if current(self, at, Line::Command, generation) => {
+                let ends = reply == Reply::NotNow;
                 self.step(at, Input::Wired(Wired::Reply(id, reply)));
+                if ends {
+                    self.cut(at, Line::Command);
+                }
             }
             Arrival::Subscribe(at, generation, names, begins) if current(self, at, Line::Subscriber, generation) => {
                 let process = self.processes[at].as_mut().expect("it lives");
@@ -309,8 +326,8 @@ impl World {
         if process.generation[line as usize] != generation {
             return;
         }
-        if self.now < self.stopped_until {
-            let again = self.stopped_until;
+        if self.now < self.stopped_until.max(self.replica_until) {
+            let again = self.stopped_until.max(self.replica_until);
             self.put(again, Arrival::Connect(at, line, generation));
             return;
         }
