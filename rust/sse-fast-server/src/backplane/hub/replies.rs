@@ -163,7 +163,8 @@ impl Hub {
             // Everybody who asked for it has given up.
             _ if !wanted => kept.copy = Copy::default(),
             Reply::Opened(opening) => {
-                let (epoch, made, left) = (Epoch(opening.mark.epoch), opening.made, opening.left);
+                let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
+                let (read, left) = (opening.mark, opening.left);
                 let again = take_readers(kept, &opening, &mut self.alive, &self.rules.process, now);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
                 kept.held = true;
@@ -172,7 +173,9 @@ impl Hub {
                 for (index, opener) in served.into_iter().enumerate() {
                     opener.give(out, Opened::Open { epoch, made: made && index == 0 });
                 }
-                self.foresee(now, name, left);
+                // Pushes that waited for the read say more.
+                let stays = if kept.copy.mark() == read { left } else { kept.stays_for() };
+                self.foresee(now, name, stays);
                 if again {
                     self.declare(now, name, out);
                 }
