@@ -30,6 +30,10 @@ def shared(request: pytest.FixtureRequest) -> Iterator[BackplaneServer]:
         yield server
 
 
+def exists(server: sse_fast.Server, name: str) -> bool:
+    return fetch(server.port, f"/streams/{name}", headers=JSON)[0].status == 200
+
+
 def ready(server: sse_fast.Server) -> bool:
     return fetch(server.port, "/readyz")[0].status == 200
 
@@ -101,10 +105,13 @@ def test_a_server_that_stands_still_is_away_and_back(shared: BackplaneServer, se
     stream.publish("0")
     with Reader(other.port) as reader:
         assert reader.open().next().data == "0"
+        reconnects = one.stats().backplane.reconnects
         shared.pause()
         with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
             stream.publish("perhaps")
         assert raised.value.published is None
+        until(lambda: not ready(one), what="it says so, long before the connection is given up")
+        assert one.stats().backplane.reconnects == reconnects
         shared.go_on()
         until(lambda: ready(one))
         last = until(lambda: _published(stream, "after"))
@@ -202,3 +209,86 @@ def test_a_server_that_closes_gives_its_readers_back(shared: BackplaneServer, se
         other.close(drain=0.2)
         until(lambda: stream.subscribers == 0)
         assert time.monotonic() - began < 9.0, "its lease was given back, not waited for"
+
+
+def test_a_server_that_comes_back_with_its_data_has_snapshots_and_history(
+    shared: BackplaneServer, serve: Serve
+) -> None:
+    one, other = serve(backplane=shared.url, backplane_timeout=10.0), serve(backplane=shared.url)
+    stream = one.stream("s", start="all")
+    first = stream.publish("a", snapshot="of a")
+    second = stream.publish("b")
+    here = other.stream("s").events(start="all")
+    assert [next(here).data for _ in range(2)] == ["of a", "b"]
+    shared.command("SAVE")
+    shared.kill()
+    shared.start()
+    third = stream.publish("c")
+    assert third.partition("-")[0] != first.partition("-")[0]
+    assert third.partition("-")[2] == "3"
+    for server in (one, other):
+        until(lambda server=server: server.stream("s").last_id == third)
+        with Reader(server.port, last_event_id=second) as reader:
+            got = [(event.event, event.data) for event in reader.open().take(4)]
+            assert (got[0][0], json.loads(got[0][1])["skipped"]) == ("gap", None)
+            assert got[1:] == [("snapshot", "of a"), ("message", "b"), ("message", "c")]
+        with Reader(server.port) as reader:
+            events = reader.open().take(3)
+            assert [event.data for event in events] == ["of a", "b", "c"]
+            assert {event.last_event_id.partition("-")[0] for event in events} == {third.partition("-")[0]}
+    gap, event = next(here), next(here)
+    assert (gap.event, event.data, event.id) == ("gap", "c", third), "a reader in the process has had the others"
+
+
+def test_what_is_over_is_forgotten_in_every_process_and_its_name_is_free(shared: BackplaneServer, serve: Serve) -> None:
+    one, other = serve(backplane=shared.url), serve(backplane=shared.url)
+    last = one.stream("ended", linger=0.2).end("over")
+    assert exists(other, "ended")
+    one.stream("open", expire=0.2).publish("a")
+    assert exists(other, "open")
+    for server in (one, other):
+        until(lambda server=server: not exists(server, "ended"))
+        until(lambda server=server: not exists(server, "open"))
+    again = other.stream("ended").publish("again")
+    assert last is not None
+    assert again.partition("-")[0] != last.partition("-")[0]
+    with Reader(one.port, "/streams/read") as reader:
+        one.stream("read", expire=0.2)
+        reader.open()
+        one.stream("gone", expire=0.2)
+        until(lambda: not exists(other, "gone"))
+        other.stream("read").publish("it is read")
+        assert reader.next().data == "it is read"
+
+
+def test_what_a_replica_refuses_was_not_published(shared: BackplaneServer, serve: Serve) -> None:
+    server = serve(backplane=shared.url, backplane_timeout=0.3)
+    stream = server.stream("s", start="all")
+    stream.publish("a")
+    shared.command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
+        stream.publish("b")
+    assert raised.value.published is False
+    until(lambda: not ready(server))
+    shared.command("REPLICAOF", "NO", "ONE")
+    last = until(lambda: _published(stream, "c"))
+    with Reader(server.port) as reader:
+        assert [event.data for event in reader.open().take(2)] == ["a", "c"]
+    assert stream.last_id == last
+
+
+def test_a_user_without_a_right_is_told_which_at_the_start(shared: BackplaneServer, serve: Serve) -> None:
+    shared.command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all", "-xadd", "-pexpire")
+    with pytest.raises(sse_fast.BackplaneUnavailable, match="xadd, pexpire") as raised:
+        serve(backplane=f"redis://ann:secret@127.0.0.1:{shared.port}")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_evicts_is_warned_of(
+    shared: BackplaneServer, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared.command("CONFIG", "SET", "maxmemory", "100mb")
+    shared.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with caplog.at_level(logging.WARNING, "sse_fast"):
+        serve(backplane=shared.url)
+        until(lambda: any("allkeys-lru" in record.getMessage() for record in caplog.records))

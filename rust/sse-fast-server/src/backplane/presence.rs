@@ -62,6 +62,12 @@ impl Alive {
         self.known.contains_key(process)
     }
 
+    /// It is nobody any more.
+    pub(crate) fn bury(&mut self, process: &Arc<str>) {
+        self.known.remove(process);
+        self.dead.insert(Arc::clone(process));
+    }
+
     /// Whether it is known to have no lease.
     pub(crate) fn is_dead(&self, process: &Arc<str>) -> bool {
         self.dead.contains(process)
@@ -100,6 +106,12 @@ impl Presence {
 
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// This process has another name: whether the server was told anything under the former one.
+    pub(crate) fn renamed(&mut self, former: &Arc<str>) -> bool {
+        self.unsaid |= self.is_read();
+        self.of.remove(former).is_some() || self.is_read()
     }
 
     /// The engine counted its readers; whether that is new.

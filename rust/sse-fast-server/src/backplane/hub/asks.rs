@@ -145,7 +145,7 @@ impl Hub {
         }
         self.left.remove(name);
         if let Some(kept) = self.kept.get(name) {
-            let (process, readers) = (Arc::clone(&self.rules.process), kept.presence.mine().clone());
+            let (process, readers) = (Arc::clone(&self.reader), kept.presence.mine().clone());
             let what = What::Present(Arc::clone(name), readers.clone());
             self.request(now, what, Request::Present { name: Arc::clone(name), process, readers }, out);
         }
@@ -157,8 +157,28 @@ impl Hub {
             return;
         }
         for name in self.left.clone() {
-            let (process, readers) = (Arc::clone(&self.rules.process), Bytes::new());
+            let (process, readers) = (Arc::clone(&self.reader), Bytes::new());
             self.request(now, What::Left(Arc::clone(&name)), Request::Present { name, process, readers }, out);
+        }
+    }
+
+    /// Says once more who reads what something was said of that may be executed late.
+    pub(super) fn say_doubted(&mut self, now: Moment, out: &mut Vec<Output>) {
+        for (name, left) in std::mem::take(&mut self.doubted) {
+            if self.kept.contains_key(&name) {
+                self.declare(now, &name, out);
+            } else {
+                let (process, readers) = (Arc::clone(&self.reader), Bytes::new());
+                self.request(
+                    now,
+                    What::Left(Arc::clone(&name)),
+                    Request::Present { name: name.clone(), process, readers },
+                    out,
+                );
+            }
+            if left > 1 {
+                self.doubted.insert(name, left - 1);
+            }
         }
     }
 
@@ -171,10 +191,10 @@ impl Hub {
         let read: Vec<Name> =
             self.kept.iter().filter(|(_, kept)| kept.presence.is_read()).map(|(name, _)| Arc::clone(name)).collect();
         for name in read {
-            let (process, readers) = (Arc::clone(&self.rules.process), Bytes::new());
+            let (process, readers) = (Arc::clone(&self.reader), Bytes::new());
             self.request(now, What::Note, Request::Present { name, process, readers }, out);
         }
-        let process = Arc::clone(&self.rules.process);
+        let process = Arc::clone(&self.reader);
         let id = self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
         self.closing = Some((answer, id, now.at + self.rules.timeout));
     }

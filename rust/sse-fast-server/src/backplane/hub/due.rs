@@ -95,6 +95,7 @@ impl Hub {
             let part = self.next_part;
             if part == 0 {
                 self.say_left(now, out);
+                self.say_doubted(now, out);
                 self.request(now, What::Fence, Request::Fence, out);
             }
             let all = self.kept.iter().filter(|(_, kept)| kept.part == part);
@@ -113,7 +114,7 @@ impl Hub {
     pub(super) fn renew(&mut self, now: Moment, out: &mut Vec<Output>) {
         self.next_lease = now.at + RENEW_EVERY;
         if self.closing.is_none() {
-            let process = Arc::clone(&self.rules.process);
+            let process = Arc::clone(&self.reader);
             self.request(now, What::Lease, Request::Lease { process, lease: LEASE }, out);
         }
     }

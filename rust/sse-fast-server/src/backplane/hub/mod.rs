@@ -37,6 +37,8 @@ const MOST_COMPARED: usize = 128;
 const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 /// The server is sure to have forgotten so long after the time that something stays: its clock has milliseconds.
 const OVER_BY: Duration = Duration::from_millis(5);
+/// How often what was said of readers is said once more where it is in doubt.
+const SAY_AGAIN: u32 = 2;
 /// A subscriber connection that has brought nothing for so long is tried.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// A connection is made anew where what was asked or tried on it was not answered within this.
@@ -233,6 +235,11 @@ pub(crate) struct Hub {
     timers: BTreeSet<(Duration, Timer)>,
     /// Of the command connection; none while it is down.
     fence: Option<Fence>,
+    /// The last that there was.
+    last_fence: Option<Fence>,
+    /// Who this process is where its readers are counted, and how often it took another name for that.
+    reader: Arc<str>,
+    renamed: u32,
     /// Requests that were refused for their fence, and wait until it was read anew.
     fenced: Vec<(RequestId, What)>,
     subscriber_up: bool,
@@ -241,6 +248,9 @@ pub(crate) struct Hub {
     alive: Alive,
     /// Streams that were read here and are released, while the server has not confirmed that it knows.
     left: BTreeSet<Name>,
+    /// What was said of readers and lost with its connection may still be executed, after what was said since: it is said
+    /// once more so many times, a comparison's time apart.
+    doubted: BTreeMap<Name, u32>,
     /// Names whose state may have changed in this step.
     touched: Vec<Name>,
     /// Copies that a comparison found behind; when they are looked at, and how far they should be.
@@ -265,6 +275,9 @@ impl Hub {
     /// A machine whose connections are both down.
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
+            reader: Arc::clone(&rules.process),
+            renamed: 0,
+            last_fence: None,
             rules,
             counts: Counts::default(),
             kept: BTreeMap::new(),
@@ -278,6 +291,7 @@ impl Hub {
             away: None,
             alive: Alive::default(),
             left: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             touched: Vec::new(),
             suspects: VecDeque::new(),
             fresh: Vec::new(),
@@ -377,7 +391,7 @@ impl Hub {
         }
         release_holds(kept, now, out);
         if kept.copy.is_live()
-            && let Some(totals) = kept.presence.news(&self.rules.process, &self.alive)
+            && let Some(totals) = kept.presence.news(&self.reader, &self.alive)
         {
             out.push(Output::Tell(Tell::Present(Arc::clone(name), totals)));
         }

@@ -165,7 +165,7 @@ impl Hub {
             Reply::Opened(opening) => {
                 let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
                 let (read, left) = (opening.mark, opening.left);
-                let again = take_readers(kept, &opening, &mut self.alive, &self.rules.process, now);
+                let again = take_readers(kept, &opening, &mut self.alive, &self.reader, now);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
                 kept.held = true;
                 kept.waiting = false;

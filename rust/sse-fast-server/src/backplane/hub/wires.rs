@@ -4,11 +4,14 @@
 //! replies.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::super::Name;
 use super::super::copy::{Stale, Told};
 use super::super::protocol::{Fence, Line, News, Open, Push, Request, RequestId, Wired};
-use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, Tell, What, tell};
+use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, SAY_AGAIN, Tell, What, tell};
 
 impl Hub {
     pub(super) fn wired(&mut self, now: Moment, wired: Wired, out: &mut Vec<Output>) {
@@ -71,7 +74,11 @@ impl Hub {
             Line::Command => {
                 self.fence = None;
                 self.fenced.clear();
-                self.under_way.clear();
+                for pending in std::mem::take(&mut self.under_way).into_values() {
+                    if let What::Present(name, _) | What::Left(name) = pending.what {
+                        self.doubted.insert(name, SAY_AGAIN);
+                    }
+                }
                 for errand in self.errands.values_mut() {
                     errand.sent = false;
                 }
@@ -108,7 +115,7 @@ impl Hub {
                 // Who reads does not prolong what has ended.
                 let mut happens = !kept.copy.ended();
                 if let News::Present { process, readers, after, presence } = news {
-                    let ours = process == self.rules.process;
+                    let ours = process == self.reader;
                     if !ours && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
@@ -136,13 +143,40 @@ impl Hub {
         }
     }
 
+    /// The server has this fence. Another one may have forgotten that nobody reads here any more what was read here once:
+    /// who this process was to it goes with its lease, and it has another name for its readers from now on.
+    fn served_by(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
+        self.fence = Some(Arc::clone(&fence));
+        let before = self.last_fence.replace(fence);
+        if before.is_none() || before == self.last_fence {
+            return;
+        }
+        self.renamed += 1;
+        let reader = format!("{}:{}", self.rules.process, self.renamed).into();
+        let former = std::mem::replace(&mut self.reader, reader);
+        self.alive.bury(&former);
+        let process = Arc::clone(&former);
+        self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
+        let mut said = Vec::new();
+        for (name, kept) in &mut self.kept {
+            if kept.presence.renamed(&former) {
+                said.push(Arc::clone(name));
+            }
+        }
+        for name in said {
+            let (process, readers) = (Arc::clone(&former), Bytes::new());
+            self.request(now, What::Note, Request::Present { name: Arc::clone(&name), process, readers }, out);
+            self.declare(now, &name, out);
+        }
+    }
+
     /// The fence was read anew on the command connection: what was refused for it is repeated, now sure of it.
     pub(super) fn fence_read(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
         if self.fence.as_ref() != Some(&fence) {
             let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
             self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
         }
-        self.fence = Some(fence);
+        self.served_by(now, fence, out);
         let guard = self.guard(now, true);
         for (refused, what) in std::mem::take(&mut self.fenced) {
             let request = match &what {
