@@ -137,6 +137,8 @@ class AsyncClient:
                 judged = question.judged(await self._connections.exchange(question.raw, timeout))
             except AttemptError as error:
                 why = str(error)
+                if error.final:
+                    raise question.given_up(why, attempts.published) from error
                 pause = attempts.again(time.monotonic(), random.random(), sent=error.sent, stale=error.stale)  # noqa: S311 - no secret
             else:
                 if isinstance(judged, Answer):

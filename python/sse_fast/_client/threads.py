@@ -151,6 +151,8 @@ class Client:
                 judged = question.judged(self._pool.exchange(question.raw, timeout))
             except AttemptError as error:
                 why = str(error)
+                if error.final:
+                    raise question.given_up(why, attempts.published) from error
                 pause = attempts.again(time.monotonic(), random.random(), sent=error.sent, stale=error.stale)  # noqa: S311 - no secret
             else:
                 if isinstance(judged, Answer):
@@ -238,7 +240,8 @@ class RemoteStream:
             TooManyStreams: the server has as many streams as it may.
             SettingError: the options of `Client.stream` are not allowed together with the stream's others.
             AccessDenied: the key or token does not let it publish here.
-            Unreachable: no answer came; its `published` says whether it may have been published.
+            Unreachable: no answer came; its `published` says whether it may have been published. Of a server whose
+                certificate is not trusted that is said at once.
             RequestError: the server refused for another reason.
         """
         body = encoding.fields_of(data, event, id, retry, snapshot).encode()
