@@ -343,9 +343,10 @@ mod tests {
             (["Content-Lengt", "Transfer-Encoding: chunked"], false),
         ] {
             let head = format!("POST / HTTP/1.1\r\n{}\r\n\r\n", names.join("\r\n"));
-            let expected = match is_refused {
-                true => (head.len() - 1, Messages::Refused(Refused::Framing)),
-                false => (head.len(), Messages::HeadEnded),
+            let expected = if is_refused {
+                (head.len() - 1, Messages::Refused(Refused::Framing))
+            } else {
+                (head.len(), Messages::HeadEnded)
             };
             assert_eq!(passed(head.as_bytes(), &[]), expected, "{names:?}");
             // Of each head by itself.
