@@ -174,7 +174,7 @@ class Asking:
         if credential is not None:
             self._headers["Authorization"] = f"Bearer {credential}"
 
-    def publish(self, name: str, query: str, body: bytes, key: str | None, *, many: bool = False) -> Question:
+    def publish(self, name: str, body: bytes, key: str | None, *, many: bool = False, query: str = "") -> Question:
         """Publishes what the body holds, one event or `many` in a list, under that key or one of its own.
 
         The query has the stream's options.

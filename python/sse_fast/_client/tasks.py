@@ -244,7 +244,8 @@ class AsyncRemoteStream:
         return await self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
     async def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
-        return await self._ask(self._client._asking.publish(self._name, self._query, body, key, many=many))  # noqa: SLF001 - as above
+        asking = self._client._asking  # noqa: SLF001 - part of this package
+        return await self._ask(asking.publish(self._name, body, key, many=many, query=self._query))
 
     async def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""

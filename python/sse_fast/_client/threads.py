@@ -338,7 +338,8 @@ class RemoteStream:
         return self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
     def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
-        return self._ask(self._client._asking.publish(self._name, self._query, body, key, many=many))  # noqa: SLF001 - as above
+        asking = self._client._asking  # noqa: SLF001 - part of this package
+        return self._ask(asking.publish(self._name, body, key, many=many, query=self._query))
 
     def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
