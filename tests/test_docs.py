@@ -114,7 +114,7 @@ def test_curl_publishes_as_the_guide_shows() -> None:
     page = ROOT / "docs" / "guides" / "publishing.md"
     first, second, third = blocks(page, "sh")[:3]
     with Example(blocks(page, "python")[0]) as example:
-        script = "\n".join([first, second, third, third]).replace("8080", str(example.port))
+        script = f"{first}\n{second}\n{third}\n{third}".replace("8080", str(example.port))
         script = script.replace("curl", "curl -sS -i")
         done = subprocess.run(["bash", "-euc", script], check=True, capture_output=True, text=True)
         example.end()
