@@ -3,6 +3,7 @@
 //! Owns: the form: one object, or a list of them, and what their fields may be. Must not know: streams, rights, requests.
 //! Invariants: the whole body is read and every event checked before anything is published; a refusal says which event and which
 //! field. Changes together with `compact`, which makes the text of data, and the guide "Publish from elsewhere".
+//! This file is long because its tests have a row for everything that a body may be and is not.
 
 use std::borrow::Cow;
 use std::fmt;
