@@ -16,7 +16,7 @@ import sse_fast
 from support.backplane import KINDS, BackplaneServer
 from support.deadline import until
 from support.publishing import KEY, Elsewhere
-from support.reader import Reader
+from support.reader import Reader, fetch
 
 Serve = Callable[..., "sse_fast.Server"]
 Pair = tuple[sse_fast.Server, sse_fast.Server]
@@ -88,6 +88,28 @@ def test_a_request_repeated_to_the_other_process_is_answered_alike(pair: Pair) -
         changed = other.post([{"data": "b"}], Idempotency_Key="k")
         assert (changed.status, changed.error) == (422, "key_reused")
     assert datas(pair[1], 2) == ["a", '{"n":1}']
+
+
+def test_options_that_a_publisher_gives_are_in_force_in_every_process(pair: Pair) -> None:
+    with sse_fast.connect(pair[0].url, key=KEY) as client:
+        stream = client.stream("s", history=3, start="last", expire=None)
+        for number in range(5):
+            stream.publish(str(number))
+        assert datas(pair[1], 1) == ["4"]
+        assert pair[1].stream("s").stats().retained == 3
+        # A process that has a copy, and the one that has the log's newest options from elsewhere.
+        with sse_fast.connect(pair[1].url, key=KEY) as other:
+            other.stream("s", history=2, max_lag=2, start="all").publish("5")
+            with pytest.raises(sse_fast.SettingError, match="max_lag must not exceed history"):
+                other.stream("s", max_lag=3).publish("never")
+        until(lambda: pair[0].stream("s").stats().retained == 2, what="the options of the other process")
+        with pytest.raises(sse_fast.SettingError, match="max_lag must not exceed history"):
+            client.stream("s", max_lag=3).publish("never")
+        assert datas(pair[0], 3)[1:] == ["4", "5"]  # Behind the gap of what is no longer retained.
+        client.stream("t", private=True).publish("a")
+        assert fetch(pair[1].port, "/streams/t", headers=[("Accept", "application/json")])[0].status == 404
+        client.stream("t", private=False).publish("b")
+        until(lambda: fetch(pair[1].port, "/streams/t", headers=[("Accept", "application/json")])[0].status == 200)
 
 
 def test_a_list_with_a_snapshot_and_an_end_is_appended_where_the_log_is(pair: Pair) -> None:

@@ -76,6 +76,10 @@ def test_what_a_client_publishes_is_what_the_stream_would(hub: sse_fast.Server, 
 def test_ids_come_back_and_the_state_is_told(hub: sse_fast.Server, client: sse_fast.Client) -> None:
     stream = client.stream("s")
     assert (stream.last_id, stream.ended, stream.name) == (None, False, "s")
+    assert hub.stream("s", start="all").last_id is None
+    assert stream.last_id is None  # There is a stream now, and no event.
+    hub.stream("own").publish("x", id="customer42-0")
+    assert client.stream("own").last_id == hub.stream("own").last_id == "customer42-0"
     assert [stream.publish(1), *stream.publish_many([(2, None), (3, None)])][-1] == hub.stream("s").last_id
     assert stream.last_id == hub.stream("s").last_id
     assert stream.publish_many([]) == []

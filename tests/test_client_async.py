@@ -43,6 +43,7 @@ def test_it_publishes_what_a_stream_would_and_tells_the_state(hub: sse_fast.Serv
         async with sse_fast.AsyncClient(hub.url, key=KEY) as client:
             stream = client.stream("s")
             assert (stream.name, await stream.last_id(), await stream.ended()) == ("s", None, False)
+            assert hub.stream("empty").last_id is await client.stream("empty").last_id() is None
             assert (await stream.publish({"n": 1}, event="A", snapshot="state")).endswith("-1")
             assert len(await stream.publish_many([(n, None) for n in range(600)])) == 600
             await stream.snapshot({"n": 2}, event="state")

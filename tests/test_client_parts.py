@@ -24,7 +24,8 @@ from sse_fast._client.address import address_of, checked_name
 from sse_fast._client.attempts import Attempts
 from sse_fast._client.following import Following
 from sse_fast._client.incoming import Incoming
-from sse_fast._client.questions import Answer, Asking, Later, checked_key, credential_of
+from sse_fast._client.options import Options
+from sse_fast._client.questions import Answer, Asking, Later, checked_key, credential_of, key_of_part
 from sse_fast._client.wire import Response, WireError, request
 from sse_fast._core import json_dumps
 from support.ids import named
@@ -282,10 +283,18 @@ def test_a_key_is_in_no_text_and_only_one_credential_is_taken() -> None:
     assert "secret-of-mine-1" not in texts
 
 
-@pytest.mark.parametrize("key", ["", 'a"b', "a\\b", "a\nb", "ü", "x" * 201, 5])
+@pytest.mark.parametrize("key", ["", "a\nb", "ü", "x" * 256, 5])
 def test_a_key_that_no_header_can_carry_is_refused(key: Any) -> None:
     with pytest.raises((sse_fast.SettingError, sse_fast.ArgumentTypeError)):
         checked_key(key)
+
+
+@pytest.mark.parametrize("length", [1, 253, 254, 255])
+def test_the_key_of_a_part_is_one_whatever_is_left_of_its_length(length: int) -> None:
+    keys = [key_of_part(letter * length, start) for letter in "ab" for start in (0, 1, 256)]
+    assert len(set(keys)) == len(keys)
+    assert [checked_key(key) for key in keys] == keys
+    assert key_of_part(None, 0) is None
 
 
 @pytest.mark.parametrize("value", [-1, 241, math.nan, math.inf, "5", True, None])
@@ -295,9 +304,26 @@ def test_a_time_beyond_what_a_server_remembers_is_refused(value: Any) -> None:
     assert times.checked_retry_for(math.inf, endless=True) == math.inf
 
 
-def test_the_options_of_a_stream_are_the_server_s() -> None:
-    with pytest.raises(TypeError):
-        sse_fast.connect("http://127.0.0.1:1").stream("s", history=10)  # type: ignore[call-arg]
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({}, ""),
+    ({"history": 1000, "start": "all"}, "?history=1000&start=all"),
+    ({"heartbeat": None, "expire": None, "retry": 0.5}, "?heartbeat=&expire=&retry=0.5"),
+    ({"ids": False, "private": True, "linger": 1e-05}, "?ids=0&private=1&linger=1e-05"),
+    (
+        {"heartbeat_event": "none", "heartbeat_comment": "a&b é"},
+        "?heartbeat_event=none&heartbeat_comment=a%26b%20%C3%A9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "query"), OPTIONS, ids=repr)
+def test_options_travel_in_the_query(options: Any, query: str) -> None:
+    assert Options(options).query == query
+    assert Options(options).limit == 256
+
+
+def test_no_more_events_are_sent_at_once_than_the_stream_is_told_to_keep() -> None:
+    assert [Options({"history": history}).limit for history in (10, 256, 1000)] == [10, 256, 256]
 
 
 # ---- Responses -----------------------------------------------------------------------------

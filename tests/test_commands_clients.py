@@ -106,6 +106,33 @@ def test_lines_are_published_as_they_come_and_the_end_after_the_last(hub: sse_fa
     assert int(str(stream.last_id).partition("-")[2]) == 1003
 
 
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (b"\xff\xfe", "line 701 of standard input: data must be UTF-8: invalid byte at position 0"),
+        (b"x" * (1 << 20) + b"y", "line 701 of standard input: "),
+    ],
+)
+def test_lines_before_one_that_cannot_be_published_are(hub: sse_fast.Server, bad: bytes, said: str) -> None:
+    stream = hub.stream("s", history=1000)
+    with command("publish", f"{hub.url}/s", "--lines") as process:
+        text = b"".join(b"%d\n" % number for number in range(700)) + bad + b"\n" + b"after\n" * 10
+        assert process.stdin is not None
+        process.stdin.buffer.write(text)  # type: ignore[attr-defined]
+        out, err = process.communicate(timeout=DEADLINE)
+        assert (process.returncode, out) == (1, "")
+    assert err.splitlines()[0] == "700 events published into s"
+    assert said in err.splitlines()[1]
+    assert [event for _, event in events_of(stream, stream.stats().published)] == [str(n) for n in range(700)]
+
+
+def test_an_option_of_the_stream_is_given(hub: sse_fast.Server, call: Call) -> None:
+    for data in "abc":
+        assert call("publish", f"{hub.url}/s", data, "--option", "history=2", "--option", "expire=")[0] == 1
+        assert call("publish", f"{hub.url}/s", data, "--option", "history=2", "--option", "expire=none")[0] == 0
+    assert hub.stream("s").stats().retained == 2
+
+
 def test_a_terminal_is_shown_progress(hub: sse_fast.Server) -> None:
     master, slave = pty.openpty()
     with command("publish", f"{hub.url}/s", "--lines", stderr=slave) as process:

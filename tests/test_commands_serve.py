@@ -144,6 +144,20 @@ def test_tokens_come_from_the_file(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("port = 1\n\nhistori = 3", "sse-fast.toml:3: there is no setting 'histori'"),
+        ("port = 1\nhistory = 0", "sse-fast.toml:2: history=0 is not allowed"),
+        (
+            'port = 1\n[streams."a/*"]\nids = true\n "history" = 0',
+            'sse-fast.toml:4: [streams."a/*"] history=0 is not allowed',
+        ),
+        ('[streams]\n"a/*" = {history = 0}', 'sse-fast.toml: [streams."a/*"] history=0 is not allowed'),
+        ('cors = [\n"x",\n]\nhistory = 0', "cors"),
+        ("history = 10\nmax_lag = 20", "sse-fast.toml: max_lag must not exceed history"),
+        ('[streams."a/**/b"]\nhistory = 1', "sse-fast.toml: "),
+        ('durable = "disk"', "sse-fast.toml: durable"),
+        ("port = 1\nhistory = = 2", "sse-fast.toml is no TOML: Invalid value (at line 2"),
+        ('[tokens]\nkeys = [{algorithm = "HS256", key = "short"}]', "sse-fast.toml: "),
+        ('[tokens]\nleeway = "x"\nkeys = [{algorithm = "HS256", key = "' + "k" * 32 + '"}]', "sse-fast.toml: "),
         ("histori = 3", "there is no setting 'histori': did you mean history?"),
         ("history = 0", "history=0 is not allowed: history must be a whole number"),
         ('heartbeat = "soon"', "heartbeat='soon' is not allowed"),

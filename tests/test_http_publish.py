@@ -9,11 +9,14 @@ Long, because each of these is a test of a few lines, and all of them ask the sa
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -183,11 +186,17 @@ def test_what_is_removed_is_gone_and_its_name_free(server: sse_fast.Server, else
 @pytest.mark.parametrize(
     ("body", "status", "error", "detail"),
     [
-        (b"", 400, "bad_body", "not JSON"),
+        (b"", 400, "bad_body", "the body is empty"),
+        (b"{", 400, "bad_body", "the body is not JSON: EOF"),
+        (b'{"data": 1} {}', 400, "bad_body", "the body is not JSON: trailing characters"),
         (b"[]", 400, "bad_body", "empty"),
         (b"\xff", 400, "bad_body", "not UTF-8"),
-        ({"data": 1, "name": "x"}, 400, "bad_body", "unknown field `name`, expected one of `data`, `event`"),
-        ([{"data": 1}, {"data": 2, "event": 3}], 400, "bad_body", "events[1]"),
+        ({"data": 1, "name": "x"}, 400, "bad_body", 'there is no field "name": an event has data, event'),
+        (b'{"data": 1, "data": 2}', 400, "bad_body", "the field data stands in it twice"),
+        ({"data": 1, "retry": "5"}, 400, "bad_body", "retry: must be a number of seconds or null, not a string"),
+        ({"data": 1, "end": 1}, 400, "bad_body", "end: must be true or false, not a number"),
+        (5, 400, "bad_body", "an event is an object with the fields data, event"),
+        ([{"data": 1}, {"data": 2, "event": 3}], 400, "bad_body", "events[1]: event: must be a string or null"),
         ([{"data": 1}, {"event": "x"}], 400, "bad_event", "events[1]: it has none of data"),
         ([{"data": 1, "end": True}, {"data": 2}], 400, "bad_event", "events[0]: end"),
         ([{"data": 1}, {"data": 2, "event": "a\rb"}], 400, "bad_event", "events[1]: event must not contain CR"),
@@ -209,12 +218,56 @@ def test_what_is_wrong_is_refused_whole(
     assert stream.last_id is None
 
 
+def begun(port: int, *headers: tuple[str, str]) -> bytes:
+    """The head of a request that publishes, whose body is to come."""
+    usual = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json"), *headers]
+    return request("/streams/s", port, method="BREW", headers=usual).replace(b"BREW", b"POST")
+
+
 def test_a_body_of_more_than_eight_events_of_the_largest_size_is_not_read(server: sse_fast.Server) -> None:
-    headers = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json"), ("Content-Length", "8388609")]
-    raw = request("/streams/s", server.port, method="BREW", headers=headers).replace(b"BREW", b"POST")
-    with Reader(server.port, raw=raw) as reader:
+    with Reader(server.port, raw=begun(server.port, ("Content-Length", "8388609"))) as reader:
         head = reader.read_head()
     assert (head.status, head["connection"]) == (413, "close")
+
+
+LARGE_BODY = 30 << 20
+
+
+@pytest.mark.parametrize("path", ["/streams/s", "/echo"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_who_sends_all_of_a_body_that_is_too_large_before_it_reads_is_told_so(
+    serve: Serve, path: str, chunked: bool
+) -> None:
+    """As `http.client` does, and what stands on it: a connection that is cut is all that it would see."""
+    server = serve(publish_key=KEY)
+    server.post("/echo")(lambda request: len(request.body))
+    body = bytes(LARGE_BODY)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    for _ in range(2):  # It ends the connection, and a new one is as good.
+        connection.request("POST", path, iter([body]) if chunked else body, headers, encode_chunked=chunked)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]) == (413, "body_too_large")
+    connection.close()
+
+
+def test_a_body_without_an_end_is_cut(server: sse_fast.Server) -> None:
+    """After what is read of it: nobody holds a connection so."""
+    piece = b"%x\r\n" % (1 << 20) + bytes(1 << 20) + b"\r\n"
+    sent = 0
+    raw = begun(server.port, ("Transfer-Encoding", "chunked"))
+    with Reader(server.port, raw=raw) as reader, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while sent < 1 << 30:
+            reader.socket.sendall(piece)
+            sent += len(piece)
+    # Its 8 MiB, the 32 that are read after that, and what the kernel takes.
+    assert sent < 100 << 20
+
+
+def test_who_asks_whether_to_send_a_body_is_told_not_to(server: sse_fast.Server) -> None:
+    raw = begun(server.port, ("Content-Length", str(LARGE_BODY)), ("Expect", "100-continue"))
+    with Reader(server.port, raw=raw) as reader:
+        assert reader.read_eof().startswith(b"HTTP/1.1 413 ")
 
 
 def test_an_event_of_the_largest_size_is_taken_however_it_is_escaped(
@@ -238,6 +291,42 @@ def test_another_type_of_body_is_415(elsewhere: Elsewhere, given: str | None) ->
 def test_a_name_that_cannot_be_one_is_refused(elsewhere: Elsewhere) -> None:
     assert elsewhere.post({"data": 1}, "a%0Ab").error == "bad_stream_name"
     assert elsewhere.post({"data": 1}, "a" * 1025).error == "bad_stream_name"
+
+
+@pytest.mark.parametrize("name", ["a%zz", "a%", "a%2", "%%20", "a%2/b", "%+1", "a%ff", "%C3"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS"])
+def test_what_is_no_path_is_refused_by_every_method(server: sse_fast.Server, method: str, name: str) -> None:
+    with Elsewhere(server.port) as elsewhere:
+        answer = elsewhere.ask(method, f"/streams/{name}", {"data": 1} if method == "POST" else None)
+    assert answer.status == 400
+    assert method == "HEAD" or answer.error == "bad_request"
+    assert not any("%" in stream.name for stream in server.streams())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a//b", "/a", "a/", "..", "a/../b", "%2F", "%zz", "\u00a0", "é" * 512, "é" * 513, "\0", "\x7f", "a\x80", "\x1f"],
+)
+def test_a_name_is_one_wherever_it_is_given_or_nowhere(
+    server: sse_fast.Server, elsewhere: Elsewhere, name: str
+) -> None:
+    def taken(give: Callable[[], object]) -> bool:
+        try:
+            give()
+        except sse_fast.SettingError:
+            return False
+        return True
+
+    with sse_fast.connect(server.url, key=KEY) as client:
+        is_one = taken(lambda: server.stream(name))
+        assert taken(lambda: client.stream(name)) == is_one
+    answer = elsewhere.post({"data": 1}, quote(name, safe=""))
+    assert answer.status == (201 if is_one else 400)
+    head, page = fetch(server.port, f"/streams/{quote(name, safe='/')}", headers=[JSON])
+    assert head.status == (200 if is_one else 400)
+    if is_one:
+        assert json.loads(page)["stream"] == name
+        server.stream(name).remove()
 
 
 def test_no_more_streams_are_made_than_may_be(serve: Serve) -> None:
@@ -445,6 +534,49 @@ def test_a_publisher_that_leaves_while_it_waits_publishes_nothing(serve: Serve) 
         events = slow.take(FILLING, 60.0)
         thread.join(60.0)
     assert [event.own_id for event in events] == [f"f{number}" for number in range(FILLING)]
+
+
+def test_a_publisher_that_leaves_while_it_is_the_next_holds_up_nobody(serve: Serve) -> None:
+    """Its place and its key are free, and what it asked for is published once, for who asks again."""
+    server = serve(publish_key=KEY, publish_wait=None, stall_timeout=600.0, heartbeat=None)
+    server.stream("s", history=4, max_lag=4)
+
+    def event(name: str) -> dict[str, str]:
+        return {"data": "x" * 4000, "id": name}
+
+    def asking(name: str) -> Reader:
+        headers = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json"), ("Idempotency-Key", name)]
+        body = json.dumps(event(name)).encode()
+        return Reader(server.port, raw=request("/streams/s", server.port, method="POST", headers=headers, body=body))
+
+    with Reader(server.port, "/streams/s", receive_buffer=2048) as slow, Elsewhere(server.port) as other:
+        slow.open()
+
+        def is_known(name: str) -> bool:
+            return other.post([{"data": 1}] * 1000, Idempotency_Key=name).error == "key_reused"
+
+        def waits(name: str) -> bool:
+            return is_known(name) and other.post(event(name), Idempotency_Key=name).error == "in_progress"
+
+        published: list[str] = []
+        while True:
+            name = f"f{len(published)}"
+            with asking(name) as first:
+                until(lambda: is_known(name), what="its request")  # noqa: B023 - called in this round
+                if server.stats().blocked == 1 and waits(name):
+                    first.reset()
+                    break
+                assert first.read_head().status == 201
+            published.append(name)
+        until(lambda: not is_known(name), what="the end of its request")
+        with asking("next") as second:
+            until(lambda: waits("next"), what="one in its place")
+            with asking(name) as again:
+                until(lambda: waits(name), what="the same once more")
+                events = slow.take(len(published) + 2, 60.0)
+                assert [second.read_head().status, again.read_head().status] == [201, 201]
+    assert [event.own_id for event in events] == [*published, "next", name]
+    assert server.stream("s").stats().published == len(events)
 
 
 def test_who_publishes_while_the_server_closes_is_told_so(serve: Serve) -> None:

@@ -1,7 +1,7 @@
 """Names that annotations need when they are resolved, and what stands for them where an interpreter lacks them.
 
 Owns: `Self` and `Unpack` on Python 3.10, where only `typing_extensions` has them, which the package does not require;
-`asyncio` and `ssl`, which importing the package must not import.
+`asyncio`, `ssl` and `settings`, which importing the package or a client must not import.
 Invariants: `typing.get_type_hints` resolves every public annotation, and imports these modules only for those that name
 them.
 """
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import ssl
 
     from typing_extensions import Self, Unpack
+
+    from . import _settings as settings
 else:
     if sys.version_info >= (3, 11):
         from typing import Self, Unpack
@@ -41,5 +43,6 @@ else:
 
     asyncio = _Lazy("asyncio")
     ssl = _Lazy("ssl")
+    settings = _Lazy("sse_fast._settings")
 
-__all__ = ["Self", "Unpack", "asyncio", "ssl"]
+__all__ = ["Self", "Unpack", "asyncio", "settings", "ssl"]

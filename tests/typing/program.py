@@ -167,7 +167,7 @@ def elsewhere(url: str) -> Iterator[str]:
     """Everything that a program does with a server of another process."""
     with sse_fast.connect(url, key="k", retry_for=1.0, timeout=2.0) as client:
         assert_type(client, sse_fast.Client)
-        stream: sse_fast.RemoteStream = client.stream("s", retry_for=2.0, timeout=1.0)
+        stream: sse_fast.RemoteStream = client.stream("s", retry_for=2.0, timeout=1.0, history=10, expire=None)
         assert_type((client.url, stream.name, stream.last_id, stream.ended), "tuple[str, str, str | None, bool]")
         assert_type(stream.publish(1, event="A", id="a", retry=1.0, snapshot=2, idempotency_key="k"), str)
         assert_type(stream.publish_many([(1, "A")], idempotency_key="k"), "list[str]")
@@ -184,7 +184,7 @@ def elsewhere(url: str) -> Iterator[str]:
 
 async def elsewhere_in_a_loop(url: str) -> AsyncIterator[str]:
     async with sse_fast.AsyncClient(url, token="t", tls=None) as client:
-        stream: sse_fast.AsyncRemoteStream = client.stream("s")
+        stream: sse_fast.AsyncRemoteStream = client.stream("s", start="all")
         assert_type((await stream.last_id(), await stream.ended()), "tuple[str | None, bool]")
         assert_type(await stream.publish(1), str)
         found: sse_fast.AsyncRemoteEvents = stream.events()

@@ -26,20 +26,41 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16  # Bytes read at a time.
 _MAX_ANSWER = 1 << 26  # Bytes; no answer of ours comes near it.
 _MAX_KEPT = 32  # Connections; a program whose threads need more at one time opens some anew.
+#: What OpenSSL makes of the answer of a server without TLS.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
 
 
 class AttemptError(Exception):
-    """An attempt had no answer: whether its request was sent whole, over a kept connection that had ended before."""
+    """An attempt had no answer.
 
-    def __init__(self, why: str, *, sent: bool, stale: bool = False) -> None:
+    Attributes:
+        sent: whether its request was sent whole.
+        stale: whether that was over a kept connection that had ended before.
+        final: whether another attempt would fail of the same.
+    """
+
+    def __init__(self, why: str, *, sent: bool, stale: bool = False, final: bool = False) -> None:
         """See the class."""
         super().__init__(why)
         self.sent = sent
         self.stale = stale
+        self.final = final
+
+
+def no_connection(error: OSError | ValueError) -> AttemptError:
+    """The error where there is no connection; a server is not trusted the next time, either."""
+    # By their names: `ssl` is imported only where it is spoken.
+    final = type(error).__name__ == "SSLCertVerificationError" or getattr(error, "reason", "") in _NO_TLS
+    return AttemptError(reason(error), sent=False, final=final)
 
 
 def reason(error: BaseException) -> str:
     """What an attempt failed of, in words."""
+    if type(error).__name__ == "SSLCertVerificationError":
+        why = str(getattr(error, "verify_message", "") or error).rstrip(".")
+        return f"the certificate of the server is not trusted: {why}"
+    if getattr(error, "reason", "") in _NO_TLS:
+        return "what answers there does not speak TLS"
     if isinstance(error, TimeoutError):
         return "no answer came in time"
     if isinstance(error, OSError):
@@ -200,7 +221,7 @@ class Pool:
         try:
             return Connection(self._address, self._context, deadline)
         except (OSError, ValueError) as error:  # ValueError: of TLS, a name that no certificate could have.
-            raise AttemptError(reason(error), sent=False) from error
+            raise no_connection(error) from error
 
     def drop(self) -> None:
         """Closes what is kept."""

@@ -15,7 +15,7 @@ import time
 from sse_fast._hints import asyncio, ssl
 
 from .address import Address
-from .pool import AttemptError, reason
+from .pool import AttemptError, no_connection, reason
 from .questions import Answer
 from .wire import Response, WireError
 
@@ -127,7 +127,7 @@ class Connections:
         except asyncio.TimeoutError as error:
             raise AttemptError("no answer came in time", sent=False) from error
         except (OSError, ValueError) as error:
-            raise AttemptError(reason(error), sent=False) from error
+            raise no_connection(error) from error
 
     def close(self) -> None:
         """Closes what is kept, and keeps nothing more."""

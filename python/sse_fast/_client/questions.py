@@ -31,8 +31,8 @@ from sse_fast._exceptions import (
 from . import wire
 from .address import Address
 
-_MAX_KEY = 200  # Characters; the server takes a little more.
-_KEY = re.compile(r"[ -!#-\[\]-~]+")  # Printable ASCII but for quote and backslash.
+_MAX_KEY = 255  # Characters, as the engine has it.
+_KEY = re.compile(r"[ -~]+")  # Printable ASCII.
 
 #: Statuses that pass: timeouts, and what a server or a proxy before it says while it restarts.
 _PASSING = {408, 425, 429, 502, 503, 504}
@@ -128,6 +128,8 @@ class Question:
             return StreamEnded(text)
         if error == "key_reused":
             return KeyReused(text)
+        if error == "bad_option":
+            return SettingError(text)
         if error in _OF_EVENTS or (error in TOO_MUCH and not self.many):
             return EventError(text)
         return failed(_KINDS.get((status, error)) or _KINDS.get((status, "")) or RequestError, text, status, error)
@@ -172,11 +174,14 @@ class Asking:
         if credential is not None:
             self._headers["Authorization"] = f"Bearer {credential}"
 
-    def publish(self, name: str, body: bytes, key: str | None, *, many: bool = False) -> Question:
-        """Publishes what the body holds, one event or `many` in a list, under that key or one of its own."""
-        own = os.urandom(16).hex() if key is None else key
+    def publish(self, name: str, body: bytes, key: str | None, *, many: bool = False, query: str = "") -> Question:
+        """Publishes what the body holds, one event or `many` in a list, under that key or one of its own.
+
+        The query has the stream's options.
+        """
+        own = os.urandom(16).hex() if key is None else key.replace("\\", "\\\\").replace('"', '\\"')
         headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{own}"'}
-        question = self._question(f"publish into {name!r}", "POST", name, headers, body)
+        question = self._question(f"publish into {name!r}", "POST", name, headers, body, query)
         question.many = many
         return question
 
@@ -194,8 +199,10 @@ class Asking:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **_resume(last_id)}
         return self._question(f"read {name!r}", "GET", name, headers, None)
 
-    def _question(self, what: str, method: str, name: str, headers: dict[str, str], body: bytes | None) -> Question:
-        target, authority = self.address.target(name), self.address.authority
+    def _question(  # noqa: PLR0913, PLR0917 - what there is to say of a request
+        self, what: str, method: str, name: str, headers: dict[str, str], body: bytes | None, query: str = ""
+    ) -> Question:
+        target, authority = self.address.target(name) + query, self.address.authority
         raw = wire.request(method, target, authority, {**self._headers, **headers}, body)
         return Question(f"{what} at {self.address.url}", raw, publishes=method != "GET")
 
@@ -231,9 +238,18 @@ def checked_key(key: object) -> str | None:
     if not isinstance(key, str):
         raise ArgumentTypeError(f"idempotency_key={key!r} is not allowed: it must be a str")
     if len(key) > _MAX_KEY or not _KEY.fullmatch(key):
-        allowed = f"1 to {_MAX_KEY} printable ASCII characters, without quotation marks and backslashes"
+        allowed = f"1 to {_MAX_KEY} printable ASCII characters"
         raise SettingError(f"idempotency_key={key[:_MAX_KEY]!r} is not allowed: it must be {allowed}")
     return key
+
+
+def key_of_part(key: str | None, start: int) -> str | None:
+    """The key of the request with the events from number `start` on, where `key` is that of all of them."""
+    if key is None or len(own := f"{key}:{start}") <= _MAX_KEY:
+        return None if key is None else own
+    from hashlib import sha256  # noqa: PLC0415 - only for a key that leaves no room
+
+    return f"{sha256(key.encode()).hexdigest()}:{start}"
 
 
 def _resume(last_id: str | None) -> dict[str, str]:

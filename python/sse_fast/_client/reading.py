@@ -166,6 +166,8 @@ class RemoteEvents:
             why, asked = (judged.why, judged.asked) if isinstance(judged, Later) else ("", 0.0)
         except AttemptError as error:
             why = str(error)
+            if error.final:
+                raise question.given_up(why, published=False) from error
         finally:
             if connection is not None and connection is not self._connection:
                 connection.close()

@@ -158,6 +158,8 @@ class AsyncRemoteEvents:
             why, asked = (judged.why, judged.asked) if isinstance(judged, Later) else ("", 0.0)
         except AttemptError as error:
             why = str(error)
+            if error.final:
+                raise question.given_up(why, published=False) from error
         except asyncio.TimeoutError:
             why = "no answer came in time"
         except (OSError, WireError) as error:

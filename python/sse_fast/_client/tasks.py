@@ -16,15 +16,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from sse_fast._exceptions import RequestError, SseFastError, UnknownStream
-from sse_fast._hints import Self, asyncio, ssl
+from sse_fast._hints import Self, Unpack, asyncio, settings, ssl
 
 from . import batches, encoding
 from .address import address_of, checked_name
 from .attempts import Attempts
 from .following import Following
+from .options import Options
 from .pool import AttemptError
 from .pool_tasks import Connections
-from .questions import Answer, Asking, Question, checked_key, credential_of
+from .questions import Answer, Asking, Question, checked_key, credential_of, key_of_part
 from .reading_tasks import AsyncRemoteEvents
 from .times import RETRY_FOR, TIMEOUT, checked_retry_for, checked_timeout
 
@@ -77,16 +78,24 @@ class AsyncClient:
         """The server's URL."""
         return self._address.url
 
-    def stream(self, name: str, *, retry_for: float | None = None, timeout: float | None = None) -> AsyncRemoteStream:
+    def stream(
+        self,
+        name: str,
+        *,
+        retry_for: float | None = None,
+        timeout: float | None = None,
+        **options: Unpack[settings.StreamOptions],
+    ) -> AsyncRemoteStream:
         """The stream of that name; see `Client.stream`.
 
         Args:
             name: as for `Client.stream`.
             retry_for: likewise.
             timeout: likewise.
+            **options: likewise.
 
         Raises:
-            SettingError: the name or an argument cannot be used.
+            SettingError: the name, an option or an argument cannot be used.
             ArgumentTypeError: an argument has a type that it cannot have.
         """
         return AsyncRemoteStream(
@@ -94,6 +103,7 @@ class AsyncClient:
             checked_name(name),
             self._retry_for if retry_for is None else checked_retry_for(retry_for),
             self._timeout if timeout is None else checked_timeout(timeout),
+            Options(options),
         )
 
     async def aclose(self) -> None:
@@ -127,6 +137,8 @@ class AsyncClient:
                 judged = question.judged(await self._connections.exchange(question.raw, timeout))
             except AttemptError as error:
                 why = str(error)
+                if error.final:
+                    raise question.given_up(why, attempts.published) from error
                 pause = attempts.again(time.monotonic(), random.random(), sent=error.sent, stale=error.stale)  # noqa: S311 - no secret
             else:
                 if isinstance(judged, Answer):
@@ -146,15 +158,17 @@ class AsyncRemoteStream:
         name: the stream's name.
         retry_for: as for `Client`.
         timeout: likewise.
+        options: those of the stream that go with every publish.
     """
 
-    def __init__(self, client: AsyncClient, name: str, retry_for: float, timeout: float) -> None:
+    def __init__(self, client: AsyncClient, name: str, retry_for: float, timeout: float, options: Options) -> None:
         """See the class."""
         self._client = client
         self._name = name
         self._retry_for = retry_for
         self._timeout = timeout
-        self._limit = batches.MAX_EVENTS  # Events that the stream is known to take at once.
+        self._query = options.query
+        self._limit = options.limit  # Events that the stream is known to take at once.
 
     @property
     def name(self) -> str:
@@ -230,15 +244,14 @@ class AsyncRemoteStream:
         return await self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
     async def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
-        return await self._ask(self._client._asking.publish(self._name, body, key, many=many))  # noqa: SLF001 - as above
+        asking = self._client._asking  # noqa: SLF001 - part of this package
+        return await self._ask(asking.publish(self._name, body, key, many=many, query=self._query))
 
     async def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
         _, part = next(batches.batches(events, start, self._limit))
         try:
-            answer = await self._publish(
-                batches.body_of(part), None if key is None else f"{key}:{start}", many=len(part) > 1
-            )
+            answer = await self._publish(batches.body_of(part), key_of_part(key, start), many=len(part) > 1)
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
             return await self._publish_part(events, start, key)
@@ -252,6 +265,7 @@ class AsyncRemoteStream:
                 page = (await self._ask(self._client._asking.page(self._name, last))).said()  # noqa: SLF001 - as above
                 last = page.get("last_id") or last
                 if not page.get("more"):
-                    return last, bool(page.get("ended"))
+                    # While nothing was published the id is that of a place alone, as `Stream.last_id` is None.
+                    return None if page.get("empty") else last, bool(page.get("ended"))
         except UnknownStream:
             return None, False

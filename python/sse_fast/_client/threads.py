@@ -16,14 +16,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from sse_fast._exceptions import RequestError, SseFastError, UnknownStream
-from sse_fast._hints import Self, ssl
+from sse_fast._hints import Self, Unpack, settings, ssl
 
 from . import batches, encoding
 from .address import address_of, checked_name
 from .attempts import Attempts
 from .following import Following
+from .options import Options
 from .pool import AttemptError, Pool
-from .questions import Answer, Asking, Question, checked_key, credential_of
+from .questions import Answer, Asking, Question, checked_key, credential_of, key_of_part
 from .reading import RemoteEvents
 from .times import RETRY_FOR, TIMEOUT, checked_retry_for, checked_timeout
 
@@ -77,25 +78,41 @@ class Client:
         """The server's URL."""
         return self._address.url
 
-    def stream(self, name: str, *, retry_for: float | None = None, timeout: float | None = None) -> RemoteStream:
+    def stream(
+        self,
+        name: str,
+        *,
+        retry_for: float | None = None,
+        timeout: float | None = None,
+        **options: Unpack[settings.StreamOptions],
+    ) -> RemoteStream:
         """The stream of that name. Cheap; the server is not asked, and makes it when something is first published.
 
-        The options of streams, such as ``history``, are the server's: its ``streams=`` gives them by patterns of names.
+        Options go with every publish, and are in force before its event is there, as those of `Server.stream` are; a
+        reader sets none. They need a key: with a token a publish that has any raises `AccessDenied`. What they require
+        of the stream's others the server finds: then the publish raises `SettingError`, and nothing was published.
 
         Args:
             name: as for `Server.stream`.
             retry_for: in the place of the client's.
             timeout: likewise.
+            **options: as for `Server.stream`; what is not given stays as the server has it.
 
         Raises:
-            SettingError: the name or an argument cannot be used.
+            SettingError: the name, an option or an argument cannot be used.
             ArgumentTypeError: an argument has a type that it cannot have.
+
+        >>> import sse_fast
+        >>> with sse_fast.connect("http://127.0.0.1:8080") as client:
+        ...     client.stream("runs/42", history=1000, start="all", expire=None)
+        <sse_fast.RemoteStream 'runs/42' of http://127.0.0.1:8080>
         """
         return RemoteStream(
             self,
             checked_name(name),
             self._retry_for if retry_for is None else checked_retry_for(retry_for),
             self._timeout if timeout is None else checked_timeout(timeout),
+            Options(options),
         )
 
     def close(self) -> None:
@@ -134,6 +151,8 @@ class Client:
                 judged = question.judged(self._pool.exchange(question.raw, timeout))
             except AttemptError as error:
                 why = str(error)
+                if error.final:
+                    raise question.given_up(why, attempts.published) from error
                 pause = attempts.again(time.monotonic(), random.random(), sent=error.sent, stale=error.stale)  # noqa: S311 - no secret
             else:
                 if isinstance(judged, Answer):
@@ -155,15 +174,17 @@ class RemoteStream:
         name: the stream's name.
         retry_for: as for `Client`.
         timeout: likewise.
+        options: those of the stream that go with every publish.
     """
 
-    def __init__(self, client: Client, name: str, retry_for: float, timeout: float) -> None:
+    def __init__(self, client: Client, name: str, retry_for: float, timeout: float, options: Options) -> None:
         """See the class."""
         self._client = client
         self._name = name
         self._retry_for = retry_for
         self._timeout = timeout
-        self._limit = batches.MAX_EVENTS  # Events that the stream is known to take at once.
+        self._query = options.query
+        self._limit = options.limit  # Events that the stream is known to take at once.
 
     @property
     def name(self) -> str:
@@ -217,8 +238,10 @@ class RemoteStream:
             EventTypeError: a field has a type that events do not have; likewise.
             StreamEnded: the stream takes no more events.
             TooManyStreams: the server has as many streams as it may.
+            SettingError: the options of `Client.stream` are not allowed together with the stream's others.
             AccessDenied: the key or token does not let it publish here.
-            Unreachable: no answer came; its `published` says whether it may have been published.
+            Unreachable: no answer came; its `published` says whether it may have been published. Of a server whose
+                certificate is not trusted that is said at once.
             RequestError: the server refused for another reason.
         """
         body = encoding.fields_of(data, event, id, retry, snapshot).encode()
@@ -315,13 +338,14 @@ class RemoteStream:
         return self._client._ask(question, self._retry_for, self._timeout)  # noqa: SLF001 - part of this package
 
     def _publish(self, body: bytes, key: str | None, *, many: bool = False) -> Answer:
-        return self._ask(self._client._asking.publish(self._name, body, key, many=many))  # noqa: SLF001 - as above
+        asking = self._client._asking  # noqa: SLF001 - part of this package
+        return self._ask(asking.publish(self._name, body, key, many=many, query=self._query))
 
     def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
         _, part = next(batches.batches(events, start, self._limit))
         try:
-            answer = self._publish(batches.body_of(part), None if key is None else f"{key}:{start}", many=len(part) > 1)
+            answer = self._publish(batches.body_of(part), key_of_part(key, start), many=len(part) > 1)
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
             return self._publish_part(events, start, key)
@@ -335,6 +359,7 @@ class RemoteStream:
                 page = self._ask(self._client._asking.page(self._name, last)).said()  # noqa: SLF001 - as above
                 last = page.get("last_id") or last
                 if not page.get("more"):
-                    return last, bool(page.get("ended"))
+                    # While nothing was published the id is that of a place alone, as `Stream.last_id` is None.
+                    return None if page.get("empty") else last, bool(page.get("ended"))
         except UnknownStream:
             return None, False

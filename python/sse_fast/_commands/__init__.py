@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_WRONG_ARGUMENTS = 2  # As argparse says.
 _INTERRUPTED, _NOBODY_READS = 130, 141  # As shells say of what SIGINT and SIGPIPE end.
 
 
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f".{options.module}", __name__)
     from sse_fast._exceptions import SseFastError  # noqa: PLC0415 - argparse may have ended the program
 
+    from .usage import UsageError  # noqa: PLC0415 - as above
+
     try:
         code: int = module.run(options)
         sys.stdout.flush()
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _NOBODY_READS
     except (SseFastError, OSError, ValueError) as error:
         print(f"sse-fast: {error}", file=sys.stderr)
-        return 1
+        return _WRONG_ARGUMENTS if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code

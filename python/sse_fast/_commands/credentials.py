@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from .usage import UsageError
 
 KEY, TOKEN = "SSE_FAST_KEY", "SSE_FAST_TOKEN"
 
@@ -26,10 +29,16 @@ def add_credentials(parser: argparse.ArgumentParser, *, key: bool) -> None:
 
 
 def credentials(options: argparse.Namespace) -> dict[str, str]:
-    """What was given, as arguments of a client: of files the first, then of the environment the first."""
+    """What was given, as arguments of a client: of files the first, then of the environment the first.
+
+    Raises:
+        UsageError: both files are given.
+        ValueError: one is empty.
+        OSError: one cannot be read.
+    """
     files = {"key": getattr(options, "key_file", None), "token": options.token_file}
     if all(files.values()):
-        raise ValueError("--key-file and --token-file are both given: one of them is sent")
+        raise UsageError("--key-file and --token-file are both given: one of them is sent")
     for name, file in files.items():
         if file is not None:
             return {name: secret_in(file)}
@@ -56,7 +65,7 @@ def server_and_stream(url: str) -> tuple[str, str]:
     """The server's URL and the stream's name: what follows ``/streams/``, or else the whole path.
 
     Raises:
-        ValueError: there is no name.
+        UsageError: there is no name, or none that a path can say.
     """
     if "://" not in url:
         url = f"http://{url}"
@@ -64,5 +73,10 @@ def server_and_stream(url: str) -> tuple[str, str]:
     before, found, name = parts.path.partition("/streams/")
     prefix, name = (before, name) if found else ("", parts.path.removeprefix("/"))
     if not name or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} names no stream: write http://HOST:PORT/NAME, such as http://127.0.0.1:8080/runs/42")
-    return urlunsplit((parts.scheme, parts.netloc, prefix, "", "")), unquote(name)
+        raise UsageError(f"{url!r} names no stream: write http://HOST:PORT/NAME, such as http://127.0.0.1:8080/runs/42")
+    if re.search("%(?![0-9A-Fa-f]{2})", name):
+        raise UsageError(f"{url!r} has a % that begins no escape: write %25 for itself")
+    try:
+        return urlunsplit((parts.scheme, parts.netloc, prefix, "", "")), unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        raise UsageError(f"{url!r} names no stream: its escapes are not UTF-8") from None

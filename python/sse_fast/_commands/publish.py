@@ -13,15 +13,19 @@ import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sse_fast import client as clients
+from sse_fast._exceptions import EventError
 
 from .credentials import add_credentials, credentials, server_and_stream
 from .terminal import Progress
+from .usage import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sse_fast._settings import StreamOptions
 
 DESCRIPTION = """\
 Publishes one event into a stream of a server, and prints its id. With --lines each line of standard input is an event,
@@ -34,6 +38,7 @@ examples:
   sse-fast publish http://127.0.0.1:8080/runs/42 '{"status":"DONE"}' --event DONE --end
   make 2>&1 | sse-fast publish http://127.0.0.1:8080/runs/42 --lines --event log
   sse-fast publish http://127.0.0.1:8080/report - < report.json
+  sse-fast publish http://127.0.0.1:8080/runs/42 begun --option history=1000 --option start=all
 
 The data is sent as it is given; JSON stays JSON. A request without an answer is repeated for --retry-for seconds, and
 is published once.
@@ -51,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", metavar="ID", help="an id of your own")
     parser.add_argument("--retry", type=float, metavar="S", help="how long readers are to wait before they reconnect")
     parser.add_argument("--idempotency-key", metavar="KEY", help="publishes once, however often this is called with it")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the stream; may be repeated"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--lines", action="store_true", help="each line of standard input is an event")
     mode.add_argument("--snapshot", action="store_true", help="set the snapshot, without an event")
@@ -66,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     url, name = server_and_stream(options.url)
     _check(options)
     with clients.connect(url, retry_for=options.retry_for, **credentials(options)) as client:  # type: ignore[arg-type]
-        stream = client.stream(name)
+        stream = client.stream(name, **_stream_options(options.option))
         if options.lines:
             return _publish_lines(stream, options)
         data = sys.stdin.buffer.read() if options.data == "-" else options.data
@@ -87,18 +95,31 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _stream_options(given: list[str]) -> StreamOptions:
+    """The options of the stream, from texts such as ``history=1000``, as the environment has them."""
+    if not given:
+        return {}
+    from sse_fast import _settings  # noqa: PLC0415 - only where there are any
+
+    pairs = [text.partition("=") for text in given]
+    if not all(equals for _, equals, _ in pairs):
+        raise UsageError("--option must be NAME=VALUE, such as history=1000")
+    checked = {name: _settings.from_file(name, text, f"--option {name}", stream=True) for name, _, text in pairs}
+    return cast("StreamOptions", checked)
+
+
 def _check(options: argparse.Namespace) -> None:
     """What argparse cannot say."""
     if options.lines:
         wrong = [name for name in ("data", "id", "retry", "idempotency_key") if getattr(options, name) is not None]
         if wrong:
-            raise ValueError(f"--lines publishes what standard input has: {' and '.join(wrong)} cannot be given")
+            raise UsageError(f"--lines publishes what standard input has: {' and '.join(wrong)} cannot be given")
     elif options.data is None and not options.end:
-        raise ValueError("there is nothing to publish: give DATA, - for standard input, --lines or --end")
+        raise UsageError("there is nothing to publish: give DATA, - for standard input, --lines or --end")
     if (options.end or options.snapshot) and not options.lines:
         wrong = [name for name in ("id", "retry", "idempotency_key") if getattr(options, name) is not None]
         if wrong or (options.end and options.snapshot):
-            raise ValueError("--end and --snapshot exclude each other, and take --event alone")
+            raise UsageError("--end and --snapshot exclude each other, and take --event alone")
 
 
 def _publish_lines(stream: clients.RemoteStream, options: argparse.Namespace) -> int:
@@ -106,8 +127,15 @@ def _publish_lines(stream: clients.RemoteStream, options: argparse.Namespace) ->
     progress, began, count, last = Progress(), time.monotonic(), 0, None
     try:
         for part in _waiting(_lines()):
-            last = stream.publish_many([(line, options.event) for line in part])[-1]
-            count += len(part)
+            try:
+                last = stream.publish_many([(line, options.event) for line in part])[-1]
+                count += len(part)
+            except EventError as error:
+                # One of them is none, and those before it are published.
+                count += len(error.ids)
+                for line in part[len(error.ids) :]:
+                    last = _publish_line(stream, line, options.event, count + 1)
+                    count += 1
             now = time.monotonic()
             progress.show(f"{count:,} lines, {count / max(now - began, 0.001):,.0f} a second", now)
         if options.end:
@@ -118,6 +146,14 @@ def _publish_lines(stream: clients.RemoteStream, options: argparse.Namespace) ->
     if last is not None:
         print(last)
     return 0
+
+
+def _publish_line(stream: clients.RemoteStream, line: bytes, event: str | None, number: int) -> str:
+    """Publishes one line; returns its id."""
+    try:
+        return stream.publish(line, event=event)
+    except EventError as error:
+        raise EventError(f"line {number} of standard input: {error}") from None
 
 
 def _lines() -> Iterator[bytes]:

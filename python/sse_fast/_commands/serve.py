@@ -8,6 +8,7 @@ Invariants: a flag overrides the environment, the environment the file, the file
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sse_fast import _settings
-from sse_fast._exceptions import SettingError
+from sse_fast._exceptions import ArgumentTypeError, SettingError
 
 from .credentials import KEY, secret_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sse_fast import Server, Tokens
 
 USAGE = "sse-fast serve [-h] [--config FILE] [--check] [--log-level LEVEL] [--SETTING VALUE ...]"
@@ -76,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
     """Serves until it is told to end."""
     settings, rights = resolved(options)
     if options.check:
-        _check(settings, rights)
+        with _named(options.config):
+            _check(settings, rights)
         print("the settings can be used")
         return 0
     logging.basicConfig(
@@ -87,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
     own_key = None
     if not any((settings.get("publish_key"), os.environ.get("SSE_FAST_PUBLISH_KEY"), rights.get("tokens"))):
         own_key = settings["publish_key"] = secrets.token_hex(16)
-    with sse_fast.serve(**settings, **rights) as server:
+    with _named(options.config):
+        server = sse_fast.serve(**settings, **rights)
+    with server:
         told = threading.Event()
         usual = signal.signal(signal.SIGTERM, lambda *_: told.set())  # Who reads the address may send it at once.
         _tell(server, own_key)
@@ -104,15 +110,19 @@ def resolved(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
         SettingError: one is unknown or not allowed.
         OSError: a file cannot be read.
     """
-    file = {} if options.config is None else _read(options.config)
+    text, path = "" if options.config is None else _text_of(options.config), str(options.config)
+    file = _read(text, path)
     rights: dict[str, Any] = {}
     if "streams" in file:
-        rights["streams"] = _streams(file.pop("streams"), str(options.config))
+        rights["streams"] = _streams(file.pop("streams"), path, text)
     if "tokens" in file:
-        rights["tokens"] = _tokens(file.pop("tokens"), str(options.config))
+        with _named(options.config):
+            rights["tokens"] = _tokens(file.pop("tokens"), path)
     settings: dict[str, Any] = {}
-    for name, value in _with_secrets(file, str(options.config)).items():
-        checked = _settings.from_file(name, value, f"{options.config}: {name}")
+    for name, value in _with_secrets(file, path).items():
+        place = _place(path, text, (), name)
+        with _named(place):
+            checked = _settings.from_file(name, value, f"{place}: {name}")
         if _settings.variable_of(name) not in os.environ:
             settings[name] = checked
     for setting in _settings.SETTINGS:
@@ -145,13 +155,59 @@ def _add_flag(group: argparse._ArgumentGroup, setting: _settings.Setting) -> Non
         group.add_argument(flag, choices=words, metavar=None if words else metavar, help=text)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+def _text_of(path: Path) -> str:
     try:
-        read: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # Also of what is no UTF-8.
-        raise SettingError(f"{path} is no TOML: {error}") from None
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is no TOML: it is not UTF-8: {error}") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    read: dict[str, Any] = toml.loads(text)
     return read
+
+
+def _read(text: str, path: str) -> dict[str, Any]:
+    try:
+        return _parsed(text) if text else {}
+    except ValueError as error:
+        raise SettingError(f"{path} is no TOML: {error}") from None
+
+
+@contextlib.contextmanager
+def _named(place: object) -> Iterator[None]:
+    """Has an error that a setting of the file may be the cause of name the file."""
+    try:
+        yield
+    except (SettingError, ArgumentTypeError) as error:
+        if place is None or str(place) in str(error):
+            raise
+        raise SettingError(f"{place}: {error}") from None
+
+
+def _place(path: str, text: str, table: tuple[str, ...], name: str) -> str:
+    """The file, and the line that has the setting of that name, where it stands at a line's beginning in its table."""
+    here: tuple[str, ...] | None = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("["):
+            here = _header(line)
+        elif here == table and re.match(rf"""\s*["']?{re.escape(name)}["']?\s*=""", line):
+            return f"{path}:{number}"
+    return path
+
+
+def _header(line: str) -> tuple[str, ...] | None:
+    """The names in the head of a table; None where it is none, or that of one in a list."""
+    names: list[str] = []
+    try:
+        inside: object = _parsed(line)
+    except ValueError:
+        return None
+    while isinstance(inside, dict) and inside:
+        name, inside = next(iter(inside.items()))
+        names.append(name)
+    return tuple(names) if isinstance(inside, dict) else None
 
 
 def _with_secrets(file: dict[str, Any], path: str) -> dict[str, Any]:
@@ -169,16 +225,17 @@ def _with_secrets(file: dict[str, Any], path: str) -> dict[str, Any]:
     return found
 
 
-def _streams(given: object, path: str) -> dict[str, dict[str, Any]]:
+def _streams(given: object, path: str, text: str) -> dict[str, dict[str, Any]]:
     if not isinstance(given, dict) or not all(isinstance(options, dict) for options in given.values()):
         raise SettingError(f'{path}: streams must be tables of options, such as [streams."users/**"]')
-    return {
-        pattern: {
-            name: _settings.from_file(name, value, f'{path}: [streams."{pattern}"] {name}', stream=True)
-            for name, value in options.items()
-        }
-        for pattern, options in given.items()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for pattern, options in given.items():
+        found[pattern] = {}
+        for name, value in options.items():
+            place = f'{_place(path, text, ("streams", pattern), name)}: [streams."{pattern}"]'
+            with _named(place):
+                found[pattern][name] = _settings.from_file(name, value, f"{place} {name}", stream=True)
+    return found
 
 
 def _tokens(given: object, path: str) -> Tokens:

@@ -67,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints until every stream has ended."""
     streams = [server_and_stream(url) for url in options.urls]
-    form = _form(options, several=len(streams) > 1)
+    form, given = _form(options, several=len(streams) > 1), credentials(options)
     news: queue.Queue[tuple[str, Event | Exception | None]] = queue.Queue(1024)
     for url, name in streams:
-        arguments = (url, name, options, news)
+        arguments = (url, name, options, given, news)
         threading.Thread(target=_follow, args=arguments, daemon=True).start()
     left, printed, failures = len(streams), 0, 0
     while left and printed != options.count:
@@ -88,11 +88,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _follow(
-    url: str, name: str, options: argparse.Namespace, news: queue.Queue[tuple[str, Event | Exception | None]]
+    url: str,
+    name: str,
+    options: argparse.Namespace,
+    given: dict[str, str],
+    news: queue.Queue[tuple[str, Event | Exception | None]],
 ) -> None:
     """Hands on the events of one stream, then None; before it what went wrong."""
     try:
-        with clients.connect(url, **credentials(options)) as client:  # type: ignore[arg-type]
+        with clients.connect(url, **given) as client:  # type: ignore[arg-type]
             place = options.last_event_id
             while True:
                 events = client.stream(name).events(last_event_id=place, retry_for=options.retry_for)

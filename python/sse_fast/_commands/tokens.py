@@ -20,6 +20,7 @@ from typing import Any
 from sse_fast._settings import seconds_of
 
 from .credentials import secret_in
+from .usage import UsageError
 
 DESCRIPTION = """\
 Makes a JSON Web Token for a server whose tokens= has an HS256 key, and prints it; with --show it prints what a token
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     rights = {name: getattr(options, name) for name in ("subscribe", "publish") if getattr(options, name)}
     if not rights:
-        raise ValueError("a token without --subscribe and --publish lets nobody do anything")
+        raise UsageError("a token without --subscribe and --publish lets nobody do anything")
     now = time.time()
     claims = {
         "iat": int(now),

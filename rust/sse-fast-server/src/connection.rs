@@ -42,6 +42,10 @@ const LINGERING_CLOSE: Duration = Duration::from_secs(1);
 /// all send it right behind the head.
 const UNWANTED_REST: Duration = Duration::from_millis(100);
 const MAX_UNREAD_BYTES: usize = 256 * 1024;
+/// The same where a body was given up before its end, as one that is too large: most clients send all of it before they read
+/// the answer. It is read and kept nowhere; one that is larger still, or slower, is cut.
+const LINGERING_BODY: Duration = Duration::from_secs(2);
+const MAX_UNREAD_BODY_BYTES: usize = 32 << 20;
 
 /// How HTTP was done with a connection.
 enum Done {
@@ -274,11 +278,14 @@ async fn leave_http<S>(
             let _ = timeout(LINGERING_CLOSE, say_last(socket, &answer)).await;
         }
         Done::Idle => {}
+        Done::Closed(_) if signals.body_cut() => {
+            let _ = timeout(LINGERING_BODY, close(socket, MAX_UNREAD_BODY_BYTES)).await;
+        }
         Done::Closed(_) => tokio::select! {
             biased;
             // It has everything, and the server does not wait.
-            () = context.until_closing(), if !signals.body_cut() => {}
-            _ = timeout(LINGERING_CLOSE, close(socket)) => {}
+            () = context.until_closing() => {}
+            _ = timeout(LINGERING_CLOSE, close(socket, MAX_UNREAD_BYTES)) => {}
         },
     }
 }
@@ -292,14 +299,14 @@ fn is_stall(error: &hyper::Error) -> bool {
 /// Writes the last answer of a connection, and closes it.
 async fn say_last(mut socket: Socket, answer: &[u8]) -> std::io::Result<()> {
     socket.write_all(answer).await?;
-    close(socket).await
+    close(socket, MAX_UNREAD_BYTES).await
 }
 
-/// Closes our end and reads what is still on its way: closing with unread bytes would reset the
+/// Closes our end and reads what is still on its way, `left` bytes at most: closing with unread bytes would reset the
 /// connection, and the reset may destroy the last answer before it is read.
-async fn close(mut socket: Socket) -> std::io::Result<()> {
+async fn close(mut socket: Socket, mut left: usize) -> std::io::Result<()> {
     socket.shutdown().await?;
-    let (mut left, mut buffer) = (MAX_UNREAD_BYTES, [0; 4096]);
+    let mut buffer = [0; 4096];
     while left > 0 {
         match socket.read(&mut buffer).await? {
             0 => break,

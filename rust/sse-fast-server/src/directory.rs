@@ -476,12 +476,11 @@ impl Directory {
         stream.filter(|stream| !stream.removed())
     }
 
-    /// How many events the stream of this name keeps, or would once it is made.
-    pub(crate) fn history_of(&self, name: &str) -> Result<usize, StreamError> {
-        match self.find(name) {
-            Some(stream) => Ok(stream.lock().state.options().history),
-            None => Ok(self.options_of(name, &StreamPatch::default())?.history),
-        }
+    /// How many events the stream of this name keeps, or would once it is made, with these options.
+    pub(crate) fn history_of(&self, name: &str, patch: &StreamPatch) -> Result<usize, StreamError> {
+        let Some(stream) = self.find(name) else { return Ok(self.options_of(name, patch)?.history) };
+        let options = Arc::clone(stream.lock().state.options());
+        Ok(if *patch == StreamPatch::default() { options.history } else { options.patched(patch)?.history })
     }
 
     /// The stream of this name, where it is one that `/streams/` leads to.

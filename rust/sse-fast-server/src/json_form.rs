@@ -79,6 +79,8 @@ struct Page {
     snapshot: Option<Frame>,
     gap: Option<i64>,
     events: Vec<Frame>,
+    /// Whether nothing was published yet: `last_id` is that of no event then.
+    empty: bool,
 }
 
 /// An answer as it is written; the order of the fields is the order of the keys.
@@ -91,6 +93,8 @@ struct Body<'a> {
     snapshot: Option<Event<'a>>,
     gap: Option<i64>,
     events: Vec<Event<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    empty: bool,
 }
 
 /// An event, decoded only while it is written.
@@ -130,13 +134,21 @@ impl Page {
         }
         let more = last < newest;
         debug_assert!(!more || !events.is_empty(), "a page with more to come brings its reader on");
-        Self { last_id: id_of(state, last, more), ended: state.ended() && !more, more, snapshot, gap, events }
+        Self {
+            last_id: id_of(state, last, more),
+            ended: state.ended() && !more,
+            more,
+            snapshot,
+            gap,
+            events,
+            empty: newest == 0,
+        }
     }
 
     fn encode(&self, stream: &str) -> serde_json::Result<Vec<u8>> {
-        let Self { last_id, ended, more, snapshot, gap, events } = self;
+        let Self { last_id, ended, more, snapshot, gap, events, empty } = self;
         let (snapshot, events) = (snapshot.as_ref().map(Event), events.iter().map(Event).collect());
-        let body = Body { stream, last_id, ended: *ended, more: *more, snapshot, gap: *gap, events };
+        let body = Body { stream, last_id, ended: *ended, more: *more, snapshot, gap: *gap, events, empty: *empty };
         // Enough for most: a frame's own framing is about as long as the keys here.
         let frames = self.snapshot.iter().chain(&self.events).map(|frame| frame.len() + 32).sum::<usize>();
         let mut bytes = Vec::with_capacity(frames + 256);

@@ -67,6 +67,13 @@ impl ParsedRequest {
         peer: SocketAddr,
         requester: Requester,
     ) -> Result<Self, Refusal> {
+        if !is_well_escaped(head.uri.path()) {
+            return Err(Refusal::new(
+                400,
+                "bad_request",
+                "the path has a % that begins no escape, such as %25 for itself",
+            ));
+        }
         let path = decode(head.uri.path()).ok_or_else(|| Refusal::new(400, "bad_request", "the path is not UTF-8"))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let from_header = head.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -114,7 +121,12 @@ impl ParsedRequest {
 
     /// Whether a stream's name is not what the query gave, whose bytes are no text.
     pub(crate) fn has_garbled(&self, name: &str) -> bool {
-        name.contains(char::REPLACEMENT_CHARACTER) && self.uri.query().is_some_and(|query| decode(query).is_none())
+        name.contains(char::REPLACEMENT_CHARACTER) && self.has_garbled_query()
+    }
+
+    /// Whether the bytes of the query are no text.
+    pub(crate) fn has_garbled_query(&self) -> bool {
+        self.uri.query().is_some_and(|query| decode(query).is_none())
     }
 
     /// Whether the method only reads.
@@ -136,6 +148,15 @@ impl ParsedRequest {
 
 fn is_read(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
+}
+
+/// Whether each % of a path is followed by two hexadecimal digits, as it must be (RFC 3986, 2.1): what is none, servers on the
+/// way read differently.
+fn is_well_escaped(path: &str) -> bool {
+    path.split('%').skip(1).all(|behind| {
+        let digits = behind.as_bytes().get(..2).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 /// Decodes a path or a part of one; `None` where it is not UTF-8.
@@ -217,6 +238,23 @@ mod tests {
                 headers.insert(header::ACCEPT, accept.parse().expect("a header"));
             }
             assert_eq!(wanted(&headers), form, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_begins_an_escape() {
+        for (path, is_well) in [
+            ("/", true),
+            ("/a%20b%C3%a9", true),
+            ("/%", false),
+            ("/%2", false),
+            ("/%zz", false),
+            ("/%%20", false),
+            ("/%25zz", true),
+            ("/a%2/b", false),
+            ("/%+1", false),
+        ] {
+            assert_eq!(is_well_escaped(path), is_well, "{path}");
         }
     }
 

@@ -232,7 +232,7 @@ impl AsyncRead for Socket {
         let hidden = match this.messages {
             _ if !ended => false,
             // The request under way is whole: it does not end with the next.
-            Messages::Refused(Refused::Head | Refused::LongHead) => this.signals.hide_refusal(),
+            Messages::Refused(Refused::Head | Refused::LongHead | Refused::Framing) => this.signals.hide_refusal(),
             _ => this.signals.hide_end(),
         };
         this.gave_end |= ended && !hidden;

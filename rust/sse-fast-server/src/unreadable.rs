@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     TooLarge,
     /// A line of it ends in LF alone; nothing from there on was read.
     LineFeed,
+    /// It says twice how its body is framed.
+    Framing,
     /// Anything else.
     Malformed,
 }
@@ -53,6 +55,7 @@ impl Fault {
         let cut = match refused {
             Some(Refused::Head) => Some(Self::LineFeed),
             Some(Refused::LongHead) => Some(Self::TooLarge),
+            Some(Refused::Framing) => Some(Self::Framing),
             Some(Refused::Body) | None => None,
         };
         let Some(error) = error else { return cut };
@@ -93,6 +96,10 @@ pub(crate) fn answer(fault: Fault, read: &[u8], why: &str, most: usize, limit: D
         }
         Fault::LineFeed => {
             let detail = "a line of the head ends in LF alone: CR stands before it, at every line";
+            malformed(Refusal::new(400, "bad_request", detail))
+        }
+        Fault::Framing => {
+            let detail = "the head has a Content-Length and a Transfer-Encoding: a body has one or the other";
             malformed(Refusal::new(400, "bad_request", detail))
         }
         Fault::Cut => malformed(Refusal::new(400, "bad_request", "the head of the request ended early")),
@@ -170,6 +177,7 @@ mod tests {
             (Fault::LineFeed, b"GET / HTTP/1.1\n", Some("400 bad_request")),
             (Fault::LineFeed, b"", Some("400 bad_request")),
             (Fault::LineFeed, b"\r\n\r\n\0\r\nQUIT\n", Some("400 proxy_protocol")),
+            (Fault::Framing, b"POST / HTTP/1.1\r\n", Some("400 bad_request")),
             (Fault::TooLarge, &long, Some("414 target_too_long")),
             (Fault::TooLarge, &vec![b'a'; 20_000], Some("431 head_too_large")),
             (Fault::TooLarge, b"GET / HTTP/1.1\r\nA: aaa", Some("431 head_too_large")),

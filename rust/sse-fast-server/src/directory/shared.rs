@@ -143,9 +143,8 @@ impl Directory {
     /// The same as [`Directory::stream`], for a task.
     pub(crate) async fn stream_for_task(&self, name: &str, patch: &StreamPatch) -> Result<Stream, StreamError> {
         let Some(sharing) = &self.sharing else { return self.stream(name, patch) };
-        if *patch == StreamPatch::default()
-            && let Some(stream) = self.find(name)
-        {
+        if let Some(stream) = self.find(name) {
+            self.configure_elsewhere_for_task(&stream, patch).await?;
             return Ok(stream);
         }
         let (make, own) = self.make_of(name, patch)?;
@@ -229,10 +228,28 @@ impl Directory {
         if *patch == StreamPatch::default() {
             return Ok(());
         }
-        let options = Arc::clone(stream.lock().state.options());
-        options.patched(patch)?;
+        stream.check_options(patch)?;
+        self.configured(stream, patch, stream.configure_everywhere(patch))
+    }
+
+    /// The same, for a task.
+    async fn configure_elsewhere_for_task(&self, stream: &Stream, patch: &StreamPatch) -> Result<(), StreamError> {
+        if *patch == StreamPatch::default() {
+            return Ok(());
+        }
+        stream.check_options(patch)?;
+        self.configured(stream, patch, stream.configure_everywhere_for_task(patch).await)
+    }
+
+    /// Those that live with the log were put in force, or not; the others are now.
+    fn configured(
+        &self,
+        stream: &Stream,
+        patch: &StreamPatch,
+        everywhere: Result<(), PublishError>,
+    ) -> Result<(), StreamError> {
         let name = || stream.name().to_owned();
-        stream.configure_everywhere(patch).map_err(|error| match error {
+        everywhere.map_err(|error| match error {
             PublishError::Closed { .. } => StreamError::Closed { name: name() },
             PublishError::Refused { reason, .. } => StreamError::Refused { name: name(), reason },
             _ => StreamError::Unavailable { name: name() },

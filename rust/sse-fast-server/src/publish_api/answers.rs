@@ -37,6 +37,11 @@ pub(super) fn bad_body(bad: BadBody) -> Refusal {
     }
 }
 
+/// An option of the stream is unknown, or has a value that it cannot have.
+pub(super) fn bad_option(why: String) -> Refusal {
+    Refusal::new(400, "bad_option", why)
+}
+
 pub(super) fn unsupported_type(why: &str) -> Refusal {
     Refusal::new(415, "unsupported_media_type", why)
 }

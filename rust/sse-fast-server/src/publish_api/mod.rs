@@ -6,11 +6,12 @@
 //! | `body` | what a body asks for |
 //! | `compact` | the text of a JSON value |
 //! | `key` | the header `Idempotency-Key` |
+//! | `options` | the options of the stream, from the query |
 //! | `answers` | statuses and texts |
 //!
 //! Must not know: how an event is appended (`stream`), credentials (`rights`).
 //! Invariants: rights are decided before the body is read, and before anybody looks whether there is such a stream. Everything is
-//! checked before anything is written, also before a stream is made. No Python runs. It is off, and a method that is not
+//! checked before anything is written, also before a stream is made or given options. No Python runs. It is off, and a method that is not
 //! allowed, unless somebody may publish.
 //! Changes together with `dispatch`, which leads here.
 
@@ -18,6 +19,7 @@ mod answers;
 mod body;
 mod compact;
 mod key;
+mod options;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use sse_fast_core::stream::Part;
 use tokio::time::timeout;
 
 use self::answers::{
-    backplane_away, bad_body, created, in_progress, other_content, too_many, unpublished, unsupported_type,
+    backplane_away, bad_body, bad_option, created, in_progress, other_content, too_many, unpublished, unsupported_type,
 };
 use self::body::Asked;
 use crate::body as bytes_of;
@@ -66,8 +68,8 @@ impl Context {
         name: &str,
         body: RequestBody,
     ) -> Result<Action, Refusal> {
-        let publisher = match self.let_publish(request, name).await {
-            Ok(publisher) => publisher,
+        let (publisher, options) = match self.let_publish(request, name).await {
+            Ok(let_in) => let_in,
             Err(refusal) => {
                 let _ = timeout(UNWANTED_BODY, bytes_of::discard(body)).await;
                 return Err(refusal);
@@ -79,20 +81,25 @@ impl Context {
         let limit = self.directory.config.max_event_bytes.saturating_mul(EVENTS_IN_BODY).min(self.bodies.most());
         let Some(body) = self.whole_body(request, body, limit).await? else { return Ok(self.no_room(request)) };
         self.still_publishes(request, name, &publisher)?;
-        self.publish(request, name, &publisher, &body).await
+        self.publish(request, name, (&publisher, &options), &body).await
     }
 
-    /// What is decided before the body is read.
-    async fn let_publish(&self, request: &ParsedRequest, name: &str) -> Result<Publisher, Refusal> {
+    /// What is decided before the body is read: who publishes, and the options that are given to the stream.
+    async fn let_publish(&self, request: &ParsedRequest, name: &str) -> Result<(Publisher, StreamPatch), Refusal> {
         if !self.cors.may_change(&request.headers, request.host(), request.requester.scheme.as_deref()) {
             return Err(self.origin_refused(request));
         }
         check_name(name).map_err(|error| bad_name(&error))?;
         let publisher = self.publisher(request, name).await?;
-        if request.method == Method::POST {
-            check_type(request)?;
+        if request.method == Method::DELETE {
+            return Ok((publisher, StreamPatch::default()));
         }
-        Ok(publisher)
+        if !request.query.is_empty() {
+            self.check_gives_options(request, name, &publisher)?;
+        }
+        let options = options::given(request).map_err(bad_option)?;
+        check_type(request)?;
+        Ok((publisher, options))
     }
 
     /// Removes the stream of this name, wherever its log is.
@@ -112,7 +119,7 @@ impl Context {
         &self,
         request: &ParsedRequest,
         name: &str,
-        publisher: &Publisher,
+        (publisher, options): (&Publisher, &StreamPatch),
         body: &[u8],
     ) -> Result<Action, Refusal> {
         let key = key::named(&request.headers).map_err(|why| Refusal::new(400, "bad_key", why))?;
@@ -129,7 +136,7 @@ impl Context {
             Some(Begun::OtherContent) => return Err(other_content()),
             Some(Begun::InProgress) => return Err(in_progress()),
         };
-        match self.append(request, name, &asked, &parts, key.as_ref()).await? {
+        match self.append(request, (name, options), &asked, &parts, key.as_ref()).await? {
             Ok(appended) => {
                 if let Some(under_way) = under_way {
                     // The disk will have what the client may ask for again, whether it waits for that or not.
@@ -145,18 +152,18 @@ impl Context {
         }
     }
 
-    /// Appends all of it to the stream of this name, which is made where there is none.
+    /// Appends all of it to the stream of this name with these options, which is made where there is none.
     async fn append(
         &self,
         request: &ParsedRequest,
-        name: &str,
+        stream: (&str, &StreamPatch),
         asked: &Asked<'_>,
         parts: &[Part<'_>],
         key: Option<&SharedKey>,
     ) -> Result<Result<AppendedTogether, PublishError>, Refusal> {
         let mut tries = 0;
         loop {
-            let stream = self.stream_to_publish(request, name, asked.events()).await?;
+            let stream = self.stream_to_publish(request, stream, asked.events()).await?;
             let published = stream.publish_together(parts, asked.ends, key).await;
             tries += 1;
             if !matches!(published, Err(PublishError::Removed { .. })) || tries == TRIES {
@@ -165,21 +172,27 @@ impl Context {
         }
     }
 
-    /// The stream of this name, if it takes so many events at once.
-    async fn stream_to_publish(&self, request: &ParsedRequest, name: &str, events: usize) -> Result<Stream, Refusal> {
+    /// The stream of this name, the options put in force, if it takes so many events at once then.
+    async fn stream_to_publish(
+        &self,
+        request: &ParsedRequest,
+        (name, options): (&str, &StreamPatch),
+        events: usize,
+    ) -> Result<Stream, Refusal> {
         let of = |error: StreamError| match error {
             StreamError::TooMany { .. } => Refusal::whole(self.too_many_streams(request, &error)),
             StreamError::Closed { .. } | StreamError::NamelessClosed => {
                 Refusal::whole(retry_later(request, "closing", "the server closes; the request was not begun"))
             }
             StreamError::Unavailable { .. } | StreamError::Refused { .. } => Refusal::whole(backplane_away(request)),
-            error => bad_name(&error),
+            StreamError::Option(error) => bad_option(error.to_string()),
+            StreamError::Name { .. } => bad_name(&error),
         };
-        let history = self.directory.history_of(name).map_err(of)?;
+        let history = self.directory.history_of(name, options).map_err(of)?;
         if events > history {
             return Err(too_many(events, history));
         }
-        self.directory.stream_for_task(name, &StreamPatch::default()).await.map_err(of)
+        self.directory.stream_for_task(name, options).await.map_err(of)
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct PublishKeys(Box<[[u8; 32]]>);
 
 /// Who publishes.
 pub(crate) struct Publisher {
+    /// Whether it has a key of the server's: a token grants publishing, and no more.
+    pub(crate) has_key: bool,
     /// What tells it from others, and nothing more.
     pub(crate) scope: [u8; 32],
     /// Until when it may, where a token says so.
@@ -72,7 +74,7 @@ impl Context {
             return Err(Refusal::new(401, "unauthorized", detail).header(header::WWW_AUTHENTICATE, "Bearer"));
         };
         if let Some(scope) = self.rights.publish_keys.find(given) {
-            return Ok(Publisher { scope, admitted: Admitted::default() });
+            return Ok(Publisher { has_key: true, scope, admitted: Admitted::default() });
         }
         if self.rights.tokens.is_none() {
             self.refuse(Kind::Unauthorized, request, &[name], "its key is none of publish_key");
@@ -88,7 +90,11 @@ impl Context {
                 // A token is renewed while a publisher tries again; who it is of stays.
                 let who = reader.as_deref().map_or_else(|| given.to_owned(), |reader| format!("reader {reader}"));
                 let scope = hash(who.as_bytes());
-                Ok(Publisher { scope, admitted: Admitted { reader: reader.map(Arc::from), expires, since } })
+                Ok(Publisher {
+                    has_key: false,
+                    scope,
+                    admitted: Admitted { reader: reader.map(Arc::from), expires, since },
+                })
             }
             Ok(Grants { reader, .. }) => {
                 let who = reader.map_or_else(|| what.to_owned(), |reader| format!("{what}, of {reader:?},"));
@@ -97,6 +103,25 @@ impl Context {
             }
             Err(failure) => Err(self.not_valid(&failure, what, request, &[name])),
         }
+    }
+
+    /// Refuses options from who has no key: they are the application's. A token that grants publishing would make a private
+    /// stream one that everybody reads, and have as much retained as it likes.
+    pub(crate) fn check_gives_options(
+        &self,
+        request: &ParsedRequest,
+        name: &str,
+        publisher: &Publisher,
+    ) -> Result<(), Refusal> {
+        if publisher.has_key {
+            return Ok(());
+        }
+        self.refuse(Kind::Forbidden, request, &[name], "options of a stream need a key, and it has a token");
+        Err(Refusal::new(
+            403,
+            "forbidden",
+            "options of a stream need one of publish_key: a token grants publishing alone",
+        ))
     }
 
     /// Refuses who was let in and is so no more: a body takes its time.

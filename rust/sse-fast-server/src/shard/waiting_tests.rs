@@ -3,10 +3,14 @@
 //! Owns: single cases with exact numbers; the simulation has all of them at once.
 #![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
+use sse_fast_core::event::{NewEvent, check};
 use sse_fast_core::frame::Framing;
 use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
+use sse_fast_core::stream::Part;
 
 use super::by_hand::{FRAME, LARGE, MS, Publisher, Stage, blocked, data_of, ids_of, publish};
 use super::machine::{Next, Pacing};
@@ -316,4 +320,26 @@ fn a_stream_of_its_own_waits_for_its_reader_whatever_publishers_of_others_do() {
         stage.step(0, &[]);
         assert_eq!(data_of(&socket), ["0", "1"], "{patience:?}");
     }
+}
+
+#[test]
+fn a_task_that_is_dropped_while_it_waits_leaves_its_place_to_others() {
+    let (mut stage, stream, socket) = blocked(Patience::Lossless);
+    let gone = NewEvent { data: b"gone", ..NewEvent::default() };
+    let parts = [Part::Event(check(&gone).expect("an event"))];
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(async {
+        let mut publishing = Box::pin(stream.publish_together(&parts, false, None));
+        let polled = poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx))).await;
+        assert!(polled.is_pending() && stream.lock().is_paying(), "a socket is in its way");
+        drop(publishing);
+    });
+    assert!(!stream.lock().is_paying(), "nobody waits for sockets any more");
+    let mut other = Publisher::ordinary("1");
+    assert!(other.step(&stream, stage.now).expect("open").is_some());
+    assert!(stream.lock().is_paying(), "the next waits in its place");
+    socket.0.borrow_mut().room = LARGE;
+    stage.step(0, &[&socket]);
+    assert_eq!(other.step(&stream, stage.now).expect("open"), None);
+    stage.step(0, &[]);
+    assert_eq!(data_of(&socket), ["0", "1"], "what was given up is not published");
 }

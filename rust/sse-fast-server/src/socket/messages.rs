@@ -7,7 +7,9 @@
 //! framed, before it reads on: so this never looks for headers, and is of its opinion about where a body ends.
 //! Rule 2: of a head no more is given out than it may have, so that hyper, which looks at its buffer's length only while a
 //! head is not whole, refuses a long one however it comes.
-//! Rule 3: LF stands behind CR in heads, in the lines of chunks, and in trailers; what else makes no chunk is refused, too.
+//! Rule 3: a head that gives a length and a transfer coding both does not end: whichever of them another server goes by, RFC 9112
+//! (6.1) knows it for an attempt to hide a request.
+//! Rule 4: LF stands behind CR in heads, in the lines of chunks, and in trailers; what else makes no chunk is refused, too.
 //! What changes together: `socket`, which asks before it gives; `signals`, which carries hyper's word.
 
 use memchr::memchr_iter;
@@ -42,6 +44,8 @@ pub(crate) enum Refused {
     Head,
     /// The head is longer than it may be.
     LongHead,
+    /// It says twice how its body is framed.
+    Framing,
     /// It makes no chunk.
     Body,
 }
@@ -56,6 +60,48 @@ pub(super) struct Head {
     cr: bool,
     /// Bytes of the head so far, empty lines before it included.
     length: usize,
+    framed: Framed,
+}
+
+/// Which of the headers that frame a body a head has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Framed {
+    /// Those whose names the line may still begin with, a bit for each.
+    possible: u8,
+    /// Those that were there.
+    found: u8,
+}
+
+const FRAMING: [&[u8]; 2] = [b"content-length:", b"transfer-encoding:"];
+const BOTH: u8 = 0b11;
+
+impl Default for Framed {
+    fn default() -> Self {
+        Self { possible: BOTH, found: 0 }
+    }
+}
+
+impl Framed {
+    /// A line begins.
+    fn next_line(&mut self) {
+        self.possible = BOTH;
+    }
+
+    /// It goes on with these, `before` of them behind its beginning.
+    fn line(&mut self, bytes: &[u8], before: usize) {
+        for (at, byte) in (before..).zip(bytes) {
+            if self.possible == 0 {
+                return;
+            }
+            for (bit, name) in FRAMING.iter().enumerate().map(|(number, name)| (1 << number, name)) {
+                if self.possible & bit != 0 && name.get(at) != Some(&byte.to_ascii_lowercase()) {
+                    self.possible &= !bit;
+                } else if self.possible & bit != 0 && at + 1 == name.len() {
+                    (self.possible, self.found) = (0, self.found | bit);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +173,7 @@ impl Messages {
         head.length += bytes.len();
         let mut from = 0;
         for at in memchr_iter(b'\n', bytes) {
+            head.framed.line(&bytes[from..at], head.line);
             let has_cr = if at > from { bytes[at - 1] == b'\r' } else { head.cr };
             let length = head.line + (at - from);
             if !has_cr {
@@ -135,13 +182,19 @@ impl Messages {
                 return if length == 0 { at } else { at + 1 };
             }
             if length == 1 && head.begun {
+                if head.framed.found == BOTH {
+                    *self = Self::Refused(Refused::Framing);
+                    return at;
+                }
                 *self = Self::HeadEnded;
                 return at + 1;
             }
+            head.framed.next_line();
             *head = Head { begun: head.begun || length > 1, line: 0, cr: false, ..*head };
             from = at + 1;
         }
         if let Some(last) = bytes[from..].last() {
+            head.framed.line(&bytes[from..], head.line);
             head.line += bytes.len() - from;
             head.cr = *last == b'\r';
         }
@@ -275,6 +328,30 @@ mod tests {
             (b"A\r\n\r\nB\n", refused(7)),
         ] {
             assert_eq!(passed(bytes, &[NONE]), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_head_that_frames_its_body_twice_does_not_end() {
+        for (names, is_refused) in [
+            (["Content-Length: 3", "Transfer-Encoding: chunked"], true),
+            (["transfer-encoding:gzip", "CONTENT-LENGTH:"], true),
+            (["Content-Length: 3", "Content-Length: 3"], false),
+            (["Content-Length: 3", "Content-Type: Transfer-Encoding: chunked"], false),
+            (["Content-Lengths: 3", "Transfer-Encoding: chunked"], false),
+            (["X-Content-Length: 3", "Transfer-Encoding: chunked"], false),
+            (["Content-Lengt", "Transfer-Encoding: chunked"], false),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\n{}\r\n\r\n", names.join("\r\n"));
+            let expected = if is_refused {
+                (head.len() - 1, Messages::Refused(Refused::Framing))
+            } else {
+                (head.len(), Messages::HeadEnded)
+            };
+            assert_eq!(passed(head.as_bytes(), &[]), expected, "{names:?}");
+            // Of each head by itself.
+            let two = format!("A\r\n{}\r\n\r\nA\r\n{}\r\n\r\n", names[0], names[1]);
+            assert_eq!(passed(two.as_bytes(), &[NONE]), (two.len(), Messages::HeadEnded), "{names:?}");
         }
     }
 

@@ -11,6 +11,12 @@ use sse_fast_core::options::{StreamOptions, StreamPatch};
 use super::{Locked, Stream};
 
 impl Stream {
+    /// Whether these could be put in force.
+    pub(crate) fn check_options(&self, patch: &StreamPatch) -> Result<(), OptionError> {
+        let options = Arc::clone(self.lock().state.options());
+        options.patched(patch).map(drop)
+    }
+
     /// Puts other options in force; times count from then on.
     pub fn configure(&self, patch: &StreamPatch) -> Result<(), OptionError> {
         if *patch == StreamPatch::default() {

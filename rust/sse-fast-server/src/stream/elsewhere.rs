@@ -289,13 +289,23 @@ impl Stream {
 
     /// Puts the options of the patch in force that live where the log is; waits for that.
     pub(crate) fn configure_everywhere(&self, patch: &StreamPatch) -> Result<(), PublishError> {
+        self.change_options(patch).map_or(Ok(()), |change| change.wait(self))
+    }
+
+    /// The same from a task of the engine's own.
+    pub(crate) async fn configure_everywhere_for_task(&self, patch: &StreamPatch) -> Result<(), PublishError> {
+        match self.change_options(patch) {
+            Some(change) => answered(|sleep| change.take_or_sleep(self, sleep)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for other options where the log is; `None` where nothing changes, as is usual: they are given at each call.
+    fn change_options(&self, patch: &StreamPatch) -> Option<ChangeAwaited> {
         let patch = SharedPatch::of(patch);
         let options = SharedOptions::of(self.lock().state.options());
-        if options.patched(&patch) == options {
-            // Given at each call, as is usual: nothing changes.
-            return Ok(());
-        }
-        self.ask_change(|answer| Ask::Configure { name: self.name().into(), patch, answer }).wait(self)
+        let changes = options.patched(&patch) != options;
+        changes.then(|| self.ask_change(|answer| Ask::Configure { name: self.name().into(), patch, answer }))
     }
 
     fn ask_change(&self, ask: impl FnOnce(Answer<Changed>) -> Ask) -> ChangeAwaited {
