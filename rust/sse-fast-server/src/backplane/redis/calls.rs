@@ -384,7 +384,7 @@ fn opening(next: &mut impl FnMut() -> Option<Value>) -> Option<Opening> {
     let carried = next()?.text()?.parse().ok()?;
     // It says -1 where it stays.
     let left = next()?.text()?.parse().ok().map(Duration::from_millis);
-    Some(Opening { mark, carried, made, ended, options, base, entries, snapshot, readers, presence, left })
+    Some(Opening { mark, carried, made, ended, left, options, base, entries, snapshot, readers, presence })
 }
 
 /// The fence in what `INFO replication` says; none where this is a replica. A server that hides it has an empty one, which
