@@ -158,7 +158,8 @@ pub struct Export {
 /// Reads a folder, which a server may be using, and what is damaged in it.
 pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     let shown = folder.display().to_string();
-    let mut known = Known::of(&Session::read(folder), &boot());
+    let session = Session::read(folder).map_err(|error| OpenError::of(&shown, "reading it", error))?;
+    let mut known = Known::of(&session, &boot());
     if known.closed.is_none() {
         // A server that uses it begins segments and gives them back while it is read.
         (known.oldest, known.newest) = (1, 0);

@@ -85,13 +85,14 @@ impl Lock {
 }
 
 impl Session {
-    /// How the folder was last used.
-    pub(super) fn read(folder: &Path) -> Before {
+    /// How the folder was last used; an error where a permission would tell.
+    pub(super) fn read(folder: &Path) -> io::Result<Before> {
         let read = match fs::read_to_string(folder.join(SESSION)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Before::Unused,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Unused),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             read => read.ok().and_then(|text| serde_json::from_str(&text).ok()),
         };
-        read.map_or(Before::Unreadable, Before::Known)
+        Ok(read.map_or(Before::Unreadable, Before::Known))
     }
 
     /// Replaces it as a whole.

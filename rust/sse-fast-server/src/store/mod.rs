@@ -149,7 +149,7 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(shown_error("making it"))?;
         let mut in_the_way = folder::make_way_for(folder, &shown, &lock::BEFORE)?;
         let lock = Lock::take(folder, &shown)?;
-        let (before, boot) = (Session::read(folder), lock::boot());
+        let (before, boot) = (Session::read(folder).map_err(shown_error("reading it"))?, lock::boot());
         in_the_way.extend(folder::make_way_for(folder, &shown, &lock::OWN)?);
         in_the_way.extend(folder::make_way_for(folder, &shown, &segment::TO_BE)?);
         let read = folder::recover(folder, &shown, Known::of(&before, &boot))?;
