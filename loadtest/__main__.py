@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import scenario
+from . import durable, scenario
 from .processes import ChildError
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +36,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load tests of sse_fast; see README.md.")
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="one scenario: HTML report, JSON record, exit code 1 if a limit fails")
-    run.add_argument("scenario", help=f"{', '.join(scenario.names())}, or a TOML file")
+    names = ", ".join([*scenario.names(), durable.NAME])
+    run.add_argument("scenario", help=f"{names}, or a TOML file")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as clients.count=100")
     run.add_argument("--results", type=Path, default=RESULTS, help="where <date>-<machine>/ is made")
     run.set_defaults(command=_run)
@@ -113,6 +114,8 @@ def _versions_arguments(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.scenario == durable.NAME:  # Its processes are its own: locust counts no events of a killed server.
+        return durable.run(durable.load_of(arguments.set), arguments.results)
     asked = scenario.load(arguments.scenario, arguments.set)
     from . import machine, report, verdict  # noqa: PLC0415
     from .harness import Harness  # noqa: PLC0415
@@ -152,6 +155,7 @@ def _show(kept: dict, verdicts: list) -> None:
 def _list(_: argparse.Namespace) -> int:
     for name in scenario.names():
         print(f"{name:20} {scenario.load(name).description}")
+    print(f"{durable.NAME:20} {durable.DESCRIPTION}")
     return 0
 
 

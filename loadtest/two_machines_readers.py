@@ -1,10 +1,11 @@
-"""The readers of `two-machines`: each reads a stream, and comes back at another engine when its own has gone.
+"""The readers of `two-machines` and `durable`: each reads a stream, and comes back at the next engine.
 
     python -m loadtest.two_machines_readers JSON
 
 Owns: the connections, to whom they go, and an account for each reader. Must not know: which engine lives. The first
 line says that all have come. Each line that is read is an order: `home` leads readers back to the engine they began at,
-`leave HOST` away from one, `account SECONDS` waits until nothing has come for a second and says what everybody has.
+`leave HOST` away from one, `delays` says how late events came since the last such order, `account SECONDS` waits until
+nothing has come for a second and says what everybody has.
 """
 
 from __future__ import annotations
@@ -225,6 +226,9 @@ def main() -> None:
         order, _, what = sys.stdin.readline().strip().partition(" ")
         if order == "account":
             print(json.dumps(account(crowd, float(what))), flush=True)
+        elif order == "delays":
+            delays, crowd.delays = crowd.delays, Histogram()
+            print(json.dumps({"p50": delays.percentile(50), "p99": delays.percentile(99)}), flush=True)
         elif order == "home":
             crowd.home()
             print(json.dumps({"connected": crowd.connected}), flush=True)

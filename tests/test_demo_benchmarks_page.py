@@ -20,6 +20,7 @@ from support.chromium import console
 from support.deadline import until
 from support.demo import running_demo
 from support.proxy import Proxy
+from support.reader import Reader
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -183,6 +184,39 @@ def test_the_page_recovers_when_the_server_is_killed_and_restarted_in_the_middle
         # Who asks in the moment between the port's opening and the application's routes is told 404, and asks again.
         assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
         # And the page goes on: another run, from the same page.
+        submit(browser)
+        until(lambda: shown(browser)[:1] == ["IN_QUEUE"] and "INTERRUPTED" not in shown(browser))
+
+
+def test_with_a_store_the_page_goes_on_and_its_run_ends_with_an_event_that_says_so(
+    browser: Chrome, tmp_path: Path
+) -> None:
+    """S0 in the middle of a `kill -9`: nothing comes again, and the terminal event says what happened."""
+    env = {"SSE_FAST_DEMO_PROVISIONING": "60", "SSE_FAST_RETRY": "0.2"}
+    options = ("--store", tmp_path / "streams")
+    with running_demo(tmp_path, env, words=options) as demo:
+        browser.get(f"{demo.url}/benchmarks")
+        submit(browser)
+        until(lambda: shown(browser) == STATUSES[:2])
+        run = browser.execute_script("return decodeURIComponent(location.hash.slice(1))")
+        port = demo.port
+        demo.program.process.kill()
+        demo.program.wait()
+        until(lambda: browser.find_element(By.ID, "connection").get_attribute("data-state") != "live")
+    with running_demo(tmp_path, env, port=port, words=options) as demo:
+        until(lambda: "INTERRUPTED" in shown(browser), 90, what="the page telling that the run was cut off")
+        connection = browser.find_element(By.ID, "connection")
+        until(lambda: connection.get_attribute("data-state") == "ended", what="the end of the stream")
+        assert shown(browser) == [*STATUSES[:2], "INTERRUPTED"]
+        assert "This run was cut off: the server died" in text(browser)
+        # It resumed: nobody had to tell it that the server is another one.
+        assert browser.find_element(By.ID, "notices").text == ""
+        assert demo.row(run)["status"] == "INTERRUPTED"
+        with Reader(demo.port, f"/api/submissions/{run}/stream") as reader:
+            events = [event for event in reader.open().rest() if event.event != "heartbeat"]
+        assert [event.event for event in events] == [*STATUSES[:2], "end"]
+        assert json.loads(events[-1].data)["error"] == "the server died"
+        assert [message for message in severe(console(browser)) if "Failed to load resource" not in message] == []
         submit(browser)
         until(lambda: shown(browser)[:1] == ["IN_QUEUE"] and "INTERRUPTED" not in shown(browser))
 

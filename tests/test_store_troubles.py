@@ -1,19 +1,23 @@
 """What can be wrong with a store's folder: full disks, other processes, files that are damaged or cut.
 
 Guards that a full disk refuses an event and goes on when there is room; that a folder is one server's at a time, also
-while a forked child lives; and that damage never costs the start, nor a stream that is not damaged.
+while a forked child lives; and that damage never costs the start, nor a stream that is not damaged. This file is long
+because so much can be wrong.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
 import os
 import random
 import resource
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +99,87 @@ def limited(folder: Path, durable: str) -> None:
 def test_a_limit_on_files_refuses_events_likewise(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     limited(tmp_path, "process")
+
+
+@pytest.mark.parametrize("durable", ["process", "disk"])
+@pytest.mark.parametrize("limit", [1 << 15, 1 << 22], ids=["no file", "smaller files"])
+def test_readiness_is_what_publishing_finds(tmp_path: Path, durable: str, limit: int) -> None:
+    """Under a limit that refuses the file in use: ready is who can publish, and who is ready can publish."""
+    source = f"""
+        import resource, signal
+        limit, none = {limit}, resource.RLIM_INFINITY
+        lift = lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (none, none))
+        signal.signal(signal.SIGUSR1, lift)
+        signal.signal(signal.SIGUSR2, lambda *_: say("last", stream.publish("y" * 500_000)))
+        stream = server.stream("s", history=1000, history_bytes=1 << 30)
+        stream.publish_many([{{"data": "x" * 1000}}] * 100)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, none))
+        try:
+            while True:
+                stream.publish("x" * 500_000)
+        except sse_fast.StoreFull:
+            say("refused", stream.last_id)
+    """
+    with Kept(tmp_path, source, durable=durable) as server:
+        last = server.line_with("refused")
+
+        def ready() -> bool:
+            return fetch(server.port, "/readyz")[0].status == 200
+
+        if limit == 1 << 15:
+            tried = 0
+
+            def tries() -> int:
+                """How often it has looked for room: each time a file comes and goes."""
+                nonlocal tried, before
+                now = tmp_path.stat().st_mtime_ns
+                tried, before = tried + (now != before), now
+                return tried
+
+            before = tmp_path.stat().st_mtime_ns
+            until(lambda: tries() >= 2, what="two looks for room")
+            assert not ready(), "publishing would be refused"
+            server.send_signal(signal.SIGUSR1)
+        until(ready, what="room, without a publish")
+        server.send_signal(signal.SIGUSR2)
+        epoch, number = last.rsplit("-", 1)
+        assert server.line_with("last") == f"{epoch}-{int(number) + 1}"
+        assert ready()
+
+
+@pytest.mark.parametrize("publish", ["publish", "publish_many", "snapshot", "end", "keyed"])
+def test_a_publish_that_waits_for_the_disk_in_an_event_loop_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, publish: str
+) -> None:
+    with reopened(tmp_path, durable="disk") as server:
+        streams = [server.stream("one"), server.stream("two")]
+
+        async def go() -> None:
+            for stream in streams:
+                await stream.apublish("a")
+                if publish == "keyed":
+                    stream.publish("b", idempotency_key="k")
+                else:
+                    getattr(stream, publish)([("b", None)] if publish == "publish_many" else "b")
+
+        with caplog.at_level(logging.WARNING, "sse_fast"):
+            asyncio.run(go())
+            streams[0].remove()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "waits for the disk" in said
+    assert said.count("apublish") == 1
+
+
+def test_a_publish_that_waits_for_no_disk_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def go(stream: sse_fast.Stream) -> None:
+        stream.publish("b")
+        stream.snapshot("b")
+
+    with reopened(tmp_path) as server, caplog.at_level(logging.WARNING, "sse_fast"):
+        asyncio.run(go(server.stream("s")))
+        stream = server.stream(None)
+        asyncio.run(go(stream))
+    assert caplog.records == []
 
 
 def test_a_folder_is_one_servers_at_a_time(tmp_path: Path) -> None:
@@ -240,6 +325,66 @@ def test_a_file_that_was_cut_is_found_out(tmp_path: Path, left: int, caplog: pyt
             assert texts(server, name) == whole[name][: len(texts(server, name))]
         server.stream("a").publish("goes on")
     assert "cannot be read" in caplog.text
+
+
+def put_a_folder_there(path: Path) -> None:
+    path.unlink()
+    (path / "something").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_bytes(b""), "its head cannot be read"),
+        (Path.unlink, "is missing"),
+        (put_a_folder_there, "is no file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "is no file"),
+    ],
+    ids=["empty", "missing", "a folder", "a pipe"],
+)
+def test_a_file_that_is_gone_is_named_and_readers_are_told_a_gap(
+    tmp_path: Path, spoil: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed three times, so that the folder has three files, and what the second one had is gone."""
+    ids: list[str] = []
+    for number in range(3):
+        source = f"""
+            server.stream("s{number}").publish("x")
+            say("id", server.stream("s", start="all").publish("{number}"))
+        """
+        with Kept(tmp_path, source) as killed:
+            ids.append(killed.line_with("id"))
+            killed.kill()
+    gone = sorted(tmp_path.glob("*.segment"))[1]
+    spoil(gone)
+    with caplog.at_level(logging.WARNING, "sse_fast.store"), reopened(tmp_path) as server:
+        assert {stream.name for stream in server.streams()} == {"s", "s0", "s2"}
+        with Reader(server.port, "/streams/s", last_event_id=ids[0]) as reader:
+            gap, last = reader.open().take(2)
+            assert (gap.event, json.loads(gap.data)["skipped"]) == ("gap", 1)
+            assert (last.data, last.last_event_id) == ("2", ids[2])
+        # Of this one the newest may have been there.
+        assert server.stream("s0").last_id.split("-")[0] > ids[2].split("-")[0]  # type: ignore[union-attr]
+        assert server.stream("s").publish("3").split("-")[0] == ids[0].split("-")[0]
+    said = [record.getMessage() for record in caplog.records]
+    assert any(gone.name in text and why in text and "a gap to readers" in text for text in said), said
+    with reopened(tmp_path) as server:
+        assert texts(server, "s") == ["2", "3"]
+
+
+def test_something_else_in_the_place_of_the_servers_own_files_costs_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path)
+    names = ["session.json", "session.new", "lock", "spare", "next"]
+    for name in names:
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name / "something").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING, "sse_fast.store"), reopened(tmp_path) as server:
+        assert len(texts(server, "a")) == 50
+    for name in names:
+        assert f"{name} is no file" in caplog.text
+        assert (tmp_path / f"{name}.damaged" / "something").is_dir()
 
 
 def test_what_is_kept_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("sse_fast")
 
 
-def warn_of_waiting(name: str) -> None:
+def warn_of_waiting(name: str, what: str) -> None:
     """Says that `Stream.publish` holds an event loop up; the engine calls it once for each server."""
     _LOG.warning(
-        "publish into %r waits for the backplane in the thread of a running event loop, which does nothing else "
+        "publish into %r waits for the %s in the thread of a running event loop, which does nothing else "
         "meanwhile: use `await stream.apublish(...)` there",
         name,
+        what,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,10 @@ class Demo:
 
 
 @contextmanager
-def running_demo(data: Path, env: Mapping[str, str] | None = None, port: int = 0, **options: Any) -> Iterator[Demo]:
-    """A demo until the end of the block; `env` changes its simulated world."""
-    with Program(START, "demo", "--port", port, "--data", data, env={**FAST, **(env or {})}, **options) as program:
+def running_demo(
+    data: Path, env: Mapping[str, str] | None = None, port: int = 0, words: Sequence[object] = (), **options: Any
+) -> Iterator[Demo]:
+    """A demo until the end of the block; `env` changes its simulated world, `words` are more of its arguments."""
+    given = ("demo", "--port", port, "--data", data, *words)
+    with Program(START, *given, env={**FAST, **(env or {})}, **options) as program:
         yield Demo(program, data)

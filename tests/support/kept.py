@@ -23,7 +23,8 @@ from .process import Program
 BEGINNING = """
 import json, os, sys, threading, time
 import sse_fast
-server = sse_fast.serve(0, **json.loads(sys.argv[1]))
+settings = json.loads(sys.argv[1])
+server = sse_fast.serve(settings.pop("port", 0), **settings)
 def say(*words):
     print(*words, flush=True)
 say("port", server.port)

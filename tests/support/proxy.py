@@ -14,7 +14,7 @@ class Proxy:
 
     `refusing` also closes what would come, `refusing_streams` only what asks for an event stream; `swallowing` keeps
     event streams open but lets no byte of their bodies through, as a proxy does that waits for the end of a response;
-    while `flowing` is cleared they are kept back.
+    while `flowing` is cleared they are kept back. `keeping_answers` lets requests through and no byte of an answer.
     """
 
     def __init__(self, target: int) -> None:
@@ -23,6 +23,7 @@ class Proxy:
         self.refusing = False
         self.refusing_streams = False
         self.swallowing = False
+        self.keeping_answers = False
         self.flowing = threading.Event()
         self.flowing.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -65,13 +66,15 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {client, server}
-            for pair in ((client, server), (server, client)):
+            for pair in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._forward, args=pair, daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             streaming = False
             while data := source.recv(1 << 16):
+                if is_answer and self.keeping_answers:
+                    continue
                 if streaming:
                     self.flowing.wait(DEADLINE)
                 head, blank, _ = data.partition(b"\r\n\r\n")

@@ -21,6 +21,7 @@ examples:
   sse-fast demo                 serve the demos on http://127.0.0.1:8080
   sse-fast demo --once          submit one benchmark over HTTP, print its events and its row, and exit
   sse-fast demo --speed 1       real life: six minutes of provisioning, with a heartbeat every 15 s
+  sse-fast demo --store kept    kill it (-9) in the middle of a run, start it again, and look at its page
 
 Each wait of the demos can also be set by itself, in seconds: SSE_FAST_DEMO_QUEUE, _PROVISIONING, _POLL, _WARM,
 _HEARTBEAT, _KERNEL_TIMEOUT, _RUN_TIMEOUT; and _PACE, how long the workflow's nodes take, as a multiple of what they
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].setLevel(logging.INFO if options.verbose else logging.WARNING)
     data = Settings.from_environment(options.data).data
-    place = demos.Place(data, local=demos.is_loopback(options.host), speed=options.speed)
+    place = demos.Place(data, local=demos.is_loopback(options.host), speed=options.speed, store=options.store)
     if options.once:
         with demos.serve(place, host=options.host, port=options.port or 0) as server:
             return 0 if _submit(server.url)["status"] == "ACCEPTED" else 1
@@ -82,6 +83,12 @@ def add_arguments(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument(
         "--data", type=Path, metavar="DIR", help=f"where the databases are kept (default {user_data_folder()})"
+    )
+    demo.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="keep the streams in this folder, across restarts (default: in memory)",
     )
     demo.add_argument("--verbose", action="store_true", help="log what the runners print")
     mode = demo.add_mutually_exclusive_group()

@@ -34,8 +34,12 @@ def serve(place: Place, *, host: str = "127.0.0.1", port: int = 8080) -> sse_fas
 
     Raises:
         AddressInUse: the port is taken.
+        StoreError: the store cannot be used.
     """
-    server = sse_fast.serve(port, host=host)
+    if place.store is None:  # There may be one in the environment.
+        server = sse_fast.serve(port, host=host)
+    else:
+        server = sse_fast.serve(port, host=host, store=place.store)
     try:
         for demo in DEMOS:
             demo.install(server, place)

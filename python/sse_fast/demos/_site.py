@@ -47,11 +47,13 @@ class Place:
         data: the folder of their databases; it may not exist yet.
         local: whether only this computer can reach the server: visitors may then run code of their own and restart it.
         speed: how much faster than real life what is simulated goes.
+        store: the folder in which the server keeps its streams across restarts; None keeps them in memory.
     """
 
     data: Path
     local: bool
     speed: float
+    store: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,8 @@ impl State {
     /// The same where all of them are published in one step.
     fn step_together(&mut self, stream: &Stream, sleep: &TaskSleep, account: &mut Account) -> Stepped {
         let events = &mut self.events;
-        let begin = || stream.task_publish_together(std::mem::take(events).into(), sleep.clone());
+        let key = self.under_way.as_ref().and_then(UnderWay::key).copied();
+        let begin = || stream.task_publish_together(std::mem::take(events).into(), key, sleep.clone());
         let mut current = self.current.take().unwrap_or_else(begin);
         match current.step(account)? {
             TaskProgress::Appended(appended) => {

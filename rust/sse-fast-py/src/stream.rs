@@ -115,10 +115,7 @@ impl PyStream {
 fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Published> {
     match attached(|| stream.try_publish(event))? {
         Err(PublishError::WouldWait) => {
-            let caller = caller(py);
-            if caller == Caller::EventLoop && stream.is_copy() {
-                warn_of_waiting(py, stream)?;
-            }
+            let caller = caller_into(py, stream)?;
             wait(py, stream.publishing(event, caller))?
         }
         published_or_refused => published_or_refused,
@@ -126,12 +123,18 @@ fn publish(py: Python<'_>, stream: &Stream, event: &NewEvent<'_>) -> PyResult<Pu
     .map_err(publish_error)
 }
 
-/// Says once for each server that an event loop waits for the backplane in a `publish`.
-fn warn_of_waiting(py: Python<'_>, stream: &Stream) -> PyResult<()> {
-    if stream.is_first_to_wait_in_a_loop() {
-        calling_python(|| WARN_OF_WAITING.import(py, "sse_fast._publish", "warn_of_waiting")?.call1((stream.name(),)))?;
+/// Who publishes into this stream. Where that waits for the backplane, or for the disk, an event loop is warned of it, once for
+/// each server.
+fn caller_into(py: Python<'_>, stream: &Stream) -> PyResult<Caller> {
+    let caller = caller(py);
+    if caller == Caller::EventLoop
+        && let Some(what) = stream.waits_elsewhere()
+        && stream.is_first_to_wait_in_a_loop()
+    {
+        let arguments = (stream.name(), what);
+        calling_python(|| WARN_OF_WAITING.import(py, "sse_fast._publish", "warn_of_waiting")?.call1(arguments))?;
     }
-    Ok(())
+    Ok(caller)
 }
 
 /// Publishes an event of a generator's, which has its stream to itself; `last` ends the stream. False where it would have
@@ -236,7 +239,7 @@ fn publish_together(
 ) -> PyResult<Published> {
     let checked = |event| stream.check(event).map(EventPart::Event);
     let parts = events.iter().map(checked).collect::<Result<Vec<_>, _>>().map_err(|error| event_error(&error))?;
-    let caller = caller(py);
+    let caller = caller_into(py, stream)?;
     let publishing = stream.publishing_together(&parts, under_way.key(), caller);
     let appended = append(py, publishing)?.map_err(publish_error)?;
     once::done_once_kept(under_way, &appended);
@@ -345,7 +348,7 @@ impl PyStream {
         match once::begin(stream, key, [event])? {
             Once::Again(ids) => convert::new_text(py, ids.last().map_or("", AsRef::as_ref)),
             Once::First(under_way) => {
-                if stream.is_copy() || stream.waits_for_disk() {
+                if stream.hands_keys_on() {
                     return convert::new_text(py, publish_together(py, stream, &[event], under_way)?.id());
                 }
                 let published = publish(py, stream, &event)?;
@@ -394,7 +397,7 @@ impl PyStream {
         let items = batch::items(events, 0, self.encoder())?;
         let events = batch::events(py, &items, 0, stream)?;
         let Some(key) = once::key(idempotency_key)?.filter(|_| !events.is_empty()) else {
-            let caller = caller(py);
+            let caller = caller_into(py, stream)?;
             return wait_for_all(py, stream, &events, caller)?.map_err(publish_error);
         };
         match once::begin(stream, key, events.iter().copied())? {
@@ -434,6 +437,9 @@ impl PyStream {
         let stream = self.engine()?;
         let data = Data::of("data", data, self.encoder())?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("snapshot"));
+        if stream.waits_elsewhere().is_some() {
+            caller_into(py, stream)?;
+        }
         py.detached(|| stream.snapshot(bytes, Some(event)))?.map_err(publish_error)
     }
 
@@ -470,7 +476,7 @@ impl PyStream {
         let stream = self.engine()?;
         let data = self.terminal_data(data)?;
         let (bytes, event) = (data.as_bytes("data")?, convert::text("event", event)?.unwrap_or("end"));
-        let caller = caller(py);
+        let caller = caller_into(py, stream)?;
         let done = wait(py, stream.ending(bytes, event, caller))?.map_err(publish_error)?;
         convert::new_text(py, done.id())
     }

@@ -21,8 +21,11 @@ use crate::clock;
 /// How long an answer is kept: longer than clients go on trying.
 const KEPT: Micros = 5 * 60 * 1_000_000;
 
+/// The same in milliseconds.
+pub(crate) const KEPT_MS: u64 = KEPT / 1_000;
+
 /// The most answers that are kept.
-const MOST_KEYS: usize = 100_000;
+pub(crate) const MOST_KEYS: usize = 100_000;
 
 /// The most bytes of ids that they have together.
 const MOST_BYTES: usize = 64 << 20;
@@ -51,6 +54,22 @@ impl SharedKey {
     pub fn new(scope: &[&[u8]], key: &str, content: &[&[u8]]) -> Self {
         let place = digest(scope.iter().copied().chain([key.as_bytes()]));
         Self { place, content: digest(content.iter().copied()) }
+    }
+
+    /// Both, one after the other.
+    pub(crate) fn digests(&self) -> [u8; 64] {
+        let mut digests = [0; 64];
+        digests[..32].copy_from_slice(&self.place);
+        digests[32..].copy_from_slice(&self.content);
+        digests
+    }
+
+    /// The key of both.
+    fn of_digests(digests: &[u8; 64]) -> Self {
+        let (mut place, mut content) = (Digest::default(), Digest::default());
+        place.copy_from_slice(&digests[..32]);
+        content.copy_from_slice(&digests[32..]);
+        Self { place, content }
     }
 }
 
@@ -98,6 +117,17 @@ impl Repeats {
             Found::Again(ids) => Begun::Again(ids),
             Found::OtherContent => Begun::OtherContent,
             Found::InProgress => Begun::InProgress,
+        }
+    }
+}
+
+impl Repeats {
+    /// Keys that were answered before this process began, by their digests, the oldest first, with how long ago that was.
+    pub(crate) fn restore(&self, keys: impl IntoIterator<Item = ([u8; 64], Ids, Micros)>) {
+        let mut table = self.0.lock();
+        let now = clock::now();
+        for (digests, ids, age) in keys {
+            drop(table.restore(&SharedKey::of_digests(&digests), ids, age, now));
         }
     }
 }
@@ -171,6 +201,19 @@ impl Table {
         place.answer = Some(ids);
         self.bytes += size;
         self.kept.push_back((now.saturating_add(KEPT), key.place));
+        self.forget(now, MOST_KEYS, MOST_BYTES)
+    }
+
+    /// An answer of so long ago, which is younger than those before it.
+    fn restore(&mut self, key: &SharedKey, ids: Ids, age: Micros, now: Micros) -> Vec<Place> {
+        let Some(left) = KEPT.checked_sub(age).filter(|&left| left > 0) else { return Vec::new() };
+        let size = weight(&ids);
+        let was = self.places.insert(key.place, Place { content: key.content, answer: Some(ids) });
+        debug_assert!(was.is_none(), "each is there once, and none is under way yet");
+        self.bytes += size;
+        let until = now.saturating_add(left);
+        debug_assert!(self.kept.back().is_none_or(|&(before, _)| before <= until), "the oldest first");
+        self.kept.push_back((until, key.place));
         self.forget(now, MOST_KEYS, MOST_BYTES)
     }
 
@@ -277,6 +320,22 @@ mod tests {
         let Begun::New(second) = begin() else { panic!("the first failed") };
         second.done(ids("a-1"));
         assert!(matches!(begin(), Begun::Again(answer) if answer == ids("a-1")));
+    }
+
+    #[test]
+    fn what_another_process_answered_is_kept_for_what_is_left_of_its_time() {
+        let (mut table, now) = (Table::default(), 50 * SECOND);
+        for (name, age) in [("over", 300), ("old", 299), ("young", 0)] {
+            drop(table.restore(&key(name, "x"), ids(name), age * SECOND, now));
+        }
+        assert_eq!(table.begin(&key("over", "y"), now), Found::New);
+        for name in ["old", "young"] {
+            assert_eq!(table.begin(&key(name, "x"), now), Found::Again(ids(name)));
+            assert_eq!(table.begin(&key(name, "y"), now), Found::OtherContent);
+        }
+        assert_eq!(table.begin(&key("old", "y"), now + SECOND), Found::New, "its five minutes are over");
+        assert_eq!(table.begin(&key("young", "x"), now + 300 * SECOND - 1), Found::Again(ids("young")));
+        assert_eq!(table.begin(&key("young", "x"), now + 300 * SECOND), Found::New);
     }
 
     #[test]

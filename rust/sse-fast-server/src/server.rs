@@ -127,9 +127,9 @@ impl Server {
         let scraped = Scraped::bind(&config)?;
         let metrics_address = scraped.as_ref().map(|scraped| scraped.address);
         let logs = Logs::default();
-        let (store, kept, epoch) = open_store(&config, &logs)?;
+        let (store, kept) = open_store(&config, &logs)?;
         let (directory, Shards { threads: shards, polls }) = start_shards(config, by_pattern, (logs, store))?;
-        for stream in directory.restore(kept, epoch) {
+        for stream in directory.restore(kept.streams, kept.keys, kept.epoch) {
             end_run(&stream);
         }
         for text in lacking {

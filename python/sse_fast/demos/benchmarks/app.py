@@ -140,13 +140,20 @@ class Benchmarks:
     def _finish_interrupted(self) -> None:
         """Runs that an earlier server left unfinished: their rows and their streams say so.
 
-        Their statuses are published again under their old ids, so that a page that was following resumes after the last
-        one it saw and is told only what is new.
+        A server with a store has their streams as they were, ended by the engine. Without one their statuses are
+        published again under their old ids. Either way a page that was following resumes after the last one it saw and
+        is told only what is new.
         """
         for submission_id in self._store.abandoned():
+            stream = self._server.stream(f"submissions/{submission_id}", **self._stream_options())
+            if stream.ended:
+                known = {event_id for event_id, _status, _data in self._store.statuses(submission_id)}
+                for event in stream.events(start="all"):
+                    if event.id not in known:
+                        self._record(submission_id, event)
+                continue
             message = "The server restarted; this run was interrupted"
             self._store.finish(submission_id, "INTERRUPTED", message, None)
-            stream = self._server.stream(f"submissions/{submission_id}", **self._stream_options())
             for event_id, status, data in self._store.statuses(submission_id):
                 stream.publish(data, event=status, id=event_id)
             stream.publish({"status": "INTERRUPTED", "message": message}, event="INTERRUPTED")
@@ -160,8 +167,9 @@ def verdict(end: dict[str, Any]) -> tuple[str, str | None, int | None]:
     'NO_OUTPUT'
     """
     exit_code, result = end["exit_code"], end["result"]
-    if end.get("shutdown"):
-        return "INTERRUPTED", "The server was shut down; this run was interrupted", exit_code
+    if end.get("shutdown") or end.get("error"):
+        why = f"This run was cut off: {end['error']}" if end.get("error") else None
+        return "INTERRUPTED", why or "The server was shut down; this run was interrupted", exit_code
     if end.get("timeout"):
         return "FAILED", f"The run took longer than {end['timeout_s']:g} s and was ended", exit_code
     if exit_code == 0 and isinstance(result, dict) and result.get("runtime_ms") is not None:

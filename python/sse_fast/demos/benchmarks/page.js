@@ -132,7 +132,7 @@ function follow(id, lastEventId = null) {
     refreshHistory();
   };
   reading = connect(`${url(id)}/stream`, {
-    on: { ...Object.fromEntries(STATUSES.map((name) => [name, show])), end: ({ shutdown }) => shutdown && showShutdown() },
+    on: { ...Object.fromEntries(STATUSES.map((name) => [name, show])), end: showEnd },
     onState: ({ state, message }) => {
       showConnection(state, message);
       if (state !== "gave-up") return;
@@ -148,9 +148,10 @@ function follow(id, lastEventId = null) {
   });
 }
 
-/** The server is on its way out, so nobody can be asked what came of the run. */
-function showShutdown() {
-  timeline.add({ status: "INTERRUPTED", message: "The server was shut down; this run was interrupted" });
+/** The end of a run that did not come to its own: the row may say so later, or the server is on its way out. */
+function showEnd({ shutdown, error }) {
+  const why = shutdown ? "The server was shut down; this run was interrupted" : error && `This run was cut off: ${error}`;
+  if (why) timeline.add({ status: "INTERRUPTED", message: why });
 }
 
 function showGap(skipped) {

@@ -1,10 +1,11 @@
 //! Streams that a store kept: from what it has to streams that are read and published into.
 //!
-//! Owns: what becomes of each at a start. Must not know: files. Invariants: a stream whose newest events may be lost begins a
+//! Owns: what becomes of each at a start, and of the keys that they were published into under. Must not know: files. Invariants: a stream whose newest events may be lost begins a
 //! new life, with what is left of the former one, so that no id ever means two events; the former goes only once the store
 //! has the new one. One whose time was over while there was no server is forgotten.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sse_fast_core::frame::Frame;
 use sse_fast_core::id::{Epoch, IdText, Position};
@@ -14,15 +15,15 @@ use sse_fast_core::stream::{Restored, StreamState};
 use sse_fast_core::wire;
 
 use super::{Directory, Named};
-use crate::clock::{in_millis, unix_ms};
+use crate::clock::{in_micros, in_millis, unix_ms};
 use crate::logs::Level;
-use crate::store::KeptStream;
+use crate::store::{Gone, KeptKey, KeptStream};
 use crate::stream::Stream;
 
 impl Directory {
     /// Makes every stream that was kept; those that a run wrote into, and did not end, are given back: nothing writes into
-    /// them any more. `epoch` is the greatest that the store knows.
-    pub(crate) fn restore(&self, kept: Vec<KeptStream>, epoch: u64) -> Vec<Stream> {
+    /// them any more. `epoch` is the greatest that the store knows. Keys go on as long as they had left.
+    pub(crate) fn restore(&self, kept: Vec<KeptStream>, mut keys: Vec<KeptKey>, epoch: u64) -> Vec<Stream> {
         let Some(store) = &self.delivery.store else { return Vec::new() };
         self.epoch.fetch_max(epoch, std::sync::atomic::Ordering::Relaxed);
         let (mut former, mut cut_off, now) = (Vec::new(), Vec::new(), unix_ms());
@@ -34,7 +35,7 @@ impl Directory {
             let age = now.saturating_sub(kept.time);
             let is_over = kept.ended && age >= in_millis(options.linger);
             if is_over || self.find(&name).is_some() {
-                former.push(number);
+                former.push((number, if is_over { Gone::Removed } else { Gone::Renewed }));
                 continue;
             }
             let (ended, is_cut) = (kept.ended, kept.is_cut);
@@ -45,7 +46,8 @@ impl Directory {
             if !is_cut {
                 stream.keep_known(number, patch, run);
             } else if stream.keep_whole(patch, run) {
-                former.push(number);
+                stream.move_keys(number, &mut keys);
+                former.push((number, Gone::Renewed));
             }
             self.streams.write().insert(Named(stream.clone()));
             self.schedule(&stream);
@@ -54,6 +56,10 @@ impl Directory {
             }
         }
         store.remove_former(&former);
+        let ages = keys.into_iter().map(|KeptKey { digests, ids, time, .. }| {
+            (digests, ids.texts().collect(), in_micros(Duration::from_millis(now.saturating_sub(time))))
+        });
+        self.delivery.repeats.restore(ages);
         cut_off
     }
 

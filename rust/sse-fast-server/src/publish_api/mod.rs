@@ -130,7 +130,9 @@ impl Context {
             None => None,
             Some(Begun::New(under_way)) => Some(under_way),
             Some(Begun::Again(ids)) => {
-                let ids = ids.iter().map(AsRef::as_ref);
+                // A list of snapshots alone has no events; the id of what they cover is kept for one by itself.
+                let count = if asked.is_list { asked.events() } else { 1 };
+                let ids = ids.iter().map(AsRef::as_ref).take(count);
                 return Ok(Action::Respond(created(ids, asked.is_list, true)));
             }
             Some(Begun::OtherContent) => return Err(other_content()),

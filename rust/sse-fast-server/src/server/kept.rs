@@ -7,17 +7,23 @@ use std::sync::Arc;
 use crate::config::{Config, StartError};
 use crate::logs::Logs;
 use crate::run;
-use crate::store::{KeptStream, Opened, Store};
+use crate::store::{KeptKey, KeptStream, Opened, Store};
 use crate::stream::Stream;
 
-/// The store, if there is one, what it has kept, and the greatest epoch that it knows.
-pub(super) type Kept = (Option<Arc<Store>>, Vec<KeptStream>, u64);
+/// What a store has kept.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) streams: Vec<KeptStream>,
+    pub(super) keys: Vec<KeptKey>,
+    /// The greatest epoch that it knows.
+    pub(super) epoch: u64,
+}
 
-/// Opens the store, if there is to be one: with what it has kept, and the greatest epoch that it knows.
-pub(super) fn open_store(config: &Config, logs: &Logs) -> Result<Kept, StartError> {
-    let Some(folder) = &config.store else { return Ok((None, Vec::new(), 0)) };
-    let Opened { store, streams, epoch } = Store::open(folder, config.durable, logs)?;
-    Ok((Some(Arc::new(store)), streams, epoch))
+/// Opens the store, if there is to be one: with what it has kept.
+pub(super) fn open_store(config: &Config, logs: &Logs) -> Result<(Option<Arc<Store>>, Kept), StartError> {
+    let Some(folder) = &config.store else { return Ok((None, Kept::default())) };
+    let Opened { store, streams, keys, epoch } = Store::open(folder, config.durable, logs)?;
+    Ok((Some(Arc::new(store)), Kept { streams, keys, epoch }))
 }
 
 /// The server that this stream's run belonged to has died, and with it the run.

@@ -91,6 +91,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 }
 
 impl StoreError {
+    /// Whether there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     pub(super) fn of(folder: &str, error: &io::Error) -> Self {
         let (folder, reason, number) = (folder.to_owned(), error.to_string(), error.raw_os_error().unwrap_or(0));
         if is_full(error) { Self::Full { folder, reason, number } } else { Self::Failed { folder, reason, number } }

@@ -11,8 +11,11 @@ use crc32fast::Hasher;
 /// What stands at the beginning of a segment.
 const SEGMENT_MAGIC: [u8; 8] = *b"sse_fast";
 
-/// The version of the format.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the format: 2 has keys.
+pub(crate) const VERSION: u32 = 2;
+
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 
 /// The bytes of a segment's head.
 pub(crate) const SEGMENT_HEAD: usize = 56;
@@ -49,6 +52,8 @@ pub(crate) enum Kind {
     Snapshot,
     /// The stream was removed.
     Removed,
+    /// What the records behind it were published under: a `KeptKey`.
+    Key,
 }
 
 impl Kind {
@@ -58,11 +63,31 @@ impl Kind {
             Self::Event => 2,
             Self::Snapshot => 3,
             Self::Removed => 4,
+            Self::Key => 5,
         }
     }
 
     fn of(code: u8) -> Option<Self> {
-        [Self::Life, Self::Event, Self::Snapshot, Self::Removed].into_iter().find(|kind| kind.code() == code)
+        [Self::Life, Self::Event, Self::Snapshot, Self::Removed, Self::Key].into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// Why a stream is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// It was removed, or its time was over.
+    Removed,
+    /// Another life has what was left of it, its keys too.
+    Renewed,
+}
+
+impl Gone {
+    /// The body of its record.
+    pub(super) fn word(self) -> &'static [u8] {
+        match self {
+            Self::Removed => b"removed",
+            Self::Renewed => b"renewed",
+        }
     }
 }
 
@@ -73,7 +98,7 @@ pub(crate) struct Head {
     pub(crate) flags: u8,
     /// The stream's number in its folder.
     pub(crate) stream: u32,
-    /// The event's position; of any other record the newest of its stream when it was made.
+    /// The event's position; of a key that of its last event; of any other record the newest of its stream when it was made.
     pub(crate) position: u64,
     /// When it was written, in milliseconds since the Unix epoch.
     pub(crate) time: u64,
@@ -136,7 +161,7 @@ impl SegmentHead {
             return Err(None);
         }
         match u32_at(&repaired, 8) {
-            VERSION => Ok(Self {
+            OLDEST..=VERSION => Ok(Self {
                 salt: u32_at(&repaired, 12),
                 number: u64_at(&repaired, 16),
                 epoch: u64_at(&repaired, 24),
@@ -290,11 +315,14 @@ mod tests {
             assert_eq!(SegmentHead::read(&turned), Ok(segment), "bit {bit}");
         }
         assert_eq!(SegmentHead::read(&[0; SEGMENT_HEAD]), Err(None));
-        let mut newer = out[..SEGMENT_SUM].to_vec();
-        newer[8] = 2;
-        let sum = checksum(0, &[&newer]);
-        newer.extend_from_slice(&sum.to_le_bytes());
-        newer.resize(SEGMENT_HEAD, 0);
-        assert_eq!(SegmentHead::read(&newer), Err(Some(2)));
+        let of_version = |version| {
+            let mut other = out[..SEGMENT_SUM].to_vec();
+            other[8] = version;
+            let sum = checksum(0, &[&other]);
+            other.extend_from_slice(&sum.to_le_bytes());
+            other.resize(SEGMENT_HEAD, 0);
+            SegmentHead::read(&other)
+        };
+        assert_eq!((of_version(1), of_version(3)), (Ok(segment), Err(Some(3))));
     }
 }

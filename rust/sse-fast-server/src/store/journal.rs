@@ -4,6 +4,7 @@
 //! disk is told to keep it (`thread`), streams. It lives under the store's lock.
 //! Invariants: a batch is in one segment; records of a batch are written together or not at all. Segments go oldest first
 //! (`compaction`), so that what is left of a stream is never older than its removal.
+//! This file is long because whatever is written goes one way, and is counted on it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use sse_fast_core::id::Position;
 
 use super::error::StoreError;
-use super::format::{self, Head, Kind};
+use super::format::{self, Gone, Head, Kind};
+use super::key::Keys;
 use super::recovery::Place;
 use super::segment::{self, Active, Complete, SEGMENT_BYTES, Spare};
 
@@ -118,10 +120,14 @@ pub(super) struct Journal {
     epoch: u64,
     /// The bytes of all records that still count, or a few more.
     live: u64,
+    /// Which keys still count.
+    keys: Keys,
     /// Events that a later segment has, too.
     twice: HashSet<(u32, Position)>,
+    /// Streams that another life has: keys that are left of them do not count.
+    renewed: HashSet<u32>,
     /// Streams whose removal could not be written yet.
-    pub(super) removals: Vec<u32>,
+    pub(super) removals: Vec<(u32, Gone)>,
     scratch: Vec<u8>,
 }
 
@@ -131,12 +137,13 @@ pub(super) struct Beginning {
     pub(super) number: u32,
     pub(super) epoch: u64,
     pub(super) twice: HashSet<(u32, Position)>,
+    pub(super) renewed: HashSet<u32>,
 }
 
 impl Journal {
     /// Goes on in a folder, in a new segment.
     pub(super) fn begin(folder: &Path, shown: &str, durable: Durable, beginning: Beginning) -> io::Result<Self> {
-        let Beginning { complete, number, epoch, twice } = beginning;
+        let Beginning { complete, number, epoch, twice, renewed } = beginning;
         let (last, bytes) = complete.last().map_or((0, 0), |last| (last.number, last.bytes));
         let active = Spare::make(folder, "next", 0)?.begin(folder, last + 1, epoch, bytes)?;
         Ok(Self {
@@ -154,7 +161,9 @@ impl Journal {
             next: number,
             epoch,
             live: 0,
+            keys: Keys::default(),
             twice,
+            renewed,
             removals: Vec::new(),
             scratch: Vec::new(),
         })
@@ -210,13 +219,25 @@ impl Journal {
                 match record.kind {
                     Kind::Life => entry.life = Some(((number, at), bytes)),
                     Kind::Snapshot => entry.snapshot = Some(((number, at), bytes)),
-                    Kind::Event | Kind::Removed => {}
+                    Kind::Event | Kind::Removed | Kind::Key => {}
                 }
                 at += bytes;
             }
         });
+        self.count_keys(batch);
         self.sequence += 1;
         Ok(self.sequence)
+    }
+
+    /// A key was written, or several; a copy of one counts already.
+    fn count_keys(&mut self, batch: &Batch<'_>) {
+        let keys = batch.records.iter().filter(|record| record.kind == Kind::Key && record.flags & format::COPIED == 0);
+        keys.for_each(|record| self.keys.add(batch.time, bytes_of(record) as u64));
+    }
+
+    /// A key that the segments hold already, written then; the oldest first.
+    pub(super) fn adopt_key(&mut self, time: u64) {
+        self.keys.add(time, ADOPTED);
     }
 
     /// What a stream needs now, without a record.
@@ -234,26 +255,29 @@ impl Journal {
     pub(super) fn remove(&mut self, stream: u32, time: u64) {
         let Some(entry) = self.streams.remove(&stream) else { return };
         self.live -= entry.bytes();
-        self.write_removal(stream, time);
+        self.write_removal(stream, Gone::Removed, time);
     }
 
     /// Says so in the log, or later, where that cannot be written now.
-    fn write_removal(&mut self, stream: u32, time: u64) {
-        let record = Record { kind: Kind::Removed, flags: 0, position: Position::MAX, body: [b"removed", b"", b""] };
+    fn write_removal(&mut self, stream: u32, gone: Gone, time: u64) {
+        if gone == Gone::Renewed {
+            self.renewed.insert(stream);
+        }
+        let record = Record { kind: Kind::Removed, flags: 0, position: Position::MAX, body: [gone.word(), b"", b""] };
         let batch = Batch { stream, records: &[record], time, needs: Needs::default() };
         match self.keep(&batch) {
             Ok(_) => {
                 let entry = self.streams.remove(&stream);
                 self.live -= entry.map_or(0, |entry| entry.bytes());
             }
-            Err(_) => self.removals.push(stream),
+            Err(_) => self.removals.push((stream, gone)),
         }
     }
 
     /// Writes what could not be written before.
     pub(super) fn write_removals(&mut self, time: u64) {
-        for stream in std::mem::take(&mut self.removals) {
-            self.write_removal(stream, time);
+        for (stream, gone) in std::mem::take(&mut self.removals) {
+            self.write_removal(stream, gone, time);
         }
     }
 
@@ -297,7 +321,11 @@ impl Journal {
         let at = self.active.tail;
         let Some(file) = &self.active.file else { return Err(self.is_closed()) };
         match self.durable {
-            Durable::Process => segment::write(file, at, bytes).map_err(|error| StoreError::of(&self.shown, &error))?,
+            Durable::Process => {
+                if let Err(error) = segment::write(file, at, bytes) {
+                    return Err(self.refused(&error));
+                }
+            }
             Durable::Disk => {
                 let chunk = || Chunk { file: Arc::clone(file), at, bytes: Vec::new() };
                 self.queue.get_or_insert_with(chunk).bytes.extend_from_slice(bytes);
@@ -310,12 +338,40 @@ impl Journal {
         Ok(())
     }
 
-    /// What is queued, and this before it, was not written and never will be: the next batch takes its place.
-    pub(super) fn take_back(&mut self, first: &Chunk) {
+    /// The active segment took no more. Where that has no room the next batch tries another segment.
+    fn refused(&mut self, error: &io::Error) -> StoreError {
+        let error = StoreError::of(&self.shown, error);
+        if error.is_full() {
+            self.active.ends_here();
+        }
+        error
+    }
+
+    /// Whether a batch of so many bytes would be taken by the active segment, as it would be written.
+    pub(super) fn tries_room(&mut self, bytes: u64) -> bool {
+        if !self.active.has_room(bytes) {
+            return false;
+        }
+        self.active.try_room(bytes).map_err(|error| self.refused(&error)).is_ok()
+    }
+
+    /// What is queued, and this before it, was not written and never will be: the next batch takes its place, or another
+    /// segment's where there was no room.
+    pub(super) fn take_back(&mut self, first: &Chunk, error: &StoreError) {
         let is_active = self.active.file.as_ref().is_none_or(|file| Arc::ptr_eq(file, &first.file));
         debug_assert!(is_active, "a segment is written before the next begins");
         self.queue = None;
         self.active.tail = first.at;
+        if error.is_full() {
+            self.active.ends_here();
+        }
+    }
+
+    /// What is written from here on goes into this file.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn fill_with(&mut self, file: File) {
+        self.active.file = Some(Arc::new(file));
+        self.spare = None;
     }
 
     /// Whether a batch has room in the active segment.
@@ -345,31 +401,46 @@ impl Journal {
 
     /// The oldest segment, where it is to go: there is four times as much as is needed, or there are many small ones. Where
     /// there is no room twice as much is enough.
-    pub(super) fn to_go(&self, is_full: bool) -> Option<Complete> {
+    pub(super) fn oldest_to_go(&mut self, is_full: bool, now: u64) -> Option<Complete> {
+        self.keys.forget(now);
+        let live = self.live + self.keys.bytes();
         let (used, many) = (self.used(), 8 + self.used() / SEGMENT_BYTES);
-        let is_much = used > 4 * self.live + 2 * SEGMENT_BYTES || self.complete.len() as u64 > many;
-        let is_much = is_much || is_full && used > 2 * self.live;
+        let is_much = used > 4 * live + 2 * SEGMENT_BYTES || self.complete.len() as u64 > many;
+        let is_much = is_much || is_full && used > 2 * live;
         self.complete.front().filter(|_| is_much).cloned()
     }
 
     /// Whether what stands there still counts; an event that a later segment has too does so there.
     pub(super) fn is_needed(&mut self, head: &Head, place: Place) -> bool {
+        if head.kind == Kind::Key {
+            return self.keys.has(head.time) && !self.renewed.contains(&head.stream);
+        }
         let Some(entry) = self.streams.get(&head.stream) else { return false };
         let is_there = |known: Option<(Place, u64)>| known.is_some_and(|(known, _)| known == place);
         match head.kind {
             Kind::Event => head.position >= entry.needs.first && !self.twice.remove(&(head.stream, head.position)),
             Kind::Life => is_there(entry.life),
             Kind::Snapshot => is_there(entry.snapshot),
-            Kind::Removed => false,
+            Kind::Removed | Kind::Key => false,
         }
     }
 
-    /// Copies a record to the end.
+    /// Copies a record to the end. A key is copied also where its stream is no more.
     pub(super) fn copy(&mut self, head: &Head, body: &[u8]) -> Result<(), StoreError> {
-        let Some(needs) = self.streams.get(&head.stream).map(|entry| entry.needs) else { return Ok(()) };
+        let needs = self.streams.get(&head.stream).map(|entry| entry.needs);
         let flags = head.flags & !format::WITH_NEXT | format::COPIED;
         let record = Record { kind: head.kind, flags, position: head.position, body: [body, b"", b""] };
-        self.keep(&Batch { stream: head.stream, records: &[record], time: head.time, needs }).map(|_| ())
+        self.keep(&Batch {
+            stream: head.stream,
+            records: &[record],
+            time: head.time,
+            needs: needs.unwrap_or_default(),
+        })?;
+        if needs.is_none() {
+            let entry = self.streams.remove(&head.stream);
+            self.live -= entry.map_or(0, |entry| entry.bytes());
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the lock, and the file that says whether the server was closed and since which start of the machine it ran. Must
 //! not know: segments. Invariants: the lock is the kernel's, so that it is gone with the process, however that ends; the
-//! process number in the file is for people. A forked child closes its copies of the folder's
+//! process number in the file is for people. A segment goes only once the file says that it may be gone. A forked child closes its copies of the folder's
 //! descriptors (`_fork.py`).
 
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +16,7 @@ use super::error::OpenError;
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session.json";
+const NEW_SESSION: &str = "session.new";
 
 /// The folder is this server's until this is dropped.
 pub(super) struct Lock {
@@ -32,7 +33,30 @@ pub(super) struct Session {
     pub(super) disk: bool,
     /// The last segment and how many bytes of it count, where the server was closed.
     pub(super) closed: Option<(u64, u64)>,
+    /// The oldest segment that may be there, and the one that the server began with: those between them are there. Zero
+    /// where an older version did not say.
+    pub(super) oldest: u64,
+    pub(super) begun: u64,
 }
+
+/// What is known of how a folder was last used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It was not.
+    Unused,
+    Known(Session),
+    /// What says so cannot be read.
+    Unreadable,
+}
+
+/// What is made first.
+pub(super) const BEFORE: [&str; 1] = [LOCK];
+
+/// What is made once the folder is this server's.
+pub(super) const OWN: [&str; 2] = [SESSION, NEW_SESSION];
+
+/// What is said where nobody can tell how the folder was last used.
+pub(super) const UNKNOWN: &str = "session.json is missing or cannot be read, so that the machine may have been stopped; streams that had not ended                                   begin a new life";
 
 impl Lock {
     pub(super) fn take(folder: &Path, shown: &str) -> Result<Self, OpenError> {
@@ -61,15 +85,19 @@ impl Lock {
 }
 
 impl Session {
-    /// How the folder was last used; `None` where it was not, or nobody can tell.
-    pub(super) fn read(folder: &Path) -> Option<Self> {
-        let text = fs::read_to_string(folder.join(SESSION)).ok()?;
-        serde_json::from_str(&text).ok()
+    /// How the folder was last used; an error where a permission would tell.
+    pub(super) fn read(folder: &Path) -> io::Result<Before> {
+        let read = match fs::read_to_string(folder.join(SESSION)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Unused),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            read => read.ok().and_then(|text| serde_json::from_str(&text).ok()),
+        };
+        Ok(read.map_or(Before::Unreadable, Before::Known))
     }
 
     /// Replaces it as a whole.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
-        let new = folder.join("session.new");
+        let new = folder.join(NEW_SESSION);
         let mut file = File::create(&new)?;
         file.write_all(serde_json::to_string(self).unwrap_or_default().as_bytes())?;
         file.sync_all()?;

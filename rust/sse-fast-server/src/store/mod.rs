@@ -11,6 +11,7 @@
 //! | `segment` | the files |
 //! | `format` | the bytes |
 //! | `life` | what is kept of a stream besides its events |
+//! | `key` | what is kept of a key that something was published under |
 //! | `lock` | whose the folder is, and how the server before has ended |
 //! | `error` | what can be wrong |
 //!
@@ -24,6 +25,7 @@ mod error;
 mod folder;
 mod format;
 mod journal;
+mod key;
 mod life;
 mod lock;
 mod recovery;
@@ -37,18 +39,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 
 pub use self::error::{OpenError, StoreError};
+use self::folder::Known;
 pub use self::folder::{Export, read as read_folder};
-pub(crate) use self::format::{END, Kind, OWN_ID, WITH_NEXT};
+pub(crate) use self::format::{END, Gone, Kind, OWN_ID, WITH_NEXT};
 pub use self::journal::Durable;
 pub(crate) use self::journal::{Batch, Needs, Record};
 use self::journal::{Beginning, Journal};
+pub(crate) use self::key::{KEPT_MS, KeptIds, KeptKey, MOST_KEYS};
 pub(crate) use self::life::{KeptOptions, Life};
-use self::lock::{Lock, Session};
+use self::lock::{Before, Lock, Session};
 pub(crate) use self::recovery::KeptStream;
+use self::recovery::Recovered;
 use self::thread::StoreThread;
 use crate::clock::unix_ms;
 use crate::durations::{Distribution, Durations};
 use crate::logs::{Level, Logs};
+
+/// What damage costs readers.
+const LOST: &str =
+    "what was there is lost: a gap to readers that lack it, and a new life where it may be a stream's newest";
 
 /// Who waits until what it gave to the store is on the disk.
 pub(crate) trait Waits: Send + Sync {
@@ -123,6 +132,8 @@ pub(crate) struct Accepted(pub(crate) u64);
 pub(crate) struct Opened {
     pub(crate) store: Store,
     pub(crate) streams: Vec<KeptStream>,
+    /// The oldest first, each once.
+    pub(crate) keys: Vec<KeptKey>,
     /// Epochs to come must be greater.
     pub(crate) epoch: u64,
 }
@@ -136,24 +147,37 @@ impl Store {
             move |error| OpenError::of(&shown, attempt, error)
         };
         std::fs::create_dir_all(folder).map_err(shown_error("making it"))?;
+        let mut in_the_way = folder::make_way_for(folder, &shown, &lock::BEFORE)?;
         let lock = Lock::take(folder, &shown)?;
-        let (before, boot) = (Session::read(folder), lock::boot());
-        let read = folder::recover(folder, &shown, before.as_ref().and_then(|before| before.closed))?;
+        let (before, boot) = (Session::read(folder).map_err(shown_error("reading it"))?, lock::boot());
+        in_the_way.extend(folder::make_way_for(folder, &shown, &lock::OWN)?);
+        in_the_way.extend(folder::make_way_for(folder, &shown, &segment::TO_BE)?);
+        let read = folder::recover(folder, &shown, Known::of(&before, &boot))?;
         // What the machine's end may have taken was with readers already, unless nobody was given what was not on the disk.
-        let is_unclean = before
-            .is_some_and(|before| before.closed.is_none() && !before.disk && (before.boot != boot || boot.is_empty()));
         let mut recovered = read.recovered;
+        let is_unclean = match &before {
+            Before::Known(before) => {
+                before.closed.is_none() && !before.disk && (before.boot != boot || boot.is_empty())
+            }
+            Before::Unused | Before::Unreadable => !recovered.streams.is_empty(),
+        };
+        if is_unclean && !matches!(before, Before::Known(_)) {
+            in_the_way.push(lock::UNKNOWN.to_owned());
+        }
         if is_unclean {
             recovered.streams.iter_mut().filter(|stream| !stream.ended).for_each(|stream| stream.is_cut = true);
         }
-        for text in &recovered.damage {
+        let lost = recovered.damage.iter().map(|text| format!("{text}; {LOST}"));
+        for text in in_the_way.into_iter().chain(lost) {
             logs.put(Level::Warning, "sse_fast.store", format!("the store {shown:?} is damaged: {text}"));
         }
+        let oldest = read.complete.first().map(|oldest| oldest.number);
         let beginning = Beginning {
             complete: read.complete,
             number: recovered.number,
             epoch: recovered.epoch,
             twice: std::mem::take(&mut recovered.twice),
+            renewed: std::mem::take(&mut recovered.renewed),
         };
         let mut journal =
             Journal::begin(folder, &shown, durable, beginning).map_err(shown_error("making a segment"))?;
@@ -163,7 +187,10 @@ impl Store {
             let needs = Needs { first: stream.first, events: stream.events.len() as u64, bytes };
             journal.adopt(stream.number, needs, stream.life_at, stream.snapshot_at);
         }
-        let session = Session { boot, disk: durable == Durable::Disk, closed: None };
+        recovered.keys.iter().for_each(|key| journal.adopt_key(key.time));
+        let (begun, _) = journal.end();
+        let oldest = oldest.unwrap_or(begun);
+        let session = Session { boot, disk: durable == Durable::Disk, closed: None, oldest, begun };
         session.write(folder).map_err(shown_error("writing to it"))?;
         let state = State {
             journal,
@@ -191,7 +218,8 @@ impl Store {
         });
         let thread = StoreThread::start(&shared, session).map_err(shown_error("starting its thread"))?;
         let store = Self { shared, thread: Mutex::new(Some(thread)) };
-        Ok(Opened { store, streams: recovered.streams, epoch: recovered.epoch })
+        let Recovered { streams, keys, epoch, .. } = recovered;
+        Ok(Opened { store, streams, keys, epoch })
     }
 
     pub(crate) fn durable(&self) -> Durable {
@@ -230,14 +258,28 @@ impl Store {
         self.shared.state.lock().journal.needs(stream, needs);
     }
 
+    /// Keys that the segments hold already count for this life of their stream from now on.
+    pub(crate) fn move_keys(&self, stream: u32, keys: &[KeptKey]) {
+        let mut state = self.shared.state.lock();
+        for KeptKey { digests, ids, position, time, .. } in keys {
+            let body = [&digests[..], &ids.to_bytes()].concat();
+            let (kind, flags, length) = (Kind::Key, 0, body.len());
+            let head = format::Head { kind, flags, stream, position: *position, time: *time, length };
+            // The store says in the log why not. They count for the former life then, whose ids they have.
+            if state.journal.copy(&head, &body).is_err() {
+                return;
+            }
+        }
+    }
+
     /// The stream is no more.
     pub(crate) fn remove(&self, stream: u32) {
         self.shared.state.lock().journal.remove(stream, unix_ms());
         self.shared.wake.notify_one();
     }
 
-    /// Streams whose lives were begun anew: what is left of the former ones goes.
-    pub(crate) fn remove_former(&self, streams: &[u32]) {
+    /// Streams that were not restored as they were: what is left of them goes.
+    pub(crate) fn remove_former(&self, streams: &[(u32, Gone)]) {
         let mut state = self.shared.state.lock();
         state.journal.removals.extend_from_slice(streams);
         state.journal.write_removals(unix_ms());

@@ -20,7 +20,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sse_fast_core::frame::Frame;
 use sse_fast_core::id::Position;
 
-use super::format::{self, END, Found, HEAD, Head, Kind, OWN_ID, SEGMENT_HEAD, SegmentHead, WITH_NEXT};
+use super::format::{self, END, Found, Gone, HEAD, Head, Kind, OWN_ID, SEGMENT_HEAD, SegmentHead, WITH_NEXT};
+use super::key::{self, KeptKey};
 use super::life::Life;
 
 /// An event that was kept.
@@ -61,6 +62,13 @@ pub(crate) struct KeptStream {
     pub(crate) snapshot_at: Option<Place>,
 }
 
+impl KeptStream {
+    /// The position of the last event.
+    fn newest(&self) -> Position {
+        self.first + self.events.len() as Position - 1
+    }
+}
+
 /// A segment's number, and where in it.
 pub(crate) type Place = (u64, u64);
 
@@ -68,12 +76,16 @@ pub(crate) type Place = (u64, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) streams: Vec<KeptStream>,
+    /// Keys of which nothing that they stand for is lost, the oldest first, each once.
+    pub(crate) keys: Vec<KeptKey>,
     /// The greatest epoch that was ever given.
     pub(crate) epoch: u64,
     /// The greatest number that a stream has had.
     pub(crate) number: u32,
     /// Events that stand in two segments: a copy was made, and the process died before the segment went.
     pub(crate) twice: HashSet<(u32, Position)>,
+    /// Streams that another life has.
+    pub(crate) renewed: HashSet<u32>,
     /// What was damaged, in words.
     pub(crate) damage: Vec<String>,
 }
@@ -87,12 +99,14 @@ pub(crate) struct Segment<'a> {
     pub(crate) is_last: bool,
     /// How many bytes it had when the server was closed, where that is known.
     pub(crate) expected: Option<u64>,
+    /// Whether the machine may have ended before anything was on the disk.
+    pub(crate) may_be_blank: bool,
 }
 
 impl Segment<'_> {
     /// Whether nothing was written into it, as far as is known.
     fn is_blank(&self) -> bool {
-        self.expected.is_none() && self.bytes.iter().all(|&byte| byte == 0)
+        self.may_be_blank && self.expected.is_none() && self.bytes.iter().all(|&byte| byte == 0)
     }
 }
 
@@ -111,6 +125,7 @@ struct Building {
     last: u64,
     time: u64,
     removed: bool,
+    renewed: bool,
 }
 
 /// See the module.
@@ -119,6 +134,7 @@ pub(crate) struct Recovery {
     streams: HashMap<u32, Building>,
     epoch: u64,
     twice: HashSet<(u32, Position)>,
+    keys: Vec<KeptKey>,
     damage: Vec<String>,
     /// How many records were read.
     count: u64,
@@ -155,6 +171,13 @@ impl Recovery {
         }
         self.previous = Some((head.number, used as u64));
         Ok(used)
+    }
+
+    /// This segment is not there, or cannot be read: what follows does not go on from what was before.
+    pub(crate) fn miss(&mut self, name: &str, why: &str) {
+        self.damage.push(format!("{name} {why}"));
+        self.unreadable = Some(self.count);
+        self.previous = None;
     }
 
     /// Reads records to their end: how many bytes have them, and whether the last was cut.
@@ -212,7 +235,7 @@ impl Recovery {
     /// A record whose body is wrong.
     fn take_damaged(&mut self, segment: Segment<'_>, of: &SegmentHead, at: usize, head: Head) {
         // An event is not put right: of a long one too many turned bits would explain the checksum.
-        let is_small = matches!(head.kind, Kind::Life | Kind::Removed);
+        let is_small = matches!(head.kind, Kind::Life | Kind::Removed | Kind::Key);
         if let Some(body) = is_small.then(|| format::repaired_body(segment.bytes, of.salt, at)).flatten() {
             self.take(((of.number, at as u64), head, &body));
             return;
@@ -221,8 +244,13 @@ impl Recovery {
             Kind::Event => "an event",
             Kind::Snapshot => "a snapshot",
             Kind::Life | Kind::Removed => "what a stream was told",
+            Kind::Key => "a key",
         };
         self.damage.push(format!("{}: {what} is damaged", segment.name));
+        if head.kind == Kind::Key {
+            // It may be there longer than its stream.
+            return;
+        }
         let stream = self.streams.entry(head.stream).or_default();
         stream.newest = stream.newest.max(head.position);
         self.count += 1;
@@ -230,6 +258,13 @@ impl Recovery {
 
     fn take(&mut self, (place, head, body): Linked<'_>) {
         self.count += 1;
+        if head.kind == Kind::Key {
+            // It may be there longer than its stream, and says nothing of it.
+            let Head { stream, position, time, .. } = head;
+            let read = key::of_body(body);
+            self.keys.extend(read.map(|(digests, ids)| KeptKey { digests, ids, stream, position, time }));
+            return;
+        }
         let stream = self.streams.entry(head.stream).or_default();
         stream.newest = stream.newest.max(head.position);
         if head.flags & format::COPIED == 0 {
@@ -249,7 +284,11 @@ impl Recovery {
                 }
             }
             Kind::Snapshot => stream.snapshot = snapshot(head.position, body).map(|snapshot| (snapshot, place)),
-            Kind::Removed => stream.removed = true,
+            Kind::Removed => {
+                stream.removed = true;
+                stream.renewed |= body == Gone::Renewed.word();
+            }
+            Kind::Key => {}
         }
     }
 
@@ -260,19 +299,29 @@ impl Recovery {
 
     /// What was kept.
     pub(crate) fn finish(mut self) -> Recovered {
-        let number = self.streams.keys().copied().max().unwrap_or(0);
-        let mut streams = Vec::with_capacity(self.streams.len());
+        let numbers = self.streams.keys().copied().chain(self.keys.iter().map(|key| key.stream));
+        let number = numbers.max().unwrap_or(0);
+        let (mut streams, mut newest) = (Vec::with_capacity(self.streams.len()), HashMap::new());
+        let mut renewed = HashSet::new();
         for (number, building) in self.streams.drain() {
+            if building.renewed {
+                renewed.insert(number);
+                newest.insert(number, None);
+            }
             if building.removed {
                 continue;
             }
-            match building.finish(number, self.unreadable) {
-                Some(stream) => streams.push(stream),
-                None => self.damage.push("the name of a stream is lost".to_owned()),
+            if let Some(stream) = building.finish(number, self.unreadable) {
+                newest.insert(number, Some(stream.newest()));
+                streams.push(stream);
+            } else {
+                newest.insert(number, None);
+                self.damage.push("the name of a stream is lost".to_owned());
             }
         }
         streams.sort_unstable_by_key(|stream| stream.number);
-        Recovered { streams, epoch: self.epoch, number, twice: self.twice, damage: self.damage }
+        let keys = keys(self.keys, &newest);
+        Recovered { streams, keys, epoch: self.epoch, number, twice: self.twice, renewed, damage: self.damage }
     }
 }
 
@@ -296,6 +345,21 @@ impl Building {
         let (snapshot, snapshot_at) = self.snapshot.filter(|(snapshot, _)| snapshot.position <= newest).unzip();
         Some(KeptStream { number, life, first, events, snapshot, ended, time: self.time, is_cut, life_at, snapshot_at })
     }
+}
+
+/// The oldest first, each once: a copy was made, or its five minutes were over and it was used again. Where the newest events
+/// of a stream are lost, and what a key stands for is among them, the key is as one never used; `newest` has how far each
+/// stream is, or that nothing is left of it. One that was removed is not among them: its keys count as they did before.
+fn keys(mut keys: Vec<KeptKey>, newest: &HashMap<u32, Option<Position>>) -> Vec<KeptKey> {
+    let mut known = HashSet::new();
+    keys.sort_by_key(|key| key.time);
+    let is_lost =
+        |key: &KeptKey| newest.get(&key.stream).is_some_and(|newest| newest.is_none_or(|newest| newest < key.position));
+    keys.retain(|key| !is_lost(key));
+    keys.reverse();
+    keys.retain(|key| known.insert(key.place()));
+    keys.reverse();
+    keys
 }
 
 /// Where the next record stands that can be read.

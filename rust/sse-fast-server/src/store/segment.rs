@@ -21,7 +21,13 @@ pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 /// How large one is where there is no room for that.
 const SMALLER: [u64; 2] = [1 << 20, 1 << 16];
 
+/// What is written to find out whether there is room.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
 const EXTENSION: &str = "segment";
+
+/// Numbers of segments are below it: twelve digits.
+const MOST: u64 = 1_000_000_000_000;
 
 /// The segment that is written to.
 pub(super) struct Active {
@@ -52,8 +58,46 @@ pub(super) struct Complete {
 }
 
 pub(crate) fn path_of(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:012}.{EXTENSION}"))
+    folder.join(name_of(number))
 }
+
+pub(crate) fn name_of(number: u64) -> String {
+    format!("{number:012}.{EXTENSION}")
+}
+
+/// What makes place for a file of this name: whatever is there goes aside, under a name that is free. Its new name.
+pub(super) fn put_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut number = 1_u32;
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(if number == 1 { ".damaged".to_owned() } else { format!(".damaged-{number}") });
+        let aside = path.with_file_name(name);
+        // Not what a link leads to, but whether there is one.
+        if fs::symlink_metadata(&aside).is_err() {
+            fs::rename(path, &aside)?;
+            return Ok(aside);
+        }
+        number += 1;
+    }
+}
+
+/// The same where something is there that is no file; says what.
+pub(super) fn make_way(folder: &Path, name: &str) -> io::Result<Option<String>> {
+    let path = folder.join(name);
+    match fs::metadata(&path) {
+        Ok(found) if !found.is_file() => {
+            put_aside(&path)?;
+            Ok(Some(format!("{name} {NO_FILE}")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What is said of something else under a file's name.
+pub(super) const NO_FILE: &str = "is no file";
+
+/// The names of segments to be.
+pub(super) const TO_BE: [&str; 2] = ["next", "spare"];
 
 /// The segments of a folder by their numbers, oldest first.
 pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
@@ -62,7 +106,10 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<u64>> {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            numbers.extend(stem.and_then(|stem| stem.parse::<u64>().ok()));
+            let number = stem.and_then(|stem| stem.parse::<u64>().ok());
+            // Nobody else's file.
+            numbers
+                .extend(number.filter(|&number| number < MOST && path.file_name() == Some(name_of(number).as_ref())));
         }
     }
     numbers.sort_unstable();
@@ -108,6 +155,12 @@ impl Spare {
         SEGMENT_HEAD as u64 + batch <= self.limit
     }
 
+    /// Writes into it what a batch of so many bytes would, but zeros: a limit or a quota may refuse what was set aside, and
+    /// some file systems set nothing aside.
+    pub(super) fn try_room(&self, batch: u64) -> io::Result<()> {
+        write_zeros(&self.file, 0, SEGMENT_HEAD as u64 + batch)
+    }
+
     /// Makes it the segment of this number, behind one of which `previous` bytes count.
     pub(super) fn begin(self, folder: &Path, number: u64, epoch: u64, previous: u64) -> io::Result<Active> {
         let salt = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
@@ -123,6 +176,16 @@ impl Spare {
 impl Active {
     pub(super) fn has_room(&self, batch: u64) -> bool {
         self.tail + batch <= self.limit
+    }
+
+    /// Writes zeros where a batch of so many bytes would go, which is what is there.
+    pub(super) fn try_room(&self, batch: u64) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| write_zeros(file, self.tail, batch))
+    }
+
+    /// There is no room behind what was written: the next batch goes into another segment.
+    pub(super) fn ends_here(&mut self) {
+        self.limit = self.tail;
     }
 
     /// Nothing more is written into it: what it does not use goes back to the disk.
@@ -166,6 +229,17 @@ pub(super) fn write(file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
                 return Err(error);
             }
         }
+    }
+    Ok(())
+}
+
+/// Zeros at this place.
+fn write_zeros(file: &File, mut at: u64, bytes: u64) -> io::Result<()> {
+    let end = at + bytes;
+    while at < end {
+        let part = (end - at).min(ZEROS.len() as u64);
+        write(file, at, &ZEROS[..usize::try_from(part).unwrap_or(ZEROS.len())])?;
+        at += part;
     }
     Ok(())
 }

@@ -5,6 +5,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use sse_fast_core::id::Epoch;
 
 use super::*;
 
@@ -125,7 +128,209 @@ fn another_version_is_said_to_be_one() {
     bytes[48..52].copy_from_slice(&hasher.finalize().to_le_bytes());
     fs::write(&path, bytes).expect("written");
     let opened = Store::open(&folder.0, Durable::Process, &Logs::default());
-    assert!(matches!(opened, Err(OpenError::Version { version: 9, known: 1, .. })));
+    assert!(matches!(opened, Err(OpenError::Version { version: 9, known: 2, .. })));
+}
+
+#[test]
+fn a_folder_of_the_version_before_is_gone_on_with() {
+    let folder = Folder::new();
+    let Opened { store, .. } = folder.open(Durable::Process);
+    let stream = begin(&store, "s");
+    publish(&store, stream, 1, b"data: x\n\n", 1);
+    drop(store);
+    let path = segment::path_of(&folder.0, 1);
+    let mut bytes = fs::read(&path).expect("a segment");
+    assert_eq!(bytes[8], 2, "that of now");
+    bytes[8] = 1;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..48]);
+    bytes[48..52].copy_from_slice(&hasher.finalize().to_le_bytes());
+    fs::write(&path, bytes).expect("written");
+    let Opened { store, streams, .. } = folder.open(Durable::Process);
+    assert_eq!((streams.len(), streams[0].events.len(), streams[0].is_cut), (1, 1, false));
+    publish(&store, stream, 2, b"data: y\n\n", 2);
+    drop(store);
+    assert_eq!(folder.open(Durable::Process).streams[0].events.len(), 2);
+}
+
+/// Keys do not go with the segments that they were written into, nor with their streams, and take no room once their time
+/// is over.
+#[test]
+fn keys_outlive_their_segments_and_their_streams_for_five_minutes() {
+    let folder = Folder::new();
+    let (now, body) = (unix_ms(), vec![b'x'; 60_000]);
+    let keyed = |store: &Store, stream, position, name: &str, time| {
+        let mut ids = KeptIds::new(Epoch(1));
+        ids.push(position, None);
+        let (digests, ids) = (digests_of(name), ids.to_bytes());
+        let needs = Needs { first: position, events: 1, bytes: 20 };
+        let key = Record { kind: Kind::Key, flags: WITH_NEXT, position, body: [&digests, &ids, b""] };
+        let event = Record { kind: Kind::Event, flags: 0, position, body: [b"data: x\n\n", b"", b""] };
+        store.keep(&Batch { stream, records: &[key, event], time, needs }, None).expect("room");
+    };
+    let left = {
+        let Opened { store, .. } = folder.open(Durable::Process);
+        let (quiet, gone, busy) = (begin(&store, "quiet"), begin(&store, "gone"), begin(&store, "busy"));
+        keyed(&store, quiet, 1, "over", now - 2 * KEPT_MS);
+        keyed(&store, quiet, 2, "quiet", now);
+        keyed(&store, gone, 1, "gone", now);
+        store.remove(gone);
+        for position in 1..=900 {
+            publish(&store, busy, position, &body, 10);
+        }
+        store.close();
+        fs::read_dir(&folder.0).expect("a folder").count()
+    };
+    assert!(left < 9, "{left} files");
+    assert!(!segment::path_of(&folder.0, 1).exists(), "the segment that they were written into");
+    for _ in 0..2 {
+        let keys = folder.open(Durable::Process).keys;
+        let places: Vec<_> = keys.iter().map(|key| key.digests).collect();
+        assert_eq!(places, [digests_of("quiet"), digests_of("gone")]);
+        assert_eq!(keys[0].ids.texts().collect::<Vec<_>>(), [id(2)]);
+    }
+}
+
+/// What is said of a folder's damage.
+fn warned(folder: &Folder) -> (Vec<String>, Vec<KeptStream>) {
+    let logs = Logs::default();
+    let Opened { streams, .. } = Store::open(&folder.0, Durable::Process, &logs).expect("whatever the files look like");
+    let said = logs.take(Duration::ZERO).unwrap_or_default();
+    (said.into_iter().map(|record| record.text).collect(), streams)
+}
+
+/// Three segments: an event of "old" in the first, of "middle" in the second, of "new" in the last; "long" has one in each.
+fn three_segments(folder: &Folder) {
+    for name in ["old", "middle", "new"] {
+        let Opened { store, streams, .. } = folder.open(Durable::Process);
+        let long = streams.iter().find(|stream| stream.life.name == "long");
+        let long = long.map_or_else(|| begin(&store, "long"), |stream| stream.number);
+        let position = if name == "old" { 1 } else { 2 + u64::from(name == "new") };
+        publish(&store, long, position, b"data: x\n\n", 10);
+        let own = begin(&store, name);
+        publish(&store, own, 1, b"data: x\n\n", 10);
+    }
+}
+
+#[test]
+fn a_segment_that_is_empty_missing_or_no_file_is_named_and_costs_what_was_in_it() {
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 4] = [
+        ("its head cannot be read", |path| fs::write(path, b"").expect("written")),
+        ("its head cannot be read", |path| fs::write(path, [0; 4096]).expect("written")),
+        ("is missing", |path| fs::remove_file(path).expect("it was there")),
+        ("is no file", |path| {
+            fs::remove_file(path).expect("it was there");
+            fs::create_dir_all(path.join("something")).expect("made");
+        }),
+    ];
+    for (number, gone) in [(1, "old"), (2, "middle"), (3, "new")] {
+        for closed in [true, false] {
+            for (why, spoil) in &spoils {
+                let folder = Folder::new();
+                three_segments(&folder);
+                if !closed {
+                    let text = fs::read_to_string(folder.0.join("session.json")).expect("a session");
+                    let mut said: Session = serde_json::from_str(&text).expect("JSON");
+                    said.closed = None;
+                    said.write(&folder.0).expect("written");
+                    // As a kill leaves it: the segment has its place on the disk.
+                    let last = fs::OpenOptions::new().write(true).open(segment::path_of(&folder.0, 3)).expect("one");
+                    last.set_len(segment::SEGMENT_BYTES).expect("room");
+                }
+                spoil(&segment::path_of(&folder.0, number));
+                let (said, streams) = warned(&folder);
+                let case = format!("{number}, {why}, closed: {closed}: {said:?}");
+                let name = segment::name_of(number);
+                assert!(said.iter().any(|text| text.contains(&name) && text.contains(why)), "{case}");
+                assert!(said.iter().all(|text| text.contains("a gap to readers that lack it")), "{case}");
+                let of = |name: &str| streams.iter().find(|stream| stream.life.name == name);
+                assert!(of(gone).is_none() && of("long").is_some() == (number != 1), "{case}");
+                if let Some(long) = of("long") {
+                    let expected = match number {
+                        2 => (3, 1, false),
+                        _ => (1, 2, true),
+                    };
+                    assert_eq!((long.first, long.events.len(), long.is_cut), expected, "{case}");
+                }
+                for name in ["old", "middle", "new"].into_iter().filter(|&name| name != gone) {
+                    // Of one that has nothing behind the place the newest may have been there.
+                    let may_be_cut = (name == "old" && number > 1) || (name == "middle" && number > 2);
+                    assert_eq!(of(name).map(|stream| stream.is_cut), Some(may_be_cut), "{name} {case}");
+                }
+                folder.open(Durable::Process);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_place_of_a_servers_own_files_goes_aside() {
+    let folder = Folder::new();
+    three_segments(&folder);
+    for name in ["session.json", "lock"] {
+        fs::remove_file(folder.0.join(name)).expect("it was there");
+    }
+    let names = ["session.json", "session.new", "lock", "next", "spare"];
+    for name in names {
+        fs::create_dir_all(folder.0.join(name).join("something")).expect("made");
+    }
+    fs::create_dir_all(folder.0.join("lock.damaged")).expect("made");
+    let (said, streams) = warned(&folder);
+    for name in names {
+        assert!(said.iter().any(|text| text.contains(&format!("{name} is no file"))), "{name}: {said:?}");
+        let aside = if name == "lock" { "lock.damaged-2".to_owned() } else { format!("{name}.damaged") };
+        assert!(folder.0.join(aside).join("something").exists(), "{name}");
+    }
+    assert!(said.iter().any(|text| text.contains("may have been stopped")), "{said:?}");
+    assert!(streams.len() == 4 && streams.iter().all(|stream| stream.is_cut), "nobody can tell what is lost");
+    assert_eq!(warned(&folder).0, Vec::<String>::new(), "once");
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let folder = Folder::new();
+    three_segments(&folder);
+    for name in ["1.segment", "99999999999999999999.segment", "18446744073709551615.segment", "x.segment", "notes"] {
+        fs::write(folder.0.join(name), b"mine").expect("written");
+    }
+    let (said, streams) = warned(&folder);
+    assert_eq!((said, streams.len()), (Vec::new(), 4));
+}
+
+/// The active segment is on a disk that is full, and then there is room beside it.
+#[test]
+fn readiness_is_what_publishing_finds() {
+    let folder = Folder::new();
+    let Opened { store, .. } = folder.open(Durable::Process);
+    let stream = begin(&store, "s");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let spare = folder.0.join("spare");
+    fs::create_dir_all(spare.join("in the way")).expect("made");
+    store.shared.state.lock().journal.fill_with(full);
+    let record = Record { kind: Kind::Event, flags: 0, position: 1, body: [b"data: x\n\n", b"", b""] };
+    let batch = Batch { stream, records: &[record], time: 1, needs: Needs::default() };
+    assert!(matches!(store.keep(&batch, None), Err(StoreError::Full { .. })));
+    for _ in 0..3 {
+        store.shared.make_spare();
+        assert!(!store.is_writable(), "it would be refused again");
+    }
+    fs::remove_dir_all(&spare).expect("made");
+    store.shared.make_spare();
+    assert!(store.is_writable(), "without a publish");
+    store.keep(&batch, None).expect("and it is taken");
+    drop(store);
+    assert_eq!(folder.open(Durable::Process).streams[0].events.len(), 1);
+}
+
+fn digests_of(name: &str) -> [u8; 64] {
+    let mut digests = [7; 64];
+    digests[..name.len()].copy_from_slice(name.as_bytes());
+    digests
+}
+
+fn id(position: u64) -> Box<str> {
+    sse_fast_core::id::IdText::new(Epoch(1), position).as_str().into()
 }
 
 #[test]

@@ -41,13 +41,13 @@ struct Work {
 }
 
 impl StoreThread {
-    pub(super) fn start(shared: &Arc<Shared>, session: Session) -> io::Result<Self> {
+    pub(super) fn start(shared: &Arc<Shared>, mut session: Session) -> io::Result<Self> {
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("sse-fast-store".to_owned());
         let thread = thread.spawn(move || {
             let mut late = Vec::new();
             while shared.wait() {
-                shared.work(&mut late);
+                shared.work(&mut late, &mut session);
             }
             shared.finish(session, &mut late);
         })?;
@@ -80,14 +80,14 @@ impl Shared {
     }
 
     /// Does what there is to do now; `late` are those who wait for more than was there.
-    fn work(&self, late: &mut Vec<Arc<dyn Waits>>) {
+    fn work(&self, late: &mut Vec<Arc<dyn Waits>>, session: &mut Session) {
         let mut state = self.state.lock();
         state.journal.write_removals(unix_ms());
         state.rolled = false;
         drop(state);
         self.commit(late);
         let mut gone = 0;
-        while gone < AT_ONCE && self.give_back(late) {
+        while gone < AT_ONCE && self.give_back(late, session) {
             gone += 1;
         }
         self.make_spare();
@@ -171,7 +171,8 @@ impl Shared {
         let mut waiting = work.waiting;
         waiting.append(&mut state.waiting);
         if let Some(first) = &work.chunk {
-            state.journal.take_back(first);
+            state.journal.take_back(first, error);
+            state.refused = first.bytes.len() as u64;
         }
         state.journal.dirty.extend(work.dirty);
         state.journal.folder_dirty |= work.folder_dirty;
@@ -185,25 +186,34 @@ impl Shared {
         self.have_told(up_to);
     }
 
-    /// Sets a place aside for the next segment, where there is none; and finds out whether there is room again.
-    fn make_spare(&self) {
-        let needed = {
+    /// Sets a place aside for the next segment, where there is none; and finds out whether there is room again, by writing
+    /// what was refused, as zeros, to where it would go.
+    pub(super) fn make_spare(&self) {
+        let wanted = {
             let mut state = self.state.lock();
-            let is_refused = !self.writable.load(Ordering::Relaxed);
-            let needed = if is_refused { state.refused } else { 0 };
-            if let Some(small) = state.journal.spare.take_if(|spare| !spare.has_room(needed)) {
-                small.discard();
-            }
-            let has_spare = state.journal.spare.is_some();
-            if is_refused && state.broken.is_none() && has_spare {
+            let (is_working, refused) = (state.broken.is_none(), state.refused);
+            if is_working && !self.writable.load(Ordering::Relaxed) && state.journal.tries_room(refused) {
                 self.can_write();
             }
-            let is_wanted = state.broken.is_none() && !has_spare && (state.journal.wants_spare() || is_refused);
+            let is_refused = !self.writable.load(Ordering::Relaxed);
+            let needed = if is_refused { refused } else { 0 };
+            // One in which nothing was written says nothing of whether it can be.
+            if let Some(untried) = state.journal.spare.take_if(|_| is_refused) {
+                untried.discard();
+            }
+            let has_spare = state.journal.spare.is_some();
+            let is_wanted = is_working && !has_spare && (state.journal.wants_spare() || is_refused);
             state.is_making_spare = is_wanted;
-            is_wanted.then_some(needed)
+            is_wanted.then_some((needed, is_refused))
         };
-        let Some(needed) = needed else { return };
-        let made = Spare::make(&self.folder, "spare", needed);
+        let Some((needed, is_refused)) = wanted else { return };
+        let made = Spare::make(&self.folder, "spare", needed).and_then(|spare| match spare.try_room(needed) {
+            Err(error) if is_refused => {
+                spare.discard();
+                Err(error)
+            }
+            _ => Ok(spare),
+        });
         let mut state = self.state.lock();
         state.is_making_spare = false;
         self.landed.notify_all();
@@ -225,10 +235,10 @@ impl Shared {
         }
     }
 
-    /// Gives the oldest segment back, if it is to go; whether it did.
-    fn give_back(&self, late: &mut Vec<Arc<dyn Waits>>) -> bool {
+    /// Gives the oldest segment back, if it is to go; whether it did. Before, the folder says that it may be gone.
+    fn give_back(&self, late: &mut Vec<Arc<dyn Waits>>, session: &mut Session) -> bool {
         let is_full = !self.writable.load(Ordering::Relaxed);
-        let Some(segment) = self.state.lock().journal.to_go(is_full) else { return false };
+        let Some(segment) = self.state.lock().journal.oldest_to_go(is_full, unix_ms()) else { return false };
         let going = match Going::read(&self.folder, &segment) {
             Ok(going) => Some(going),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -254,10 +264,16 @@ impl Shared {
             }
         }
         self.commit(late);
-        let mut state = self.state.lock();
-        if state.broken.is_some() || std::fs::remove_file(path_of(&self.folder, segment.number)).is_err() {
+        if self.state.lock().broken.is_some() {
             return false;
         }
+        session.oldest = segment.number + 1;
+        let removed =
+            session.write(&self.folder).and_then(|()| std::fs::remove_file(path_of(&self.folder, segment.number)));
+        if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            return false;
+        }
+        let mut state = self.state.lock();
         state.journal.complete.pop_front();
         state.journal.folder_dirty = true;
         true

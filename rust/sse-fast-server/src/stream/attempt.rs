@@ -32,6 +32,7 @@ use super::watch::{Sleeper, TaskSleep};
 use super::what::{Encoded, What};
 use super::{Inner, Locked, Stream, Want};
 use crate::delivery::Patience;
+use crate::idempotency::SharedKey;
 
 /// A publisher that waits tries again by itself this often. It is for a shard that fails in the middle of something:
 /// every other change wakes it (the loom models of `shard` have no time).
@@ -57,6 +58,8 @@ pub(crate) struct Attempt<'a> {
     role: Role,
     caller: Caller,
     hurry: Hurry,
+    /// What it is published under.
+    key: Option<&'a SharedKey>,
     waiting: Waiting,
 }
 
@@ -170,6 +173,12 @@ impl<'a> Attempt<'a> {
         Self::going_on(what, role, caller, Waiting::default())
     }
 
+    /// It is published under this key, where there is one: a store keeps it, too.
+    pub(super) fn under(mut self, key: Option<&'a SharedKey>) -> Self {
+        self.key = key;
+        self
+    }
+
     /// It sleeps so from here on.
     pub(super) fn sleeps(&mut self, sleep: TaskSleep) {
         self.waiting.sleep = Some(sleep);
@@ -183,7 +192,7 @@ impl<'a> Attempt<'a> {
 
     /// The same attempt, with the same event.
     pub(super) fn going_on(what: What<'a>, role: Role, caller: Caller, waiting: Waiting) -> Self {
-        Self { what, role, caller, hurry: Hurry::MayWait, waiting }
+        Self { what, role, caller, hurry: Hurry::MayWait, key: None, waiting }
     }
 
     /// It will go on later.
@@ -349,7 +358,8 @@ impl<'a> Attempt<'a> {
     fn append(&mut self, stream: &Stream, inner: &mut Inner, encoded: Encoded) -> Result<Published, PublishError> {
         let published = self.what.published(&encoded, || inner.last_id());
         if stream.store_of(inner).is_some()
-            && let Some(at) = stream.keep_encoded(inner, &encoded, self.role, self.hurry)?
+            && let Some(at) =
+                stream.keep_encoded(inner, &encoded, self.role, (self.hurry, self.key.zip(Some(&published))))?
         {
             let fate = Fate::new(self.waiting.sleep.as_ref());
             inner.put_off(at, Held::Events(encoded, self.role), &fate);

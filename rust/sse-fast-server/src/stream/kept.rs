@@ -8,17 +8,25 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use sse_fast_core::id::Position;
+use sse_fast_core::id::{Epoch, Position};
 use sse_fast_core::options::StreamPatch;
 use sse_fast_core::stream::{Ahead, PreparedSnapshot};
 use sse_fast_core::wire;
 
+use super::outcome::Published;
 use super::pending::{Fate, Held, Pending};
 use super::role::{Hurry, Role};
 use super::what::{Encoded, Single};
 use super::{Inner, PublishError, Stream};
 use crate::clock::unix_ms;
-use crate::store::{Batch, Durable, END, KeptOptions, Kind, Life, Needs, OWN_ID, Record, Store, WITH_NEXT, Waits};
+use crate::idempotency::{self, SharedKey};
+use crate::store::{
+    self, Batch, Durable, END, KeptIds, KeptKey, KeptOptions, Kind, Life, Needs, OWN_ID, Record, Store, WITH_NEXT,
+    Waits,
+};
+
+// What a store keeps of keys is what is given back of them.
+const _: () = assert!(store::KEPT_MS == idempotency::KEPT_MS && store::MOST_KEYS == idempotency::MOST_KEYS);
 
 /// A stream that is kept; boxed, because most servers have no store.
 pub(super) struct Kept {
@@ -40,6 +48,18 @@ fn snapshot_head(event: &str) -> Vec<u8> {
     let length = u16::try_from(event.len()).unwrap_or(0);
     let name = &event.as_bytes()[..usize::from(length)];
     [&length.to_le_bytes()[..], name].concat()
+}
+
+/// What these were published as, to be kept; for a snapshot alone the id of the newest event that it covers.
+fn ids_of(published: &Published, epoch: Epoch, encoded: &Encoded) -> KeptIds {
+    let mut ids = KeptIds::new(epoch);
+    for (position, id) in (encoded.after() + 1..).zip(published.each()) {
+        ids.push(position, if matches!(id, Published::Generated(_)) { None } else { Some(id.id().to_owned()) });
+    }
+    if encoded.events() == 0 {
+        ids.push(encoded.after(), Some(published.id().to_owned()));
+    }
+    ids
 }
 
 impl Stream {
@@ -94,6 +114,20 @@ impl Stream {
         self.keep(inner, &records, None, Hurry::MayWait).is_ok()
     }
 
+    /// Keys of the former life, which had this number, stand for the same events of this one.
+    pub(crate) fn move_keys(&self, former: u32, keys: &mut [KeptKey]) {
+        let Some(store) = &self.0.delivery.store else { return };
+        let inner = self.lock();
+        let Some(kept) = inner.kept() else { return };
+        let (epoch, number) = (inner.state.epoch(), kept.number);
+        let mut moved = Vec::new();
+        for key in keys.iter_mut().filter(|key| key.stream == former) {
+            key.ids.renew(epoch);
+            moved.push(key.clone());
+        }
+        store.move_keys(number, &moved);
+    }
+
     /// A run writes into it, and will end it; or it does not, after all.
     pub(crate) fn written_by_run(&self, run: bool) {
         let mut inner = self.lock();
@@ -126,17 +160,23 @@ impl Stream {
     }
 
     /// Gives events to the store, with the snapshots that are set with them, in one batch: it keeps all of it or nothing. `None`
-    /// where it has them, and else the number that tells their fate.
+    /// where it has them, and else the number that tells their fate. What they are published under is kept with them.
     pub(super) fn keep_encoded(
         &self,
         inner: &mut Inner,
         encoded: &Encoded,
         role: Role,
-        hurry: Hurry,
+        (hurry, under): (Hurry, Option<(&SharedKey, &Published)>),
     ) -> Result<Option<u64>, PublishError> {
         let heads = inner.snapshot_heads(encoded);
         let (mut heads, last) = (heads.iter(), encoded.after() + encoded.events() as Position);
+        let ids_of = |published| ids_of(published, inner.state.epoch(), encoded);
+        let key = under.map(|(key, published)| (key.digests(), ids_of(published).to_bytes()));
         let mut records: SmallVec<[Record<'_>; 2]> = SmallVec::new();
+        if let Some((digests, ids)) = &key {
+            // First, so that what is behind it is there wherever it is.
+            records.push(Record { kind: Kind::Key, flags: 0, position: last, body: [digests, ids, b""] });
+        }
         let mut put_snapshot = |records: &mut SmallVec<_>, position, block| {
             let head = heads.next().map_or(&[][..], Vec::as_slice);
             records.push(Record { kind: Kind::Snapshot, flags: 0, position, body: [head, block, b""] });

@@ -140,10 +140,14 @@ impl Published {
 
     /// Each event's id.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        let several = match self {
+        self.each().iter().map(Self::id)
+    }
+
+    /// Each event's.
+    pub(super) fn each(&self) -> &[Self] {
+        match self {
             Self::Generated(_) | Self::Custom(_) => std::slice::from_ref(self),
             Self::Several { ids, .. } => ids,
-        };
-        several.iter().map(Self::id)
+        }
     }
 }

@@ -125,6 +125,16 @@ impl Stream {
         }
     }
 
+    /// Whether a key of its own goes with what is published under it: to other processes, or into the store.
+    pub fn hands_keys_on(&self) -> bool {
+        self.is_copy() || self.0.delivery.store.is_some()
+    }
+
+    /// What is waited for until an event counts as published, where that is not here: the words that users know.
+    pub fn waits_elsewhere(&self) -> Option<&'static str> {
+        if self.is_copy() { Some("backplane") } else { self.waits_for_disk().then_some("disk") }
+    }
+
     /// Whether what is published counts only once the disk has it.
     pub fn waits_for_disk(&self) -> bool {
         self.0.delivery.store.as_ref().is_some_and(|store| store.durable() == Durable::Disk)
@@ -171,11 +181,12 @@ impl Stream {
     }
 
     /// Begins to publish several, at least one, in one step: nobody's come between them, and all are appended or none. The key
-    /// goes with them where the log is elsewhere, so that other processes know it, too.
+    /// goes with them where the log is elsewhere, so that other processes know it, too, and where they are kept, so that those
+    /// to come do.
     pub fn publishing_together<'a>(
         &'a self,
         parts: &'a [Part<'a>],
-        key: Option<&SharedKey>,
+        key: Option<&'a SharedKey>,
         caller: Caller,
     ) -> Result<Publishing<'a>, PublishError> {
         if self.is_copy() {
@@ -183,7 +194,7 @@ impl Stream {
             let handed_over = stream.hand_over_parts(parts, false, key)?;
             return Ok(Publishing(Way::Elsewhere { stream, handed_over, several: true }));
         }
-        let attempt = Attempt::of(What::of(parts), Role::Ordinary, caller);
+        let attempt = Attempt::of(What::of(parts), Role::Ordinary, caller).under(key);
         Ok(Publishing(Way::Here(Here::new(self, attempt))))
     }
 

@@ -104,6 +104,8 @@ pub struct TaskPublish {
     stream: Stream,
     event: Owned,
     role: Role,
+    /// What it is published under.
+    key: Option<SharedKey>,
     /// Taken out while it is stepped.
     waiting: Option<Waiting>,
     /// How the task sleeps.
@@ -127,9 +129,16 @@ impl Stream {
         TaskPublish::new(self, Owned::One(event), Role::Ordinary, sleep)
     }
 
-    /// The same of several, at least one, which are appended in one step.
-    pub fn task_publish_together(&self, events: Vec<OwnedEvent>, sleep: TaskSleep) -> TaskPublish {
-        TaskPublish::new(self, Owned::Several(events.into()), Role::Ordinary, sleep)
+    /// The same of several, at least one, which are appended in one step, under this key.
+    pub fn task_publish_together(
+        &self,
+        events: Vec<OwnedEvent>,
+        key: Option<SharedKey>,
+        sleep: TaskSleep,
+    ) -> TaskPublish {
+        let mut publish = TaskPublish::new(self, Owned::Several(events.into()), Role::Ordinary, sleep);
+        publish.key = key;
+        publish
     }
 
     /// Begins to end the stream, likewise; `event` is the terminal event.
@@ -142,7 +151,7 @@ impl TaskPublish {
     fn new(stream: &Stream, event: Owned, role: Role, sleep: TaskSleep) -> Self {
         let waiting = Some(Waiting::of_task(sleep.clone()));
         let stream = stream.current().clone();
-        Self { stream, event, role, waiting, sleep, handed_over: None, began: None, is_over: false }
+        Self { stream, event, role, key: None, waiting, sleep, handed_over: None, began: None, is_over: false }
     }
 
     /// Goes as far as it can; `account` is what the task has waited for sockets.
@@ -153,9 +162,9 @@ impl TaskPublish {
         let waiting = self.waiting.take().unwrap_or_default();
         let stream = self.stream.clone();
         let mut inner = stream.lock();
-        let (role, began) = (self.role, &mut self.began);
+        let (role, key, began) = (self.role, self.key.as_ref(), &mut self.began);
         let stepped = self.event.with(&stream, |what| {
-            let mut attempt = Attempt::going_on(what, role, Caller::Thread, waiting);
+            let mut attempt = Attempt::going_on(what, role, Caller::Thread, waiting).under(key);
             let progress = Self::advance(&stream, &mut attempt, &mut inner, began, account);
             (progress, attempt.put_off())
         });

@@ -72,7 +72,7 @@ impl AppendedTogether {
 
 impl Stream {
     /// Appends these in one step, waiting as a thread does; `ends` where the last of them, an event, is the terminal one. The key
-    /// is for other processes, where the log is elsewhere.
+    /// is for other processes, where the log is elsewhere, and for those to come, where there is a store.
     pub(crate) async fn publish_together(
         &self,
         parts: &[Part<'_>],
@@ -84,7 +84,7 @@ impl Stream {
             return self.publish_elsewhere(parts, ends, key).await.map(AppendedTogether::at_once);
         }
         let role = if ends { Role::Terminal } else { Role::Ordinary };
-        let attempt = Attempt::of(What::of(parts), role, Caller::Thread);
+        let attempt = Attempt::of(What::of(parts), role, Caller::Thread).under(key);
         let mut going = Going { stream: self, attempt, account: Account::default() };
         // Where the disk is waited for, who is told of that is known before.
         let told = self.waits_for_disk().then(|| going.sleep());

@@ -1,10 +1,13 @@
 //! Recovery against an oracle that knows what was written: cut at every byte, with any bit turned, with places overwritten.
+//! It is long because the oracle writes everything that a server writes.
 
 #![allow(clippy::expect_used, reason = "a test that fails says so")]
 
 use proptest::prelude::*;
+use sse_fast_core::id::Epoch;
 
 use super::super::format::{COPIED, record_bytes, write};
+use super::super::key::KeptIds;
 use super::super::life::KeptOptions;
 use super::*;
 
@@ -20,12 +23,14 @@ enum Act {
         stream: usize,
         bytes: usize,
         with_snapshot: bool,
+        keyed: bool,
     },
     /// So many events in one batch, every third with a snapshot; `ends` where the last is the terminal one.
     Several {
         stream: usize,
         count: usize,
         ends: bool,
+        keyed: bool,
     },
     Snapshot {
         stream: usize,
@@ -45,6 +50,8 @@ struct Model {
     events: Vec<(String, bool)>,
     snapshot: Option<(Position, String)>,
     ended: bool,
+    /// The keys that it was published into under.
+    keys: Vec<KeptKey>,
 }
 
 /// A segment in the making, with the oracle's view after each batch.
@@ -69,6 +76,18 @@ impl Written {
         let head = Head { kind, flags, stream: number(stream), position, time: 9, length: body.len() };
         self.records.push((self.bytes.len(), stream));
         write(&mut self.bytes, SALT, &head, &[body]);
+    }
+
+    /// The key of what follows in the same batch: so many events.
+    fn key(&mut self, stream: usize, count: usize) {
+        let position = (self.model(stream).events.len() + count) as Position;
+        let mut digests = [7; 64];
+        digests[..8].copy_from_slice(&stream.to_be_bytes());
+        digests[8..16].copy_from_slice(&position.to_be_bytes());
+        let mut ids = KeptIds::new(Epoch(5));
+        (0..count as Position).rev().for_each(|before| ids.push(position - before, None));
+        self.record(stream, Kind::Key, WITH_NEXT, position, &[&digests[..], &ids.to_bytes()].concat());
+        self.model(stream).keys.push(KeptKey { digests, ids, stream: number(stream), position, time: 9 });
     }
 
     fn snapshot(&mut self, stream: usize, text: &str) {
@@ -107,8 +126,11 @@ impl Written {
                 self.streams.push(Some(Model { name, ..Model::default() }));
                 self.record(stream, Kind::Life, 0, 0, &life.to_bytes());
             }
-            Act::Publish { stream, bytes, with_snapshot } => {
+            Act::Publish { stream, bytes, with_snapshot, keyed } => {
                 let Some(stream) = open(&self.streams, stream) else { return };
+                if keyed {
+                    self.key(stream, 1);
+                }
                 let position = self.model(stream).events.len() as Position + 1;
                 let block = format!("data: {}\n\n", "é".repeat(bytes));
                 let own_id = bytes % 3 == 0;
@@ -119,8 +141,11 @@ impl Written {
                     self.snapshot(stream, &format!("data: up to {position}\n\n"));
                 }
             }
-            Act::Several { stream, count, ends } => {
+            Act::Several { stream, count, ends, keyed } => {
                 let Some(stream) = open(&self.streams, stream) else { return };
+                if keyed {
+                    self.key(stream, count);
+                }
                 for place in 0..count {
                     let (position, is_last) = (self.model(stream).events.len() as Position + 1, place + 1 == count);
                     let with_snapshot = place % 3 == 1;
@@ -167,10 +192,10 @@ fn number(stream: usize) -> u32 {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         2 => Just(Act::Begin),
-        10 => (0..4_usize, 0..40_usize, any::<bool>())
-            .prop_map(|(stream, bytes, with_snapshot)| Act::Publish { stream, bytes, with_snapshot }),
-        3 => (0..4_usize, 1..7_usize, prop::bool::weighted(0.1))
-            .prop_map(|(stream, count, ends)| Act::Several { stream, count, ends }),
+        10 => (0..4_usize, 0..40_usize, any::<bool>(), any::<bool>())
+            .prop_map(|(stream, bytes, with_snapshot, keyed)| Act::Publish { stream, bytes, with_snapshot, keyed }),
+        3 => (0..4_usize, 1..7_usize, prop::bool::weighted(0.1), any::<bool>())
+            .prop_map(|(stream, count, ends, keyed)| Act::Several { stream, count, ends, keyed }),
         1 => (0..4_usize).prop_map(|stream| Act::Snapshot { stream }),
         1 => (0..4_usize).prop_map(|stream| Act::End { stream }),
         1 => (0..4_usize).prop_map(|stream| Act::Remove { stream }),
@@ -188,24 +213,29 @@ fn written(acts: &[Act]) -> Written {
 
 fn recovered(bytes: &[u8]) -> Recovered {
     let mut recovery = Recovery::default();
-    let segment = Segment { name: "segment", bytes, is_last: true, expected: None };
+    let segment = Segment { name: "segment", bytes, is_last: true, expected: None, may_be_blank: true };
     recovery.read(segment).expect("this version's");
     recovery.finish()
 }
 
-fn seen(stream: &KeptStream) -> Model {
+fn seen(recovered: &Recovered, stream: &KeptStream) -> Model {
     let text = |frame: &Frame| String::from_utf8(frame.plain().to_vec()).expect("UTF-8");
     Model {
         name: stream.life.name.clone(),
         events: stream.events.iter().map(|event| (text(&event.frame), event.own_id)).collect(),
         snapshot: stream.snapshot.as_ref().map(|snapshot| (snapshot.position, text(&snapshot.frame))),
         ended: stream.ended,
+        keys: recovered.keys.iter().filter(|key| key.stream == stream.number).cloned().collect(),
     }
+}
+
+fn all_seen(recovered: &Recovered) -> Vec<Model> {
+    recovered.streams.iter().map(|stream| seen(recovered, stream)).collect()
 }
 
 fn assert_is(recovered: &Recovered, streams: &[Option<Model>]) {
     let expected: Vec<_> = streams.iter().flatten().cloned().collect();
-    assert_eq!(recovered.streams.iter().map(seen).collect::<Vec<_>>(), expected);
+    assert_eq!(all_seen(recovered), expected);
     assert!(recovered.streams.iter().all(|stream| !stream.is_cut && stream.first == 1));
 }
 
@@ -237,7 +267,7 @@ proptest! {
             // The padding behind a record may be cut; a record may end in zeros of its own.
             let before = written.history.iter().rev().find(|(end, _)| *end < cut + 8);
             let (_, exact) = written.history.iter().rev().find(|(end, _)| *end <= cut).expect("the head");
-            let streams: Vec<_> = recovered.streams.iter().map(seen).collect();
+            let streams = all_seen(&recovered);
             let is = |streams_then: &Vec<Option<Model>>| streams == streams_then.iter().flatten().cloned().collect::<Vec<_>>();
             assert!(is(exact) || before.is_some_and(|(_, then)| is(then)), "cut at {cut} of {whole}");
             assert!(recovered.streams.iter().all(|stream| !stream.is_cut), "cut at {cut}: {:?}", recovered.damage);
@@ -261,9 +291,10 @@ proptest! {
                 continue;
             };
             let found = found.expect("a stream is never lost by one bit");
-            let events = seen(found).events;
+            let there = seen(&recovered, found);
+            let events = there.events.clone();
             if Some(stream) != hit {
-                prop_assert_eq!(&seen(found), model);
+                prop_assert_eq!(&there, model);
                 prop_assert!(!found.is_cut);
                 continue;
             }
@@ -271,7 +302,9 @@ proptest! {
             prop_assert_eq!(&events[..], &model.events[first..first + events.len()]);
             let lost_the_newest = first + events.len() < model.events.len();
             prop_assert!(found.is_cut || !lost_the_newest, "the ids of lost events are not given again");
-            if let Some((position, text)) = &seen(found).snapshot {
+            let newest = (first + events.len()) as Position;
+            prop_assert!(there.keys.iter().all(|key| key.position <= newest && model.keys.contains(key)));
+            if let Some((position, text)) = &there.snapshot {
                 prop_assert!(*position <= model.events.len() as Position && text.starts_with("data: "));
             }
             let is_whole = !found.is_cut && first == 0;
@@ -289,14 +322,15 @@ proptest! {
         let at = place.index(written.bytes.len());
         let end = (at + noise.len()).min(written.bytes.len());
         written.bytes[at..end].copy_from_slice(&noise[..end - at]);
-        for stream in recovered(&written.bytes).streams {
+        let recovered = recovered(&written.bytes);
+        for stream in &recovered.streams {
             let model = written.history.iter().rev().find_map(|(_, streams)| {
                 streams.get(stream.number as usize - 1).and_then(Clone::clone)
             });
             let model = model.expect("it was there");
             prop_assert_eq!(&stream.life.name, &model.name);
             let first = usize::try_from(stream.first).expect("small") - 1;
-            let events = seen(&stream).events;
+            let events = seen(&recovered, stream).events;
             prop_assert_eq!(&events[..], &model.events[first..first + events.len()]);
             if first + events.len() < model.events.len() {
                 prop_assert!(stream.is_cut, "the ids of lost events are not given again");
@@ -307,20 +341,47 @@ proptest! {
 
 #[test]
 fn records_that_belong_together_count_together() {
-    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: true }]);
+    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: true, keyed: false }]);
     let (end_of_life, before) = written.history[1].clone();
     let event = record_bytes("data: ééé\n\n".len());
     written.bytes.truncate(end_of_life + event);
     assert_is(&recovered(&written.bytes), &before);
 }
 
+fn keyed() -> Act {
+    Act::Publish { stream: 0, bytes: 3, with_snapshot: false, keyed: true }
+}
+
+#[test]
+fn a_key_whose_event_is_lost_is_as_one_never_used_and_one_whose_stream_is_removed_is_not() {
+    let mut cut = written(&[Act::Begin, keyed(), keyed()]);
+    let (last, _) = cut.records[4];
+    cut.bytes[last + HEAD + 7] ^= 3;
+    let read = recovered(&cut.bytes);
+    assert!(read.streams[0].is_cut && read.damage.len() == 1, "{:?}", read.damage);
+    assert_eq!(read.keys.iter().map(|key| key.position).collect::<Vec<_>>(), [1]);
+    let removed = written(&[Act::Begin, keyed(), Act::Remove { stream: 0 }]);
+    let read = recovered(&removed.bytes);
+    assert_eq!((read.streams.len(), read.keys.len(), read.number, read.damage.len()), (0, 1, 1, 0));
+}
+
+#[test]
+fn a_key_that_was_used_again_or_copied_is_there_once() {
+    let mut written = written(&[Act::Begin, keyed()]);
+    let first = written.model(0).keys[0].clone();
+    written.record(0, Kind::Key, COPIED, 1, &[&first.digests[..], &first.ids.to_bytes()].concat());
+    assert_eq!(recovered(&written.bytes).keys, [first]);
+}
+
 #[test]
 fn a_file_that_is_shorter_than_it_was_is_found_out() {
-    let mut written = written(&[Act::Begin, Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: false }]);
+    let mut written =
+        written(&[Act::Begin, Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: false, keyed: false }]);
     let whole = written.bytes.len() as u64;
     written.bytes.truncate(written.history[2].0);
     let mut recovery = Recovery::default();
-    let segment = Segment { name: "segment", bytes: &written.bytes, is_last: true, expected: Some(whole) };
+    let segment =
+        Segment { name: "segment", bytes: &written.bytes, is_last: true, expected: Some(whole), may_be_blank: false };
     recovery.read(segment).expect("this version's");
     let recovered = recovery.finish();
     assert!(recovered.streams.iter().all(|stream| stream.is_cut), "any of them may have had an event there");
@@ -329,7 +390,7 @@ fn a_file_that_is_shorter_than_it_was_is_found_out() {
 
 #[test]
 fn a_copy_is_the_same_event_and_says_nothing_of_how_far_its_stream_is() {
-    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 4, with_snapshot: false }]);
+    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 4, with_snapshot: false, keyed: false }]);
     let streams = written.streams.clone();
     let block = streams[0].as_ref().expect("open").events[0].0.clone();
     written.record(0, Kind::Event, COPIED, 1, block.as_bytes());

@@ -132,6 +132,48 @@ fn a_list_is_kept_whole_or_not_at_all_wherever_its_writing_was_cut() {
     }
 }
 
+/// What the next start finds: the ids that each key was answered with, and the ids that there are.
+fn found(folder: &Path) -> (Vec<Vec<String>>, Vec<String>) {
+    let ids = exported(folder).events.into_iter().map(|(id, _)| id).collect();
+    let Opened { keys, .. } = Store::open(folder, Durable::Process, &Logs::default()).expect("it opens");
+    let of = |key: &KeptKey| key.ids.texts().map(String::from).collect();
+    (keys.iter().map(of).collect(), ids)
+}
+
+#[test]
+fn a_key_is_kept_with_its_events_or_not_at_all_wherever_the_writing_was_cut() {
+    for durable in [Durable::Process, Durable::Disk] {
+        let folder = Folder::new();
+        let (stream, delivery) = kept_in(&folder.0, durable);
+        let first = stream.publish(&event("before")).expect("room").id().to_owned();
+        let used = || delivery.store.as_ref().expect("a store").numbers().0;
+        let key = SharedKey::new(&[b"scope"], "key", &[b"content"]);
+        let own = NewEvent { id: Some("own"), ..event("two") };
+        let parts = [event("one"), own].map(|event| Part::Event(stream.check(&event).expect("in order")));
+        let before = used();
+        let mut publishing = stream.publishing_together(&parts, Some(&key), Caller::Thread).expect("open");
+        let published = publishing.wait(Duration::MAX).expect("as long as it takes").expect("room");
+        let ids: Vec<_> = published.ids().map(str::to_owned).collect();
+        let (after, bytes) = (used(), fs::read(segment_of(&folder.0)).expect("a segment"));
+        assert_eq!(ids[1], "own");
+        for cut in before..=after {
+            let cut_folder = Folder::new();
+            let at = usize::try_from(cut).expect("small");
+            let mut left = bytes[..at].to_vec();
+            left.resize(at + 256, 0);
+            let name = segment_of(&folder.0).file_name().expect("a name").to_owned();
+            fs::write(cut_folder.0.join(name), &left).expect("written");
+            let (keys, there) = found(&cut_folder.0);
+            if there.len() == 1 {
+                assert_eq!((keys, there), (Vec::new(), vec![first.clone()]), "cut at {cut}: {durable:?}");
+            } else {
+                assert_eq!(keys, std::slice::from_ref(&ids), "cut at {cut}: {durable:?}");
+                assert_eq!(there[1..], ids, "cut at {cut}: {durable:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_end_of_a_list_is_kept_with_it() {
     let folder = Folder::new();
