@@ -30,11 +30,14 @@ impl Alive {
         self.known.entry(Arc::clone(process)).or_insert(now);
     }
 
-    /// Something that it said before was read; it counts unless it is known to be dead.
-    pub(crate) fn read(&mut self, process: &Arc<str>, now: Duration) {
-        if !self.dead.contains(process) {
-            self.known.entry(Arc::clone(process)).or_insert(now);
+    /// Something that it said before was read; it counts unless it is known to be dead. Whether nobody here has heard of
+    /// it before: it may have died long ago, which the leases tell.
+    pub(crate) fn read(&mut self, process: &Arc<str>, now: Duration) -> bool {
+        if self.dead.contains(process) || self.known.contains_key(process) {
+            return false;
         }
+        self.known.insert(Arc::clone(process), now);
+        true
     }
 
     /// The leases, as they were asked for at `asked`: whether another set of processes counts now.
@@ -43,7 +46,7 @@ impl Alive {
         let listed: BTreeSet<Arc<str>> = leases.into_iter().collect();
         let mut dead = BTreeSet::new();
         self.known.retain(|process, since| {
-            let alive = listed.contains(process) || *since >= asked;
+            let alive = listed.contains(process) || *since > asked;
             if !alive {
                 dead.insert(Arc::clone(process));
             }

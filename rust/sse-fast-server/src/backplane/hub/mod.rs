@@ -22,7 +22,7 @@ use sse_fast_core::id::{Epoch, Position};
 use super::copy::{Copy, Stale, Told};
 use super::outbox::{Outbox, UnitAnswer};
 use super::presence::{Alive, Presence};
-use super::protocol::{Fence, Guard, Line, Mark, Open, Opening, Request, RequestId, UnitOutcome, Wired};
+use super::protocol::{Fence, Guard, Line, Mark, Open, Request, RequestId, UnitOutcome, Wired};
 use super::{
     Answer, Ask, Changed, Copies, Counts, Life, Make, Name, Opened, Published, Rules, SharedOptions, Tail, Totals,
 };
@@ -467,14 +467,6 @@ impl Hub {
         let epoch = now.wall.max(self.last_epoch + 1);
         Guard { fence: self.fence.clone().filter(|_| !self.rules.trust), sure, epoch }
     }
-}
-
-/// Takes in who reads a stream elsewhere; whether this process must declare its own readers.
-fn take_readers(kept: &mut Kept, opening: &Opening, alive: &mut Alive, process: &Arc<str>, now: Moment) -> bool {
-    for (process, _) in &opening.readers {
-        alive.read(process, now.at);
-    }
-    kept.presence.read(process, opening.readers.clone(), opening.presence)
 }
 
 /// Answers the publishes whose events have come here, or will not soon.

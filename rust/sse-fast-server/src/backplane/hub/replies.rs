@@ -14,8 +14,7 @@ use super::super::outbox::UnitAnswer;
 use super::super::protocol::{Mark, Reply, Request, RequestId, Seen, UnitOutcome};
 use super::super::{COPY_WAIT, Changed, Name, Opened, Published};
 use super::{
-    Answered, Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What, give, give_unit,
-    take_readers, tell,
+    Answered, Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What, give, give_unit, tell,
 };
 
 impl Hub {
@@ -165,7 +164,12 @@ impl Hub {
             Reply::Opened(opening) => {
                 let (epoch, made) = (Epoch(opening.mark.epoch), opening.made);
                 let (read, left) = (opening.mark, opening.left);
-                let again = take_readers(kept, &opening, &mut self.alive, &self.reader, now);
+                for (process, _) in &opening.readers {
+                    if self.alive.read(process, now.at) && *process != self.reader {
+                        self.next_lease = now.at;
+                    }
+                }
+                let again = kept.presence.read(&self.reader, opening.readers.clone(), opening.presence);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
                 kept.held = true;
                 kept.waiting = false;

@@ -119,12 +119,12 @@ impl Hub {
                     if !ours && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
-                    // Others have taken this process for dead.
-                    let buried = ours && readers.is_empty() && kept.presence.is_read();
+                    // Others have taken this process for dead; or what it said long ago was executed late.
+                    let wrong = ours && readers != kept.presence.mine() && !kept.presence.is_unsaid();
                     if !kept.presence.pushed(process, readers, after, presence) {
                         kept.copy.must_read();
                     }
-                    if buried {
+                    if wrong {
                         self.declare(now, &name, out);
                     }
                 } else {
