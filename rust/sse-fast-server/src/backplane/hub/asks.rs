@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::super::outbox::{Entry, UnitAnswer};
 use super::super::protocol::{Request, RequestId, Unit, UnitSnapshot};
 use super::super::{Answer, Ask, Changed, Make, Name, Opened};
-use super::{Errand, Hub, Kept, Moment, Opener, Output, PARTS, Timer, What, give};
+use super::tells::give;
+use super::{Errand, Hub, Kept, Moment, Opener, Output, PARTS, Timer, What};
 
 impl Hub {
     pub(super) fn ask(&mut self, now: Moment, ask: Ask, out: &mut Vec<Output>) {

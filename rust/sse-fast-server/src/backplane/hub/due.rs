@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::super::copy::Stale;
 use super::super::protocol::{Line, Request};
 use super::super::{Changed, Name};
+use super::tells::give;
 use super::{
     COMPARE_EVERY, Hub, LEASE, MOST_COMPARED, Moment, Output, PARTS, PROBE_AFTER, RENEW_EVERY, SILENT, Timer, What,
-    give,
 };
 
 impl Hub {

@@ -1,7 +1,7 @@
 //! The machine of the backplane: what is asked of the server, and what the engine is told.
 //!
 //! Owns: the copies and outboxes by name, what is under way, when something is due. Its steps are in [`asks`], [`wires`],
-//! [`replies`] and [`due`]; what they all come to, a stream's next read, is here. Must not know: sockets, threads, a clock.
+//! [`replies`] and [`due`], and what they all come to, a stream's next read, in [`wants`]. Must not know: sockets, threads, a clock.
 //! Invariants: it is stepped with one thing at a time and reads no clock, so that simulations step this very machine. A
 //! stream is subscribed before it is read. A request that was lost with its connection is forgotten here, and its purpose
 //! stands where it came from: a copy is stale, an outbox has its call, an errand is not done.
@@ -10,6 +10,8 @@
 mod asks;
 mod due;
 mod replies;
+mod tells;
+mod wants;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,13 +21,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use sse_fast_core::id::{Epoch, Position};
 
-use super::copy::{Copy, Stale, Told};
-use super::outbox::{Outbox, UnitAnswer};
+use super::copy::Copy;
+use super::outbox::Outbox;
 use super::presence::{Alive, Presence};
-use super::protocol::{Fence, Guard, Line, Mark, Open, Request, RequestId, UnitOutcome, Wired};
-use super::{
-    Answer, Ask, Changed, Copies, Counts, Life, Make, Name, Opened, Published, Rules, SharedOptions, Tail, Totals,
-};
+use super::protocol::{Fence, Guard, Line, Mark, Open, Request, RequestId, Wired};
+use super::{Answer, Ask, Changed, Counts, Make, Name, Opened, Published, Rules};
+
+pub(crate) use tells::Tell;
+use tells::give;
 
 /// In this time every copy is compared with the server once, a part of them at a time.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
@@ -67,50 +70,6 @@ pub(crate) enum Output {
     Unsubscribe(Vec<Name>),
     Reconnect(Line),
     Tell(Tell),
-}
-
-/// What the engine is told.
-#[derive(Debug)]
-pub(crate) enum Tell {
-    Begin(Name, Life),
-    Append(Name, Tail),
-    Options(Name, SharedOptions),
-    Removed(Name),
-    Present(Name, Totals),
-    Disconnect(Arc<str>, u64),
-    Away(bool),
-    Answer(Answered),
-}
-
-impl Tell {
-    /// Tells it.
-    pub(crate) fn give(self, copies: &dyn Copies) {
-        match self {
-            Self::Begin(name, life) => copies.begin(&name, life),
-            Self::Append(name, tail) => copies.append(&name, tail),
-            Self::Options(name, options) => copies.options(&name, options),
-            Self::Removed(name) => copies.removed(&name),
-            Self::Present(name, totals) => copies.present(&name, totals),
-            Self::Disconnect(reader, before) => copies.disconnect(&reader, before),
-            Self::Away(away) => copies.away(away),
-            Self::Answer(answered) => answered.deliver(),
-        }
-    }
-}
-
-/// An answer with where it goes.
-pub(crate) struct Answered(Box<dyn FnOnce() + Send>);
-
-impl Answered {
-    pub(crate) fn deliver(self) {
-        (self.0)();
-    }
-}
-
-impl std::fmt::Debug for Answered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Answered")
-    }
 }
 
 /// Both clocks.
@@ -376,78 +335,6 @@ impl Hub {
         }
     }
 
-    /// What a stream wants now: its answers given up, its copy read, its name forgotten.
-    fn advance(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
-        let Some(kept) = self.kept.get_mut(name) else { return };
-        // Those that a read is under way for keep their places, answered.
-        for opener in kept.openers.iter_mut().take_while(|opener| opener.deadline <= now.at) {
-            if let Some(answer) = opener.answer.take() {
-                kept.waiting |= opener.wait;
-                give(out, answer, Opened::Unavailable);
-            }
-        }
-        if kept.served == 0 {
-            kept.openers.retain(|opener| opener.answer.is_some());
-        }
-        release_holds(kept, now, out);
-        if kept.copy.is_live()
-            && let Some(totals) = kept.presence.news(&self.reader, &self.alive)
-        {
-            out.push(Output::Tell(Tell::Present(Arc::clone(name), totals)));
-        }
-        if kept.openers.is_empty() && !kept.held && !kept.waiting {
-            self.kept.remove(name);
-            if self.subscriber_up {
-                out.push(Output::Unsubscribe(vec![Arc::clone(name)]));
-            }
-            return;
-        }
-        self.read(now, name, out);
-    }
-
-    fn read(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
-        self.last_epoch = self.last_epoch.max(self.kept.get(name).map_or(0, |kept| kept.copy.mark().epoch));
-        let guard = self.guard(now, false);
-        let Some(kept) = self.kept.get_mut(name) else { return };
-        let wanted = kept.copy.stale() != Stale::No || !kept.openers.is_empty();
-        let may = self.fence.is_some() && kept.subscribed && !kept.copy.is_reading() && kept.not_before <= now.at;
-        if !wanted || !may {
-            return;
-        }
-        let mut above = 0;
-        let mut make = None;
-        match kept.copy.stale() {
-            Stale::Rewound(epoch) => above = epoch,
-            Stale::Gone => {
-                make = kept.copy.options().map(|options| Make { options, given: super::SharedPatch::default() });
-            }
-            Stale::No | Stale::Behind => {
-                make = kept.openers.front().and_then(|opener| opener.make);
-                kept.served = if make.is_some() {
-                    1
-                } else {
-                    kept.openers.iter().take_while(|opener| opener.make.is_none()).count()
-                };
-            }
-        }
-        let from = kept.copy.begin_read();
-        kept.read = Some(RequestId(self.last_request + 1));
-        let open = Box::new(Open { name: Arc::clone(name), guard, make, above, from });
-        self.request(now, What::Read(Arc::clone(name), open.clone()), Request::Open(open), out);
-    }
-
-    /// When the server forgets a stream if nothing happens: it is compared then, so that its name is free here, too.
-    fn foresee(&mut self, now: Moment, name: &Name, stays: Option<Duration>) {
-        let Some(kept) = self.kept.get_mut(name) else { return };
-        kept.over = stays.map(|stays| now.at.saturating_add(stays).saturating_add(OVER_BY));
-        if let Some(over) = kept.over
-            && kept.looked_at.is_none_or(|at| at > over)
-        {
-            kept.looked_at = Some(over);
-            self.timers.insert((over, Timer::Over(Arc::clone(name))));
-        }
-    }
-
     fn end(&mut self, changed: Changed, out: &mut Vec<Output>) {
         if let Some((answer, ..)) = self.closing.take() {
             give(out, answer, changed);
@@ -467,40 +354,4 @@ impl Hub {
         let epoch = now.wall.max(self.last_epoch + 1);
         Guard { fence: self.fence.clone().filter(|_| !self.rules.trust), sure, epoch }
     }
-}
-
-/// Answers the publishes whose events have come here, or will not soon.
-fn release_holds(kept: &mut Kept, now: Moment, out: &mut Vec<Output>) {
-    if kept.holds.is_empty() {
-        return;
-    }
-    let mark = kept.copy.mark();
-    for hold in std::mem::take(&mut kept.holds) {
-        let there = mark.epoch > hold.epoch.0 || (mark.epoch == hold.epoch.0 && mark.newest >= hold.last);
-        if there || hold.until <= now.at || !kept.copy.is_live() {
-            give(out, hold.answer, hold.published);
-        } else {
-            kept.holds.push(hold);
-        }
-    }
-}
-
-fn give<T: super::Unanswered + Send + 'static>(out: &mut Vec<Output>, answer: Answer<T>, value: T) {
-    out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(value))))));
-}
-
-fn give_unit(out: &mut Vec<Output>, answer: UnitAnswer, outcome: UnitOutcome) {
-    out.push(Output::Tell(Tell::Answer(Answered(Box::new(move || answer.give(&outcome))))));
-}
-
-fn tell(out: &mut Vec<Output>, name: &Name, told: Vec<Told>) {
-    out.extend(told.into_iter().map(|told| {
-        let name = Arc::clone(name);
-        Output::Tell(match told {
-            Told::Begin(life) => Tell::Begin(name, life),
-            Told::Append(tail) => Tell::Append(name, tail),
-            Told::Options(options) => Tell::Options(name, options),
-            Told::Removed => Tell::Removed(name),
-        })
-    }));
 }

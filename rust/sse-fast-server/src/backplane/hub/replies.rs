@@ -13,9 +13,8 @@ use super::super::copy::{Copy, Told};
 use super::super::outbox::UnitAnswer;
 use super::super::protocol::{Mark, Reply, Request, RequestId, Seen, UnitOutcome};
 use super::super::{COPY_WAIT, Changed, Name, Opened, Published};
-use super::{
-    Answered, Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What, give, give_unit, tell,
-};
+use super::tells::{Answered, give, give_unit, tell};
+use super::{Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
 
 impl Hub {
     /// A long list of what replies are for.

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::super::Name;
 use super::super::copy::{Stale, Told};
 use super::super::protocol::{Fence, Line, News, Open, Push, Request, RequestId, Wired};
-use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, SAY_AGAIN, Tell, What, tell};
+use super::tells::tell;
+use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, SAY_AGAIN, Tell, What};
 
 impl Hub {
     pub(super) fn wired(&mut self, now: Moment, wired: Wired, out: &mut Vec<Output>) {

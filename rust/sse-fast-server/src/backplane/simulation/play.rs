@@ -161,6 +161,7 @@ impl Play {
         }
     }
 
+    /// A long list of what there is.
     fn fault(&mut self, at: usize, stream: &Name) {
         let world = &mut self.world;
         match world.random.between(0, 17) {
