@@ -68,8 +68,9 @@ pub(super) async fn connect(address: &Address) -> Result<Ready, ConnectError> {
         for (host, port) in &address.hosts {
             match master(address, host, *port, service).await {
                 Ok(Some((host, port))) => return connect_to(address, &host, port, true).await,
-                Ok(None) => {}
-                Err(error) => last = Some(error),
+                // One that answers says more than one that does not.
+                Ok(None) => last = Some(ConnectError::NoService { at: at(), service: service.clone() }),
+                Err(error) => last = last.filter(|last| matches!(last, ConnectError::NoService { .. })).or(Some(error)),
             }
         }
         Err(last.unwrap_or_else(|| ConnectError::NoService { at: at(), service: service.clone() }))
