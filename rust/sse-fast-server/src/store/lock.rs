@@ -2,8 +2,8 @@
 //!
 //! Owns: the lock, and the file that says whether the server was closed and since which start of the machine it ran. Must
 //! not know: segments. Invariants: the lock is the kernel's, so that it is gone with the process, however that ends; the
-//! process number in the file is for people. A segment goes only once the file says that it may be gone. A forked child closes its copies of the folder's
-//! descriptors (`_fork.py`).
+//! process number in the file is for people. A segment goes only once the file says that it may be gone. A forked child
+//! closes its copies of the folder's descriptors (`_fork.py`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -56,7 +56,8 @@ pub(super) const BEFORE: [&str; 1] = [LOCK];
 pub(super) const OWN: [&str; 2] = [SESSION, NEW_SESSION];
 
 /// What is said where nobody can tell how the folder was last used.
-pub(super) const UNKNOWN: &str = "session.json is missing or cannot be read, so that the machine may have been stopped; streams that had not ended                                   begin a new life";
+pub(super) const UNKNOWN: &str = "session.json is missing or cannot be read, so that the machine may have been stopped; \
+     streams that had not ended begin a new life";
 
 impl Lock {
     pub(super) fn take(folder: &Path, shown: &str) -> Result<Self, OpenError> {
