@@ -10,9 +10,10 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::cursor::Opening;
 use sse_fast_core::frame::Frame;
 use sse_fast_core::gap::Gap;
+use sse_fast_core::id::Position;
 use sse_fast_core::stream::StreamState;
 use sse_fast_core::wire;
 use tokio::sync::Semaphore;
@@ -46,7 +47,9 @@ impl JsonForms {
     pub(crate) async fn respond(&self, stream: &Stream, last_event_id: Option<&str>) -> Result<HttpResponse, Refusal> {
         let (stream, last_event_id) = (stream.clone(), last_event_id.map(Box::<str>::from));
         self.build(move || {
-            let page = Page::of(&stream.lock().state, last_event_id.as_deref());
+            let inner = stream.lock();
+            let page = Page::of(&inner.state, inner.open(last_event_id.as_deref(), None), inner.carried());
+            drop(inner);
             page.encode(stream.name())
         })
         .await
@@ -114,11 +117,12 @@ impl Serialize for Event<'_> {
 }
 
 impl Page {
-    /// The page for a reader that sent `last_event_id`, or nothing. Under the stream's lock.
-    fn of(state: &StreamState, last_event_id: Option<&str>) -> Self {
+    /// The page for a reader to whom the stream opens like this; what is up to `carried` was another life's. Under the
+    /// stream's lock.
+    fn of(state: &StreamState, opening: Opening, carried: Position) -> Self {
         let newest = state.newest();
         let (mut snapshot, mut gap, mut events, mut last) = (None, None, Vec::new(), newest);
-        if let Opening::Live { before, snapshot: held, after, cursor } = cursor::open(state, last_event_id, None) {
+        if let Opening::Live { before, snapshot: held, after, cursor } = opening {
             let mut bytes = held.as_ref().map_or(0, Frame::len);
             snapshot = held;
             gap = [before, after].into_iter().flatten().map(skipped).reduce(|a, b| if a < 0 { a } else { a + b });
@@ -135,7 +139,7 @@ impl Page {
         let more = last < newest;
         debug_assert!(!more || !events.is_empty(), "a page with more to come brings its reader on");
         Self {
-            last_id: id_of(state, last, more),
+            last_id: id_of(state, last, more, carried),
             ended: state.ended() && !more,
             more,
             snapshot,
@@ -160,9 +164,10 @@ impl Page {
 }
 
 /// The id to go on from after `position`: the event's own, unless resuming from it would pass over later events.
-fn id_of(state: &StreamState, position: u64, more: bool) -> String {
+fn id_of(state: &StreamState, position: Position, more: bool, carried: Position) -> String {
     let frame = state.log().get(position);
     let own = frame.and_then(|frame| wire::id_of(frame.plain())).map(String::from_utf8_lossy);
+    let own = own.filter(|_| position > carried);
     match own.filter(|own| !more || state.position_of(own) == Some(position)) {
         Some(own) => own.into_owned(),
         None => state.id_at(position).as_str().to_owned(),
@@ -176,6 +181,7 @@ pub(crate) fn skipped(gap: Gap) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use sse_fast_core::cursor;
     use sse_fast_core::event::{NewEvent, check};
     use sse_fast_core::id::Epoch;
     use sse_fast_core::options::{Start, StreamOptions};
@@ -203,7 +209,7 @@ mod tests {
     fn poll_all(state: &StreamState) -> (Vec<String>, Vec<usize>) {
         let (mut data, mut sizes, mut last_id) = (Vec::new(), Vec::new(), None::<String>);
         loop {
-            let page = Page::of(state, last_id.as_deref());
+            let page = Page::of(state, cursor::open(state, last_id.as_deref(), None), 0);
             assert_eq!(page.gap, None);
             sizes.push(page.events.iter().map(Frame::len).sum());
             data.extend(page.events.iter().map(|frame| wire::decode(frame.plain()).data));
@@ -258,14 +264,17 @@ mod tests {
         let snapshot = NewEvent { data: b"all", event: Some("snapshot"), ..NewEvent::default() };
         state.set_snapshot(&mut Scratch::default(), &check(&snapshot).expect("an event"));
         publish(&mut state, "a\u{2028}\"\nb", None);
-        let body = String::from_utf8(Page::of(&state, None).encode("a/b").expect("encoded")).expect("UTF-8");
+        let body =
+            String::from_utf8(Page::of(&state, cursor::open(&state, None, None), 0).encode("a/b").expect("encoded"))
+                .expect("UTF-8");
         let wanted = "{\"stream\":\"a/b\",\"last_id\":\"a-4\",\"ended\":false,\"more\":false,\
             \"snapshot\":{\"id\":\"a-3\",\"event\":\"snapshot\",\"data\":\"all\"},\"gap\":null,\
             \"events\":[{\"id\":\"a-4\",\"event\":\"message\",\"data\":\"a\u{2028}\\\"\\nb\"}]}";
         assert_eq!(body, wanted);
-        let behind = json(&Page::of(&state, Some("a-1")));
+        let page = |id| json(&Page::of(&state, cursor::open(&state, Some(id), None), 0));
+        let behind = page("a-1");
         assert_eq!((&behind["gap"], &behind["snapshot"]["id"]), (&2.into(), &"a-3".into()));
-        assert_eq!(json(&Page::of(&state, Some("nonsense")))["gap"], -1);
-        assert_eq!(json(&Page::of(&state, Some("a-4")))["events"], serde_json::json!([]));
+        assert_eq!(page("nonsense")["gap"], -1);
+        assert_eq!(page("a-4")["events"], serde_json::json!([]));
     }
 }

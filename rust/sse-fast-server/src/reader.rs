@@ -57,8 +57,8 @@ impl Stream {
         let stream = self.current();
         let inner = stream.lock();
         let opening = match from {
-            ReadFrom::Start(start) => cursor::open(&inner.state, None, *start),
-            ReadFrom::After(id) => cursor::open(&inner.state, Some(id), None),
+            ReadFrom::Start(start) => inner.open(None, *start),
+            ReadFrom::After(id) => inner.open(Some(id), None),
         };
         let (ahead, follower) = opened(&inner, opening);
         drop(inner);

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Method, Request, header};
-use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::cursor::Opening;
 use sse_fast_core::frame::Framing;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -293,5 +293,5 @@ pub(crate) fn retry_later(request: &ParsedRequest, error: &'static str, detail: 
 }
 
 fn finished(stream: &Stream, last_event_id: Option<&str>) -> bool {
-    matches!(cursor::open(&stream.lock().state, last_event_id, None), Opening::Finished)
+    matches!(stream.lock().open(last_event_id, None), Opening::Finished)
 }

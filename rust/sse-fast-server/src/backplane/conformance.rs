@@ -331,7 +331,7 @@ fn a_removed_name_says_so_and_begins_a_greater_life() {
     on_all(|mut world| async move {
         assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Unknown { removed: None });
         world.ask(call(1, vec![unit(&["a"])])).await;
-        assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Done);
+        assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Removed(mark(1000, 1, 2)));
         assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Unknown { removed: None });
         let removed = mark(1000, 1, 2);
         assert_eq!(world.ask(Request::Open(Box::new(look()))).await, Reply::Unknown { removed: Some(removed) });

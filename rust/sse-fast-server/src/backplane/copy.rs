@@ -179,7 +179,8 @@ impl Copy {
         let gone = match seen {
             Seen::Removed(mark) => mark.epoch >= live.mark.epoch || !is_read || live.ended,
             _ if live.mark != sent => return,
-            _ => live.ended || !is_read,
+            // What stays without readers was not forgotten: the server has lost it.
+            _ => live.ended || (live.options.expire.is_some() && !is_read),
         };
         if gone {
             self.live = None;

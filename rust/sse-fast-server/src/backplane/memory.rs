@@ -285,7 +285,7 @@ impl Engine {
         meta.until = Some(now + REMOVAL_KEPT);
         stored.log.clear();
         pushes.push(Push::Stream(Arc::clone(name), News::Removed { mark: meta.mark }));
-        Reply::Done
+        Reply::Removed(meta.mark)
     }
 
     fn present(

@@ -133,6 +133,8 @@ pub(crate) enum Reply {
     Compared(Vec<Seen>),
     /// Of those that only do something.
     Done,
+    /// Of [`Request::Remove`]: how far the stream had come by it.
+    Removed(Mark),
     /// There is no such stream; whether one was removed within the last quarter of an hour, in which life.
     Unknown { removed: Option<Mark> },
     /// Of [`Request::Lease`].

@@ -77,7 +77,11 @@ impl Directory {
             .snapshot
             .map(|snapshot| (of_this_life(snapshot.frame, snapshot.position), snapshot.position, snapshot.event));
         let restored = Restored { log, snapshot, ended: kept.ended, own_ids, had_retry: kept.life.had_retry };
-        Stream::of_state(name, StreamState::restore(epoch, options, restored), &self.delivery)
+        let stream = Stream::of_state(name, StreamState::restore(epoch, options, restored), &self.delivery);
+        if kept.is_cut && !kept.ended {
+            stream.took_over();
+        }
+        stream
     }
 
     /// The options of a stream that was told these. What the server's defaults of now do not allow is left out.

@@ -6,7 +6,7 @@
 //! rounds, so that others are served.
 
 use sse_fast_core::batch::MAX_BATCH_BYTES;
-use sse_fast_core::cursor::{self, Opening};
+use sse_fast_core::cursor::Opening;
 use sse_fast_core::follow::{Follower, Step};
 use sse_fast_core::gap::Gap;
 use sse_fast_core::id::Position;
@@ -46,7 +46,7 @@ impl<N: Net> Shard<N> {
             ahead.put(framing, |block| wire::retry(block, wait));
         }
         subscriber.follower = Follower::at(inner.state.newest() + 1);
-        if let Opening::Live { before, snapshot, after, cursor } = cursor::open(&inner.state, last_event_id, None) {
+        if let Opening::Live { before, snapshot, after, cursor } = inner.open(last_event_id, None) {
             subscriber.follower = Follower::at(cursor);
             if last_event_id.is_some_and(|id| !id.is_empty()) {
                 self.counters().resume(resumed(before));

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sse_fast_core::budget::{Micros, Spent};
+use sse_fast_core::cursor::{self, Opening, Place};
 use sse_fast_core::event::{self, CheckedEvent, NewEvent};
 use sse_fast_core::id::{self, Epoch, Position};
-use sse_fast_core::options::{StreamOptions, StreamPatch};
+use sse_fast_core::options::{Start, StreamOptions, StreamPatch};
 use sse_fast_core::stream::StreamState;
 
 use super::attempt::{Attempt, Caller, Progress};
@@ -152,7 +153,14 @@ impl Stream {
 
     /// The newest position that this life took over from the one before.
     pub(crate) fn carried(&self) -> Position {
-        self.lock().extra.as_ref().map_or(0, |extra| extra.carried)
+        self.lock().carried()
+    }
+
+    /// This life took over everything that it has.
+    pub(crate) fn took_over(&self) {
+        let mut inner = self.lock();
+        let carried = inner.state.newest();
+        inner.extra.get_or_insert_default().carried = carried;
     }
 
     /// The life that came after this one, where its log was lost elsewhere.
@@ -231,6 +239,26 @@ pub(crate) fn resolved(
 }
 
 impl Inner {
+    /// The same.
+    pub(crate) fn carried(&self) -> Position {
+        self.extra.as_ref().map_or(0, |extra| extra.carried)
+    }
+
+    /// Opens the stream for a reader that sent `last_event_id`, or nothing. An id of the application's own does not tell
+    /// lives apart: where it belongs to what this life took over, nobody knows what was lost behind it.
+    pub(crate) fn open(&self, last_event_id: Option<&str>, start: Option<Start>) -> Opening {
+        let carried = self.carried();
+        if carried > 0
+            && let Some(id) = last_event_id
+            && id::parse(id).is_none_or(|(epoch, _)| epoch != self.state.epoch())
+            && self.state.position_of(id).is_some_and(|position| position <= carried)
+        {
+            let start = start.unwrap_or(self.state.options().start);
+            return cursor::open_at(&self.state, Place::Lost, start);
+        }
+        cursor::open(&self.state, last_event_id, start)
+    }
+
     /// What stays with the name when its life is another's.
     fn take_over(&mut self) -> Option<Box<super::Extra>> {
         let extra = self.extra.as_mut()?;

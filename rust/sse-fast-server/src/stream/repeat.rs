@@ -1,6 +1,6 @@
 //! Publishing under a key in this process.
 //!
-//! Owns: what a key of the application's stands for: this stream's life, and these events. Must not know: which keys there were
+//! Owns: what a key of the application's stands for: this stream's life, or a copy's name, and these events. Must not know: which keys there were
 //! (`idempotency`).
 
 use sse_fast_core::event::NewEvent;
@@ -26,7 +26,9 @@ impl Stream {
             }
         }
         let content: Vec<_> = content.iter().map(Vec::as_slice).collect();
-        let life = self.lock().state.epoch().0.to_be_bytes();
-        self.0.delivery.repeats.begin(&SharedKey::new(&[HERE, &life], key, &content))
+        let life = self.life().0.to_be_bytes();
+        // A copy's next life is the same stream to who repeats: it may have begun because a server was replaced.
+        let scope = if self.is_copy() { self.name().as_bytes() } else { &life[..] };
+        self.0.delivery.repeats.begin(&SharedKey::new(&[HERE, scope], key, &content))
     }
 }

@@ -11,7 +11,7 @@ use sse_fast_core::id::Epoch;
 
 use super::super::copy::{Copy, Told};
 use super::super::outbox::UnitAnswer;
-use super::super::protocol::{Mark, Reply, Request, RequestId, Seen, UnitOutcome};
+use super::super::protocol::{Mark, News, Push, Reply, Request, RequestId, Seen, UnitOutcome};
 use super::super::{COPY_WAIT, Changed, Name, Opened, Published};
 use super::tells::{Answered, give, give_unit, tell};
 use super::{Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
@@ -54,6 +54,11 @@ impl Hub {
             }
             What::Errand(number) => {
                 if let Some(errand) = self.errands.remove(&number) {
+                    if let (Reply::Removed(mark), Request::Remove { name }) = (&reply, &errand.request) {
+                        // As if it had been pushed: where the push is lost, the name leads nowhere here either.
+                        let (name, news) = (Arc::clone(name), News::Removed { mark: *mark });
+                        self.push(now, Push::Stream(name, news), out);
+                    }
                     let changed = match reply {
                         Reply::Unknown { .. } => Changed::Unknown,
                         Reply::Refused(why) => Changed::Refused(why),

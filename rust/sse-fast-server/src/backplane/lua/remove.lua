@@ -8,4 +8,4 @@ redis.call('HDEL', m, 's', 'se', 'sn', 'x')
 redis.call('DEL', l)
 redis.call('PEXPIRE', m, ARGV[2])
 redis.call('PUBLISH', ARGV[1], 'R ' .. got[1] .. ' ' .. got[2] .. ' ' .. text(version) .. '\n')
-return {'DONE'}
+return {'GONE', got[1], got[2], text(version)}

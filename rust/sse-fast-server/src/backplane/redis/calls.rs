@@ -315,6 +315,10 @@ pub(super) fn reply(request: &Request, value: Value) -> Option<Reply> {
         ("STALE", _) => Some(Reply::Stale),
         ("DONE", _) => Some(Reply::Done),
         ("NONE", _) => Some(Reply::Unknown { removed: None }),
+        ("GONE", _) => {
+            let mut number = || next()?.text()?.parse().ok();
+            Some(Reply::Removed(Mark { epoch: number()?, newest: number()?, version: number()? }))
+        }
         ("REMOVED", _) => {
             let mut number = || next()?.text()?.parse().ok();
             Some(Reply::Unknown { removed: Some(Mark { epoch: number()?, newest: number()?, version: number()? }) })
