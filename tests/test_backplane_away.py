@@ -17,6 +17,7 @@ import pytest
 import sse_fast
 from support.backplane import KINDS, BackplaneServer
 from support.deadline import until
+from support.proxy import Proxy
 from support.reader import Reader, fetch
 
 Serve = Callable[..., "sse_fast.Server"]
@@ -380,3 +381,26 @@ def test_an_own_id_of_another_life_is_a_gap_and_what_is_there(shared: BackplaneS
     page = json.loads(fetch(server.port, "/streams/s?last_event_id=own2", headers=JSON)[1])
     assert page["gap"] == -1
     assert [event["data"] for event in page["events"]] == ["1", "2", "4", "5"]
+
+
+def test_a_reader_that_is_ahead_of_a_process_without_backplane_comes_back(
+    shared: BackplaneServer, serve: Serve
+) -> None:
+    with Proxy(shared.port) as proxy:
+        one = serve(backplane=f"redis://127.0.0.1:{proxy.port}", backplane_timeout=0.3)
+        other = serve(backplane=shared.url)
+        stream = other.stream("s", start="all")
+        first = stream.publish("a")
+        until(lambda: one.stream("s").last_id == first)
+        proxy.keeping_answers = True  # It hears nothing any more, and does not know it yet.
+        last = stream.publish("b")
+        for path in (f"/streams/s?last_event_id={last}", f"/streams/s?last_event_id={last}x"):
+            status = fetch(one.port, path, headers=JSON)[0].status
+            assert status == (503 if path.endswith(last) else 200), "nobody knows what it has missed here"
+        here = json.loads(fetch(one.port, f"/streams/s?last_event_id={first}", headers=JSON)[1])
+        assert (here["gap"], here["events"]) == (None, []), "copied history is served"
+        proxy.keeping_answers = False
+        proxy.cut()
+        until(lambda: ready(one))
+        back = json.loads(fetch(one.port, f"/streams/s?last_event_id={last}", headers=JSON)[1])
+        assert (back["gap"], back["events"]) == (None, [])

@@ -26,7 +26,7 @@ use crate::admitted::Admitted;
 use crate::body::{self, BodyRoom};
 use crate::calls::{Calls, Pending};
 use crate::cors::Cors;
-use crate::directory::Directory;
+use crate::directory::{Directory, Looked};
 use crate::forwarded::Proxies;
 use crate::json_form::JsonForms;
 use crate::operate::Operated;
@@ -34,6 +34,7 @@ use crate::request::{ParsedRequest, Wanted, decode};
 use crate::response::{self, HttpResponse, Refusal};
 use crate::rights::Rights;
 use crate::route::Routes;
+use crate::route_stream::backplane_away;
 use crate::shard::Reading;
 use crate::socket::RequestBody;
 use crate::stream::{Claim, Stream};
@@ -234,9 +235,12 @@ impl Context {
         admitted: Admitted,
     ) -> Result<Action, Refusal> {
         let last_event_id = request.last_event_id.as_deref();
-        if stream.is_copy() && last_event_id.is_some_and(|id| stream.is_behind(id)) {
-            // Read in another process, which was faster.
-            self.directory.catch_up_elsewhere(stream.name()).await;
+        if stream.is_copy()
+            && last_event_id.is_some_and(|id| stream.is_behind(id))
+            && self.directory.catch_up_elsewhere(stream.name()).await == Looked::Away
+        {
+            // It was read in another process, which is ahead, and nobody can say how far: here it would begin anew.
+            return Ok(Action::Respond(backplane_away(request)));
         }
         let stream = stream.current();
         Ok(match request.wanted {

@@ -53,7 +53,7 @@ pub(crate) enum Door<'a> {
 
 /// What a request gets while the backplane is away that alone knows what it asks for.
 pub(crate) fn backplane_away(request: &ParsedRequest) -> HttpResponse {
-    let detail = "the backplane is away; whether there is such a stream is not known";
+    let detail = "the backplane is away; whether there is such a stream, and how far it is, is not known";
     respond::retry_later(request, "backplane_away", detail)
 }
 

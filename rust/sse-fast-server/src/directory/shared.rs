@@ -132,11 +132,15 @@ impl Directory {
         }
     }
 
-    /// Has a copy that may be behind come as far as its log is now; at once where that is not known.
-    pub(crate) async fn catch_up_elsewhere(&self, name: &str) {
-        if let Some(sharing) = self.sharing.as_ref().filter(|sharing| !sharing.is_away()) {
-            // Whatever the answer is: what is here then is all there is.
-            let _ = sharing.open(name, None, false).await;
+    /// Has a copy that may be behind come as far as its log is now.
+    pub(crate) async fn catch_up_elsewhere(&self, name: &str) -> Looked {
+        let Some(sharing) = &self.sharing else { return Looked::Done };
+        if sharing.is_away() {
+            return Looked::Away;
+        }
+        match sharing.open(name, None, false).await {
+            Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
+            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
         }
     }
 

@@ -26,12 +26,12 @@ use sse_fast_core::vector::{MAX_NAMES, Sent};
 use self::named::{Named, found};
 use self::page::Page;
 use crate::admitted::Admitted;
-use crate::directory::{StreamError, check_name};
+use crate::directory::{Looked, StreamError, check_name};
 use crate::refusals::bad_name;
 use crate::request::{ParsedRequest, Wanted};
 use crate::respond::{self, Action, Context};
 use crate::response::{self, Refusal};
-use crate::route_stream::{Awaited, Door, Waited};
+use crate::route_stream::{Awaited, Door, Waited, backplane_away};
 use crate::shard::{NamedReading, Reading};
 use crate::socket::Signals;
 use crate::stream::{Claim, Stream};
@@ -86,7 +86,9 @@ impl Context {
         if !behind.is_empty() {
             // Read by this reader in another process, which was faster.
             for name in behind {
-                self.directory.catch_up_elsewhere(name).await;
+                if self.directory.catch_up_elsewhere(name).await == Looked::Away {
+                    return Ok(Action::Respond(backplane_away(request)));
+                }
             }
             let names: Vec<_> = readings.into_iter().map(|named| named.name).collect();
             let streams = names.iter().map(|name| self.known(name)).collect();
