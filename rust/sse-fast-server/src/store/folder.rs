@@ -35,7 +35,7 @@ pub(super) struct Known {
     /// From which to which they were there, at least.
     oldest: u64,
     newest: u64,
-    /// Whether the machine was started since, or nobody can tell.
+    /// Whether the machine was started since, or nobody can tell: what was written last may be there in any part.
     is_rebooted: bool,
 }
 
@@ -163,6 +163,8 @@ pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     if known.closed.is_none() {
         // A server that uses it begins segments and gives them back while it is read.
         (known.oldest, known.newest) = (1, 0);
+        // It writes meanwhile: what is at the end may be there in part.
+        known.is_rebooted = true;
     }
     let Read { recovered, .. } = read_all(folder, &shown, known)?;
     let mut streams: Vec<_> = recovered
