@@ -13,9 +13,14 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
+use super::segment::open_file;
 
 const LOCK: &str = "lock";
+/// A process number, for people.
+const MOST_HOLDER: u64 = 32;
 const SESSION: &str = "session.json";
+/// It has a few hundred bytes.
+const MOST_SESSION: u64 = 1 << 16;
 const NEW_SESSION: &str = "session.new";
 
 /// The folder is this server's until this is dropped.
@@ -69,7 +74,7 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 // It is only shown.
-                let _ = file.read_to_string(&mut holder);
+                let _ = (&mut file).take(MOST_HOLDER).read_to_string(&mut holder);
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
                     pid if pid == std::process::id().to_string() => "another server of this process".to_owned(),
@@ -88,12 +93,18 @@ impl Lock {
 impl Session {
     /// How the folder was last used; an error where a permission would tell.
     pub(super) fn read(folder: &Path) -> io::Result<Before> {
-        let read = match fs::read_to_string(folder.join(SESSION)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Unused),
+        let path = folder.join(SESSION);
+        let file = match open_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            read => read.ok().and_then(|text| serde_json::from_str(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                return Ok(Before::Unused);
+            }
+            opened => opened.ok().flatten(),
         };
-        Ok(read.map_or(Before::Unreadable, Before::Known))
+        let mut text = String::new();
+        let read = file.and_then(|file| file.take(MOST_SESSION).read_to_string(&mut text).ok());
+        let session = read.and_then(|_| serde_json::from_str(&text).ok());
+        Ok(session.map_or(Before::Unreadable, Before::Known))
     }
 
     /// Replaces it as a whole.

@@ -287,6 +287,40 @@ fn what_is_in_the_place_of_a_servers_own_files_goes_aside() {
     assert_eq!(warned(&folder).0, Vec::<String>::new(), "once");
 }
 
+/// Each of them would hold up who reads it, for ever or as long as there is memory.
+#[test]
+fn what_never_ends_is_not_waited_for() {
+    let devices = ["session.json", "000000000002.segment"];
+    for link in ["pipe", "/dev/zero", "session.json", "/nowhere"] {
+        for name in ["session.json", "000000000002.segment", "lock", "spare"] {
+            let folder = Folder::new();
+            three_segments(&folder);
+            let path = folder.0.join(name);
+            let _ = fs::remove_file(&path);
+            let pipe = folder.0.join("pipe");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("made");
+            std::os::unix::fs::symlink(link, &path).expect("made");
+            let case = format!("{name} leads to {link}");
+            if devices.contains(&name) {
+                let (kept, _) = read_folder(&folder.0).expect("read");
+                assert!(!kept.is_empty(), "{case}");
+            }
+            if link == "session.json" && !devices.contains(&name) {
+                // That one is a file.
+                continue;
+            }
+            let (said, streams) = warned(&folder);
+            assert!(said.iter().any(|text| text.contains(name)), "{case}: {said:?}");
+            assert!(streams.len() >= 3, "{case}");
+        }
+    }
+    let folder = Folder::new();
+    three_segments(&folder);
+    let large = fs::File::create(folder.0.join("session.json")).expect("made");
+    large.set_len(1 << 40).expect("made");
+    assert!(warned(&folder).1.iter().all(|stream| stream.is_cut), "nobody reads so much");
+}
+
 #[test]
 fn files_of_others_are_left_alone() {
     let folder = Folder::new();
