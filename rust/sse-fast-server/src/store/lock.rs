@@ -2,11 +2,12 @@
 //!
 //! Owns: the lock, and the file that says whether the server was closed and since which start of the machine it ran. Must
 //! not know: segments. Invariants: the lock is the kernel's, so that it is gone with the process, however that ends; the
-//! process number in the file is for people. A segment goes only once the file says that it may be gone. A forked child
+//! process number in the file is for people. The folder's path may come to lead elsewhere: then nothing is made or removed there. A segment goes only once the file says that it may be gone. A forked child
 //! closes its copies of the folder's descriptors (`_fork.py`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -25,7 +26,29 @@ const NEW_SESSION: &str = "session.new";
 
 /// The folder is this server's until this is dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Which file a lock is: no other is that as long as it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode {
+    device: u64,
+    inode: u64,
+}
+
+impl Inode {
+    fn of(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
+
+    /// Whether the folder's path still leads to it: else whatever is there is not this server's.
+    pub(super) fn is_at(self, folder: &Path) -> bool {
+        match fs::metadata(folder.join(LOCK)) {
+            Ok(found) => Self::of(&found) == self,
+            // Where the system does not tell, nothing has changed as far as is known.
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
 }
 
 /// How a server used the folder.
@@ -86,7 +109,11 @@ impl Lock {
         }
         // Likewise; a full disk is found out where it matters.
         let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    pub(super) fn inode(&self) -> io::Result<Inode> {
+        self.file.metadata().map(|found| Inode::of(&found))
     }
 }
 

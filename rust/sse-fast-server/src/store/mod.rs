@@ -173,6 +173,7 @@ impl Store {
         }
         let oldest = read.complete.first().map(|oldest| oldest.number);
         let beginning = Beginning {
+            inode: lock.inode().map_err(shown_error("opening its lock"))?,
             complete: read.complete,
             number: recovered.number,
             epoch: recovered.epoch,
@@ -328,9 +329,10 @@ impl State {
         batch: &Batch<'_>,
         waits: Option<Arc<dyn Waits>>,
     ) -> Result<Accepted, StoreError> {
-        let refusal = self.broken.as_ref().or(self.failing.as_ref());
-        let before = self.journal.complete.len();
-        let kept = refusal.map_or_else(|| self.journal.keep(batch), |error| Err(error.clone()));
+        let journal = &mut self.journal;
+        let refusal = self.broken.as_ref().or(journal.misplaced.as_ref()).or(self.failing.as_ref()).cloned();
+        let before = journal.complete.len();
+        let kept = refusal.map_or_else(|| journal.keep(batch), Err);
         if self.journal.complete.len() > before {
             self.rolled = true;
             shared.wake.notify_one();
@@ -346,7 +348,8 @@ impl State {
             Err(error) => {
                 self.refused = batch.bytes();
                 shared.counted.refused.fetch_add(1, Ordering::Relaxed);
-                shared.cannot_write(&error);
+                let level = if self.journal.misplaced.is_some() { Level::Warning } else { Level::Error };
+                shared.cannot_write(&error, level);
                 Err(error)
             }
         }
@@ -355,9 +358,9 @@ impl State {
 
 impl Shared {
     /// Something could not be written; said in the log when it begins.
-    fn cannot_write(&self, error: &StoreError) {
+    fn cannot_write(&self, error: &StoreError, level: Level) {
         if self.writable.swap(false, Ordering::Relaxed) {
-            self.logs.put(Level::Error, "sse_fast.store", format!("{error}; publishing is refused until it can"));
+            self.logs.put(level, "sse_fast.store", format!("{error}; publishing is refused until it can"));
         }
     }
 

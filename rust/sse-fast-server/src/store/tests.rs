@@ -357,6 +357,66 @@ fn readiness_is_what_publishing_finds() {
     assert_eq!(folder.open(Durable::Process).streams[0].events.len(), 1);
 }
 
+#[test]
+fn a_folder_that_was_moved_or_removed_takes_nothing_and_what_is_at_its_path_is_left_alone() {
+    for durable in [Durable::Process, Durable::Disk] {
+        let folder = Folder::new();
+        let (here, there) = (folder.0.join("here"), folder.0.join("there"));
+        let logs = Logs::default();
+        let Opened { store, .. } = Store::open(&here, durable, &logs).expect("it opens");
+        let stream = begin(&store, "first");
+        publish(&store, stream, 1, b"data: x\n\n", 10);
+        fs::rename(&here, &there).expect("moved");
+        let Opened { store: other, .. } = Store::open(&here, durable, &Logs::default()).expect("a folder of its own");
+        let others = begin(&other, "others");
+        let (large, body) = (vec![b'x'; 3 << 20], b"data: x\n\n");
+        let keep = |position, body: &[u8]| {
+            let record = Record { kind: Kind::Event, flags: 0, position, body: [body, b"", b""] };
+            let needs = Needs { first: 1, events: position, bytes: 10 << 20 };
+            store.keep(&Batch { stream, records: &[record], time: 1, needs }, None)
+        };
+        let mut position = 2;
+        while keep(position, &large).is_ok() {
+            position += 1;
+            assert!(position < 10, "a segment would be made in a folder of another's");
+        }
+        for _ in 0..3 {
+            store.shared.look();
+            assert!(matches!(keep(position, body), Err(StoreError::Failed { number: 2, .. })) && !store.is_writable());
+        }
+        for position in 1..=8 {
+            publish(&other, others, position, &large, 10);
+        }
+        drop(other);
+        let said = logs.take(Duration::ZERO).unwrap_or_default();
+        let warnings: Vec<_> = said.iter().filter(|record| record.level == Level::Warning).collect();
+        assert!(warnings.len() == 1 && said.len() == 1, "{said:?}");
+        assert!(warnings[0].text.contains("its folder was removed or moved"), "{said:?}");
+        let read = |folder: &Path| read_folder(folder).expect("read");
+        let (streams, damage) = read(&here);
+        assert_eq!((streams.len(), streams[0].events.len(), damage), (1, 8, Vec::new()));
+        // Back again it goes on.
+        fs::rename(&here, folder.0.join("other")).expect("moved");
+        fs::rename(&there, &here).expect("moved");
+        store.shared.look();
+        keep(position, &large).expect("it is back");
+        store.shared.make_spare();
+        assert!(store.is_writable());
+        drop(store);
+        let (streams, damage) = read(&here);
+        assert_eq!((streams[0].events.len() as u64, damage), (position, Vec::new()));
+        let Opened { store, .. } = Store::open(&here, durable, &Logs::default()).expect("it opens");
+        fs::remove_dir_all(&here).expect("removed");
+        store.shared.look();
+        assert!(!store.is_writable(), "it has no name");
+        fs::create_dir_all(&here).expect("made");
+        store.shared.look();
+        assert!(!store.is_writable(), "that is another");
+        drop(store);
+        assert_eq!(fs::read_dir(&here).expect("a folder").count(), 0);
+    }
+}
+
 fn digests_of(name: &str) -> [u8; 64] {
     let mut digests = [7; 64];
     digests[..name.len()].copy_from_slice(name.as_bytes());
