@@ -35,6 +35,7 @@ mod thread;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -93,7 +94,7 @@ struct Shared {
 }
 
 /// What the store's lock protects.
-#[allow(clippy::struct_excessive_bools, reason = "four facts, each true or not whatever the others are")]
+#[allow(clippy::struct_excessive_bools, reason = "five facts, each true or not whatever the others are")]
 struct State {
     journal: Journal,
     /// Who is to be told, each once.
@@ -111,6 +112,9 @@ struct State {
     in_flight: bool,
     /// Whether it is setting a place aside for the next segment, likewise.
     is_making_spare: bool,
+    /// Whether it was said that there is none, and when.
+    has_said_no_spare: bool,
+    said_no_spare: Option<Instant>,
     /// Who waited for a batch up to this one was told.
     told: u64,
 }
@@ -203,6 +207,8 @@ impl Store {
             closed: false,
             in_flight: false,
             is_making_spare: false,
+            has_said_no_spare: false,
+            said_no_spare: None,
             told: 0,
         };
         let shared = Arc::new(Shared {

@@ -332,6 +332,42 @@ fn files_of_others_are_left_alone() {
     assert_eq!((said, streams.len()), (Vec::new(), 4));
 }
 
+#[test]
+fn that_there_will_be_no_room_is_said_once_and_again_after_it_was_mended() {
+    for durable in [Durable::Process, Durable::Disk] {
+        let (folder, logs) = (Folder::new(), Logs::default());
+        let spare = folder.0.join("spare");
+        let Opened { store, .. } = Store::open(&folder.0, durable, &logs).expect("it opens");
+        let block = || fs::create_dir_all(spare.join("in the way")).expect("made");
+        let said = || logs.take(Duration::ZERO).unwrap_or_default().len();
+        block();
+        let stream = begin(&store, "s");
+        publish(&store, stream, 1, &vec![b'x'; 5 << 20], 100);
+        for position in 2..10 {
+            publish(&store, stream, position, b"data: x\n\n", 100);
+            store.flush();
+            store.shared.make_spare();
+        }
+        assert_eq!(said(), 1);
+        fs::remove_dir_all(&spare).expect("it was there");
+        // Only the store's thread makes one now, and none while this holds the lock.
+        let mut state = store.shared.state.lock();
+        while state.journal.spare.is_none() {
+            store.shared.landed.wait(&mut state);
+        }
+        state.journal.spare.take().expect("one was made").discard();
+        block();
+        drop(state);
+        store.shared.make_spare();
+        assert_eq!(said(), 0, "not twice in a minute");
+        store.shared.state.lock().said_no_spare = None;
+        for _ in 0..3 {
+            store.shared.make_spare();
+        }
+        assert_eq!(said(), 1);
+    }
+}
+
 /// The active segment is on a disk that is full, and then there is room beside it.
 #[test]
 fn readiness_is_what_publishing_finds() {

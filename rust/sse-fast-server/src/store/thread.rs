@@ -23,6 +23,9 @@ use std::sync::atomic::Ordering;
 /// How often the disk is told to keep what was written, where nobody waits for that.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is said at most that there will be no room.
+const SAID_EVERY: Duration = Duration::from_mins(1);
+
 /// How many segments may go, one after another, before those who wait are served.
 const AT_ONCE: usize = 4;
 
@@ -258,14 +261,18 @@ impl Shared {
         match made {
             Ok(spare) => {
                 state.journal.spare.get_or_insert(spare);
+                state.has_said_no_spare = false;
                 drop(state);
                 self.can_write();
             }
             Err(error) => {
-                drop(state);
-                if !self.writable.load(Ordering::Relaxed) {
+                let is_soon = state.said_no_spare.is_some_and(|said| said.elapsed() < SAID_EVERY);
+                if !self.writable.load(Ordering::Relaxed) || state.has_said_no_spare || is_soon {
                     return;
                 }
+                state.has_said_no_spare = true;
+                state.said_no_spare = Some(Instant::now());
+                drop(state);
                 // The segment in use has room for now.
                 let text = format!("the store {:?} will have no room soon: {error}", self.shown);
                 self.logs.put(Level::Warning, "sse_fast.store", text);
