@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -190,6 +191,40 @@ def test_a_folder_is_one_servers_at_a_time(tmp_path: Path) -> None:
         other.kill()
     with reopened(tmp_path), pytest.raises(sse_fast.StoreLocked, match="another server of this process"):
         sse_fast.serve(0, store=tmp_path)
+
+
+@pytest.mark.parametrize("durable", ["process", "disk"])
+def test_a_folder_that_is_removed_or_moved_refuses_events(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, durable: str
+) -> None:
+    folder, moved = tmp_path / "store", tmp_path / "moved"
+    with caplog.at_level(logging.WARNING, "sse_fast"), reopened(folder, durable=durable) as server:
+
+        def is_ready() -> bool:
+            return fetch(server.port, "/readyz")[0].status == 200
+
+        stream = server.stream("s")
+        stream.publish("x")
+        folder.rename(moved)
+        with reopened(folder) as other:
+            theirs = other.stream("theirs").publish("x")
+            until(lambda: not is_ready(), what="the server notices")
+            with pytest.raises(sse_fast.StoreError, match="removed or moved"):
+                stream.publish("y")
+        with reopened(folder) as other:
+            assert other.stream("theirs").last_id == theirs
+        shutil.rmtree(folder)
+        moved.rename(folder)
+        until(is_ready, what="the folder is back")
+        last = stream.publish("z")
+        assert len(caplog.records) == 1
+    with reopened(folder, durable=durable) as server:
+        assert server.stream("s").last_id == last
+        shutil.rmtree(folder)
+        until(lambda: fetch(server.port, "/readyz")[0].status == 503, what="the server notices")
+        with pytest.raises(sse_fast.StoreError):
+            server.stream("s").publish("y")
+    assert not folder.exists()
 
 
 def test_a_forked_child_does_not_hold_the_folder(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
 //! what cannot be read is put aside. Whatever is wrong with a file costs what was in it, never the start; what a permission
 //! would mend is an error.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use sse_fast_core::id::{Epoch, IdText};
@@ -16,7 +16,7 @@ use super::error::OpenError;
 use super::format::VERSION;
 use super::lock::{Before, Session, boot};
 use super::recovery::{Recovered, Recovery, Segment};
-use super::segment::{Complete, NO_FILE, list, make_way, name_of, path_of, put_aside};
+use super::segment::{Complete, NO_FILE, list, make_way, name_of, open_file, path_of, put_aside};
 
 /// What was read.
 pub(super) struct Read {
@@ -35,7 +35,7 @@ pub(super) struct Known {
     /// From which to which they were there, at least.
     oldest: u64,
     newest: u64,
-    /// Whether the machine was started since, or nobody can tell.
+    /// Whether the machine was started since, or nobody can tell: what was written last may be there in any part.
     is_rebooted: bool,
 }
 
@@ -61,11 +61,13 @@ fn miss(recovery: &mut Recovery, from: u64, to: u64) {
 
 /// A segment's bytes; `None` where there is something else under its name, or the disk does not give them.
 fn bytes_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Ok(None);
-    }
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let read = |file: Option<File>| {
+        let Some(mut file) = file else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map(|_| Some(bytes))
+    };
+    match open_file(path).and_then(read) {
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         Err(_) => Ok(None),
     }
@@ -163,6 +165,8 @@ pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     if known.closed.is_none() {
         // A server that uses it begins segments and gives them back while it is read.
         (known.oldest, known.newest) = (1, 0);
+        // It writes meanwhile: what is at the end may be there in part.
+        known.is_rebooted = true;
     }
     let Read { recovered, .. } = read_all(folder, &shown, known)?;
     let mut streams: Vec<_> = recovered

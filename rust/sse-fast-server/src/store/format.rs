@@ -26,6 +26,9 @@ const SEGMENT_SUM: usize = 48;
 /// The bytes of a record's head.
 pub(crate) const HEAD: usize = 40;
 
+/// Where the last byte of a head ends that is never zero: that of its kind.
+pub(crate) const LAST_OF_HEAD: usize = 37;
+
 /// What a record begins with: found again behind a damaged place.
 const MAGIC: u32 = 0x5e55_fa57;
 

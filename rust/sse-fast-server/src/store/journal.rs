@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use sse_fast_core::id::Position;
 use super::error::StoreError;
 use super::format::{self, Gone, Head, Kind};
 use super::key::Keys;
+use super::lock::Inode;
 use super::recovery::Place;
 use super::segment::{self, Active, Complete, SEGMENT_BYTES, Spare};
 
@@ -98,11 +100,28 @@ pub enum Durable {
     Disk,
 }
 
+/// Where a folder was when it was opened.
+pub(super) struct Where {
+    inode: Inode,
+    active: Option<Arc<File>>,
+}
+
+impl Where {
+    /// Whether the path still leads there, and the segment in use has a name.
+    pub(super) fn is_there(&self, folder: &Path) -> bool {
+        let has_name = |file: &Arc<File>| file.metadata().is_ok_and(|found| found.nlink() > 0);
+        self.inode.is_at(folder) && self.active.as_ref().is_none_or(has_name)
+    }
+}
+
 /// See the module.
 pub(super) struct Journal {
     folder: PathBuf,
     shown: String,
     durable: Durable,
+    inode: Inode,
+    /// Why nothing is taken: the folder was removed, or its path leads elsewhere.
+    pub(super) misplaced: Option<StoreError>,
     /// Oldest first, without the active one.
     pub(super) complete: VecDeque<Complete>,
     active: Active,
@@ -133,6 +152,7 @@ pub(super) struct Journal {
 
 /// What a journal begins with.
 pub(super) struct Beginning {
+    pub(super) inode: Inode,
     pub(super) complete: Vec<Complete>,
     pub(super) number: u32,
     pub(super) epoch: u64,
@@ -143,13 +163,15 @@ pub(super) struct Beginning {
 impl Journal {
     /// Goes on in a folder, in a new segment.
     pub(super) fn begin(folder: &Path, shown: &str, durable: Durable, beginning: Beginning) -> io::Result<Self> {
-        let Beginning { complete, number, epoch, twice, renewed } = beginning;
+        let Beginning { inode, complete, number, epoch, twice, renewed } = beginning;
         let (last, bytes) = complete.last().map_or((0, 0), |last| (last.number, last.bytes));
         let active = Spare::make(folder, "next", 0)?.begin(folder, last + 1, epoch, bytes)?;
         Ok(Self {
             folder: folder.to_owned(),
             shown: shown.to_owned(),
             durable,
+            inode,
+            misplaced: None,
             complete: complete.into(),
             dirty: active.file.iter().cloned().collect(),
             active,
@@ -286,6 +308,9 @@ impl Journal {
         if self.active.has_room(length) {
             return Ok(());
         }
+        if !self.inode.is_at(&self.folder) {
+            return Err(self.misplace());
+        }
         let error = |error: io::Error| StoreError::of(&self.shown, &error);
         // What comes later must not be on the disk without what came before.
         if let Some(chunk) = &self.queue {
@@ -310,6 +335,19 @@ impl Journal {
     /// Makes sure that a segment can be begun, without waiting until it must be.
     pub(super) fn wants_spare(&self) -> bool {
         self.spare.is_none() && self.active.tail > self.active.limit / 2
+    }
+
+    /// What tells whether the folder is where it was.
+    pub(super) fn where_it_is(&self) -> Where {
+        Where { inode: self.inode, active: self.active.file.clone() }
+    }
+
+    /// Nothing is taken until the folder is back.
+    pub(super) fn misplace(&mut self) -> StoreError {
+        let reason = "its folder was removed or moved".to_owned();
+        let number = rustix::io::Errno::NOENT.raw_os_error();
+        let error = StoreError::Failed { folder: self.shown.clone(), reason, number };
+        self.misplaced.insert(error).clone()
     }
 
     /// Why nothing is written any more.

@@ -2,25 +2,53 @@
 //!
 //! Owns: the lock, and the file that says whether the server was closed and since which start of the machine it ran. Must
 //! not know: segments. Invariants: the lock is the kernel's, so that it is gone with the process, however that ends; the
-//! process number in the file is for people. A segment goes only once the file says that it may be gone. A forked child
+//! process number in the file is for people. The folder's path may come to lead elsewhere: then nothing is made or removed there. A segment goes only once the file says that it may be gone. A forked child
 //! closes its copies of the folder's descriptors (`_fork.py`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
+use super::segment::open_file;
 
 const LOCK: &str = "lock";
+/// A process number, for people.
+const MOST_HOLDER: u64 = 32;
 const SESSION: &str = "session.json";
+/// It has a few hundred bytes.
+const MOST_SESSION: u64 = 1 << 16;
 const NEW_SESSION: &str = "session.new";
 
 /// The folder is this server's until this is dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Which file a lock is: no other is that as long as it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode {
+    device: u64,
+    inode: u64,
+}
+
+impl Inode {
+    fn of(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
+
+    /// Whether the folder's path still leads to it: else whatever is there is not this server's.
+    pub(super) fn is_at(self, folder: &Path) -> bool {
+        match fs::metadata(folder.join(LOCK)) {
+            Ok(found) => Self::of(&found) == self,
+            // Where the system does not tell, nothing has changed as far as is known.
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
 }
 
 /// How a server used the folder.
@@ -69,7 +97,7 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 // It is only shown.
-                let _ = file.read_to_string(&mut holder);
+                let _ = (&mut file).take(MOST_HOLDER).read_to_string(&mut holder);
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
                     pid if pid == std::process::id().to_string() => "another server of this process".to_owned(),
@@ -81,19 +109,29 @@ impl Lock {
         }
         // Likewise; a full disk is found out where it matters.
         let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    pub(super) fn inode(&self) -> io::Result<Inode> {
+        self.file.metadata().map(|found| Inode::of(&found))
     }
 }
 
 impl Session {
     /// How the folder was last used; an error where a permission would tell.
     pub(super) fn read(folder: &Path) -> io::Result<Before> {
-        let read = match fs::read_to_string(folder.join(SESSION)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Unused),
+        let path = folder.join(SESSION);
+        let file = match open_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            read => read.ok().and_then(|text| serde_json::from_str(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                return Ok(Before::Unused);
+            }
+            opened => opened.ok().flatten(),
         };
-        Ok(read.map_or(Before::Unreadable, Before::Known))
+        let mut text = String::new();
+        let read = file.and_then(|file| file.take(MOST_SESSION).read_to_string(&mut text).ok());
+        let session = read.and_then(|_| serde_json::from_str(&text).ok());
+        Ok(session.map_or(Before::Unreadable, Before::Known))
     }
 
     /// Replaces it as a whole.

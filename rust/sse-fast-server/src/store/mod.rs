@@ -35,6 +35,7 @@ mod thread;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -93,7 +94,7 @@ struct Shared {
 }
 
 /// What the store's lock protects.
-#[allow(clippy::struct_excessive_bools, reason = "four facts, each true or not whatever the others are")]
+#[allow(clippy::struct_excessive_bools, reason = "five facts, each true or not whatever the others are")]
 struct State {
     journal: Journal,
     /// Who is to be told, each once.
@@ -111,6 +112,9 @@ struct State {
     in_flight: bool,
     /// Whether it is setting a place aside for the next segment, likewise.
     is_making_spare: bool,
+    /// Whether it was said that there is none, and when.
+    has_said_no_spare: bool,
+    said_no_spare: Option<Instant>,
     /// Who waited for a batch up to this one was told.
     told: u64,
 }
@@ -173,6 +177,7 @@ impl Store {
         }
         let oldest = read.complete.first().map(|oldest| oldest.number);
         let beginning = Beginning {
+            inode: lock.inode().map_err(shown_error("opening its lock"))?,
             complete: read.complete,
             number: recovered.number,
             epoch: recovered.epoch,
@@ -202,6 +207,8 @@ impl Store {
             closed: false,
             in_flight: false,
             is_making_spare: false,
+            has_said_no_spare: false,
+            said_no_spare: None,
             told: 0,
         };
         let shared = Arc::new(Shared {
@@ -328,9 +335,10 @@ impl State {
         batch: &Batch<'_>,
         waits: Option<Arc<dyn Waits>>,
     ) -> Result<Accepted, StoreError> {
-        let refusal = self.broken.as_ref().or(self.failing.as_ref());
-        let before = self.journal.complete.len();
-        let kept = refusal.map_or_else(|| self.journal.keep(batch), |error| Err(error.clone()));
+        let journal = &mut self.journal;
+        let refusal = self.broken.as_ref().or(journal.misplaced.as_ref()).or(self.failing.as_ref()).cloned();
+        let before = journal.complete.len();
+        let kept = refusal.map_or_else(|| journal.keep(batch), Err);
         if self.journal.complete.len() > before {
             self.rolled = true;
             shared.wake.notify_one();
@@ -346,7 +354,8 @@ impl State {
             Err(error) => {
                 self.refused = batch.bytes();
                 shared.counted.refused.fetch_add(1, Ordering::Relaxed);
-                shared.cannot_write(&error);
+                let level = if self.journal.misplaced.is_some() { Level::Warning } else { Level::Error };
+                shared.cannot_write(&error, level);
                 Err(error)
             }
         }
@@ -355,9 +364,9 @@ impl State {
 
 impl Shared {
     /// Something could not be written; said in the log when it begins.
-    fn cannot_write(&self, error: &StoreError) {
+    fn cannot_write(&self, error: &StoreError, level: Level) {
         if self.writable.swap(false, Ordering::Relaxed) {
-            self.logs.put(Level::Error, "sse_fast.store", format!("{error}; publishing is refused until it can"));
+            self.logs.put(level, "sse_fast.store", format!("{error}; publishing is refused until it can"));
         }
     }
 

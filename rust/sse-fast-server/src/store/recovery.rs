@@ -12,7 +12,8 @@
 //!
 //! # What was cut
 //! A process may be killed while it writes, and only at the end of the last segment. Its publisher was told nothing, so that
-//! what was cut is left out without a word; of records that belong together all are.
+//! what was cut is left out without a word; of records that belong together all are. A server that was closed had written
+//! everything: what is missing then is damage. One that was killed leaves whole pages, so that zeros within a page are.
 //! This file is long because all of that decides which records count.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,7 +21,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sse_fast_core::frame::Frame;
 use sse_fast_core::id::Position;
 
-use super::format::{self, END, Found, Gone, HEAD, Head, Kind, OWN_ID, SEGMENT_HEAD, SegmentHead, WITH_NEXT};
+use super::format::{
+    self, END, Found, Gone, HEAD, Head, Kind, LAST_OF_HEAD, OWN_ID, SEGMENT_HEAD, SegmentHead, WITH_NEXT,
+};
 use super::key::{self, KeptKey};
 use super::life::Life;
 
@@ -90,6 +93,9 @@ pub(crate) struct Recovered {
     pub(crate) damage: Vec<String>,
 }
 
+/// What a system writes whole, or not at all, where a process is killed; its pages have as many bytes, or a multiple.
+const PAGE: usize = 4096;
+
 /// A segment that is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment<'a> {
@@ -97,7 +103,7 @@ pub(crate) struct Segment<'a> {
     pub(crate) bytes: &'a [u8],
     /// Whether it is the last.
     pub(crate) is_last: bool,
-    /// How many bytes it had when the server was closed, where that is known.
+    /// How many bytes of it counted when the server was closed, where that is known.
     pub(crate) expected: Option<u64>,
     /// Whether the machine may have ended before anything was on the disk.
     pub(crate) may_be_blank: bool,
@@ -107,6 +113,17 @@ impl Segment<'_> {
     /// Whether nothing was written into it, as far as is known.
     fn is_blank(&self) -> bool {
         self.may_be_blank && self.expected.is_none() && self.bytes.iter().all(|&byte| byte == 0)
+    }
+
+    /// Whether the record at `at`, whose last byte that is not zero would stand before `end`, may never have been written
+    /// to its end. Behind `at` there is no other.
+    fn may_be_cut(&self, at: usize, end: usize) -> bool {
+        let Some(there) = self.bytes.get(..end) else { return self.is_last && self.expected.is_none() };
+        let written = there.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let page = written.next_multiple_of(PAGE);
+        // Of a head some bytes are zero anyway; a text has few that are.
+        let is_whole_pages = || page < end && (page - written < 8 || (at..at + HEAD).contains(&page));
+        self.is_last && self.expected.map_or(self.may_be_blank || is_whole_pages(), |expected| expected <= at as u64)
     }
 }
 
@@ -164,7 +181,8 @@ impl Recovery {
         }
         let length = segment.bytes.len() as u64;
         let (used, is_torn) = self.read_records(segment, &head);
-        if segment.is_last && segment.expected.unwrap_or(head.size) > length {
+        let is_short = segment.expected.map_or(head.size > length, |expected| expected > used as u64);
+        if segment.is_last && is_short {
             self.cannot_read(segment.name, "its end");
         } else if is_torn && !segment.is_last {
             self.cannot_read(segment.name, "its last record");
@@ -196,7 +214,8 @@ impl Recovery {
                 }
                 Found::Damaged(head, body) => {
                     let is_last = || next_record(bytes, salt, at + 8).is_none();
-                    if format::is_torn(&head, body) && is_last() {
+                    let end = (at + HEAD).saturating_add(head.length);
+                    if format::is_torn(&head, body) && is_last() && segment.may_be_cut(at, end) {
                         return (used, true);
                     }
                     chain.drain(..).for_each(|linked| self.take(linked));
@@ -208,10 +227,14 @@ impl Recovery {
                     let Some(next) = next_record(bytes, salt, at) else {
                         let rest = &bytes[at..];
                         let written = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-                        if written > HEAD {
+                        let is_torn = written > 0 || !chain.is_empty();
+                        let end = at + if written > 0 { LAST_OF_HEAD } else { 1 };
+                        // Where the server was closed, or this is not the last, it is found out anyway.
+                        let is_open = segment.is_last && segment.expected.is_none();
+                        if written > HEAD || is_torn && is_open && !segment.may_be_cut(at, end) {
                             self.cannot_read(segment.name, "its last record");
                         }
-                        return (used, written > 0 || !chain.is_empty());
+                        return (used, is_torn);
                     };
                     // What was before comes first: later events of the same streams may have stood here.
                     chain.drain(..).for_each(|linked| self.take(linked));
@@ -248,7 +271,10 @@ impl Recovery {
         };
         self.damage.push(format!("{}: {what} is damaged", segment.name));
         if head.kind == Kind::Key {
-            // It may be there longer than its stream.
+            // It may be there longer than its stream. Where that is there, so was what the key stands for.
+            if let Some(stream) = self.streams.get_mut(&head.stream) {
+                stream.newest = stream.newest.max(head.position);
+            }
             return;
         }
         let stream = self.streams.entry(head.stream).or_default();

@@ -6,11 +6,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 use super::error::is_full;
 use super::format::{SEGMENT_HEAD, SegmentHead};
@@ -81,16 +81,29 @@ pub(super) fn put_aside(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The same where something is there that is no file; says what.
+/// The same where something is there that is no file, or a link that leads to none; says what.
 pub(super) fn make_way(folder: &Path, name: &str) -> io::Result<Option<String>> {
     let path = folder.join(name);
-    match fs::metadata(&path) {
-        Ok(found) if !found.is_file() => {
-            put_aside(&path)?;
-            Ok(Some(format!("{name} {NO_FILE}")))
-        }
-        _ => Ok(None),
+    let is_in_the_way = match fs::metadata(&path) {
+        Ok(found) => !found.is_file(),
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied && fs::symlink_metadata(&path).is_ok(),
+    };
+    if !is_in_the_way {
+        return Ok(None);
     }
+    put_aside(&path)?;
+    Ok(Some(format!("{name} {NO_FILE}")))
+}
+
+/// Opens what is there to be read, where it is a file, without waiting for anybody.
+pub(super) fn open_file(path: &Path) -> io::Result<Option<File>> {
+    // A pipe nobody writes into holds up who opens it; some devices do something then.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let without_wait = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(without_wait).open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 /// What is said of something else under a file's name.

@@ -287,6 +287,40 @@ fn what_is_in_the_place_of_a_servers_own_files_goes_aside() {
     assert_eq!(warned(&folder).0, Vec::<String>::new(), "once");
 }
 
+/// Each of them would hold up who reads it, for ever or as long as there is memory.
+#[test]
+fn what_never_ends_is_not_waited_for() {
+    let devices = ["session.json", "000000000002.segment"];
+    for link in ["pipe", "/dev/zero", "session.json", "/nowhere"] {
+        for name in ["session.json", "000000000002.segment", "lock", "spare"] {
+            let folder = Folder::new();
+            three_segments(&folder);
+            let path = folder.0.join(name);
+            let _ = fs::remove_file(&path);
+            let pipe = folder.0.join("pipe");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("made");
+            std::os::unix::fs::symlink(link, &path).expect("made");
+            let case = format!("{name} leads to {link}");
+            if devices.contains(&name) {
+                let (kept, _) = read_folder(&folder.0).expect("read");
+                assert!(!kept.is_empty(), "{case}");
+            }
+            if link == "session.json" && !devices.contains(&name) {
+                // That one is a file.
+                continue;
+            }
+            let (said, streams) = warned(&folder);
+            assert!(said.iter().any(|text| text.contains(name)), "{case}: {said:?}");
+            assert!(streams.len() >= 3, "{case}");
+        }
+    }
+    let folder = Folder::new();
+    three_segments(&folder);
+    let large = fs::File::create(folder.0.join("session.json")).expect("made");
+    large.set_len(1 << 40).expect("made");
+    assert!(warned(&folder).1.iter().all(|stream| stream.is_cut), "nobody reads so much");
+}
+
 #[test]
 fn files_of_others_are_left_alone() {
     let folder = Folder::new();
@@ -296,6 +330,42 @@ fn files_of_others_are_left_alone() {
     }
     let (said, streams) = warned(&folder);
     assert_eq!((said, streams.len()), (Vec::new(), 4));
+}
+
+#[test]
+fn that_there_will_be_no_room_is_said_once_and_again_after_it_was_mended() {
+    for durable in [Durable::Process, Durable::Disk] {
+        let (folder, logs) = (Folder::new(), Logs::default());
+        let spare = folder.0.join("spare");
+        let Opened { store, .. } = Store::open(&folder.0, durable, &logs).expect("it opens");
+        let block = || fs::create_dir_all(spare.join("in the way")).expect("made");
+        let said = || logs.take(Duration::ZERO).unwrap_or_default().len();
+        block();
+        let stream = begin(&store, "s");
+        publish(&store, stream, 1, &vec![b'x'; 5 << 20], 100);
+        for position in 2..10 {
+            publish(&store, stream, position, b"data: x\n\n", 100);
+            store.flush();
+            store.shared.make_spare();
+        }
+        assert_eq!(said(), 1);
+        fs::remove_dir_all(&spare).expect("it was there");
+        // Only the store's thread makes one now, and none while this holds the lock.
+        let mut state = store.shared.state.lock();
+        while state.journal.spare.is_none() {
+            store.shared.landed.wait(&mut state);
+        }
+        state.journal.spare.take().expect("one was made").discard();
+        block();
+        drop(state);
+        store.shared.make_spare();
+        assert_eq!(said(), 0, "not twice in a minute");
+        store.shared.state.lock().said_no_spare = None;
+        for _ in 0..3 {
+            store.shared.make_spare();
+        }
+        assert_eq!(said(), 1);
+    }
 }
 
 /// The active segment is on a disk that is full, and then there is room beside it.
@@ -321,6 +391,66 @@ fn readiness_is_what_publishing_finds() {
     store.keep(&batch, None).expect("and it is taken");
     drop(store);
     assert_eq!(folder.open(Durable::Process).streams[0].events.len(), 1);
+}
+
+#[test]
+fn a_folder_that_was_moved_or_removed_takes_nothing_and_what_is_at_its_path_is_left_alone() {
+    for durable in [Durable::Process, Durable::Disk] {
+        let folder = Folder::new();
+        let (here, there) = (folder.0.join("here"), folder.0.join("there"));
+        let logs = Logs::default();
+        let Opened { store, .. } = Store::open(&here, durable, &logs).expect("it opens");
+        let stream = begin(&store, "first");
+        publish(&store, stream, 1, b"data: x\n\n", 10);
+        fs::rename(&here, &there).expect("moved");
+        let Opened { store: other, .. } = Store::open(&here, durable, &Logs::default()).expect("a folder of its own");
+        let others = begin(&other, "others");
+        let (large, body) = (vec![b'x'; 3 << 20], b"data: x\n\n");
+        let keep = |position, body: &[u8]| {
+            let record = Record { kind: Kind::Event, flags: 0, position, body: [body, b"", b""] };
+            let needs = Needs { first: 1, events: position, bytes: 10 << 20 };
+            store.keep(&Batch { stream, records: &[record], time: 1, needs }, None)
+        };
+        let mut position = 2;
+        while keep(position, &large).is_ok() {
+            position += 1;
+            assert!(position < 10, "a segment would be made in a folder of another's");
+        }
+        for _ in 0..3 {
+            store.shared.look();
+            assert!(matches!(keep(position, body), Err(StoreError::Failed { number: 2, .. })) && !store.is_writable());
+        }
+        for position in 1..=8 {
+            publish(&other, others, position, &large, 10);
+        }
+        drop(other);
+        let said = logs.take(Duration::ZERO).unwrap_or_default();
+        let warnings: Vec<_> = said.iter().filter(|record| record.level == Level::Warning).collect();
+        assert!(warnings.len() == 1 && said.len() == 1, "{said:?}");
+        assert!(warnings[0].text.contains("its folder was removed or moved"), "{said:?}");
+        let read = |folder: &Path| read_folder(folder).expect("read");
+        let (streams, damage) = read(&here);
+        assert_eq!((streams.len(), streams[0].events.len(), damage), (1, 8, Vec::new()));
+        // Back again it goes on.
+        fs::rename(&here, folder.0.join("other")).expect("moved");
+        fs::rename(&there, &here).expect("moved");
+        store.shared.look();
+        keep(position, &large).expect("it is back");
+        store.shared.make_spare();
+        assert!(store.is_writable());
+        drop(store);
+        let (streams, damage) = read(&here);
+        assert_eq!((streams[0].events.len() as u64, damage), (position, Vec::new()));
+        let Opened { store, .. } = Store::open(&here, durable, &Logs::default()).expect("it opens");
+        fs::remove_dir_all(&here).expect("removed");
+        store.shared.look();
+        assert!(!store.is_writable(), "it has no name");
+        fs::create_dir_all(&here).expect("made");
+        store.shared.look();
+        assert!(!store.is_writable(), "that is another");
+        drop(store);
+        assert_eq!(fs::read_dir(&here).expect("a folder").count(), 0);
+    }
 }
 
 fn digests_of(name: &str) -> [u8; 64] {

@@ -17,10 +17,14 @@ use super::lock::Session;
 use super::segment::{self, Spare, path_of};
 use super::{Shared, State, Waits};
 use crate::clock::{now, unix_ms};
+use crate::logs::Level;
 use std::sync::atomic::Ordering;
 
 /// How often the disk is told to keep what was written, where nobody waits for that.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is said at most that there will be no room.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 
 /// How many segments may go, one after another, before those who wait are served.
 const AT_ONCE: usize = 4;
@@ -45,8 +49,12 @@ impl StoreThread {
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("sse-fast-store".to_owned());
         let thread = thread.spawn(move || {
-            let mut late = Vec::new();
+            let (mut late, mut looked) = (Vec::new(), Instant::now());
             while shared.wait() {
+                if looked.elapsed() >= EVERY / 2 {
+                    looked = Instant::now();
+                    shared.look();
+                }
                 shared.work(&mut late, &mut session);
             }
             shared.finish(session, &mut late);
@@ -79,6 +87,20 @@ impl Shared {
         !state.closed
     }
 
+    /// Finds out whether the folder is still where it was: whatever else is there is another's.
+    pub(super) fn look(&self) {
+        let found = self.state.lock().journal.where_it_is();
+        let is_there = found.is_there(&self.folder);
+        let mut state = self.state.lock();
+        let was_there = state.journal.misplaced.is_none();
+        if is_there {
+            state.journal.misplaced = None;
+        } else if was_there {
+            let error = state.journal.misplace();
+            self.cannot_write(&error, Level::Warning);
+        }
+    }
+
     /// Does what there is to do now; `late` are those who wait for more than was there.
     fn work(&self, late: &mut Vec<Arc<dyn Waits>>, session: &mut Session) {
         let mut state = self.state.lock();
@@ -86,6 +108,9 @@ impl Shared {
         state.rolled = false;
         drop(state);
         self.commit(late);
+        if self.state.lock().journal.misplaced.is_some() {
+            return;
+        }
         let mut gone = 0;
         while gone < AT_ONCE && self.give_back(late, session) {
             gone += 1;
@@ -113,7 +138,12 @@ impl Shared {
         }
         let work = Self::take(&mut state, late);
         state.in_flight = true;
+        let misplaced = state.journal.misplaced.clone().filter(|_| work.chunk.is_some());
         drop(state);
+        if let Some(error) = misplaced {
+            self.refuse(work, &error, false);
+            return;
+        }
         let written = work.chunk.as_ref().map_or(Ok(()), |chunk| segment::write(&chunk.file, chunk.at, &chunk.bytes));
         if let Err(error) = written {
             self.refuse(work, &StoreError::of(&self.shown, &error), false);
@@ -153,7 +183,8 @@ impl Shared {
         }
         let began = now();
         work.dirty.iter().try_for_each(|file| file.sync_data())?;
-        if work.folder_dirty {
+        // One that is elsewhere is none whose names count.
+        if work.folder_dirty && self.is_in_place() {
             segment::sync_folder(&self.folder)?;
         }
         self.counted.syncs.add_shared(now().saturating_sub(began));
@@ -178,12 +209,17 @@ impl Shared {
         state.journal.folder_dirty |= work.folder_dirty;
         let up_to = state.journal.sequence;
         drop(state);
-        self.cannot_write(error);
+        self.cannot_write(error, Level::Error);
         for waits in waiting {
             waits.refused(error);
         }
         self.state.lock().failing = None;
         self.have_told(up_to);
+    }
+
+    fn is_in_place(&self) -> bool {
+        let found = self.state.lock().journal.where_it_is();
+        found.is_there(&self.folder)
     }
 
     /// Sets a place aside for the next segment, where there is none; and finds out whether there is room again, by writing
@@ -207,6 +243,11 @@ impl Shared {
             is_wanted.then_some((needed, is_refused))
         };
         let Some((needed, is_refused)) = wanted else { return };
+        if !self.is_in_place() {
+            self.state.lock().is_making_spare = false;
+            self.landed.notify_all();
+            return;
+        }
         let made = Spare::make(&self.folder, "spare", needed).and_then(|spare| match spare.try_room(needed) {
             Err(error) if is_refused => {
                 spare.discard();
@@ -220,17 +261,21 @@ impl Shared {
         match made {
             Ok(spare) => {
                 state.journal.spare.get_or_insert(spare);
+                state.has_said_no_spare = false;
                 drop(state);
                 self.can_write();
             }
             Err(error) => {
-                drop(state);
-                if !self.writable.load(Ordering::Relaxed) {
+                let is_soon = state.said_no_spare.is_some_and(|said| said.elapsed() < SAID_EVERY);
+                if !self.writable.load(Ordering::Relaxed) || state.has_said_no_spare || is_soon {
                     return;
                 }
+                state.has_said_no_spare = true;
+                state.said_no_spare = Some(Instant::now());
+                drop(state);
                 // The segment in use has room for now.
                 let text = format!("the store {:?} will have no room soon: {error}", self.shown);
-                self.logs.put(crate::logs::Level::Warning, "sse_fast.store", text);
+                self.logs.put(Level::Warning, "sse_fast.store", text);
             }
         }
     }
@@ -267,6 +312,9 @@ impl Shared {
         if self.state.lock().broken.is_some() {
             return false;
         }
+        if !self.is_in_place() {
+            return false;
+        }
         session.oldest = segment.number + 1;
         let removed =
             session.write(&self.folder).and_then(|()| std::fs::remove_file(path_of(&self.folder, segment.number)));
@@ -289,16 +337,18 @@ impl Shared {
         waiting.append(&mut state.waiting);
         let end = state.journal.end();
         let is_whole = state.journal.queue.is_none() && state.journal.removals.is_empty();
+        let found = state.journal.where_it_is();
         state.journal.close();
         drop(state);
+        let is_in_place = found.is_there(&self.folder);
         for waits in waiting {
             waits.refused(&closed);
         }
-        if !was_broken && is_whole {
+        if !was_broken && is_whole && is_in_place {
             session.closed = Some(end);
             if let Err(error) = session.write(&self.folder) {
                 let text = format!("the store {:?} does not say that it was closed: {error}", self.shown);
-                self.logs.put(crate::logs::Level::Warning, "sse_fast.store", text);
+                self.logs.put(Level::Warning, "sse_fast.store", text);
             }
         }
         // From here on the folder may be another server's.

@@ -212,8 +212,12 @@ fn written(acts: &[Act]) -> Written {
 }
 
 fn recovered(bytes: &[u8]) -> Recovered {
+    read_last(bytes, None, true)
+}
+
+fn read_last(bytes: &[u8], expected: Option<u64>, may_be_blank: bool) -> Recovered {
     let mut recovery = Recovery::default();
-    let segment = Segment { name: "segment", bytes, is_last: true, expected: None, may_be_blank: true };
+    let segment = Segment { name: "segment", bytes, is_last: true, expected, may_be_blank };
     recovery.read(segment).expect("this version's");
     recovery.finish()
 }
@@ -272,6 +276,24 @@ proptest! {
             assert!(is(exact) || before.is_some_and(|(_, then)| is(then)), "cut at {cut} of {whole}");
             assert!(recovered.streams.iter().all(|stream| !stream.is_cut), "cut at {cut}: {:?}", recovered.damage);
             assert!(recovered.damage.is_empty(), "cut at {cut}: {:?}", recovered.damage);
+        }
+    }
+
+    /// A server that was closed had written everything: zeros at the end are damage, wherever they begin.
+    #[test]
+    fn zeros_at_the_end_of_what_a_closed_server_wrote_give_no_id_again(acts in acts(), place: prop::sample::Index) {
+        let mut written = written(&acts);
+        let whole = written.bytes.len();
+        let from = place.index(whole - SEGMENT_HEAD) + SEGMENT_HEAD;
+        prop_assume!(written.bytes[from..].iter().any(|&byte| byte != 0));
+        written.bytes[from..].fill(0);
+        let read = read_last(&written.bytes, Some(whole as u64), false);
+        prop_assert!(!read.damage.is_empty());
+        for (stream, model) in written.streams.iter().enumerate() {
+            let found = read.streams.iter().find(|found| found.number == number(stream));
+            let (Some(model), Some(found)) = (model, found) else { continue };
+            let newest = usize::try_from(found.newest()).expect("small");
+            prop_assert!(newest == model.events.len() || found.is_cut, "from {} of {}", from, whole);
         }
     }
 
@@ -336,6 +358,40 @@ proptest! {
                 prop_assert!(stream.is_cut, "the ids of lost events are not given again");
             }
         }
+    }
+}
+
+/// A kill leaves whole pages of a write; the machine's end any part of it.
+#[test]
+fn zeros_within_a_page_are_no_kills() {
+    let mut written = written(&[Act::Begin, Act::Publish { stream: 0, bytes: 3, with_snapshot: false, keyed: false }]);
+    let before = written.bytes.len();
+    written.record(0, Kind::Event, WITH_NEXT, 2, &vec![b'x'; 5000]);
+    written.record(0, Kind::Event, 0, 3, &vec![b'y'; 9000]);
+    let whole = written.bytes.len();
+    written.bytes.resize(whole + 2 * PAGE, 0);
+    for cut in (before..whole).step_by(3).chain((before..whole).filter(|at| at % PAGE == 0)) {
+        let mut bytes = written.bytes.clone();
+        bytes[cut..].fill(0);
+        let ended = read_last(&bytes, None, true);
+        assert!(ended.damage.is_empty() && !ended.streams[0].is_cut, "cut at {cut} of {whole}");
+        let killed = read_last(&bytes, None, false);
+        let is_damaged = cut != before && !cut.is_multiple_of(PAGE) && ended.streams[0].events.len() == 1;
+        let near = cut % PAGE > PAGE - 8;
+        assert!(near || killed.streams[0].is_cut == is_damaged, "cut at {cut} of {whole}: {:?}", killed.damage);
+        assert_eq!(killed.streams[0].is_cut, !killed.damage.is_empty());
+    }
+}
+
+#[test]
+fn zeros_from_within_a_key_cost_what_it_stands_for() {
+    let mut written = written(&[Act::Begin, keyed(), keyed()]);
+    let (whole, (key, _)) = (written.bytes.len(), written.records[3]);
+    written.bytes[key + HEAD + 20..].fill(0);
+    for expected in [None, Some(whole as u64)] {
+        let read = read_last(&written.bytes, expected, false);
+        assert!(read.streams[0].is_cut && !read.damage.is_empty(), "{:?}", read.damage);
+        assert_eq!(read.keys.len(), 1);
     }
 }
 
