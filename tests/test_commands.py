@@ -60,6 +60,8 @@ def test_serve_has_a_flag_for_every_setting_and_none_for_a_secret(call: Call) ->
         (["publish", "http://127.0.0.1:1/s", "x", "--key-file", "a", "--token-file", "b"], 2, "are both given"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "history"], 2, "NAME=VALUE"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "histroy=3"], 1, "did you mean history?"),
+        (["publish", "http://127.0.0.1:1/s", "x", *["--option", "expire=1"] * 2], 2, "--option expire is given twice"),
+        (["publish", "http://127.0.0.1:1/s", "x", "--option", "linger="], 1, "--option linger='' is not allowed"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "history=0"], 1, "history must be a whole number"),
         (["publish", "http://127.0.0.1:1/s", "x", "--retry-for", "0"], 1, "Connection refused"),
         (["publish", "http://127.0.0.1:1/s", "x", "--key-file", "/nonexistent"], 1, "/nonexistent"),
