@@ -165,6 +165,37 @@ def test_a_key_of_the_caller_s_own_publishes_once(hub: sse_fast.Server) -> None:
         client.stream("s").publish({"n": 2}, idempotency_key="task-7")
 
 
+MANY = [(number, None) for number in range(600)]
+
+
+def test_a_list_under_a_key_is_known_again_whatever_options_it_comes_with(hub: sse_fast.Server) -> None:
+    with sse_fast.connect(hub.url, key=KEY) as client:
+        one = client.stream("a").publish("x", event="E", idempotency_key="k")
+        assert client.stream("a").publish_many([("x", "E")], idempotency_key="k") == [one]
+        with pytest.raises(sse_fast.KeyReused):
+            client.stream("a").publish_many([("x", "E"), ("y", None)], idempotency_key="k")
+
+        wide = client.stream("b", history=1000)
+        ids = wide.publish_many(MANY, idempotency_key="many")
+        assert wide.publish_many(MANY, idempotency_key="many") == ids
+        assert client.stream("b").publish_many(MANY, idempotency_key="many") == ids
+        assert client.stream("b", history=3).publish_many(MANY, idempotency_key="many") == ids
+        assert hub.stream("b").last_id == ids[-1]
+
+
+def test_a_list_under_a_key_that_the_stream_cannot_take_whole_is_refused_as_in_its_process(
+    hub: sse_fast.Server,
+) -> None:
+    hub.stream("own", history=3)
+    with sse_fast.connect(hub.url, key=KEY) as client:
+        for publish_many in (hub.stream("own").publish_many, client.stream("other", history=3).publish_many):
+            with pytest.raises(sse_fast.EventError):
+                publish_many(MANY[:10], idempotency_key="k")
+            # What was refused is not kept: the key serves for what can be taken.
+            assert len(publish_many(MANY[:3], idempotency_key="k")) == 3
+        assert len(client.stream("other").publish_many(MANY[:10])) == 10
+
+
 # ---- A server that is away -----------------------------------------------------------------
 
 

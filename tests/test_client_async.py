@@ -61,11 +61,17 @@ def test_it_publishes_what_a_stream_would_and_tells_the_state(hub: sse_fast.Serv
 
 
 def test_a_key_of_the_caller_s_own_publishes_once(hub: sse_fast.Server) -> None:
-    async def main() -> list[str]:
+    async def main() -> tuple[list[str], list[list[str]]]:
         async with sse_fast.AsyncClient(hub.url, key=KEY) as client:
-            return [await client.stream("s").publish("x", idempotency_key="task") for _ in range(3)]
+            one = [await client.stream("s").publish("x", idempotency_key="task") for _ in range(3)]
+            one += await client.stream("s").publish_many([("x", None)], idempotency_key="task")
+            wide, many = client.stream("t", history=1000), [(number, None) for number in range(300)]
+            first = await wide.publish_many(many, idempotency_key="task")
+            return one, [first, await client.stream("t", history=3).publish_many(many, idempotency_key="task")]
 
-    assert len(set(run(main()))) == 1
+    one, (first, again) = run(main())
+    assert len(set(one)) == 1
+    assert first == again
 
 
 def test_many_tasks_share_a_client(hub: sse_fast.Server) -> None:

@@ -168,6 +168,17 @@ def test_options_that_are_given_with_what_is_no_event_change_nothing(server: sse
     assert stream.stats().retained == 5
 
 
+def test_options_that_are_given_to_a_stream_that_has_ended_change_nothing(server: sse_fast.Server) -> None:
+    stream = server.stream("over")
+    for number in range(5):
+        stream.publish(str(number))
+    stream.end()
+    with Elsewhere(server.port) as elsewhere:
+        answer = elsewhere.post({"data": 1}, "over?history=2&private=1")
+        assert (answer.status, answer.error) == (409, "ended")
+    assert stream.stats().retained == 6
+
+
 def test_a_key_of_idempotency_has_no_part_of_the_options(server: sse_fast.Server) -> None:
     with sse_fast.connect(server.url, key=KEY) as client:
         first = client.stream("keyed", history=5).publish("once", idempotency_key="k")

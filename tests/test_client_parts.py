@@ -86,17 +86,12 @@ def test_pauses_do_not_grow_beyond_any_number() -> None:
 # ---- Batches -------------------------------------------------------------------------------
 
 
-@given(
-    st.lists(st.integers(0, 400_000).map(lambda size: b"x" * size), max_size=20),
-    st.integers(1, 7),
-    st.integers(0, 25),
-)
-def test_batches_keep_the_order_and_the_bounds(events: list[bytes], limit: int, start: int) -> None:
-    found = list(batches.batches(events, start, limit))
-    assert [event for _, part in found for event in part] == events[start:]
-    at = start
-    for first, part in found:
-        assert first == at
+@given(st.lists(st.integers(0, 400_000).map(lambda size: b"x" * size), max_size=20), st.integers(1, 7))
+def test_parts_keep_the_order_and_the_bounds(events: list[bytes], limit: int) -> None:
+    at = 0
+    while at < len(events):
+        part = batches.part_of(events, at, limit)
+        assert part == events[at : at + len(part)]
         assert 1 <= len(part) <= limit
         assert len(part) == 1 or sum(map(len, part)) + len(part) <= batches.MAX_BYTES + 1
         at += len(part)
@@ -289,12 +284,43 @@ def test_a_key_that_no_header_can_carry_is_refused(key: Any) -> None:
         checked_key(key)
 
 
+@pytest.mark.parametrize("tls", [True, "ca.pem", 0])
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("kind", [sse_fast.connect, sse_fast.AsyncClient])
+def test_what_is_no_context_of_tls_is_refused_at_the_call(kind: Any, url: str, tls: Any) -> None:
+    with pytest.raises(sse_fast.ArgumentTypeError, match=r"tls=.* is not allowed: it must be an ssl\.SSLContext"):
+        kind(url, tls=tls)
+
+
+BAD_LINES: list[tuple[Any, str]] = [("a\nb", "LF"), ("a\rb", "CR"), ("a\0b", "NUL"), ("a\ud800", "a lone surrogate")]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_LINES, ids=repr)
+@pytest.mark.parametrize("name", ["heartbeat_event", "heartbeat_comment"])
+def test_a_text_that_is_no_line_is_refused_at_the_call(
+    server: sse_fast.Server, name: Any, text: str, said: str
+) -> None:
+    with sse_fast.connect("http://127.0.0.1:1") as client:
+        for stream in (server.stream, client.stream):
+            with pytest.raises(sse_fast.SettingError, match=f"{name}.*{said}"):
+                stream("x", **{name: text})
+    with pytest.raises(sse_fast.SettingError, match=said):
+        sse_fast.serve(0, **{name: text})
+    with pytest.raises(sse_fast.SettingError, match=said):
+        sse_fast.serve(0, streams={"a": {name: text}})
+
+
+def test_a_pattern_with_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(sse_fast.SettingError, match="lone surrogate"):
+        sse_fast.serve(0, streams={"\ud800": {}})
+
+
 @pytest.mark.parametrize("length", [1, 253, 254, 255])
 def test_the_key_of_a_part_is_one_whatever_is_left_of_its_length(length: int) -> None:
     keys = [key_of_part(letter * length, start) for letter in "ab" for start in (0, 1, 256)]
     assert len(set(keys)) == len(keys)
     assert [checked_key(key) for key in keys] == keys
-    assert key_of_part(None, 0) is None
+    assert key_of_part("k" * length, 0) == "k" * length
 
 
 @pytest.mark.parametrize("value", [-1, 241, math.nan, math.inf, "5", True, None])

@@ -60,6 +60,8 @@ def test_serve_has_a_flag_for_every_setting_and_none_for_a_secret(call: Call) ->
         (["publish", "http://127.0.0.1:1/s", "x", "--key-file", "a", "--token-file", "b"], 2, "are both given"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "history"], 2, "NAME=VALUE"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "histroy=3"], 1, "did you mean history?"),
+        (["publish", "http://127.0.0.1:1/s", "x", *["--option", "expire=1"] * 2], 2, "--option expire is given twice"),
+        (["publish", "http://127.0.0.1:1/s", "x", "--option", "linger="], 1, "--option linger='' is not allowed"),
         (["publish", "http://127.0.0.1:1/s", "x", "--option", "history=0"], 1, "history must be a whole number"),
         (["publish", "http://127.0.0.1:1/s", "x", "--retry-for", "0"], 1, "Connection refused"),
         (["publish", "http://127.0.0.1:1/s", "x", "--key-file", "/nonexistent"], 1, "/nonexistent"),
@@ -82,6 +84,47 @@ def test_what_is_wrong_is_said_in_one_line(call: Call, arguments: list[str], cod
     assert (ended, out) == (code, "")
     assert said in told
     assert len(told.strip().splitlines()) == 1 or "usage: " in told
+
+
+SECRET = "sesame-sesame-sesame-sesame-sesame"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--publish-key", SECRET], "set SSE_FAST_PUBLISH_KEY, or give --publish-key-file"),
+        (["serve", f"--publish-key={SECRET}"], "--publish-key is no option"),
+        (["serve", "--ticket-key", SECRET], "--ticket-key-file"),
+        (["serve", "--metrics-key", SECRET], "--metrics-key-file"),
+        (["serve", "--backplane", f"redis://user:{SECRET}@host"], "--backplane-file"),
+        (["serve", "--publish-k", SECRET], "there is no option --publish-k"),
+        (["serve", f"--publish-k={SECRET}"], "there is no option --publish-k"),
+        (["serve", f"-k{SECRET}"], "there is no option -k"),
+        (["publish", "http://127.0.0.1:1/s", "x", "--key", SECRET], "set SSE_FAST_KEY, or give --key-file"),
+        (["publish", "--key", SECRET, "http://127.0.0.1:1/s", "x"], "--key-file"),
+        (["publish", "http://127.0.0.1:1/s", "x", "--token", SECRET], "set SSE_FAST_TOKEN, or give --token-file"),
+        (["publish", "http://127.0.0.1:1/s", "x", "--publish-key", SECRET], "there is no option --publish-key"),
+        (["tail", "http://127.0.0.1:1/s", "--token", SECRET], "--token-file"),
+        (["tail", "http://127.0.0.1:1/s", "--toke", SECRET], "there is no option --toke"),
+        (["token", "--subscribe", "a", "--secret", SECRET], "set SSE_FAST_TOKEN_KEY, or give --secret-file"),
+        (["--key", SECRET, "publish", "http://127.0.0.1:1/s", "x"], "there is no option --key"),
+    ],
+    ids=lambda value: " ".join(value).replace(SECRET, "SECRET") if isinstance(value, list) else None,
+)
+def test_a_secret_among_the_arguments_is_refused_and_not_shown(call: Call, arguments: list[str], said: str) -> None:
+    ended, out, told = call(*arguments)
+    assert (ended, out) == (2, "")
+    assert said in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["publish", "http://127.0.0.1:1/s", "x", "--retry-f", "0"], ["serve", "--check", "--hist", "1"], ["--versio"]],
+    ids=lambda value: value[-1],
+)
+def test_an_option_has_its_whole_name(call: Call, arguments: list[str]) -> None:
+    assert call(*arguments)[0] == 2
 
 
 def test_a_failure_is_the_process_s_too() -> None:

@@ -128,9 +128,11 @@ def test_lines_before_one_that_cannot_be_published_are(hub: sse_fast.Server, bad
 
 def test_an_option_of_the_stream_is_given(hub: sse_fast.Server, call: Call) -> None:
     for data in "abc":
-        assert call("publish", f"{hub.url}/s", data, "--option", "history=2", "--option", "expire=")[0] == 1
+        assert call("publish", f"{hub.url}/s", data, "--option", "history=2", "--option", "expire=")[0] == 0
         assert call("publish", f"{hub.url}/s", data, "--option", "history=2", "--option", "expire=none")[0] == 0
     assert hub.stream("s").stats().retained == 2
+    assert call("publish", f"{hub.url}/s", "d", "--option", "expire=0.2")[0] == 0
+    assert call("publish", f"{hub.url}/s", "d", "--option", "expire=")[0] == 0
 
 
 def test_a_terminal_is_shown_progress(hub: sse_fast.Server) -> None:

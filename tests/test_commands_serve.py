@@ -141,6 +141,9 @@ def test_tokens_come_from_the_file(call: Call, tmp_path: Path) -> None:
         assert "nobody can publish" not in program.stderr
 
 
+HS256 = 'algorithm = "HS256"\nkey = "' + "k" * 32 + '"'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -150,14 +153,44 @@ def test_tokens_come_from_the_file(call: Call, tmp_path: Path) -> None:
             'port = 1\n[streams."a/*"]\nids = true\n "history" = 0',
             'sse-fast.toml:4: [streams."a/*"] history=0 is not allowed',
         ),
-        ('[streams]\n"a/*" = {history = 0}', 'sse-fast.toml: [streams."a/*"] history=0 is not allowed'),
+        ('[streams]\n"a/*" = {history = 0}', 'sse-fast.toml:2: [streams."a/*"] history=0 is not allowed'),
         ('cors = [\n"x",\n]\nhistory = 0', "cors"),
-        ("history = 10\nmax_lag = 20", "sse-fast.toml: max_lag must not exceed history"),
-        ('[streams."a/**/b"]\nhistory = 1', "sse-fast.toml: "),
-        ('durable = "disk"', "sse-fast.toml: durable"),
+        ("history = 10\nmax_lag = 20", "sse-fast.toml:2: max_lag must not exceed history"),
+        ('[streams."a/**/b"]\nhistory = 1', 'sse-fast.toml:1: streams: "a/**/b" is not a pattern'),
+        ('\ndurable = "disk"', "sse-fast.toml:2: durable"),
         ("port = 1\nhistory = = 2", "sse-fast.toml is no TOML: Invalid value (at line 2"),
-        ('[tokens]\nkeys = [{algorithm = "HS256", key = "short"}]', "sse-fast.toml: "),
-        ('[tokens]\nleeway = "x"\nkeys = [{algorithm = "HS256", key = "' + "k" * 32 + '"}]', "sse-fast.toml: "),
+        ('[tokens]\nkeys = [{algorithm = "HS256", key = "short"}]', "sse-fast.toml:2: tokens.keys: key is not allowed"),
+        (
+            '[tokens]\nleeway = "x"\nkeys = [{algorithm = "HS256", key = "' + "k" * 32 + '"}]',
+            "sse-fast.toml:2: [tokens] leeway='x'",
+        ),
+        (
+            "port = 1\n[streams.a]\nids = true\nhistory = 10\nmax_lag = 20",
+            'sse-fast.toml:5: streams["a"]: max_lag must',
+        ),
+        ("streams.a.history = 10\nstreams.a.max_lag = 20", 'sse-fast.toml:2: streams["a"]: max_lag must'),
+        ("[streams]\na = 5", "sse-fast.toml:2: streams must be tables"),
+        ('port = 1\npublish_key_file = "/nonexistent"', "sse-fast.toml:2: publish_key_file: [Errno 2]"),
+        ('port = 1\npublish_key_file = "/dev/null"', "sse-fast.toml:2: publish_key_file: /dev/null is empty"),
+        ('port = 1\nstore = "s"\nbackplane = "redis://127.0.0.1:1"', "sse-fast.toml:2: store and backplane"),
+        ("port = 1\n[tokens]\nsecret = 1", "sse-fast.toml:3: tokens must be"),
+        ("port = 1\n[tokens]\n", "sse-fast.toml:2: [tokens] tokens need exactly one"),
+        ("port = 1\ntokens = 1", "sse-fast.toml:2: tokens must be"),
+        ('[tokens]\njwks = "ftp://a"', "sse-fast.toml:2: [tokens] jwks"),
+        (
+            f"[[tokens.keys]]\n{HS256}\n[[tokens.keys]]\nalgorithm = 'X'\nkey = 'k'",
+            "sse-fast.toml:5: tokens.keys: algorithm",
+        ),
+        (f"[[tokens.keys]]\n{HS256}\n[[tokens.keys]]\nkey = 'k'", "sse-fast.toml:4: each of tokens.keys"),
+        (f"[[tokens.keys]]\n{HS256}\nid = 3", "sse-fast.toml:4: tokens.keys: id=3"),
+        (
+            f"[tokens]\nkeys = [\n{{{', '.join(HS256.splitlines())}}},\n{{key_file = 3}}]",
+            "sse-fast.toml:2: tokens.keys key_file",
+        ),
+        (
+            '[[tokens.keys]]\nalgorithm="HS256"\nkey_file = "/nonexistent"',
+            "sse-fast.toml:3: tokens.keys key_file: [Errno 2]",
+        ),
         ("histori = 3", "there is no setting 'histori': did you mean history?"),
         ("history = 0", "history=0 is not allowed: history must be a whole number"),
         ('heartbeat = "soon"', "heartbeat='soon' is not allowed"),
@@ -183,6 +216,32 @@ def test_a_file_that_is_wrong_is_refused_before_anything_listens(
     assert (code, out) == (1, "")
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "said"),
+    [
+        ({"HISTORY": "x"}, [], "sse-fast: SSE_FAST_HISTORY='x' is not allowed"),
+        ({"MAX_LAG": "9", "HISTORY": "3"}, [], "sse-fast: max_lag must not exceed history"),
+        ({}, ["--max-lag", "9", "--history", "3"], "sse-fast: max_lag must not exceed history"),
+        ({"HISTORY": "3"}, [], "sse-fast.toml:2: max_lag must not exceed history"),
+    ],
+)
+def test_a_file_is_not_blamed_for_what_it_does_not_say(
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SSE_FAST_{name}", value)
+    config = tmp_path / "sse-fast.toml"
+    config.write_text("history = 100\nmax_lag = 50\n")
+    code, _, err = call("serve", "--config", config, "--check", *arguments)
+    assert code == 1
+    assert said in err
 
 
 def test_check_says_that_settings_can_be_used_and_does_not_listen_there(call: Call, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ import pytest
 import sse_fast
 from support.deadline import until
 from support.kept import Kept, may_mount, reopened, small_disk, texts
+from support.publishing import KEY, Elsewhere
 from support.reader import Reader, fetch
 
 BIG = "x" * 500_000
@@ -49,7 +50,8 @@ def test_a_full_disk_refuses_events_until_there_is_room(tmp_path: Path, durable:
         limited(tmp_path, durable)
         return
     with small_disk(tmp_path / "disk", 28) as disk:
-        with reopened(disk / "store", durable=durable, history=1000, history_bytes=1 << 30, metrics=True) as server:
+        settings: dict[str, Any] = {"history": 1000, "history_bytes": 1 << 30, "metrics": True, "publish_key": KEY}
+        with reopened(disk / "store", durable=durable, **settings) as server:
             stream = server.stream("s")
             last, error = fill(stream)
             assert (error.errno, stream.last_id) == (errno.ENOSPC, last)
@@ -59,6 +61,10 @@ def test_a_full_disk_refuses_events_until_there_is_room(tmp_path: Path, durable:
             assert server.stats().store_refused >= 1
             with pytest.raises(sse_fast.StoreFull):
                 stream.publish(BIG)
+            with Elsewhere(server.port) as elsewhere:
+                answer = elsewhere.post({"data": BIG}, "s")
+                assert (answer.status, answer.error) == (503, "store")
+                assert answer.body["detail"].count("nothing was published") == 1
             # The server stays: what is there is read, and a stream that goes makes room.
             with Reader(server.port, last_event_id=last) as reader:
                 reader.open()

@@ -28,6 +28,7 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECRET = 32  # Bytes: as many as what is signed with it is worth.
 _MOST_KEYS = 16  # What is brought is compared with each of them.
+_NO_LINE = {"\r": "CR", "\n": "LF", "\0": "NUL"}
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # A name in HTTP (RFC 9110, 5.6.2).
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -193,6 +194,21 @@ def _origins(value: object) -> list[str]:
             "without credentials"
         )
     return _each(_ORIGINS)(origins)
+
+
+def _one_line(name: str) -> Kind:
+    """A text of the setting of that name, which readers get in a line."""
+
+    def check(value: object) -> str:
+        text = _name(value)
+        for at, character in enumerate(text):
+            if character in _NO_LINE:
+                raise _ForAReasonError(f"{name} must not contain {_NO_LINE[character]}: found at position {at}")
+            if "\ud800" <= character <= "\udfff":
+                raise _ForAReasonError(f"{name} has a lone surrogate at position {at}, which UTF-8 cannot carry")
+        return text
+
+    return Kind("a str that is not empty", str.strip, check)
 
 
 NAME = Kind("a str that is not empty", str.strip, _name)
@@ -527,8 +543,22 @@ SETTINGS: tuple[Setting, ...] = (
         stream=True,
     ),
     Setting("heartbeat", _seconds(0.001).or_none(), 15.0, "s", "Silence before a heartbeat.", stream=True),
-    Setting("heartbeat_event", NAME.or_none(), None, "", "Makes heartbeats events of that name.", stream=True),
-    Setting("heartbeat_comment", NAME, "heartbeat", "", "What those say that are comments: one line.", stream=True),
+    Setting(
+        "heartbeat_event",
+        _one_line("heartbeat_event").or_none(),
+        None,
+        "",
+        "Makes heartbeats events of that name.",
+        stream=True,
+    ),
+    Setting(
+        "heartbeat_comment",
+        _one_line("heartbeat_comment"),
+        "heartbeat",
+        "",
+        "What those say that are comments: one line.",
+        stream=True,
+    ),
     Setting(
         "retry",
         _seconds(0.0, _HOUR, "an hour, not milliseconds").or_none(),
@@ -657,6 +687,8 @@ def options_by_pattern(given: object) -> list[tuple[str, dict[str, Any]]]:
     for pattern, options in given.items():
         if not isinstance(pattern, str):
             raise wrong_type("streams", given, f"a mapping whose keys are patterns: there is {pattern!r} among them")
+        if any("\ud800" <= character <= "\udfff" for character in pattern):
+            raise SettingError(f"streams: the pattern {pattern!r} has a lone surrogate, which no URL can carry")
         if not isinstance(options, Mapping):
             raise wrong_type(f"streams[{pattern!r}]", options, "a mapping of stream options")
         rules.append((pattern, stream_options(options)))
@@ -666,6 +698,14 @@ def options_by_pattern(given: object) -> list[tuple[str, dict[str, Any]]]:
 def variable_of(name: str) -> str:
     """The environment variable of the setting of that name."""
     return _BY_NAME[name].variable
+
+
+def may_be_none(name: str) -> bool:
+    """Whether the setting of that name, if there is one, may be None."""
+    try:
+        return name in _BY_NAME and _BY_NAME[name].kind.check(None) is None
+    except (TypeError, ValueError):
+        return False
 
 
 def is_stream_option(name: str) -> bool:

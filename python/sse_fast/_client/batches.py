@@ -2,12 +2,12 @@
 
 Owns: how many events, and how many bytes of them, go into one request.
 Must not know: how an event is encoded; connections.
-Invariants: the order is kept; a request has an event at least, and none has more than a server is known to take.
+Invariants: the order is kept; a request has an event at least, and none has more than a server is known to take. With
+`MAX_EVENTS` as the limit the parts of a list depend on the list alone: a caller's key needs that to be known again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .questions import TOO_MUCH
@@ -19,19 +19,16 @@ MAX_EVENTS = 256  # What a stream retains where nothing else is set: more at onc
 MAX_BYTES = 1 << 20  # Of JSON; a single event may be longer.
 
 
-def batches(events: list[bytes], start: int, limit: int) -> Iterator[tuple[int, list[bytes]]]:
-    """The events from number `start` on, in parts of at most `limit` events: the first one's number, and the part."""
+def part_of(events: list[bytes], start: int, limit: int) -> list[bytes]:
+    """The events from number `start` on that go into one request: at most `limit`, and one at least."""
     part: list[bytes] = []
     size = 0
-    for number in range(start, len(events)):
-        event = events[number]
-        if part and (len(part) == limit or size + len(event) > MAX_BYTES):
-            yield number - len(part), part
-            part, size = [], 0
+    for event in events[start : start + limit]:
+        if part and size + len(event) > MAX_BYTES:
+            break
         part.append(event)
         size += len(event) + 1
-    if part:
-        yield len(events) - len(part), part
+    return part
 
 
 def body_of(events: list[bytes]) -> bytes:

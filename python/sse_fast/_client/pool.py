@@ -15,6 +15,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from sse_fast._exceptions import ArgumentTypeError
+
 from .questions import Answer
 from .wire import Response, WireError
 
@@ -66,6 +68,23 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error)
+
+
+def context_of(address: Address, given: object) -> ssl.SSLContext | None:
+    """How TLS is spoken with a server; None where it is not.
+
+    Raises:
+        ArgumentTypeError: what was given is no context.
+    """
+    if given is None and not address.tls:
+        return None  # Most clients need no TLS, whose import takes long.
+    import ssl  # noqa: PLC0415 - as said
+
+    if given is None:
+        return ssl.create_default_context()
+    if not isinstance(given, ssl.SSLContext):
+        raise ArgumentTypeError(f"tls={given!r} is not allowed: it must be an ssl.SSLContext, or None")
+    return given if address.tls else None
 
 
 class Connection:
@@ -179,12 +198,8 @@ class Pool:
 
     def __init__(self, address: Address, context: ssl.SSLContext | None = None) -> None:
         """Opens nothing yet."""
-        if address.tls and context is None:
-            import ssl  # noqa: PLC0415 - only where it is spoken
-
-            context = ssl.create_default_context()
         self._address = address
-        self._context = context if address.tls else None
+        self._context = context_of(address, context)
         self._lock = threading.Lock()  # Protects what follows; no socket is used under it.
         self._kept: list[Connection] = []
         self.closed = False

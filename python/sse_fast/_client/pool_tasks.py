@@ -15,7 +15,7 @@ import time
 from sse_fast._hints import asyncio, ssl
 
 from .address import Address
-from .pool import AttemptError, no_connection, reason
+from .pool import AttemptError, context_of, no_connection, reason
 from .questions import Answer
 from .wire import Response, WireError
 
@@ -76,7 +76,7 @@ class Connections:
     def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
         """Opens nothing yet."""
         self._address = address
-        self._context = (ssl.create_default_context() if context is None else context) if address.tls else None
+        self._context = context_of(address, context)
         self._kept: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False

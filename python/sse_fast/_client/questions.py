@@ -243,11 +243,11 @@ def checked_key(key: object) -> str | None:
     return key
 
 
-def key_of_part(key: str | None, start: int) -> str | None:
-    """The key of the request with the events from number `start` on, where `key` is that of all of them."""
-    if key is None or len(own := f"{key}:{start}") <= _MAX_KEY:
-        return None if key is None else own
-    from hashlib import sha256  # noqa: PLC0415 - only for a key that leaves no room
+def key_of_part(key: str, start: int) -> str:
+    """The key of the request with the events from number `start` on, where `key` is that of all."""
+    if start == 0:
+        return key
+    from hashlib import sha256  # noqa: PLC0415 - only for a list of several requests
 
     return f"{sha256(key.encode()).hexdigest()}:{start}"
 

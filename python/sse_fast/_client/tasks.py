@@ -249,12 +249,22 @@ class AsyncRemoteStream:
 
     async def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
-        _, part = next(batches.batches(events, start, self._limit))
+        if key is not None:
+            return await self._publish_keyed(events, start, key)
+        part = batches.part_of(events, start, self._limit)
         try:
-            answer = await self._publish(batches.body_of(part), key_of_part(key, start), many=len(part) > 1)
+            answer = await self._publish(batches.body_of(part), None, many=len(part) > 1)
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
-            return await self._publish_part(events, start, key)
+            return await self._publish_part(events, start, None)
+        return answer.ids(len(part))
+
+    async def _publish_keyed(self, events: list[bytes], start: int, key: str) -> list[str]:
+        """The same under a key of the caller's: nothing but the events decides how many these are."""
+        if len(events) == 1:
+            return [(await self._publish(events[0], key)).id()]
+        part = batches.part_of(events, start, batches.MAX_EVENTS)
+        answer = await self._publish(batches.body_of(part), key_of_part(key, start))
         return answer.ids(len(part))
 
     async def _state(self) -> tuple[str | None, bool]:

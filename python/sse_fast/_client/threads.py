@@ -222,7 +222,7 @@ class RemoteStream:
 
         It returns once the server has published it. A request without an answer is repeated for ``retry_for`` seconds
         under a key by which the server knows it: it is published once, though it may have come several times. A server
-        that was restarted in between has forgotten keys, and with them, unless it has a store, its streams.
+        with a store or a backplane knows it also after a restart; another has forgotten keys and streams with it.
 
         Args:
             data: as for `Stream.publish`.
@@ -256,11 +256,15 @@ class RemoteStream:
 
         Args:
             events: as for `Stream.publish_many`.
-            idempotency_key: as for `publish`; for the same events the same requests are made.
+            idempotency_key: as for `publish`, for all of them together: the same list under it is published once. A
+                list of one event is that event. The parts are of 256 events and a MiB then, whatever the stream
+                retains: where it retains fewer, a longer list is refused, as `Stream.publish_many` refuses it.
 
         Raises:
-            EventError: an event cannot be published; the text names its number, and nothing was published.
-            EventTypeError: likewise.
+            EventError: an event cannot be published; the text names its number, and nothing was published. Or, under an
+                `idempotency_key`, a part is more than the stream retains.
+            EventTypeError: an event has a type that events do not have; nothing was published.
+            KeyReused: `idempotency_key` was used for something else.
             StreamEnded: as for `publish`.
             AccessDenied: likewise.
             Unreachable: likewise; its `published` speaks of the request that had no answer.
@@ -343,12 +347,22 @@ class RemoteStream:
 
     def _publish_part(self, events: list[bytes], start: int, key: str | None) -> list[str]:
         """Publishes as many of the events from number `start` on as go into one request; their ids."""
-        _, part = next(batches.batches(events, start, self._limit))
+        if key is not None:
+            return self._publish_keyed(events, start, key)
+        part = batches.part_of(events, start, self._limit)
         try:
-            answer = self._publish(batches.body_of(part), key_of_part(key, start), many=len(part) > 1)
+            answer = self._publish(batches.body_of(part), None, many=len(part) > 1)
         except RequestError as error:
             self._limit = batches.smaller(error, len(part), self._limit)
-            return self._publish_part(events, start, key)
+            return self._publish_part(events, start, None)
+        return answer.ids(len(part))
+
+    def _publish_keyed(self, events: list[bytes], start: int, key: str) -> list[str]:
+        """The same under a key of the caller's: nothing but the events decides how many these are."""
+        if len(events) == 1:
+            return [self._publish(events[0], key).id()]
+        part = batches.part_of(events, start, batches.MAX_EVENTS)
+        answer = self._publish(batches.body_of(part), key_of_part(key, start))
         return answer.ids(len(part))
 
     def _state(self) -> tuple[str | None, bool]:

@@ -46,7 +46,7 @@ def _commands() -> tuple[dict[str, str], dict[str, list[Option]]]:
     helps, found = {}, {}
     for command in COMMANDS:
         module = importlib.import_module(f".{command.module}", __package__)
-        parser = argparse.ArgumentParser()
+        parser = argparse.ArgumentParser(allow_abbrev=False)
         module.add_arguments(parser)
         helps[command.name] = command.help
         found[command.name] = [_option(action) for action in parser._actions]  # noqa: SLF001 - there is no other way

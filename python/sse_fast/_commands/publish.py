@@ -57,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry", type=float, metavar="S", help="how long readers are to wait before they reconnect")
     parser.add_argument("--idempotency-key", metavar="KEY", help="publishes once, however often this is called with it")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the stream; may be repeated"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the stream; without VALUE it is None",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--lines", action="store_true", help="each line of standard input is an event")
@@ -104,7 +108,12 @@ def _stream_options(given: list[str]) -> StreamOptions:
     pairs = [text.partition("=") for text in given]
     if not all(equals for _, equals, _ in pairs):
         raise UsageError("--option must be NAME=VALUE, such as history=1000")
-    checked = {name: _settings.from_file(name, text, f"--option {name}", stream=True) for name, _, text in pairs}
+    checked: dict[str, object] = {}
+    for name, _, text in pairs:
+        if name in checked:
+            raise UsageError(f"--option {name} is given twice")
+        value = text if text or not _settings.may_be_none(name) else None  # As in a query.
+        checked[name] = _settings.from_file(name, value, f"--option {name}", stream=True)
     return cast("StreamOptions", checked)
 
 

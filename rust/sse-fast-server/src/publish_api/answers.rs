@@ -67,7 +67,9 @@ pub(super) fn unpublished(request: &ParsedRequest, error: &PublishError) -> Resu
         PublishError::Event(error) => Err(Refusal::new(400, "bad_event", error.to_string())),
         PublishError::Conflict { .. } => Err(other_content()),
         PublishError::Store(error) => {
-            Ok(Action::Respond(retry_later(request, "store", &format!("{error}; nothing was published"))))
+            let (said, nothing) = (error.to_string(), "; nothing was published");
+            let said = said.strip_suffix(nothing).unwrap_or(&said);
+            Ok(Action::Respond(retry_later(request, "store", &format!("{said}{nothing}"))))
         }
         PublishError::Unavailable { published: Some(false), .. } => Ok(Action::Respond(backplane_away(request))),
         PublishError::Unavailable { .. } | PublishError::Refused { .. } => Ok(Action::Respond(retry_later(

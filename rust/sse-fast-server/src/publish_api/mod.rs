@@ -194,6 +194,9 @@ impl Context {
         if events > history {
             return Err(too_many(events, history));
         }
+        // One that has ended refuses what comes, or knows it again: neither gives it options.
+        let (ended, none) = (self.directory.find(name).is_some_and(|stream| stream.ended()), StreamPatch::default());
+        let options = if ended { &none } else { options };
         self.directory.stream_for_task(name, options).await.map_err(of)
     }
 }

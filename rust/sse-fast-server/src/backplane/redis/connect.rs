@@ -37,7 +37,7 @@ pub(crate) enum ConnectError {
     NoService { at: String, service: String },
     #[error(
         "the user of {at} lacks rights: it may not use {commands} ({answer}); all that it needs is under \"Several \
-         machines\" in the documentation"
+         processes, several machines\" in the documentation"
     )]
     Rights { at: String, commands: String, answer: String },
     #[error("cannot speak TLS with {at}: {why}")]
@@ -247,5 +247,20 @@ impl Ready {
             return Err(ConnectError::Old { at: self.at.clone(), found: format!("{name} {found}") });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ConnectError;
+
+    const GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/machines.md"));
+
+    #[test]
+    fn the_guide_about_rights_is_named_by_its_title() {
+        let [at, commands, answer] = ["a", "b", "c"].map(str::to_owned);
+        let said = ConnectError::Rights { at, commands, answer }.to_string();
+        let title = GUIDE.lines().next().and_then(|line| line.strip_prefix("# ")).expect("it has a title");
+        assert!(said.contains(&format!("under \"{title}\"")), "{said}");
     }
 }
