@@ -3,7 +3,8 @@
 //! Owns: the segments in their order, what is written where, what each stream still needs. Must not know: threads, when the
 //! disk is told to keep it (`thread`), streams. It lives under the store's lock.
 //! Invariants: a batch is in one segment; records of a batch are written together or not at all. Segments go oldest first
-//! (`compaction`), so that what is left of a stream is never older than its removal.
+//! (`compaction`), so that what is left of a stream is never older than its removal. Every segment has the life of each
+//! stream that it has a record of, written before that.
 //! This file is long because whatever is written goes one way, and is counted on it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -66,6 +67,9 @@ impl Needs {
     }
 }
 
+/// No segment has this number: where a record stands that was not written after all.
+const NOWHERE: u64 = 0;
+
 /// About what a record takes that was there before.
 const ADOPTED: u64 = 512;
 
@@ -74,6 +78,8 @@ const ADOPTED: u64 = 512;
 struct Entry {
     needs: Needs,
     life: Option<(Place, u64)>,
+    /// The body of its record.
+    text: Arc<[u8]>,
     snapshot: Option<(Place, u64)>,
 }
 
@@ -199,9 +205,16 @@ impl Journal {
     }
 
     /// A stream that the segments hold already; `of_life` and `of_snapshot` are where that is.
-    pub(super) fn adopt(&mut self, stream: u32, needs: Needs, of_life: Place, of_snapshot: Option<Place>) {
+    pub(super) fn adopt(
+        &mut self,
+        stream: u32,
+        needs: Needs,
+        (text, of_life): (Vec<u8>, Place),
+        of_snapshot: Option<Place>,
+    ) {
         self.set(stream, |entry| {
             entry.needs = needs;
+            entry.text = text.into();
             entry.life = Some((of_life, ADOPTED));
             entry.snapshot = of_snapshot.map(|place| (place, ADOPTED));
         });
@@ -216,12 +229,20 @@ impl Journal {
 
     /// Puts a batch behind everything that was written. An error leaves everything as it was.
     pub(super) fn keep(&mut self, batch: &Batch<'_>) -> Result<u64, StoreError> {
-        let length = batch.bytes();
-        self.make_room(length)?;
+        let (mut life, mut length) = self.with_life(batch, self.active.number);
+        if !self.active.has_room(length) {
+            (life, length) = self.with_life(batch, self.active.number + 1);
+            self.make_room(length)?;
+        }
         let begin = self.active.tail;
         let (kept, salt) = (std::mem::take(&mut self.scratch), self.active.salt);
         let mut bytes = kept;
         bytes.clear();
+        if let Some(body) = &life {
+            let (flags, length) = (format::WITH_NEXT | format::COPIED, body.len());
+            let head = Head { kind: Kind::Life, flags, stream: batch.stream, position: 0, time: batch.time, length };
+            format::write(&mut bytes, salt, &head, &[body]);
+        }
         for record in batch.records {
             let length = record.body.iter().map(|part| part.len()).sum();
             let (kind, flags, position) = (record.kind, record.flags, record.position);
@@ -236,10 +257,18 @@ impl Journal {
         let mut at = begin;
         self.set(batch.stream, |entry| {
             entry.needs = batch.needs;
+            if let Some(body) = &life {
+                let bytes = format::record_bytes(body.len()) as u64;
+                entry.life = Some(((number, at), bytes));
+                at += bytes;
+            }
             for record in batch.records {
                 let bytes = bytes_of(record) as u64;
                 match record.kind {
-                    Kind::Life => entry.life = Some(((number, at), bytes)),
+                    Kind::Life => {
+                        entry.life = Some(((number, at), bytes));
+                        entry.text = record.body.concat().into();
+                    }
                     Kind::Snapshot => entry.snapshot = Some(((number, at), bytes)),
                     Kind::Event | Kind::Removed | Kind::Key => {}
                 }
@@ -249,6 +278,22 @@ impl Journal {
         self.count_keys(batch);
         self.sequence += 1;
         Ok(self.sequence)
+    }
+
+    /// What a batch begins with, and how many bytes it has, in the segment of this number: where it is the stream's first
+    /// there, its life comes before it, so that the segment tells by itself whose its events are.
+    fn with_life(&self, batch: &Batch<'_>, segment: u64) -> (Option<Arc<[u8]>>, u64) {
+        let says = |record: &Record<'_>| matches!(record.kind, Kind::Life | Kind::Removed);
+        let entry = self.streams.get(&batch.stream).filter(|_| !batch.records.iter().any(says));
+        let known = entry.and_then(|entry| entry.life.map(|((at, _), _)| (at, &entry.text)));
+        let life = known.filter(|&(at, _)| at != segment).map(|(_, text)| Arc::clone(text));
+        let bytes = life.as_ref().map_or(0, |text| format::record_bytes(text.len()) as u64);
+        (life, bytes + batch.bytes())
+    }
+
+    /// How many bytes a batch has at most, wherever it goes.
+    pub(super) fn most_bytes(&self, batch: &Batch<'_>) -> u64 {
+        self.with_life(batch, self.active.number + 1).1
     }
 
     /// A key was written, or several; a copy of one counts already.
@@ -269,8 +314,7 @@ impl Journal {
 
     /// Whether a batch can be written without making a segment first.
     pub(super) fn is_quick(&self, batch: &Batch<'_>) -> bool {
-        let length = batch.bytes();
-        self.active.has_room(length) || self.spare.as_ref().is_some_and(|spare| spare.has_room(length))
+        self.has_room(batch) || self.spare.as_ref().is_some_and(|spare| spare.has_room(self.most_bytes(batch)))
     }
 
     /// The stream is no more.
@@ -400,6 +444,12 @@ impl Journal {
         debug_assert!(is_active, "a segment is written before the next begins");
         self.queue = None;
         self.active.tail = first.at;
+        // A life that was to stand there is where it was before, or nowhere: it is written with the next batch.
+        for ((segment, at), _) in self.streams.values_mut().filter_map(|entry| entry.life.as_mut()) {
+            if *segment == self.active.number && *at >= first.at {
+                *segment = NOWHERE;
+            }
+        }
         if error.is_full() {
             self.active.ends_here();
         }
@@ -414,7 +464,7 @@ impl Journal {
 
     /// Whether a batch has room in the active segment.
     pub(super) fn has_room(&self, batch: &Batch<'_>) -> bool {
-        self.active.has_room(batch.bytes())
+        self.active.has_room(self.with_life(batch, self.active.number).1)
     }
 
     /// The segment that is written to, and how many of its bytes count.
@@ -457,7 +507,7 @@ impl Journal {
         let is_there = |known: Option<(Place, u64)>| known.is_some_and(|(known, _)| known == place);
         match head.kind {
             Kind::Event => head.position >= entry.needs.first && !self.twice.remove(&(head.stream, head.position)),
-            Kind::Life => is_there(entry.life),
+            Kind::Life => is_there(entry.life) || entry.life.is_some_and(|((at, _), _)| at == NOWHERE),
             Kind::Snapshot => is_there(entry.snapshot),
             Kind::Removed | Kind::Key => false,
         }

@@ -190,7 +190,8 @@ impl Store {
         for stream in recovered.streams.iter().filter(|stream| !stream.is_cut) {
             let bytes = stream.events.iter().map(|event| event.frame.len() as u64).sum();
             let needs = Needs { first: stream.first, events: stream.events.len() as u64, bytes };
-            journal.adopt(stream.number, needs, stream.life_at, stream.snapshot_at);
+            let life = (stream.life.to_bytes(), stream.life_at);
+            journal.adopt(stream.number, needs, life, stream.snapshot_at);
         }
         recovered.keys.iter().for_each(|key| journal.adopt_key(key.time));
         let (begun, _) = journal.end();
@@ -352,7 +353,7 @@ impl State {
                 Ok(Accepted(sequence))
             }
             Err(error) => {
-                self.refused = batch.bytes();
+                self.refused = self.journal.most_bytes(batch);
                 shared.counted.refused.fetch_add(1, Ordering::Relaxed);
                 let level = if self.journal.misplaced.is_some() { Level::Warning } else { Level::Error };
                 shared.cannot_write(&error, level);

@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is said at most that there will be no room.
-const SAID_EVERY: Duration = Duration::from_mins(1);
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// How many segments may go, one after another, before those who wait are served.
 const AT_ONCE: usize = 4;
