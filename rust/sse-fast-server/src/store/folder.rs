@@ -165,7 +165,7 @@ pub fn read(folder: &Path) -> Result<(Vec<Export>, Vec<String>), OpenError> {
     if known.closed.is_none() {
         // A server that uses it begins segments and gives them back while it is read.
         (known.oldest, known.newest) = (1, 0);
-        // It writes meanwhile: what is at the end may be there in part.
+        // It goes on writing: what is at the end may be there in part.
         known.is_rebooted = true;
     }
     let Read { recovered, .. } = read_all(folder, &shown, known)?;

@@ -1,4 +1,4 @@
-//! A store in a real folder: what it kept, what it gives back, whose it is.
+//! A store in a real folder: what it kept, what it gives back, whose it is. It is long because it has every kind of damage.
 
 #![allow(clippy::expect_used, reason = "a test that fails says so")]
 
@@ -318,7 +318,7 @@ fn what_is_in_the_place_of_a_servers_own_files_goes_aside() {
     assert_eq!(warned(&folder).0, Vec::<String>::new(), "once");
 }
 
-/// Each of them would hold up who reads it, for ever or as long as there is memory.
+/// Each of them would hold up who reads it without limit, or as long as there is memory.
 #[test]
 fn what_never_ends_is_not_waited_for() {
     let devices = ["session.json", "000000000002.segment"];
