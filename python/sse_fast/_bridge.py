@@ -11,12 +11,12 @@ Changes together with: the engine's `wire.rs`, which is the encoder of everythin
 from __future__ import annotations
 
 import math
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
 
+from ._chance import chance
 from ._core import Stream
 from ._event import Event
 from ._exceptions import ServerClosed, WaitTimeout
@@ -223,4 +223,4 @@ def _retry(seconds: float) -> bytes:
 
 def _come_back() -> bytes:
     """What a reader of a closed server is told, as by the engine: an error's status would end a browser's reading."""
-    return _retry(random.uniform(2.0, 6.0))  # noqa: S311 - spreads a crowd
+    return _retry(2.0 + 4.0 * chance())

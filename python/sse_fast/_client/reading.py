@@ -9,12 +9,12 @@ Changes together with: `reading_tasks.py`, which is the same for asyncio.
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from sse_fast._chance import chance
 from sse_fast._event import Event
 from sse_fast._exceptions import WaitTimeout
 from sse_fast._hints import Self
@@ -171,7 +171,7 @@ class RemoteEvents:
         finally:
             if connection is not None and connection is not self._connection:
                 connection.close()
-        pause = following.failed(time.monotonic(), random.random(), asked=asked)  # noqa: S311 - no secret
+        pause = following.failed(time.monotonic(), chance(), asked=asked)
         if pause is None:
             raise question.given_up(why, published=False)
         self._next_at = time.monotonic() + pause
@@ -184,7 +184,7 @@ class RemoteEvents:
         if clean and (question := self._following.asks_whether_ended()) is not None:
             page = self._ask(question).said()
             self._over = bool(page.get("ended"))
-        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - no secret
+        self._next_at = time.monotonic() + self._following.closed(chance())
 
     def _drop(self) -> None:
         connection, self._connection, self._response = self._connection, None, None

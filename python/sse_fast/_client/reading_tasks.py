@@ -9,11 +9,11 @@ Changes together with: `reading.py`, which is the same for threads.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sse_fast._chance import chance
 from sse_fast._event import Event
 from sse_fast._exceptions import WaitTimeout
 from sse_fast._hints import Self, asyncio
@@ -167,7 +167,7 @@ class AsyncRemoteEvents:
         finally:
             if connection is not None and connection is not self._connection:
                 connection.close()
-        pause = following.failed(time.monotonic(), random.random(), asked=asked)  # noqa: S311 - no secret
+        pause = following.failed(time.monotonic(), chance(), asked=asked)
         if pause is None:
             raise question.given_up(why, published=False)
         self._next_at = time.monotonic() + pause
@@ -177,7 +177,7 @@ class AsyncRemoteEvents:
         self._drop()
         if self._over:
             return
-        self._next_at = time.monotonic() + self._following.closed(random.random())  # noqa: S311 - no secret
+        self._next_at = time.monotonic() + self._following.closed(chance())
         if clean and (question := self._following.asks_whether_ended()) is not None:
             page = (await self._ask(question)).said()
             self._over = bool(page.get("ended"))

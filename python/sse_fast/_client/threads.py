@@ -9,12 +9,12 @@ Changes together with: `tasks.py`, which is the same for asyncio.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from sse_fast._chance import chance
 from sse_fast._exceptions import RequestError, SseFastError, UnknownStream
 from sse_fast._hints import Self, Unpack, settings, ssl
 
@@ -153,12 +153,12 @@ class Client:
                 why = str(error)
                 if error.final:
                     raise question.given_up(why, attempts.published) from error
-                pause = attempts.again(time.monotonic(), random.random(), sent=error.sent, stale=error.stale)  # noqa: S311 - no secret
+                pause = attempts.again(time.monotonic(), chance(), sent=error.sent, stale=error.stale)
             else:
                 if isinstance(judged, Answer):
                     return judged
                 why = judged.why
-                pause = attempts.again(time.monotonic(), random.random(), sent=judged.sent, asked=judged.asked)  # noqa: S311 - as above
+                pause = attempts.again(time.monotonic(), chance(), sent=judged.sent, asked=judged.asked)
             if pause is None:
                 raise question.given_up(why, attempts.published)
             time.sleep(pause)
