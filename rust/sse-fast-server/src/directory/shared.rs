@@ -114,33 +114,31 @@ impl Sharing {
         self.asks.ask(Ask::Open { name, make, wait, answer });
         opened
     }
+
+    /// Reads the stream of this name as far as it has come; with `wait` it begins here as soon as any process makes it.
+    async fn look(&self, name: &str, wait: bool) -> Looked {
+        if self.is_away() {
+            return Looked::Away;
+        }
+        match self.open(name, None, wait).await {
+            Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
+            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
+        }
+    }
 }
 
 impl Directory {
     /// Looks for the name elsewhere, unless a copy is here; with `wait` the copy begins as soon as any process makes it.
     pub(crate) async fn look_elsewhere(&self, name: &str, wait: bool) -> Looked {
         let Some(sharing) = &self.sharing else { return Looked::Done };
-        if self.find(name).is_some() {
-            return Looked::Done;
-        }
-        if sharing.is_away() {
-            return Looked::Away;
-        }
-        match sharing.open(name, None, wait).await {
-            Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
-            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
-        }
+        if self.find(name).is_some() { Looked::Done } else { sharing.look(name, wait).await }
     }
 
     /// Has a copy that may be behind come as far as its log is now.
     pub(crate) async fn catch_up_elsewhere(&self, name: &str) -> Looked {
-        let Some(sharing) = &self.sharing else { return Looked::Done };
-        if sharing.is_away() {
-            return Looked::Away;
-        }
-        match sharing.open(name, None, false).await {
-            Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
-            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
+        match &self.sharing {
+            Some(sharing) => sharing.look(name, false).await,
+            None => Looked::Done,
         }
     }
 

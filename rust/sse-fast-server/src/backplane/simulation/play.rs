@@ -16,6 +16,8 @@ use super::world::World;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 150;
+/// And those that no smaller one stands in for: a reader's process that died unseen; one that an older server still counts.
+const RARE: [u64; 2] = [1413, 2225];
 /// A quiet server has told everybody everything after this: a deaf connection is found in 10 s and made anew, a comparison
 /// comes every 10 s, a lease ends after 10 s and is looked at every 3.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -343,9 +345,10 @@ fn run(seed: u64) -> World {
 #[test]
 fn copies_are_what_the_server_has_whatever_happens() {
     let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let seeds = number("SEED").map_or_else(|| 0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
+    let ordinary = || (0..number("SEEDS").unwrap_or(SEEDS)).chain(RARE).collect();
+    let seeds: Vec<u64> = number("SEED").map_or_else(ordinary, |seed| vec![seed]);
     let mut counts = std::collections::BTreeMap::new();
-    let all = seeds.end - seeds.start;
+    let all = seeds.len();
     for seed in seeds {
         let played = std::panic::catch_unwind(|| run(seed).laws.counts);
         let Ok(played) = played else { panic!("seed {seed}: run it alone with SEED={seed}") };
