@@ -326,6 +326,23 @@ fn opening_looks_makes_and_puts_options_in_force() {
     });
 }
 
+/// Servers lose lives, and clocks differ: who follows the same life with another time begins another.
+#[test]
+fn two_that_follow_the_same_life_begin_two() {
+    on_all(|mut world| async move {
+        let mut begun = Vec::new();
+        for (number, epoch) in [(1, 900), (4, 901)] {
+            let last = Guard { epoch: 2_000_000, ..guard("f1") };
+            world.ask(call_with(number, vec![unit(&["a"])], last, make())).await;
+            let behind = Guard { sure: true, epoch, ..guard("f2") };
+            world.ask(call_with(number + 1, vec![unit(&["b"])], behind, make())).await;
+            begun.push(read(&mut world, Mark::default()).await.mark);
+            world.evict("m").await;
+        }
+        assert_eq!(begun, [mark(2_000_901, 2, 2), mark(2_000_902, 2, 2)]);
+    });
+}
+
 #[test]
 fn a_removed_name_says_so_and_begins_a_greater_life() {
     on_all(|mut world| async move {
@@ -342,7 +359,7 @@ fn a_removed_name_says_so_and_begins_a_greater_life() {
         let configure = Request::Configure { name: name(), guard: guard("f1"), patch };
         assert_eq!(world.ask(configure).await, Reply::Unknown { removed: None });
         let reply = world.ask(call(2, vec![unit(&["b"])])).await;
-        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(1001), first: 1 }]));
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(2001), first: 1 }]));
         let news = world.pushed().await;
         assert!(matches!(news[1], News::Removed { mark } if mark == removed), "{news:?}");
     });
@@ -365,12 +382,12 @@ fn another_fence_writes_nothing_until_it_is_sure() {
         assert_eq!(data(&looked.entries), ["a"], "reading writes nothing");
         assert!(world.pushed().await.is_empty());
         let reply = world.ask(other(2, true)).await;
-        let lives_on = UnitOutcome::New { epoch: Epoch(1001), first: 2 };
+        let lives_on = UnitOutcome::New { epoch: Epoch(1901), first: 2 };
         assert_eq!(reply, Reply::Published(vec![lives_on]), "greater than the last, whatever the clock says");
         assert_eq!(world.ask(call(3, vec![unit(&["c"])])).await, Reply::Fenced, "now the old one is");
         let trusting = Guard { fence: None, ..guard("") };
         let reply = world.ask(call_with(4, vec![unit(&["d"])], trusting, make())).await;
-        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(1001), first: 3 }]));
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(1901), first: 3 }]));
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["a", "b", "d"]);
     });
 }
@@ -404,15 +421,15 @@ fn a_stream_that_lives_on_has_its_events_and_its_snapshot() {
         let all = read(&mut world, Mark::default()).await;
         assert_eq!((all.mark, all.base, data(&all.entries).concat()), (mark(3000, 5, 5), 3, "de".to_owned()));
         let renewed = opened(world.ask(Request::Open(Box::new(Open { above: 3000, ..look() }))).await);
-        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(3001, 5, 6), "de".to_owned()));
+        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(4001, 5, 6), "de".to_owned()));
         assert_eq!(renewed.snapshot.map(|snapshot| snapshot.position), Some(2));
 
         world.evict("l").await;
-        let reply = world.ask(call_with(3, vec![unit(&["f"])], other(4000), make())).await;
-        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(4000), first: 6 }]), "numbers go on");
+        let reply = world.ask(call_with(3, vec![unit(&["f"])], other(5000), make())).await;
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(5000), first: 6 }]), "numbers go on");
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["f"]);
         world.ask(Request::Remove { name: name() }).await;
-        world.ask(call_with(4, vec![unit(&["g"])], other(5000), make())).await;
+        world.ask(call_with(4, vec![unit(&["g"])], other(6000), make())).await;
         let anew = read(&mut world, Mark::default()).await;
         assert_eq!(anew.carried, 0);
         assert_eq!((anew.mark.newest, anew.snapshot, data(&anew.entries).concat()), (1, None, "g".to_owned()));
@@ -425,11 +442,11 @@ fn what_was_lost_is_renewed_once() {
         world.ask(call(1, vec![unit(&["a"])])).await;
         let renew = |above| Request::Open(Box::new(Open { above, ..look() }));
         let renewed = opened(world.ask(renew(1000)).await);
-        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(1001, 1, 2), "a".to_owned()));
+        assert_eq!((renewed.mark, data(&renewed.entries).concat()), (mark(2001, 1, 2), "a".to_owned()));
         assert_eq!(opened(world.ask(renew(1000)).await).mark, renewed.mark, "another process asks for the same");
         world.ask(call(2, vec![Unit { end: true, ..unit(&["end"]) }])).await;
         let ended = opened(world.ask(renew(5000)).await);
-        assert_eq!((ended.mark.epoch, ended.ended), (1001, true), "what has ended stays so");
+        assert_eq!((ended.mark.epoch, ended.ended), (2001, true), "what has ended stays so");
     });
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sse_fast_core::id::Epoch;
 
-use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome};
+use super::protocol::{Fence, Guard, Mark, News, Open, Opening, Push, Reply, Request, Seen, Unit, UnitOutcome, later};
 use super::{Name, SharedEvent, SharedOptions, SharedPatch, SharedSnapshot};
 
 /// What is read is kept so much longer than asked.
@@ -353,7 +353,7 @@ impl Stored {
     fn begin(&mut self, guard: &Guard, options: Option<SharedOptions>) {
         let old = self.meta.take();
         let mark = old.as_ref().map_or_else(Mark::default, |meta| meta.mark);
-        let epoch = guard.epoch.max(mark.epoch + 1);
+        let epoch = later(guard.epoch, mark.epoch);
         let lives_on = old.filter(|_| options.is_none());
         match &lives_on {
             Some(_) => {

@@ -54,6 +54,12 @@ pub(crate) struct Guard {
     pub(crate) epoch: u64,
 }
 
+/// The epoch of a life that follows `last`: the candidate, or one that is greater than `last` by what the candidate makes
+/// of it. Where clocks differ and servers lose lives, two processes may follow the same `last`, and their ids may not be the same.
+pub(crate) fn later(candidate: u64, last: u64) -> u64 {
+    if candidate > last { candidate } else { last + 1 + candidate % (1 << 20) }
+}
+
 /// One thing of a call of [`Request::Publish`]; each is done whole or not at all, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {

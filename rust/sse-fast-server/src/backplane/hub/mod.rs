@@ -24,7 +24,7 @@ use sse_fast_core::id::{Epoch, Position};
 use super::copy::Copy;
 use super::outbox::Outbox;
 use super::presence::{Alive, Presence};
-use super::protocol::{Fence, Guard, Line, Mark, Open, Request, RequestId, Wired};
+use super::protocol::{Fence, Guard, Line, Mark, Open, Request, RequestId, Wired, later};
 use super::{Answer, Ask, Changed, Counts, Make, Name, Opened, Published, Rules};
 
 pub(crate) use tells::Tell;
@@ -226,6 +226,8 @@ pub(crate) struct Hub {
     last_errand: u64,
     /// The greatest epoch that was seen: a new life has a greater one, whatever the clock says.
     last_epoch: u64,
+    /// The time of the last guard, in microseconds, or one more than that of the one before.
+    last_guard: u64,
     closing: Option<(Answer<Changed>, RequestId, Duration)>,
     closed: bool,
 }
@@ -263,6 +265,7 @@ impl Hub {
             last_call: 0,
             last_errand: 0,
             last_epoch: 0,
+            last_guard: 0,
             closing: None,
             closed: false,
         }
@@ -350,8 +353,10 @@ impl Hub {
         id
     }
 
-    fn guard(&self, now: Moment, sure: bool) -> Guard {
-        let epoch = now.wall.max(self.last_epoch + 1);
+    /// No two requests bring the same epoch: the life that one began may be gone from the server when another begins one.
+    fn guard(&mut self, now: Moment, sure: bool) -> Guard {
+        self.last_guard = now.wall.max(self.last_guard + 1);
+        let epoch = later(self.last_guard, self.last_epoch);
         Guard { fence: self.fence.clone().filter(|_| !self.rules.trust), sure, epoch }
     }
 }

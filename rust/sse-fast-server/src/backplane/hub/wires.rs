@@ -178,8 +178,8 @@ impl Hub {
             self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
         }
         self.served_by(now, fence, out);
-        let guard = self.guard(now, true);
         for (refused, what) in std::mem::take(&mut self.fenced) {
+            let guard = self.guard(now, true);
             let request = match &what {
                 What::Call(name) => {
                     let by = RequestId(self.last_request + 1);
@@ -187,14 +187,14 @@ impl Hub {
                     let Some(call) = again else { continue };
                     let (name, process) = (Arc::clone(name), Arc::clone(&self.rules.process));
                     let (call, units, make) = (call.number, call.units, call.make);
-                    Request::Publish { name, guard: guard.clone(), process, call, units, make }
+                    Request::Publish { name, guard, process, call, units, make }
                 }
                 What::Read(name, open) => {
                     let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(refused)) else {
                         continue;
                     };
                     kept.read = Some(RequestId(self.last_request + 1));
-                    Request::Open(Box::new(Open { guard: guard.clone(), ..(**open).clone() }))
+                    Request::Open(Box::new(Open { guard, ..(**open).clone() }))
                 }
                 What::Errand(number) => {
                     self.send_errand(now, *number, true, out);

@@ -28,12 +28,17 @@ local function expire(ended, linger, after, keys, read)
   end
 end
 
+-- The epoch of a life that follows `last`: see `later` of protocol.rs.
+local function later(candidate, last)
+  if candidate > last then return candidate end
+  return last + 1 + candidate % 1048576
+end
+
 -- Begins a life, whose epoch is greater than the last. With `options` the stream is made: its log is empty. Without, it
 -- lives on: its events and its snapshot keep their places under ids of the new life, so that no id means two events, and
 -- what the server still has is there for who comes.
 local function begin(m, l, old, fence, epoch, options)
-  epoch = tonumber(epoch)
-  if old.e and tonumber(old.e) >= epoch then epoch = tonumber(old.e) + 1 end
+  epoch = later(tonumber(epoch), tonumber(old.e or '0'))
   local version = (tonumber(old.v or '0') or 0) + 1
   local kept, newest = {}, '0'
   if not options then
