@@ -122,6 +122,7 @@ def recorded(app: sse_fast.Server) -> Iterator[dict[int, str]]:
         thread = threading.Thread(target=record)
         thread.start()
         try:
+            until(lambda: everything, what="the state before every change")
             yield everything
             last_id = app.stream("clarify/s").last_id or ""
             until(lambda: int(last_id.rpartition("-")[2]) in everything, what="the last change")
