@@ -156,6 +156,11 @@ impl Play {
 
     fn present(&mut self, at: usize, stream: &Name) {
         let count = self.world.random.between(0, 3) as u64;
+        self.count(at, stream, count);
+    }
+
+    /// So many read it at this process.
+    fn count(&mut self, at: usize, stream: &Name, count: u64) {
         let Some(process) = &mut self.world.processes[at] else { return };
         if process.copies.contains_key(stream) {
             process.readers.insert(stream.clone(), count);
@@ -341,6 +346,29 @@ fn run(seed: u64) -> World {
     }
     play.settle();
     play.world
+}
+
+/// What was said of readers on a connection that was cut may be executed after what was said since, on the next; and who
+/// has released the stream does not hear of it.
+#[test]
+fn readers_are_said_once_more_where_that_is_in_doubt() {
+    for seed in 0..40 {
+        let mut play = Play { world: World::new(seed, 2), published: 0 };
+        let stream = name(STREAMS[0]);
+        let pass = |play: &mut Play, long| play.world.until(play.world.now + long);
+        pass(&mut play, PROMPT);
+        for at in 0..2 {
+            play.open_with(at, &stream, Some(make(&stream)), false);
+        }
+        pass(&mut play, PROMPT);
+        play.world.slowest = Duration::from_secs(2);
+        play.count(0, &stream, 2);
+        play.world.slowest = Duration::from_millis(5);
+        play.world.cut(0, Line::Command);
+        play.release(0, &stream);
+        pass(&mut play, SETTLED);
+        play.agree();
+    }
 }
 
 #[test]

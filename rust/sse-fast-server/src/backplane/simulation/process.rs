@@ -45,8 +45,8 @@ pub(super) struct Process {
     pub(super) subscriber_up: bool,
     /// Which connection each is: what comes of an older one is not heard.
     pub(super) generation: [u64; 2],
-    /// When the last thing of each direction arrives: requests, replies, pushes.
-    pub(super) arrives: [Duration; 3],
+    /// When the last thing arrives that goes each [`Way`].
+    pub(super) arrives: [Duration; 4],
     pub(super) channels: HashSet<Name>,
     /// The subscriber connection brings nothing any more, and looks alive.
     pub(super) deaf: bool,
@@ -79,7 +79,7 @@ impl Process {
             command_up: false,
             subscriber_up: false,
             generation: [0; 2],
-            arrives: [Duration::ZERO; 3],
+            arrives: [Duration::ZERO; 4],
             channels: HashSet::new(),
             deaf: false,
             copies: HashMap::new(),

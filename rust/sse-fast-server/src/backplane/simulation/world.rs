@@ -31,6 +31,25 @@ enum Arrival {
     Due(usize),
 }
 
+/// A direction of a connection.
+#[derive(Clone, Copy)]
+enum Way {
+    Requests,
+    Replies,
+    Subscriptions,
+    Pushes,
+}
+
+impl Way {
+    /// Those of one connection.
+    fn of(line: Line) -> [Self; 2] {
+        match line {
+            Line::Command => [Self::Requests, Self::Replies],
+            Line::Subscriber => [Self::Subscriptions, Self::Pushes],
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct World {
     pub(super) now: Duration,
@@ -110,17 +129,21 @@ impl World {
         Duration::from_micros(self.random.between(50, most.max(51)) as u64)
     }
 
-    /// When something arrives that goes this way: after what went before.
-    fn arrival(&mut self, at: usize, way: usize) -> Duration {
+    /// When something arrives that goes this way: after what went before on this connection.
+    fn arrival(&mut self, at: usize, way: Way) -> Duration {
         let arrives = self.now + self.latency();
         let process = self.processes[at].as_mut().expect("it lives");
-        process.arrives[way] = process.arrives[way].max(arrives);
-        process.arrives[way]
+        let last = &mut process.arrives[way as usize];
+        *last = (*last).max(arrives);
+        *last
     }
 
     fn connect(&mut self, at: usize, line: Line) {
         let process = self.processes[at].as_mut().expect("it lives");
         process.generation[line as usize] += 1;
+        for way in Way::of(line) {
+            process.arrives[way as usize] = Duration::ZERO;
+        }
         let generation = process.generation[line as usize];
         let rest = Duration::from_millis(self.random.between(1, 400) as u64);
         let ready = (self.now + rest).max(self.stopped_until);
@@ -209,15 +232,15 @@ impl World {
         let [command, subscriber] = process.generation;
         match output {
             Output::Request(id, request) if process.command_up => {
-                let when = self.arrival(at, 0);
+                let when = self.arrival(at, Way::Requests);
                 self.put(when, Arrival::Request(at, command, self.incarnation, id, request));
             }
             Output::Subscribe(names) if process.subscriber_up => {
-                let when = self.arrival(at, 0);
+                let when = self.arrival(at, Way::Subscriptions);
                 self.put(when, Arrival::Subscribe(at, subscriber, names, true));
             }
             Output::Unsubscribe(names) if process.subscriber_up => {
-                let when = self.arrival(at, 0);
+                let when = self.arrival(at, Way::Subscriptions);
                 self.put(when, Arrival::Subscribe(at, subscriber, names, false));
             }
             Output::Request(..) | Output::Subscribe(_) | Output::Unsubscribe(_) => {}
@@ -269,7 +292,7 @@ impl World {
                 }
                 let mut pushes = Vec::new();
                 if alive && self.now < self.replica_until {
-                    let when = self.arrival(at, 1);
+                    let when = self.arrival(at, Way::Replies);
                     self.put(when, Arrival::Reply(at, generation, id, Reply::NotNow));
                     return;
                 }
@@ -278,7 +301,7 @@ impl World {
                     self.push(at, &push);
                 }
                 if alive {
-                    let when = self.arrival(at, 1);
+                    let when = self.arrival(at, Way::Replies);
                     self.put(when, Arrival::Reply(at, generation, id, reply));
                 } else {
                     self.laws.count("replies lost");
@@ -296,7 +319,7 @@ impl World {
                 if begins {
                     process.channels.extend(names.iter().cloned());
                     if !process.deaf {
-                        let when = self.arrival(at, 2);
+                        let when = self.arrival(at, Way::Pushes);
                         self.put(when, Arrival::Subscribed(at, generation, names));
                     }
                 } else {
@@ -363,7 +386,7 @@ impl World {
                 continue;
             }
             let generation = process.generation[Line::Subscriber as usize];
-            let when = self.arrival(at, 2);
+            let when = self.arrival(at, Way::Pushes);
             self.put(when, Arrival::Push(at, generation, push.clone()));
         }
     }
