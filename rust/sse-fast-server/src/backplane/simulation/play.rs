@@ -212,7 +212,7 @@ impl Play {
             }
             11 => {
                 world.laws.count("logs evicted");
-                world.engine.evict_log(stream);
+                world.evict_log(stream);
             }
             12 => {
                 world.laws.count("metas evicted");

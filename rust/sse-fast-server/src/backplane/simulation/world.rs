@@ -191,6 +191,12 @@ impl World {
         self.replica.clone()
     }
 
+    /// The server evicts a log, and its replica is told: where the log came back with the same mark, copies would not know.
+    pub(super) fn evict_log(&mut self, name: &Name) {
+        self.engine.evict_log(name);
+        self.replica.evict_log(name);
+    }
+
     /// The server does nothing for a while, its connections stay.
     pub(super) fn stop(&mut self, long: Duration) {
         self.stopped_until = self.stopped_until.max(self.now + long);
