@@ -84,6 +84,8 @@ pub(crate) struct Presence {
     mine: Bytes,
     /// The server has not confirmed it.
     unsaid: bool,
+    /// Something else was pushed since it was last said.
+    contradicted: bool,
     /// Of every process, as it was last read or pushed, this one included.
     of: BTreeMap<Arc<str>, Bytes>,
     /// Which count of them that is, on the server.
@@ -131,9 +133,22 @@ impl Presence {
         self.unsaid
     }
 
-    /// The server has confirmed that.
-    pub(crate) fn confirmed(&mut self, readers: &Bytes) {
-        self.unsaid &= *readers != self.mine;
+    /// What this process has is on its way to the server.
+    pub(crate) fn said(&mut self) {
+        self.contradicted = false;
+    }
+
+    /// The server has confirmed that: whether it must be said once more, because somebody said otherwise after it.
+    pub(crate) fn confirmed(&mut self, readers: &Bytes) -> bool {
+        self.unsaid &= *readers != self.mine || self.contradicted;
+        self.unsaid && self.contradicted
+    }
+
+    /// Pushed of this process, whom others may take for dead, or whose words of long ago were executed late: whether it must
+    /// say once more what it has. Where that is on its way, its confirmation tells.
+    pub(crate) fn pushed_of_us(&mut self, readers: &Bytes) -> bool {
+        self.contradicted = *readers != self.mine;
+        self.contradicted && !self.unsaid
     }
 
     /// Read from the server: whether this process must say once more what it has.

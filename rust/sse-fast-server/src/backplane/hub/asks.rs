@@ -145,7 +145,8 @@ impl Hub {
             return;
         }
         self.left.remove(name);
-        if let Some(kept) = self.kept.get(name) {
+        if let Some(kept) = self.kept.get_mut(name) {
+            kept.presence.said();
             let (process, readers) = (Arc::clone(&self.reader), kept.presence.mine().clone());
             let what = What::Present(Arc::clone(name), readers.clone());
             self.request(now, what, Request::Present { name: Arc::clone(name), process, readers }, out);

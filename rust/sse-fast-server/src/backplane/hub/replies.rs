@@ -83,8 +83,10 @@ impl Hub {
                 }
             }
             What::Present(name, readers) => {
-                if let (Reply::Done, Some(kept)) = (reply, self.kept.get_mut(&name)) {
-                    kept.presence.confirmed(&readers);
+                if let (Reply::Done, Some(kept)) = (reply, self.kept.get_mut(&name))
+                    && kept.presence.confirmed(&readers)
+                {
+                    self.declare(now, &name, out);
                 }
             }
             What::Left(name) => {

@@ -120,8 +120,7 @@ impl Hub {
                     if !ours && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
-                    // Others have taken this process for dead; or what it said long ago was executed late.
-                    let wrong = ours && readers != kept.presence.mine() && !kept.presence.is_unsaid();
+                    let wrong = ours && kept.presence.pushed_of_us(&readers);
                     if !kept.presence.pushed(process, readers, after, presence) {
                         kept.copy.must_read();
                     }
