@@ -46,7 +46,7 @@ impl Hub {
                 self.post(now, &name, Entry { unit, make, answer: UnitAnswer::Snapshot(answer), deadline }, out);
             }
             Ask::Configure { name, patch, answer } => {
-                let guard = self.guard(now, false);
+                let guard = self.guard(now, &name, false);
                 self.errand(now, Request::Configure { name, guard, patch }, answer, out);
             }
             Ask::Remove { name, answer } => self.errand(now, Request::Remove { name }, answer, out),
@@ -102,7 +102,7 @@ impl Hub {
         if self.fence.is_none() {
             return;
         }
-        let guard = self.guard(now, false);
+        let guard = self.guard(now, name, false);
         let id = RequestId(self.last_request + 1);
         let last_call = &mut self.last_call;
         let number = || {
@@ -129,12 +129,11 @@ impl Hub {
         if self.fence.is_none() {
             return;
         }
-        let guard = self.guard(now, sure);
         let Some(errand) = self.errands.get_mut(&number) else { return };
         errand.sent = true;
         let mut request = errand.request.clone();
-        if let Request::Configure { guard: old, .. } = &mut request {
-            *old = guard;
+        if let Request::Configure { name, guard, .. } = &mut request {
+            *guard = self.guard(now, name, sure);
         }
         self.request(now, What::Errand(number), request, out);
     }

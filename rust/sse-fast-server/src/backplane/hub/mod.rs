@@ -224,8 +224,6 @@ pub(crate) struct Hub {
     last_request: u64,
     last_call: u64,
     last_errand: u64,
-    /// The greatest epoch that was seen: a new life has a greater one, whatever the clock says.
-    last_epoch: u64,
     /// The time of the last guard, in microseconds, or one more than that of the one before.
     last_guard: u64,
     closing: Option<(Answer<Changed>, RequestId, Duration)>,
@@ -264,7 +262,6 @@ impl Hub {
             last_request: 0,
             last_call: 0,
             last_errand: 0,
-            last_epoch: 0,
             last_guard: 0,
             closing: None,
             closed: false,
@@ -354,9 +351,10 @@ impl Hub {
     }
 
     /// No two requests bring the same epoch: the life that one began may be gone from the server when another begins one.
-    fn guard(&mut self, now: Moment, sure: bool) -> Guard {
+    fn guard(&mut self, now: Moment, name: &Name, sure: bool) -> Guard {
         self.last_guard = now.wall.max(self.last_guard + 1);
-        let epoch = later(self.last_guard, self.last_epoch);
-        Guard { fence: self.fence.clone().filter(|_| !self.rules.trust), sure, epoch }
+        let last = self.kept.get(name).map_or(0, |kept| kept.copy.mark().epoch);
+        let fence = self.fence.clone().filter(|_| !self.rules.trust);
+        Guard { fence, sure, epoch: later(self.last_guard, last) }
     }
 }

@@ -105,11 +105,6 @@ impl Hub {
         let copy = self.kept.get_mut(name);
         match reply {
             Reply::Published(outcomes) => {
-                for outcome in &outcomes {
-                    if let UnitOutcome::New { epoch, .. } = outcome {
-                        self.last_epoch = self.last_epoch.max(epoch.0);
-                    }
-                }
                 let mut holds = Vec::new();
                 for ((answer, events), outcome) in answers.into_iter().zip(outcomes) {
                     match (answer, &outcome, &copy) {
@@ -189,6 +184,7 @@ impl Hub {
                 if again {
                     self.declare(now, name, out);
                 }
+                self.bury(now, [Arc::clone(name)], out);
             }
             Reply::Unknown { removed } => {
                 kept.copy.read_nothing(removed, kept.presence.is_read(), &mut told);
@@ -244,15 +240,20 @@ impl Hub {
         if !self.alive.listed(leases, asked) {
             return;
         }
-        let mut buried = Vec::new();
-        for (name, kept) in &self.kept {
-            for process in kept.presence.processes().filter(|process| self.alive.is_dead(process)) {
-                buried.push((Arc::clone(name), Arc::clone(process)));
+        let all: Vec<Name> = self.kept.keys().cloned().collect();
+        self.touched.extend(all.iter().cloned());
+        self.bury(now, all, out);
+    }
+
+    /// Says for processes that are known to be dead that nobody reads these streams there.
+    fn bury(&mut self, now: Moment, names: impl IntoIterator<Item = Name>, out: &mut Vec<Output>) {
+        for name in names {
+            let Some(kept) = self.kept.get(&name) else { continue };
+            let dead = kept.presence.processes().filter(|process| self.alive.is_dead(process));
+            for process in dead.cloned().collect::<Vec<_>>() {
+                let (name, readers) = (Arc::clone(&name), Bytes::new());
+                self.request(now, What::Note, Request::Present { name, process, readers }, out);
             }
-            self.touched.push(Arc::clone(name));
-        }
-        for (name, process) in buried {
-            self.request(now, What::Note, Request::Present { name, process, readers: Bytes::new() }, out);
         }
     }
 }

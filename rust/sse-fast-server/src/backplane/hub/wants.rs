@@ -42,8 +42,7 @@ impl Hub {
     }
 
     fn read(&mut self, now: Moment, name: &Name, out: &mut Vec<Output>) {
-        self.last_epoch = self.last_epoch.max(self.kept.get(name).map_or(0, |kept| kept.copy.mark().epoch));
-        let guard = self.guard(now, false);
+        let guard = self.guard(now, name, false);
         let Some(kept) = self.kept.get_mut(name) else { return };
         let wanted = kept.copy.stale() != Stale::No || !kept.openers.is_empty();
         let may = self.fence.is_some() && kept.subscribed && !kept.copy.is_reading() && kept.not_before <= now.at;

@@ -46,7 +46,7 @@ impl Hub {
     }
 
     pub(super) fn command_up(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
-        self.fence = Some(fence);
+        self.served_by(now, fence, out);
         self.next_compare = now.at + COMPARE_EVERY / PARTS;
         self.renew(now, out);
         self.request(now, What::Disconnected, Request::Disconnected, out);
@@ -178,9 +178,9 @@ impl Hub {
         }
         self.served_by(now, fence, out);
         for (refused, what) in std::mem::take(&mut self.fenced) {
-            let guard = self.guard(now, true);
             let request = match &what {
                 What::Call(name) => {
+                    let guard = self.guard(now, name, true);
                     let by = RequestId(self.last_request + 1);
                     let again = self.outboxes.get_mut(name).and_then(|outbox| outbox.again(refused, by));
                     let Some(call) = again else { continue };
@@ -189,6 +189,7 @@ impl Hub {
                     Request::Publish { name, guard, process, call, units, make }
                 }
                 What::Read(name, open) => {
+                    let guard = self.guard(now, name, true);
                     let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(refused)) else {
                         continue;
                     };

@@ -11,6 +11,8 @@ pub(super) struct Laws {
     meaning: HashMap<(Name, u64, u64), String>,
     /// Under which ids each event was seen.
     ids: HashMap<String, HashSet<(u64, u64)>>,
+    /// The epochs that each process's requests have brought for each stream.
+    brought: HashSet<(Name, Name, u64)>,
     /// Events that were answered as not published.
     never: HashSet<String>,
     /// The server has lost something that it had confirmed: an event may have been repeated in another life.
@@ -37,6 +39,14 @@ impl Laws {
         assert!(places == 1 || self.lost, "{data} of {name} was published as {ids:?}");
         let lives = ids.iter().map(|(epoch, _)| epoch).collect::<HashSet<_>>().len();
         assert_eq!(lives, ids.len(), "{data} of {name} stands twice in one life");
+    }
+
+    /// A request that may begin a life is on its way.
+    pub(super) fn brings(&mut self, process: &Name, name: &Name, epoch: u64) {
+        assert!(
+            self.brought.insert((process.clone(), name.clone(), epoch)),
+            "two of {process} begin {epoch} of {name}"
+        );
     }
 
     /// An event was answered as not published.

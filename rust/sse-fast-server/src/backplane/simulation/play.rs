@@ -15,24 +15,21 @@ use super::process::Said;
 use super::world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 150;
-/// And those that no smaller one stands in for: a reader's process that died unseen; one that an older server still counts;
-/// two lives of one stream, begun by one process in one microsecond.
-const RARE: [u64; 4] = [1413, 1970, 2225, 8075];
+const SEEDS: u64 = 300;
 /// A quiet server has told everybody everything after this: a deaf connection is found in 10 s and made anew, a comparison
 /// comes every 10 s, a lease ends after 10 s and is looked at every 3.
-const SETTLED: Duration = Duration::from_secs(40);
+pub(super) const SETTLED: Duration = Duration::from_secs(40);
 /// And then news come as fast as they are pushed.
-const PROMPT: Duration = Duration::from_secs(1);
+pub(super) const PROMPT: Duration = Duration::from_secs(1);
 
-const STREAMS: [&str; 3] = ["a", "b", "c"];
+pub(super) const STREAMS: [&str; 3] = ["a", "b", "c"];
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     text.into()
 }
 
 /// The last of the streams is forgotten soon: after its end, or where nobody reads it and nothing happens.
-fn make(stream: &Name) -> Make {
+pub(super) fn make(stream: &Name) -> Make {
     let mut options = SharedOptions { history: 8, ..SharedOptions::of(&StreamOptions::default()) };
     if **stream == *STREAMS[2] {
         (options.linger, options.expire) = (Duration::from_secs(2), Some(Duration::from_secs(4)));
@@ -41,12 +38,16 @@ fn make(stream: &Name) -> Make {
 }
 
 /// A schedule while it is played.
-struct Play {
-    world: World,
+pub(super) struct Play {
+    pub(super) world: World,
     published: u64,
 }
 
 impl Play {
+    pub(super) fn new(seed: u64, processes: usize) -> Self {
+        Self { world: World::new(seed, processes), published: 0 }
+    }
+
     fn act(&mut self, faults: u64) {
         let alive = self.world.alive();
         let at = self.world.random.pick(&alive);
@@ -104,7 +105,7 @@ impl Play {
         self.open_with(at, stream, make, wait || make.is_none());
     }
 
-    fn open_with(&mut self, at: usize, stream: &Name, make: Option<Make>, wait: bool) {
+    pub(super) fn open_with(&mut self, at: usize, stream: &Name, make: Option<Make>, wait: bool) {
         let Some(process) = &mut self.world.processes[at] else { return };
         process.open.insert(stream.clone());
         *process.opening.entry(stream.clone()).or_default() += 1;
@@ -116,7 +117,7 @@ impl Play {
         self.world.ask(at, Ask::Open { name: stream.clone(), make, wait, answer });
     }
 
-    fn release(&mut self, at: usize, stream: &Name) {
+    pub(super) fn release(&mut self, at: usize, stream: &Name) {
         let Some(process) = &mut self.world.processes[at] else { return };
         // An engine releases what it does not wait for any more.
         if process.open.contains(stream) && process.asked.is_empty() {
@@ -160,7 +161,7 @@ impl Play {
     }
 
     /// So many read it at this process.
-    fn count(&mut self, at: usize, stream: &Name, count: u64) {
+    pub(super) fn count(&mut self, at: usize, stream: &Name, count: u64) {
         let Some(process) = &mut self.world.processes[at] else { return };
         if process.copies.contains_key(stream) {
             process.readers.insert(stream.clone(), count);
@@ -273,7 +274,7 @@ impl Play {
     }
 
     /// Every copy is what the server has.
-    fn agree(&self) {
+    pub(super) fn agree(&self) {
         for stream in STREAMS.map(name) {
             let held = self.world.engine.peek(self.world.now, &stream);
             let mut readers = 0;
@@ -331,7 +332,7 @@ impl Play {
 }
 
 fn run(seed: u64) -> World {
-    let mut play = Play { world: World::new(seed, 3), published: 0 };
+    let mut play = Play::new(seed, 3);
     // Some schedules have no loss at the server, so that nothing may be doubled; some have no fault at all.
     let faults = play.world.random.pick(&[0, 4, 8, 15]);
     let steps = play.world.random.between(20, 160);
@@ -348,33 +349,10 @@ fn run(seed: u64) -> World {
     play.world
 }
 
-/// What was said of readers on a connection that was cut may be executed after what was said since, on the next; and who
-/// has released the stream does not hear of it.
-#[test]
-fn readers_are_said_once_more_where_that_is_in_doubt() {
-    for seed in 0..40 {
-        let mut play = Play { world: World::new(seed, 2), published: 0 };
-        let stream = name(STREAMS[0]);
-        let pass = |play: &mut Play, long| play.world.until(play.world.now + long);
-        pass(&mut play, PROMPT);
-        for at in 0..2 {
-            play.open_with(at, &stream, Some(make(&stream)), false);
-        }
-        pass(&mut play, PROMPT);
-        play.world.slowest = Duration::from_secs(2);
-        play.count(0, &stream, 2);
-        play.world.slowest = Duration::from_millis(5);
-        play.world.cut(0, Line::Command);
-        play.release(0, &stream);
-        pass(&mut play, SETTLED);
-        play.agree();
-    }
-}
-
 #[test]
 fn copies_are_what_the_server_has_whatever_happens() {
     let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let ordinary = || (0..number("SEEDS").unwrap_or(SEEDS)).chain(RARE).collect();
+    let ordinary = || (0..number("SEEDS").unwrap_or(SEEDS)).collect();
     let seeds: Vec<u64> = number("SEED").map_or_else(ordinary, |seed| vec![seed]);
     let mut counts = std::collections::BTreeMap::new();
     let all = seeds.len();

@@ -197,6 +197,15 @@ impl World {
         self.replica.evict_log(name);
     }
 
+    /// Somebody else asks the server for that, and is answered at once.
+    pub(super) fn execute(&mut self, request: &Request) {
+        let mut pushes = Vec::new();
+        self.engine.execute(self.now, request, &mut pushes);
+        for push in pushes {
+            self.push(usize::MAX, &push);
+        }
+    }
+
     /// The server does nothing for a while, its connections stay.
     pub(super) fn stop(&mut self, long: Duration) {
         self.stopped_until = self.stopped_until.max(self.now + long);
@@ -238,6 +247,9 @@ impl World {
         let [command, subscriber] = process.generation;
         match output {
             Output::Request(id, request) if process.command_up => {
+                if let Some((name, epoch)) = may_begin(&request) {
+                    self.laws.brings(&process.id, name, epoch);
+                }
                 let when = self.arrival(at, Way::Requests);
                 self.put(when, Arrival::Request(at, command, self.incarnation, id, request));
             }
@@ -400,5 +412,14 @@ impl World {
     /// Who lives.
     pub(super) fn alive(&self) -> Vec<usize> {
         (0..self.processes.len()).filter(|at| self.processes[*at].is_some()).collect()
+    }
+}
+
+/// The life that a request may begin.
+fn may_begin(request: &Request) -> Option<(&Name, u64)> {
+    match request {
+        Request::Publish { name, guard, .. } | Request::Configure { name, guard, .. } => Some((name, guard.epoch)),
+        Request::Open(open) => Some((&open.name, open.guard.epoch)),
+        _ => None,
     }
 }
