@@ -173,7 +173,8 @@ impl Hub {
                 let again = kept.presence.read(&self.reader, opening.readers.clone(), opening.presence);
                 kept.copy.read(*opening, &mut told, &mut self.counts);
                 kept.held = true;
-                kept.waiting = false;
+                // Its removal may have been pushed while it was read.
+                kept.waiting = told.contains(&Told::Removed);
                 tell(out, name, told);
                 for (index, opener) in served.into_iter().enumerate() {
                     opener.give(out, Opened::Open { epoch, made: made && index == 0 });

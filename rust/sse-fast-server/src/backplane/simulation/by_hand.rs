@@ -63,6 +63,21 @@ fn readers_are_said_once_more_where_another_contradicts() {
     });
 }
 
+/// A stream is removed while it is read, and made again while nobody hears of it.
+#[test]
+fn a_stream_that_is_removed_while_it_is_read_is_waited_for() {
+    opened_by_two(|play| {
+        let stream = name(STREAMS[0]);
+        play.world.slowest = Duration::from_millis(300);
+        play.open_with(0, &stream, None, true);
+        play.remove(1, &stream);
+        play.pass(PROMPT);
+        play.world.slowest = Duration::from_millis(5);
+        play.world.cut(0, Line::Subscriber);
+        play.publish_one(1, &stream, false);
+    });
+}
+
 /// A replica takes over that still counts readers where nobody has the stream open any more.
 #[test]
 fn readers_that_only_an_older_server_counts_are_gone() {

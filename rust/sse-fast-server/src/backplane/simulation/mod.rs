@@ -3,7 +3,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `world` | time, connections, the server, and what happens to them |
+//! | `world` | time, connections, the server |
+//! | `faults` | what happens to them |
 //! | `process` | one process: its machine, and its copies as the engine would keep them |
 //! | `laws` | what no reader may ever see, and what all must see in the end |
 //! | `play` | schedules drawn from a seed |
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 
 mod by_hand;
+mod faults;
 mod laws;
 mod play;
 mod process;

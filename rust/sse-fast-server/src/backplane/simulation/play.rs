@@ -72,7 +72,7 @@ impl Play {
         self.publish_one(at, stream, end);
     }
 
-    fn publish_one(&mut self, at: usize, stream: &Name, end: bool) {
+    pub(super) fn publish_one(&mut self, at: usize, stream: &Name, end: bool) {
         let random = &mut self.world.random;
         let count = random.between(1, 4);
         let (with_snapshot, keyed) = (random.percent(10), !end && random.percent(5));
@@ -149,7 +149,7 @@ impl Play {
         self.world.ask(at, Ask::Configure { name: stream.clone(), patch, answer });
     }
 
-    fn remove(&mut self, at: usize, stream: &Name) {
+    pub(super) fn remove(&mut self, at: usize, stream: &Name) {
         let Some(process) = &mut self.world.processes[at] else { return };
         let answer = process.answer(self.world.now, |_: Changed| Said::Changed);
         self.world.ask(at, Ask::Remove { name: stream.clone(), answer });

@@ -1,4 +1,4 @@
-//! Time, connections and the server; and what happens to them.
+//! Time, connections and the server.
 //!
 //! Everything that is on its way is in one queue by the time of its arrival; what goes one way on one connection arrives in
 //! order. A request that was on its way when its connection was cut may still be executed, late, as by a server that was
@@ -57,13 +57,13 @@ pub(super) struct World {
     pub(super) laws: Laws,
     pub(super) engine: Engine,
     /// The server's replica, as it was when it was last in step.
-    replica: Engine,
+    pub(super) replica: Engine,
     /// Counts restarts and failovers.
-    incarnation: u64,
+    pub(super) incarnation: u64,
     /// The server does nothing before that.
-    stopped_until: Duration,
+    pub(super) stopped_until: Duration,
     /// It is no master before that: it refuses everything, and who asks goes away.
-    replica_until: Duration,
+    pub(super) replica_until: Duration,
     pub(super) processes: Vec<Option<Process>>,
     queue: BTreeMap<(Duration, u64), Arrival>,
     sequence: u64,
@@ -110,15 +110,6 @@ impl World {
         self.connect(at, Line::Subscriber);
     }
 
-    /// A process is killed.
-    pub(super) fn kill(&mut self, at: usize) {
-        if let Some(process) = self.processes[at].take() {
-            self.laws.count("kills");
-            // What it asked is answered to nobody; what is on its way may still be executed.
-            drop(process);
-        }
-    }
-
     fn put(&mut self, at: Duration, arrival: Arrival) {
         self.sequence += 1;
         self.queue.insert((at, self.sequence), arrival);
@@ -138,7 +129,7 @@ impl World {
         *last
     }
 
-    fn connect(&mut self, at: usize, line: Line) {
+    pub(super) fn connect(&mut self, at: usize, line: Line) {
         let process = self.processes[at].as_mut().expect("it lives");
         process.generation[line as usize] += 1;
         for way in Way::of(line) {
@@ -150,78 +141,12 @@ impl World {
         self.put(ready, Arrival::Connect(at, line, generation));
     }
 
-    /// A connection is cut.
-    pub(super) fn cut(&mut self, at: usize, line: Line) {
-        let Some(process) = &mut self.processes[at] else { return };
-        let up = if line == Line::Command { &mut process.command_up } else { &mut process.subscriber_up };
-        if !std::mem::replace(up, false) {
-            return;
-        }
-        if line == Line::Subscriber {
-            process.channels.clear();
-            process.deaf = false;
-        }
-        self.connect(at, line);
-        self.step(at, Input::Wired(Wired::Down(line)));
-    }
-
-    pub(super) fn cut_all(&mut self) {
-        for at in 0..self.processes.len() {
-            self.cut(at, Line::Command);
-            self.cut(at, Line::Subscriber);
-        }
-    }
-
-    /// The replica comes into step.
-    pub(super) fn replicate(&mut self) {
-        self.replica = self.engine.clone();
-    }
-
-    /// Another server, or the same started anew, with that data.
-    pub(super) fn replace(&mut self, with: Engine) {
-        self.incarnation += 1;
-        self.engine = with;
-        self.engine.fence = format!("fence-{}", self.incarnation).into();
-        self.replica = self.engine.clone();
-        self.laws.lost = true;
-        self.cut_all();
-    }
-
-    pub(super) fn replica(&self) -> Engine {
-        self.replica.clone()
-    }
-
-    /// The server evicts a log, and its replica is told: where the log came back with the same mark, copies would not know.
-    pub(super) fn evict_log(&mut self, name: &Name) {
-        self.engine.evict_log(name);
-        self.replica.evict_log(name);
-    }
-
-    /// Somebody else asks the server for that, and is answered at once.
-    pub(super) fn execute(&mut self, request: &Request) {
-        let mut pushes = Vec::new();
-        self.engine.execute(self.now, request, &mut pushes);
-        for push in pushes {
-            self.push(usize::MAX, &push);
-        }
-    }
-
-    /// The server does nothing for a while, its connections stay.
-    pub(super) fn stop(&mut self, long: Duration) {
-        self.stopped_until = self.stopped_until.max(self.now + long);
-    }
-
-    /// The server is a replica for a while.
-    pub(super) fn demote(&mut self, long: Duration) {
-        self.replica_until = self.replica_until.max(self.now + long);
-    }
-
     pub(super) fn ask(&mut self, at: usize, ask: Ask) {
         self.step(at, Input::Ask(ask));
     }
 
     /// Steps one machine, and carries out what it wants.
-    fn step(&mut self, at: usize, input: Input) {
+    pub(super) fn step(&mut self, at: usize, input: Input) {
         let Some(process) = &mut self.processes[at] else { return };
         let wall = WALL + u64::try_from(self.now.as_micros()).unwrap() + process.skew;
         let mut outputs = std::mem::take(&mut self.outputs);
@@ -387,7 +312,7 @@ impl World {
         self.step(at, Input::Wired(up));
     }
 
-    fn push(&mut self, from: usize, push: &Push) {
+    pub(super) fn push(&mut self, from: usize, push: &Push) {
         for at in 0..self.processes.len() {
             let lost = self.random.percent(self.lossy);
             let Some(process) = &self.processes[at] else { continue };
