@@ -59,7 +59,11 @@ def test_while_it_is_away_readers_stay_and_history_is_served(shared: BackplaneSe
         until(lambda: not ready(server))
         with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
             stream.publish("lost")
-        assert raised.value.published in {False, None}
+        assert raised.value.published is False
+        for change in (lambda: stream.snapshot({"n": 1}), stream.remove, lambda: server.stream("s", history=5)):
+            with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
+                change()
+            assert raised.value.published is False, "nothing was sent, and will not be"
         with Reader(server.port) as late:
             assert late.open().next().last_event_id == first
         assert fetch(server.port, "/streams/unknown", headers=JSON)[0].status == 503

@@ -197,8 +197,8 @@ class BackplaneUnavailable(BackplaneError, ConnectionError):  # noqa: N818 - as 
         published: see below.
 
     Attributes:
-        published: False where nothing was published, and nothing will be; None where that is not known, because the
-            answer was lost.
+        published: False where nothing was published, set or removed, and nothing will be; None where that is not
+            known, because the answer was lost.
 
     >>> BackplaneUnavailable("cannot publish into 'a': the backplane is away").published
     False

@@ -160,8 +160,8 @@ pub(crate) enum Changed {
     Ended,
     /// The server refused: what it said.
     Refused(Arc<str>),
-    /// The backplane is away; whether it was done is not known.
-    Unavailable,
+    /// The backplane is away. `Some(false)`: it was not done, and will not be. `None`: the answer was lost.
+    Unavailable { done: Option<bool> },
 }
 
 /// What an ask is answered whose answer got lost on the way.
@@ -184,7 +184,7 @@ impl Unanswered for Published {
 
 impl Unanswered for Changed {
     fn unanswered() -> Self {
-        Self::Unavailable
+        Self::Unavailable { done: None }
     }
 }
 

@@ -182,7 +182,7 @@ impl UnitAnswer {
     pub(crate) fn unavailable(self, published: Option<bool>) {
         match self {
             Self::Published(answer) => answer.give(Published::Unavailable { published }),
-            Self::Snapshot(answer) => answer.give(Changed::Unavailable),
+            Self::Snapshot(answer) => answer.give(Changed::Unavailable { done: published }),
         }
     }
 

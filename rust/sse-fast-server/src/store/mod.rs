@@ -347,7 +347,7 @@ impl State {
         match kept {
             Ok(sequence) => {
                 if shared.durable == Durable::Process {
-                    shared.can_write();
+                    shared.can_write(&self.journal);
                 }
                 self.waiting.extend(waits);
                 Ok(Accepted(sequence))
@@ -371,7 +371,11 @@ impl Shared {
         }
     }
 
-    fn can_write(&self) {
+    /// Something was written, or could be; it says nothing of a folder that is not in its place, where nothing is taken.
+    fn can_write(&self, journal: &Journal) {
+        if journal.misplaced.is_some() {
+            return;
+        }
         if !self.writable.load(Ordering::Relaxed) && !self.writable.swap(true, Ordering::Relaxed) {
             self.logs.put(Level::Info, "sse_fast.store", format!("the store {:?} can be written again", self.shown));
         }

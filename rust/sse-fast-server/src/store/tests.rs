@@ -449,6 +449,8 @@ fn a_folder_that_was_moved_or_removed_takes_nothing_and_what_is_at_its_path_is_l
         }
         for _ in 0..3 {
             store.shared.look();
+            // There is room, but not where it should be.
+            store.shared.make_spare();
             assert!(matches!(keep(position, body), Err(StoreError::Failed { number: 2, .. })) && !store.is_writable());
         }
         for position in 1..=8 {

@@ -158,10 +158,12 @@ impl Shared {
             self.refuse(work, &error, true);
             return;
         }
-        self.land(&mut self.state.lock());
+        let mut state = self.state.lock();
+        self.land(&mut state);
         if work.chunk.is_some() {
-            self.can_write();
+            self.can_write(&state.journal);
         }
+        drop(state);
         late.extend(work.waiting.into_iter().filter(|waits| Arc::clone(waits).kept(work.up_to)));
         self.have_told(work.up_to);
     }
@@ -208,8 +210,8 @@ impl Shared {
         state.journal.dirty.extend(work.dirty);
         state.journal.folder_dirty |= work.folder_dirty;
         let up_to = state.journal.sequence;
-        drop(state);
         self.cannot_write(error, Level::Error);
+        drop(state);
         for waits in waiting {
             waits.refused(error);
         }
@@ -229,7 +231,7 @@ impl Shared {
             let mut state = self.state.lock();
             let (is_working, refused) = (state.broken.is_none(), state.refused);
             if is_working && !self.writable.load(Ordering::Relaxed) && state.journal.tries_room(refused) {
-                self.can_write();
+                self.can_write(&state.journal);
             }
             let is_refused = !self.writable.load(Ordering::Relaxed);
             let needed = if is_refused { refused } else { 0 };
@@ -262,8 +264,7 @@ impl Shared {
             Ok(spare) => {
                 state.journal.spare.get_or_insert(spare);
                 state.has_said_no_spare = false;
-                drop(state);
-                self.can_write();
+                self.can_write(&state.journal);
             }
             Err(error) => {
                 let is_soon = state.said_no_spare.is_some_and(|said| said.elapsed() < SAID_EVERY);

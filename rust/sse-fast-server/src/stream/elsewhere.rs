@@ -372,8 +372,8 @@ impl ChangeAwaited {
             Changed::Done | Changed::Unknown => Ok(()),
             Changed::Ended => Err(PublishError::Ended { stream: shown() }),
             Changed::Refused(reason) => Err(PublishError::Refused { stream: shown(), reason: reason.to_string() }),
-            Changed::Unavailable if stream.is_closed() => Err(PublishError::Closed { stream: shown() }),
-            Changed::Unavailable => Err(PublishError::Unavailable { stream: shown(), published: None }),
+            Changed::Unavailable { .. } if stream.is_closed() => Err(PublishError::Closed { stream: shown() }),
+            Changed::Unavailable { done } => Err(PublishError::Unavailable { stream: shown(), published: done }),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Hub {
     pub(super) fn errand(&mut self, now: Moment, request: Request, answer: Answer<Changed>, out: &mut Vec<Output>) {
         self.last_errand += 1;
         let (number, deadline) = (self.last_errand, now.at + self.rules.timeout);
-        self.errands.insert(number, Errand { request, answer, sent: false });
+        self.errands.insert(number, Errand { request, answer, sent: false, tried: false });
         self.timers.insert((deadline, Timer::Errand(number)));
         self.send_errand(now, number, false, out);
     }
@@ -130,7 +130,7 @@ impl Hub {
             return;
         }
         let Some(errand) = self.errands.get_mut(&number) else { return };
-        errand.sent = true;
+        (errand.sent, errand.tried) = (true, true);
         let mut request = errand.request.clone();
         if let Request::Configure { name, guard, .. } = &mut request {
             *guard = self.guard(now, name, sure);
@@ -186,7 +186,7 @@ impl Hub {
     pub(super) fn close(&mut self, now: Moment, answer: Answer<Changed>, out: &mut Vec<Output>) {
         if self.fence.is_none() {
             self.closed = true;
-            give(out, answer, Changed::Unavailable);
+            give(out, answer, Changed::Unavailable { done: None });
             return;
         }
         let read: Vec<Name> =

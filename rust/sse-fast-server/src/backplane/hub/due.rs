@@ -28,7 +28,8 @@ impl Hub {
                 Timer::Over(name) => over.extend(self.is_over(now, name)),
                 Timer::Errand(number) => {
                     if let Some(errand) = self.errands.remove(&number) {
-                        give(out, errand.answer, Changed::Unavailable);
+                        let done = (!errand.tried).then_some(false);
+                        give(out, errand.answer, Changed::Unavailable { done });
                     }
                 }
             }
@@ -48,7 +49,7 @@ impl Hub {
             self.compare(now, over, false, out);
         }
         if self.closing.as_ref().is_some_and(|(_, _, by)| *by <= now.at) {
-            self.end(Changed::Unavailable, out);
+            self.end(Changed::Unavailable { done: None }, out);
         }
         if self.fence.is_some() {
             self.tick_connected(now, out);

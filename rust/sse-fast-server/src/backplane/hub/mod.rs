@@ -150,6 +150,8 @@ struct Errand {
     answer: Answer<Changed>,
     /// Whether it is under way.
     sent: bool,
+    /// Whether it was, ever: what came of it may not be known.
+    tried: bool,
 }
 
 /// What is under way.
