@@ -424,6 +424,7 @@ fn readiness_is_what_publishing_finds() {
     assert_eq!(folder.open(Durable::Process).streams[0].events.len(), 1);
 }
 
+/// It is long because it goes the whole way: away, refused, another's folder in its place, and back.
 #[test]
 fn a_folder_that_was_moved_or_removed_takes_nothing_and_what_is_at_its_path_is_left_alone() {
     for durable in [Durable::Process, Durable::Disk] {
