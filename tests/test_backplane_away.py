@@ -263,6 +263,8 @@ def test_a_reader_that_is_ahead_of_a_process_without_backplane_comes_back(
         assert (here["gap"], here["events"]) == (None, []), "copied history is served"
         proxy.keeping_answers = False
         proxy.cut()
-        until(lambda: ready(one))
-        back = json.loads(fetch(one.port, f"/streams/s?last_event_id={last}", headers=JSON)[1])
+        path = f"/streams/s?last_event_id={last}"
+        # It may be ready for a moment longer, and away for one after that.
+        until(lambda: fetch(one.port, path, headers=JSON)[0].status == 200)
+        back = json.loads(fetch(one.port, path, headers=JSON)[1])
         assert (back["gap"], back["events"]) == (None, [])

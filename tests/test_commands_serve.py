@@ -56,6 +56,13 @@ def test_it_serves_what_others_publish_until_it_is_told_to_end() -> None:
         assert KEY not in program.stderr
 
 
+def test_told_to_end_before_its_port_is_open_it_ends_all_the_same(tmp_path: Path) -> None:
+    for _ in range(5):
+        with Program(START, "serve", "--port", 0, "--store", tmp_path / "store") as program:
+            end(program)  # It catches the signal before it has begun to serve.
+            assert len(program.read_to_end()) <= 1, "the address, or nothing"
+
+
 def test_flags_beat_the_environment_and_that_the_file(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(f"{KEY}\n")

@@ -78,11 +78,11 @@ class Lifetime:
         if early is not None:
             early.end()
 
-    def wait(self, timeout: float | None) -> None:
-        """See `Server.wait`."""
+    def wait(self, timeout: float | None, told: threading.Event | None = None) -> None:
+        """See `Server.wait`; `told` is set by a signal, and may have been by one that came before."""
         seconds = None if timeout is None else checked_seconds("timeout", timeout)
         until = None if seconds is None else time.monotonic() + seconds
-        told, outcome = threading.Event(), _Told()
+        told, outcome = told or threading.Event(), _Told()
 
         def tell() -> bool:
             told.set()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sse_fast import _settings
+from sse_fast._signals import Waiting
 
 from .credentials import KEY, secret_in
 from .settings_file import SettingsFile
@@ -86,15 +87,18 @@ def run(options: argparse.Namespace) -> int:
     own_key = None
     if not any((settings.get("publish_key"), os.environ.get("SSE_FAST_PUBLISH_KEY"), rights.get("tokens"))):
         own_key = settings["publish_key"] = secrets.token_hex(16)
-    with file.blamed(used):
-        server = sse_fast.serve(**settings, **rights)
-    with server:
-        told = threading.Event()
-        usual = signal.signal(signal.SIGTERM, lambda *_: told.set())  # Who reads the address may send it at once.
-        _tell(server, own_key)
-        signal.signal(signal.SIGTERM, usual)
-        if not told.is_set():
-            server.wait()
+    told = threading.Event()
+    # Whoever starts it may end it at once: from before the port is open until the end SIGTERM is a drain.
+    early = Waiting(lambda: told.set() is None, (signal.SIGTERM,), is_last=True)
+    early.begin()
+    try:
+        with file.blamed(used):
+            server = sse_fast.serve(**settings, **rights)
+        with server:
+            _tell(server, own_key)
+            server._lifetime.wait(None, told)  # noqa: SLF001 - as `Server.wait`, which knows of no signal before it
+    finally:
+        early.end(consumed=True)
     return 0
 
 

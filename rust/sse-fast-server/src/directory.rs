@@ -137,6 +137,8 @@ pub(crate) struct Directory {
     nameless: Mutex<Vec<WeakStream>>,
     /// Streams that requests made.
     made: Mutex<Made>,
+    /// Held while names are taken away from streams that were removed: who needs the room waits for that.
+    tidying: Mutex<()>,
     /// When to look whether a stream is to be forgotten.
     expiry: Mutex<Expiry<Stream>>,
     /// When to look whether a stream is stalled.
@@ -239,6 +241,7 @@ impl Directory {
             wanted: Wanted::default(),
             nameless: Mutex::default(),
             made: Mutex::default(),
+            tidying: Mutex::default(),
             expiry: Mutex::default(),
             silences: Mutex::default(),
             empty: Mutex::default(),
@@ -552,6 +555,7 @@ impl Directory {
 
     /// Reads what streams have told of themselves; `notices` is empty, before and after.
     fn read_notices(&self, notices: &mut Vec<Notice>) {
+        let _tidying = self.tidying.lock();
         self.delivery.notices.take(notices);
         for notice in notices.drain(..) {
             self.read(notice);
@@ -620,6 +624,7 @@ impl Directory {
 
     /// Forgets the streams that are due; those in use are looked at again later.
     fn forget_due(&self, now: u64) {
+        let _tidying = self.tidying.lock();
         loop {
             let due = self.expiry.lock().take_due(now);
             let Some((_, stream)) = due else { return };
