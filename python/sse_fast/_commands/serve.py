@@ -88,8 +88,13 @@ def run(options: argparse.Namespace) -> int:
     if not any((settings.get("publish_key"), os.environ.get("SSE_FAST_PUBLISH_KEY"), rights.get("tokens"))):
         own_key = settings["publish_key"] = secrets.token_hex(16)
     told = threading.Event()
-    # Whoever starts it may end it at once: from before the port is open until the end SIGTERM is a drain.
-    early = Waiting(lambda: told.set() is None, (signal.SIGTERM,), is_last=True)
+
+    def tell() -> bool:
+        told.set()
+        return True
+
+    # A service manager may end it at once: from before the port is open until the end SIGTERM is a drain.
+    early = Waiting(tell, (signal.SIGTERM,), is_last=True)
     early.begin()
     try:
         with file.blamed(used):
