@@ -307,7 +307,7 @@ pub(crate) fn stream_error(error: engine::StreamError) -> PyErr {
     match error {
         engine::StreamError::Option(error) => option_error(&error),
         engine::StreamError::Name { .. } => setting_error(&text),
-        engine::StreamError::Unavailable { .. } => backplane_unavailable(&text, Some(false)),
+        engine::StreamError::Unavailable { published, .. } => backplane_unavailable(&text, published),
         engine::StreamError::Refused { .. } => with_text(|known| &known.backplane_error, text),
         engine::StreamError::TooMany { .. } => with_text(|known| &known.too_many_streams, text),
         engine::StreamError::Closed { .. } | engine::StreamError::NamelessClosed => {

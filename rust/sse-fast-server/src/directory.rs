@@ -95,6 +95,8 @@ pub enum StreamError {
     Unavailable {
         /// The stream's name.
         name: String,
+        /// `Some(false)`: nothing was put in force, and will not be. `None`: the answer was lost.
+        published: Option<bool>,
     },
     /// Its log is elsewhere, and what keeps it refused.
     #[error("cannot open stream {name:?}: the backplane's server refused: {reason}")]

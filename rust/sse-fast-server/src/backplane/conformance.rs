@@ -477,6 +477,7 @@ fn a_server_without_memory_refuses_and_loses_nothing() {
         let reply = world.ask(call(2, vec![unit(&["b"])])).await;
         assert!(matches!(&reply, Reply::Refused(why) if why.contains("OOM")), "{reply:?}");
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["a"], "it still reads");
+        world.ask(Request::Remove { name: "other".into() }).await;
         world.out_of_memory(false).await;
         assert_eq!(world.ask(call(2, vec![unit(&["b"])])).await, Reply::Published(vec![new(2)]));
     });

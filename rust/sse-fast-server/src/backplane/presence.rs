@@ -40,13 +40,14 @@ impl Alive {
         true
     }
 
-    /// The leases, as they were asked for at `asked`: whether another set of processes counts now.
-    pub(crate) fn listed(&mut self, leases: Vec<Arc<str>>, asked: Duration) -> bool {
+    /// The leases, as they were asked for at `asked`: whether another set of processes counts now. A process known at
+    /// `spared` counts, with a lease or without.
+    pub(crate) fn listed(&mut self, leases: Vec<Arc<str>>, asked: Duration, spared: Option<Duration>) -> bool {
         let before = self.known.len();
         let listed: BTreeSet<Arc<str>> = leases.into_iter().collect();
         let mut dead = BTreeSet::new();
         self.known.retain(|process, since| {
-            let alive = listed.contains(process) || *since > asked;
+            let alive = listed.contains(process) || *since > asked || spared.is_some_and(|spared| *since <= spared);
             if !alive {
                 dead.insert(Arc::clone(process));
             }
@@ -113,10 +114,11 @@ impl Presence {
         self.version
     }
 
-    /// This process has another name: whether the server was told anything under the former one.
+    /// This process has another name: whether the server may know of readers under the former one that are not in what was
+    /// heard of it.
     pub(crate) fn renamed(&mut self, former: &Arc<str>) -> bool {
         self.unsaid |= self.is_read();
-        self.of.remove(former).is_some() || self.is_read()
+        self.is_read() && !self.of.contains_key(former)
     }
 
     /// The engine counted its readers; whether that is new.
@@ -135,10 +137,10 @@ impl Presence {
 
     /// What this process has is on its way to the server.
     pub(crate) fn said(&mut self) {
-        self.contradicted = false;
+        (self.contradicted, self.unsaid) = (false, true);
     }
 
-    /// The server has confirmed that: whether it must be said once more, because somebody said otherwise after it.
+    /// The server has confirmed that: whether it must be said once more, because something else was pushed since.
     pub(crate) fn confirmed(&mut self, readers: &Bytes) -> bool {
         self.unsaid &= *readers != self.mine || self.contradicted;
         self.unsaid && self.contradicted
@@ -242,9 +244,10 @@ mod tests {
         let mut alive = Alive::default();
         let (us, them) = (name("us"), name("them"));
         alive.heard(&them, Duration::from_secs(5));
-        assert!(alive.listed(vec![Arc::clone(&us)], Duration::from_secs(4)), "we are new");
+        assert!(alive.listed(vec![Arc::clone(&us)], Duration::from_secs(4), None), "we are new");
         assert!(alive.counts(&them), "the list is older than what was heard");
-        assert!(alive.listed(vec![us], Duration::from_secs(6)));
+        assert!(!alive.listed(vec![Arc::clone(&us)], Duration::from_secs(6), Some(Duration::from_secs(5))), "spared");
+        assert!(alive.listed(vec![us], Duration::from_secs(6), None));
         assert!(!alive.counts(&them) && alive.is_dead(&them));
         alive.read(&them, Duration::from_secs(7));
         assert!(!alive.counts(&them), "what it said before it died");

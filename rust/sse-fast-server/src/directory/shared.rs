@@ -156,7 +156,7 @@ impl Directory {
                 return Ok(stream);
             }
         }
-        Err(StreamError::Unavailable { name: name.to_owned() })
+        Err(StreamError::Unavailable { name: name.to_owned(), published: None })
     }
 
     /// Gets or creates a stream whose log is elsewhere; blocks until that is answered.
@@ -177,7 +177,7 @@ impl Directory {
                 return Ok(stream);
             }
         }
-        Err(StreamError::Unavailable { name: name.to_owned() })
+        Err(StreamError::Unavailable { name: name.to_owned(), published: None })
     }
 
     /// The stream of this name, wherever its log is; blocks until that is known.
@@ -189,7 +189,7 @@ impl Directory {
         match sharing.open(name, None, false).blocking_recv().unwrap_or(Opened::Unavailable) {
             Opened::Open { .. } | Opened::Unknown => Ok(self.find(name)),
             Opened::Refused(reason) => Err(StreamError::Refused { name: name.to_owned(), reason: reason.to_string() }),
-            Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned() }),
+            Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned(), published: None }),
         }
     }
 
@@ -221,7 +221,7 @@ impl Directory {
             },
             Opened::Refused(reason) => Err(StreamError::Refused { name, reason: reason.to_string() }),
             Opened::Unknown | Opened::Unavailable if self.closed() => Err(StreamError::Closed { name }),
-            Opened::Unknown | Opened::Unavailable => Err(StreamError::Unavailable { name }),
+            Opened::Unknown | Opened::Unavailable => Err(StreamError::Unavailable { name, published: Some(false) }),
         }
     }
 
@@ -254,7 +254,8 @@ impl Directory {
         everywhere.map_err(|error| match error {
             PublishError::Closed { .. } => StreamError::Closed { name: name() },
             PublishError::Refused { reason, .. } => StreamError::Refused { name: name(), reason },
-            _ => StreamError::Unavailable { name: name() },
+            PublishError::Unavailable { published, .. } => StreamError::Unavailable { name: name(), published },
+            _ => StreamError::Unavailable { name: name(), published: None },
         })?;
         stream.give_own_options(&self.options_by_name(stream.name())?, &own(patch));
         Ok(())

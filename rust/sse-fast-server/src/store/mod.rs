@@ -371,7 +371,7 @@ impl Shared {
         }
     }
 
-    /// Something was written, or could be; it says nothing of a folder that is not in its place, where nothing is taken.
+    /// Something was written, or could be. Does nothing while the folder is out of its place: nothing is taken there then.
     fn can_write(&self, journal: &Journal) {
         if journal.misplaced.is_some() {
             return;

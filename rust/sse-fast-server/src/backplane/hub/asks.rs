@@ -23,16 +23,17 @@ impl Hub {
                 if let Some(kept) = self.kept.get_mut(&name) {
                     // The next to open it gets a beginning; a reply that is under way is not for it.
                     let Kept { openers, holds, part, subscribed, presence, .. } = std::mem::take(kept);
-                    if presence.is_read() || presence.is_unsaid() {
-                        self.left.insert(Arc::clone(&name));
-                    }
+                    let is_said = !presence.is_read() && !presence.is_unsaid();
                     *kept = Kept { subscribed, openers, part, ..Kept::default() };
                     for hold in holds {
                         give(out, hold.answer, hold.published);
                     }
-                    self.touched.push(name);
+                    self.touched.push(Arc::clone(&name));
+                    if !is_said {
+                        self.left.insert(Arc::clone(&name));
+                        self.say_left_one(now, name, out);
+                    }
                 }
-                self.say_left(now, out);
             }
             Ask::Publish { name, publish, answer } => {
                 let snapshot = publish.snapshot.map(|(with, data)| UnitSnapshot { with, event: None, data });
@@ -120,7 +121,7 @@ impl Hub {
     pub(super) fn errand(&mut self, now: Moment, request: Request, answer: Answer<Changed>, out: &mut Vec<Output>) {
         self.last_errand += 1;
         let (number, deadline) = (self.last_errand, now.at + self.rules.timeout);
-        self.errands.insert(number, Errand { request, answer, sent: false, tried: false });
+        self.errands.insert(number, Errand { request, answer, tried: false });
         self.timers.insert((deadline, Timer::Errand(number)));
         self.send_errand(now, number, false, out);
     }
@@ -130,7 +131,7 @@ impl Hub {
             return;
         }
         let Some(errand) = self.errands.get_mut(&number) else { return };
-        (errand.sent, errand.tried) = (true, true);
+        errand.tried = true;
         let mut request = errand.request.clone();
         if let Request::Configure { name, guard, .. } = &mut request {
             *guard = self.guard(now, name, sure);
@@ -154,10 +155,13 @@ impl Hub {
 
     /// Says that nobody reads here any more what was released.
     pub(super) fn say_left(&mut self, now: Moment, out: &mut Vec<Output>) {
-        if self.fence.is_none() {
-            return;
-        }
         for name in self.left.clone() {
+            self.say_left_one(now, name, out);
+        }
+    }
+
+    fn say_left_one(&mut self, now: Moment, name: Name, out: &mut Vec<Output>) {
+        if self.fence.is_some() {
             let (process, readers) = (Arc::clone(&self.reader), Bytes::new());
             self.request(now, What::Left(Arc::clone(&name)), Request::Present { name, process, readers }, out);
         }
@@ -169,13 +173,7 @@ impl Hub {
             if self.kept.contains_key(&name) {
                 self.declare(now, &name, out);
             } else {
-                let (process, readers) = (Arc::clone(&self.reader), Bytes::new());
-                self.request(
-                    now,
-                    What::Left(Arc::clone(&name)),
-                    Request::Present { name: name.clone(), process, readers },
-                    out,
-                );
+                self.say_left_one(now, Arc::clone(&name), out);
             }
             if left > 1 {
                 self.doubted.insert(name, left - 1);

@@ -148,9 +148,7 @@ struct Hold {
 struct Errand {
     request: Request,
     answer: Answer<Changed>,
-    /// Whether it is under way.
-    sent: bool,
-    /// Whether it was, ever: what came of it may not be known.
+    /// Whether it was ever sent: what came of it may not be known.
     tried: bool,
 }
 
@@ -198,6 +196,8 @@ pub(crate) struct Hub {
     fence: Option<Fence>,
     /// The last that there was.
     last_fence: Option<Fence>,
+    /// When the command connection was last made.
+    up_at: Duration,
     /// Who this process is where its readers are counted, and how often it took another name for that.
     reader: Arc<str>,
     renamed: u32,
@@ -239,6 +239,7 @@ impl Hub {
             reader: Arc::clone(&rules.process),
             renamed: 0,
             last_fence: None,
+            up_at: Duration::ZERO,
             rules,
             counts: Counts::default(),
             kept: BTreeMap::new(),
@@ -352,7 +353,7 @@ impl Hub {
         id
     }
 
-    /// No two requests bring the same epoch: the life that one began may be gone from the server when another begins one.
+    /// No two requests of a second bring the same epoch: the life that one began may be gone from the server when another begins one.
     fn guard(&mut self, now: Moment, name: &Name, sure: bool) -> Guard {
         self.last_guard = now.wall.max(self.last_guard + 1);
         let last = self.kept.get(name).map_or(0, |kept| kept.copy.mark().epoch);

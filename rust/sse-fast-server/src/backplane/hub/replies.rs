@@ -14,7 +14,7 @@ use super::super::outbox::UnitAnswer;
 use super::super::protocol::{Mark, News, Push, Reply, Request, RequestId, Seen, UnitOutcome};
 use super::super::{COPY_WAIT, Changed, Name, Opened, Published};
 use super::tells::{Answered, give, give_unit, tell};
-use super::{Hold, Hub, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
+use super::{Hold, Hub, LEASE, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
 
 impl Hub {
     /// A long list of what replies are for.
@@ -238,7 +238,9 @@ impl Hub {
     }
 
     pub(super) fn leases(&mut self, now: Moment, leases: Vec<Arc<str>>, asked: Duration, out: &mut Vec<Output>) {
-        if !self.alive.listed(leases, asked) {
+        // A server that stood still has let the leases of all run out: whose was known before has the time to renew it.
+        let spared = (asked < self.up_at + LEASE).then_some(self.up_at);
+        if !self.alive.listed(leases, asked, spared) {
             return;
         }
         let all: Vec<Name> = self.kept.keys().cloned().collect();
@@ -247,7 +249,7 @@ impl Hub {
     }
 
     /// Says for processes that are known to be dead that nobody reads these streams there.
-    fn bury(&mut self, now: Moment, names: impl IntoIterator<Item = Name>, out: &mut Vec<Output>) {
+    pub(super) fn bury(&mut self, now: Moment, names: impl IntoIterator<Item = Name>, out: &mut Vec<Output>) {
         for name in names {
             let Some(kept) = self.kept.get(&name) else { continue };
             let dead = kept.presence.processes().filter(|process| self.alive.is_dead(process));

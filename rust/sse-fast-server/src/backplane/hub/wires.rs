@@ -46,7 +46,8 @@ impl Hub {
     }
 
     pub(super) fn command_up(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
-        self.served_by(now, fence, out);
+        let former = self.served_by(fence);
+        self.up_at = now.at;
         self.next_compare = now.at + COMPARE_EVERY / PARTS;
         self.renew(now, out);
         self.request(now, What::Disconnected, Request::Disconnected, out);
@@ -57,13 +58,9 @@ impl Hub {
         for name in self.outboxes.keys().cloned().collect::<Vec<_>>() {
             self.send_call(now, &name, out);
         }
-        // What is read here is declared anew: the server may have lost it.
-        for name in self.kept.keys().cloned().collect::<Vec<_>>() {
-            if self.kept.get(&name).is_some_and(|kept| kept.presence.is_read() || kept.presence.is_unsaid()) {
-                self.declare(now, &name, out);
-            }
-            self.touched.push(name);
-        }
+        // What is read here is declared anew, behind what waits to be published: the server may have lost it.
+        self.declare_all(now, former, out);
+        self.touched.extend(self.kept.keys().cloned());
         // And everything is compared: it may be another server.
         let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
         self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
@@ -79,9 +76,6 @@ impl Hub {
                     if let What::Present(name, _) | What::Left(name) = pending.what {
                         self.doubted.insert(name, SAY_AGAIN);
                     }
-                }
-                for errand in self.errands.values_mut() {
-                    errand.sent = false;
                 }
                 self.outboxes.retain(|_, outbox| {
                     outbox.lost();
@@ -143,30 +137,39 @@ impl Hub {
         }
     }
 
-    /// The server has this fence. Another one may have forgotten that nobody reads here any more what was read here once:
-    /// who this process was to it goes with its lease, and it has another name for its readers from now on.
-    fn served_by(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
+    /// The server has this fence. One that has lost its tail may count readers here that have left since: this process has
+    /// another name for its readers from now on. Gives the former one.
+    fn served_by(&mut self, fence: Fence) -> Option<Arc<str>> {
         self.fence = Some(Arc::clone(&fence));
         let before = self.last_fence.replace(fence);
         if before.is_none() || before == self.last_fence {
-            return;
+            return None;
         }
         self.renamed += 1;
         let reader = format!("{}:{}", self.rules.process, self.renamed).into();
         let former = std::mem::replace(&mut self.reader, reader);
         self.alive.bury(&former);
-        let process = Arc::clone(&former);
-        self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
-        let mut said = Vec::new();
-        for (name, kept) in &mut self.kept {
-            if kept.presence.renamed(&former) {
-                said.push(Arc::clone(name));
+        Some(former)
+    }
+
+    /// Says of every stream who reads it here; under the new name before the former one is withdrawn, stream by stream, and
+    /// its lease last: nobody is to take who reads for gone. And that nobody does where a process has died, which may have been
+    /// said to a server that lost it.
+    fn declare_all(&mut self, now: Moment, former: Option<Arc<str>>, out: &mut Vec<Output>) {
+        for name in self.kept.keys().cloned().collect::<Vec<_>>() {
+            let Some(kept) = self.kept.get_mut(&name) else { continue };
+            let withdrawn = former.clone().filter(|former| kept.presence.renamed(former));
+            if kept.presence.is_read() || kept.presence.is_unsaid() {
+                self.declare(now, &name, out);
             }
+            if let Some(process) = withdrawn {
+                let (name, readers) = (Arc::clone(&name), Bytes::new());
+                self.request(now, What::Note, Request::Present { name, process, readers }, out);
+            }
+            self.bury(now, [name], out);
         }
-        for name in said {
-            let (process, readers) = (Arc::clone(&former), Bytes::new());
-            self.request(now, What::Note, Request::Present { name: Arc::clone(&name), process, readers }, out);
-            self.declare(now, &name, out);
+        if let Some(process) = former {
+            self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
         }
     }
 
@@ -176,7 +179,10 @@ impl Hub {
             let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
             self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
         }
-        self.served_by(now, fence, out);
+        if let Some(former) = self.served_by(fence) {
+            self.renew(now, out);
+            self.declare_all(now, Some(former), out);
+        }
         for (refused, what) in std::mem::take(&mut self.fenced) {
             let request = match &what {
                 What::Call(name) => {

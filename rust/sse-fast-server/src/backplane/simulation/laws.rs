@@ -41,7 +41,7 @@ impl Laws {
         assert_eq!(lives, ids.len(), "{data} of {name} stands twice in one life");
     }
 
-    /// A request that may begin a life is on its way.
+    /// A request that may begin a life is on its way. Those of one process differ but for one chance in a million.
     pub(super) fn brings(&mut self, process: &Name, name: &Name, epoch: u64) {
         assert!(
             self.brought.insert((process.clone(), name.clone(), epoch)),

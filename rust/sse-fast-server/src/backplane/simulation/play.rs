@@ -309,6 +309,10 @@ impl Play {
                     (None, None) => assert_eq!(count, 0, "{stream} is read at {id}, and is not"),
                 }
             }
+            if let Some(held) = held.filter(|_| all.clone().any(|process| process.copies.contains_key(&stream))) {
+                let counted: usize = held.readers.iter().map(|(_, said)| usize::from(said[0])).sum();
+                assert_eq!(counted as u64, readers, "readers of {stream} as the server has them: {:?}", held.readers);
+            }
             for process in all.clone().filter(|process| process.copies.contains_key(&stream)) {
                 let told: u64 = process.totals.get(&stream).into_iter().flatten().map(|(_, count)| count).sum();
                 assert_eq!(

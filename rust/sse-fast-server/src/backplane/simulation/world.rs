@@ -72,6 +72,8 @@ pub(super) struct World {
     pub(super) lossy: u64,
     outputs: Vec<Output>,
     born: u64,
+    /// Every connection has its own number: no process hears what was sent to the one before it in its place.
+    connections: u64,
 }
 
 impl World {
@@ -93,6 +95,7 @@ impl World {
             lossy: 0,
             outputs: Vec::new(),
             born: 0,
+            connections: 0,
         };
         for at in 0..processes {
             world.processes.push(None);
@@ -130,12 +133,13 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, at: usize, line: Line) {
+        self.connections += 1;
+        let generation = self.connections;
         let process = self.processes[at].as_mut().expect("it lives");
-        process.generation[line as usize] += 1;
+        process.generation[line as usize] = generation;
         for way in Way::of(line) {
             process.arrives[way as usize] = Duration::ZERO;
         }
-        let generation = process.generation[line as usize];
         let rest = Duration::from_millis(self.random.between(1, 400) as u64);
         let ready = (self.now + rest).max(self.stopped_until);
         self.put(ready, Arrival::Connect(at, line, generation));
