@@ -145,6 +145,10 @@ fn call(number: u64, units: Vec<Unit>) -> Request {
     call_with(number, units, guard("f1"), make())
 }
 
+fn remove(call: u64) -> Request {
+    Request::Remove { name: name(), process: "p".into(), call }
+}
+
 fn call_with(number: u64, units: Vec<Unit>, guard: Guard, make: Make) -> Request {
     Request::Publish { name: name(), guard, process: "p1".into(), call: number, units: units.into(), make }
 }
@@ -344,12 +348,31 @@ fn two_that_follow_the_same_life_begin_two() {
 }
 
 #[test]
+fn a_removal_that_is_repeated_removes_no_later_life() {
+    on_all(|mut world| async move {
+        world.ask(call(1, vec![unit(&["a"])])).await;
+        let removed = Reply::Removed(mark(1000, 1, 2));
+        assert_eq!(world.ask(remove(1)).await, removed);
+        assert_eq!(world.ask(remove(1)).await, removed, "nobody heard it");
+        world.ask(call(2, vec![unit(&["b"])])).await;
+        assert_eq!(world.ask(remove(1)).await, removed, "nor that");
+        let there = read(&mut world, Mark::default()).await;
+        assert_eq!(data(&there.entries), ["b"]);
+        let (name, process) = (name(), "other".into());
+        assert_eq!(world.ask(Request::Remove { name, process, call: 1 }).await, Reply::Removed(mark(2001, 1, 4)));
+        world.ask(call(3, vec![unit(&["c"])])).await;
+        assert!(matches!(world.ask(remove(2)).await, Reply::Removed(_)));
+        assert_eq!(world.ask(remove(1)).await, Reply::Stale, "it comes late");
+    });
+}
+
+#[test]
 fn a_removed_name_says_so_and_begins_a_greater_life() {
     on_all(|mut world| async move {
-        assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Unknown { removed: None });
+        assert_eq!(world.ask(remove(1)).await, Reply::Unknown { removed: None });
         world.ask(call(1, vec![unit(&["a"])])).await;
-        assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Removed(mark(1000, 1, 2)));
-        assert_eq!(world.ask(Request::Remove { name: name() }).await, Reply::Unknown { removed: None });
+        assert_eq!(world.ask(remove(2)).await, Reply::Removed(mark(1000, 1, 2)));
+        assert_eq!(world.ask(remove(3)).await, Reply::Unknown { removed: None });
         let removed = mark(1000, 1, 2);
         assert_eq!(world.ask(Request::Open(Box::new(look()))).await, Reply::Unknown { removed: Some(removed) });
         let names = Arc::from([(name(), true), ("other".into(), false)]);
@@ -428,7 +451,7 @@ fn a_stream_that_lives_on_has_its_events_and_its_snapshot() {
         let reply = world.ask(call_with(3, vec![unit(&["f"])], other(5000), make())).await;
         assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(5000), first: 6 }]), "numbers go on");
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["f"]);
-        world.ask(Request::Remove { name: name() }).await;
+        world.ask(remove(1)).await;
         world.ask(call_with(4, vec![unit(&["g"])], other(6000), make())).await;
         let anew = read(&mut world, Mark::default()).await;
         assert_eq!(anew.carried, 0);
@@ -477,9 +500,10 @@ fn a_server_without_memory_refuses_and_loses_nothing() {
         let reply = world.ask(call(2, vec![unit(&["b"])])).await;
         assert!(matches!(&reply, Reply::Refused(why) if why.contains("OOM")), "{reply:?}");
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["a"], "it still reads");
-        world.ask(Request::Remove { name: "other".into() }).await;
+        assert_eq!(world.ask(remove(1)).await, Reply::Removed(mark(1000, 1, 2)), "that takes none");
         world.out_of_memory(false).await;
-        assert_eq!(world.ask(call(2, vec![unit(&["b"])])).await, Reply::Published(vec![new(2)]));
+        let reply = world.ask(call(2, vec![unit(&["b"])])).await;
+        assert_eq!(reply, Reply::Published(vec![UnitOutcome::New { epoch: Epoch(2001), first: 1 }]));
     });
 }
 

@@ -41,6 +41,7 @@ struct Stored {
     /// Of the life in `meta`, or of an older one where that was evicted.
     log: Vec<(u64, u64, SharedEvent)>,
     answers: HashMap<Arc<str>, (u64, Vec<UnitOutcome>)>,
+    removals: HashMap<Arc<str>, (u64, Mark)>,
     readers: BTreeMap<Arc<str>, Bytes>,
     presence: u64,
 }
@@ -99,7 +100,7 @@ impl Engine {
                 Reply::Compared(names.iter().map(|(name, touch)| self.compare(now, name, *touch)).collect())
             }
             Request::Configure { name, guard, patch } => self.configure(now, name, guard, patch, pushes),
-            Request::Remove { name } => self.remove(now, name, pushes),
+            Request::Remove { name, process, call } => self.remove(now, name, (process, *call), pushes),
             Request::Present { name, process, readers } => self.present(now, name, process, readers, pushes),
             Request::Lease { process, lease } => {
                 if lease.is_zero() {
@@ -275,8 +276,13 @@ impl Engine {
         Reply::Done
     }
 
-    fn remove(&mut self, now: Duration, name: &Name, pushes: &mut Pushes) -> Reply {
+    fn remove(&mut self, now: Duration, name: &Name, (process, call): (&Arc<str>, u64), pushes: &mut Pushes) -> Reply {
         let Some(stored) = self.streams.get_mut(name) else { return Reply::Unknown { removed: None } };
+        match stored.removals.get(process) {
+            Some((last, mark)) if *last == call => return Reply::Removed(*mark),
+            Some((last, _)) if *last > call => return Reply::Stale,
+            _ => {}
+        }
         let Some(meta) = stored.meta.as_mut().filter(|meta| !meta.removed) else {
             return Reply::Unknown { removed: None };
         };
@@ -284,6 +290,7 @@ impl Engine {
         (meta.removed, meta.ended, meta.snapshot) = (true, false, None);
         meta.until = Some(now + REMOVAL_KEPT);
         stored.log.clear();
+        stored.removals.insert(Arc::clone(process), (call, meta.mark));
         pushes.push(Push::Stream(Arc::clone(name), News::Removed { mark: meta.mark }));
         Reply::Removed(meta.mark)
     }

@@ -112,8 +112,10 @@ pub(crate) enum Request {
     Compare { names: Arc<[(Name, bool)]> },
     /// Puts options in force.
     Configure { name: Name, guard: Guard, patch: SharedPatch },
-    /// Forgets a name; what says so stays for a quarter of an hour, so that every process gets to know.
-    Remove { name: Name },
+    /// Forgets a name; what says so stays for a quarter of an hour, so that every process gets to know. A call that was
+    /// executed before is answered as it was, and one with a smaller number is [`Reply::Stale`], as those of
+    /// [`Request::Publish`]: no later life is removed for it.
+    Remove { name: Name, process: Arc<str>, call: u64 },
     /// How many connections each reader has in a process; empty: none.
     Present { name: Name, process: Arc<str>, readers: Bytes },
     /// Renews this process's lease, or gives it back where `lease` is zero; the answer names all that have one.

@@ -50,7 +50,10 @@ impl Hub {
                 let guard = self.guard(now, &name, false);
                 self.errand(now, Request::Configure { name, guard, patch }, answer, out);
             }
-            Ask::Remove { name, answer } => self.errand(now, Request::Remove { name }, answer, out),
+            Ask::Remove { name, answer } => {
+                let (process, call) = (Arc::clone(&self.rules.process), self.last_errand + 1);
+                self.errand(now, Request::Remove { name, process, call }, answer, out);
+            }
             Ask::Disconnect { reader, before, keep, answer } => {
                 self.errand(now, Request::Disconnect { reader, before, keep }, answer, out);
             }

@@ -54,7 +54,7 @@ impl Hub {
             }
             What::Errand(number) => {
                 if let Some(errand) = self.errands.remove(&number) {
-                    if let (Reply::Removed(mark), Request::Remove { name }) = (&reply, &errand.request) {
+                    if let (Reply::Removed(mark), Request::Remove { name, .. }) = (&reply, &errand.request) {
                         // As if it had been pushed: where the push is lost, the name leads nowhere here either.
                         let (name, news) = (Arc::clone(name), News::Removed { mark: *mark });
                         self.push(now, Push::Stream(name, news), out);

@@ -28,6 +28,15 @@ local function expire(ended, linger, after, keys, read)
   end
 end
 
+-- Notes what was answered to a process last, for so long (ms).
+local function answered(q, process, answer, keep)
+  if redis.call('HSET', q, process, answer) == 1 and redis.call('HLEN', q) > 256 then
+    redis.call('DEL', q)
+    redis.call('HSET', q, process, answer)
+  end
+  redis.call('PEXPIRE', q, keep)
+end
+
 -- The epoch of a life that follows `last`: see `later` of protocol.rs.
 local function later(candidate, last)
   if candidate > last then return candidate end

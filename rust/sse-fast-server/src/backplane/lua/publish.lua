@@ -111,10 +111,6 @@ if wrote then
     snapshot and text(snapshot[1]) or '-', snapshot and #snapshot[2] or 0}, ' '), '\n',
     snapshot and snapshot[2] or '', table.concat(pushed), snapshot and snapshot[3] or ''}
   redis.call('PUBLISH', channel, table.concat(parts))
-  if redis.call('HSET', q, process, text(call) .. ' ' .. answer) == 1 and redis.call('HLEN', q) > 256 then
-    redis.call('DEL', q)
-    redis.call('HSET', q, process, text(call) .. ' ' .. answer)
-  end
-  redis.call('PEXPIRE', q, keep)
+  answered(q, process, text(call) .. ' ' .. answer, keep)
 end
 return {'OK', answer}

@@ -154,8 +154,12 @@ impl Names {
                 keys.push(self.of("r", name));
                 Command::Script(&CONFIGURE, keys, arguments)
             }
-            Request::Remove { name } => {
-                Command::Script(&REMOVE, self.log_keys(name), vec![self.channel(name), text(REMOVAL_KEPT)])
+            Request::Remove { name, process, call } => {
+                let mut keys = self.log_keys(name);
+                keys.push(self.of("q", name));
+                let of = [text(process), number(*call), text(ANSWERS_KEPT)];
+                let arguments = [self.channel(name), text(REMOVAL_KEPT)].into_iter().chain(of).collect();
+                Command::Script(&REMOVE, keys, arguments)
             }
             Request::Present { name, process, readers } => {
                 let arguments = vec![self.channel(name), text(process), readers.clone()];

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::super::protocol::Mark;
 use super::super::{Name, SharedEvent};
 
 /// See the module.
@@ -13,6 +14,8 @@ pub(super) struct Laws {
     ids: HashMap<String, HashSet<(u64, u64)>>,
     /// The epochs that each process's requests have brought for each stream.
     brought: HashSet<(Name, Name, u64)>,
+    /// How far each stream had come by each removal.
+    removed: HashMap<(Name, u64), Mark>,
     /// Events that were answered as not published.
     never: HashSet<String>,
     /// The server has lost something that it had confirmed: an event may have been repeated in another life.
@@ -47,6 +50,12 @@ impl Laws {
             self.brought.insert((process.clone(), name.clone(), epoch)),
             "two of {process} begin {epoch} of {name}"
         );
+    }
+
+    /// A removal was executed, once more perhaps.
+    pub(super) fn removes(&mut self, process: &Name, call: u64, mark: Mark) {
+        let before = *self.removed.entry((process.clone(), call)).or_insert(mark);
+        assert!(before == mark || self.lost, "one removal of {process} removes {before:?} and {mark:?}");
     }
 
     /// An event was answered as not published.

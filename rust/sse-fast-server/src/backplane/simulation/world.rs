@@ -247,6 +247,9 @@ impl World {
                 for push in pushes {
                     self.push(at, &push);
                 }
+                if let (Request::Remove { process, call, .. }, Reply::Removed(mark)) = (&request, &reply) {
+                    self.laws.removes(process, *call, *mark);
+                }
                 if alive {
                     let when = self.arrival(at, Way::Replies);
                     self.put(when, Arrival::Reply(at, generation, id, reply));
