@@ -121,7 +121,7 @@ two-machines: $(VENV)/.installed ## Two groups of engines behind one Redis, one 
 	$(WITH_REDIS) $(BIN)/python -m loadtest two-machines $(ARGS)
 
 bars: $(VENV)/.installed $(VENV)/.load-tools ## Measures every promise about cost beside the floor: ARGS="--only delivery --runs 1"
-	$(WITH_RUST) $(BIN)/python -m loadtest bars $(ARGS)
+	$(WITH_REDIS) $(WITH_RUST) $(BIN)/python -m loadtest bars $(ARGS)
 
 waiting: $(VENV)/.installed ## Measures what slow and dead readers cost publishers: ARGS="--only dead --seconds 60"
 	$(BIN)/python -m loadtest waiting $(ARGS)

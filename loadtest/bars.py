@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    bars_backplane,
     bars_calls,
     bars_connect,
     bars_delay,
@@ -37,6 +38,7 @@ ALL: tuple[Bar, ...] = (
     *bars_connect.BARS,
     *bars_calls.BARS,
     *bars_http.BARS,
+    *bars_backplane.BARS,
 )
 
 

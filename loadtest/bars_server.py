@@ -7,6 +7,7 @@ and the CPU time of the thread that called it. Must not know: who reads, what a 
 for scenarios; this one has paced floods and streams made later, and times nothing where a bar counts CPU.
 
 Orders, one per line: ``p SEQ COUNT FIRST STREAMS BYTES`` publishes, each event into streams FIRST to FIRST+STREAMS;
+``b SEQ COUNT BATCH`` publishes into the first stream, so many in a call;
 ``f SEQ RATE SECONDS STREAM`` publishes at a pace and answers; ``m COUNT`` makes streams up to COUNT; ``s`` answers with
 the figures so far, and so also says that all before it is done.
 """
@@ -38,6 +39,8 @@ class Publisher:
         match order:
             case "p":
                 self._publish(*whole)
+            case "b":
+                self._batches(*whole)
             case "m":
                 made = range(len(self._streams), whole[0])
                 self._streams += [self._server.stream(f"load/{number}") for number in made]
@@ -51,6 +54,10 @@ class Publisher:
         for number in range(seq, seq + count):
             for stream in self._streams[first : first + streams]:
                 stream.publish(_data(number, size or self._size))
+
+    def _batches(self, seq: int, count: int, batch: int) -> None:
+        for number in range(seq, seq + count, batch):
+            self._streams[0].publish_many([(_data(each, self._size), None) for each in range(number, number + batch)])
 
     def _flood(self, seq: int, rate: float, seconds: float, stream: int) -> dict[str, Any]:
         publish = self._streams[stream].publish

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import socket
 import struct
 import sys
 import tempfile
@@ -23,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import machine
+from . import machine, redis_server
 from .networks import Networks
-from .processes import Child, ChildError, cpu_seconds, pss_bytes, wait_until
+from .processes import Child, ChildError, cpu_seconds, pss_bytes
 from .two_machines_account import wrong
 from .two_machines_report import markdown
 
@@ -132,7 +129,7 @@ def run(load: Load, results: Path, *, namespaces: bool = True) -> int:
         folder = Path(name)
         networks = stack.enter_context(Networks(2, namespaces=namespaces))
         print(f"two machines, as {networks.kind}", flush=True)
-        redis, url = _redis(networks.hub, folder)
+        redis, url = redis_server.started(networks.hub, folder)
         stack.callback(redis.end)
         groups = [Group(number, load, networks, url, folder) for number in range(2)]
         for group in groups:
@@ -224,23 +221,3 @@ def _figures(load: Load, groups: list[Group], account: dict[str, Any], took: flo
         "engines_us_per_delivery": round(cpu / max(1, account["delivered"]) * 1e6, 2),
         "wrong": sorted(set(found)),
     }
-
-
-def _redis(host: str, folder: Path) -> tuple[Child, str]:
-    """A Redis of this run alone, and its URL."""
-    program = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    if not program:
-        raise ChildError("redis-server is needed: scripts/with-redis installs it")
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
-    words = ["--port", str(port), "--bind", host, "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    child = Child([program, *words, "--protected-mode", "no"], log=(folder / "redis.log").open("wb"))
-
-    def listens() -> bool:
-        child.check()
-        with socket.socket() as sock:
-            return sock.connect_ex((host, port)) == 0
-
-    wait_until(listens, 10, "redis-server listens")
-    return child, f"redis://{host}:{port}/0"

@@ -67,13 +67,13 @@ class Publisher:
         (number,) = _COUNT.unpack_from(self._confirmed, offset)
         name, filling = self._job["publisher"], "x" * self._job["bytes"]
         began = time.monotonic()
-        events = [f"{name} {number + 1 + each} {time.monotonic_ns()} {filling}" for each in range(batch)]
+        events = [(f"{name} {number + 1 + each} {time.monotonic_ns()} {filling}", None) for each in range(batch)]
         while True:
             try:
                 # Repeated under the same key: what was published all the same is not published again.
                 key = f"{name}-{at}-{number}"
                 if batch == 1:
-                    self._streams[at].publish(events[0], idempotency_key=key)
+                    self._streams[at].publish(events[0][0], idempotency_key=key)
                 else:
                     self._streams[at].publish_many(events, idempotency_key=key)
                 break

@@ -87,8 +87,9 @@ pub(crate) struct Presence {
     unsaid: bool,
     /// Something else was pushed since it was last said.
     contradicted: bool,
-    /// Of every process, as it was last read or pushed, this one included.
-    of: BTreeMap<Arc<str>, Bytes>,
+    /// Of every process, as it was last read or pushed, this one included. A list, because most are of one or two; bytes of
+    /// its own, because those that come are parts of what was read together.
+    of: Vec<(Arc<str>, Box<[u8]>)>,
     /// Which count of them that is, on the server.
     version: u64,
     /// What the engine was told.
@@ -118,7 +119,7 @@ impl Presence {
     /// heard of it.
     pub(crate) fn renamed(&mut self, former: &Arc<str>) -> bool {
         self.unsaid |= self.is_read();
-        self.is_read() && !self.of.contains_key(former)
+        self.is_read() && !self.processes().any(|process| process == former)
     }
 
     /// The engine counted its readers; whether that is new.
@@ -155,38 +156,40 @@ impl Presence {
 
     /// Read from the server: whether this process must say once more what it has.
     pub(crate) fn read(&mut self, process: &Arc<str>, of: Vec<(Arc<str>, Bytes)>, version: u64) -> bool {
-        self.of = of.into_iter().collect();
+        self.of = of.into_iter().map(|(process, said)| (process, Box::from(&*said))).collect();
+        self.of.shrink_to_fit();
         self.version = version;
-        let differs = self.of.get(process).map_or(&b""[..], |said| said) != self.mine;
+        let said = self.of.iter().find(|(other, _)| other == process);
+        let differs = said.map_or(&b""[..], |(_, said)| said) != self.mine;
         self.unsaid |= differs;
         differs
     }
 
     /// Pushed: whether it continues what is here.
-    pub(crate) fn pushed(&mut self, process: Arc<str>, readers: Bytes, after: u64, version: u64) -> bool {
+    pub(crate) fn pushed(&mut self, process: Arc<str>, readers: &[u8], after: u64, version: u64) -> bool {
         if version <= self.version {
             return true;
         }
         let continues = after == self.version;
         self.version = version;
-        if readers.is_empty() {
-            self.of.remove(&process);
-        } else {
-            self.of.insert(process, readers);
+        self.of.retain(|(other, _)| *other != process);
+        if !readers.is_empty() {
+            self.of.reserve_exact(1);
+            self.of.push((process, Box::from(readers)));
         }
         continues
     }
 
     /// The processes that have said something.
     pub(crate) fn processes(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.of.keys()
+        self.of.iter().map(|(process, _)| process)
     }
 
     /// The totals, where they are others than were told.
     pub(crate) fn news(&mut self, process: &Arc<str>, alive: &Alive) -> Option<Totals> {
         let mut sum: BTreeMap<Option<Arc<str>>, u64> = BTreeMap::new();
-        let others = self.of.iter().filter(|(other, _)| *other != process && alive.counts(other));
-        for said in others.map(|(_, said)| said).chain([&self.mine]) {
+        let others = self.of.iter().filter(|(other, _)| other != process && alive.counts(other));
+        for said in others.map(|(_, said)| &**said).chain([&*self.mine]) {
             for (reader, count) in decode(said) {
                 let total = sum.entry(reader).or_default();
                 *total = total.saturating_add(count);
@@ -267,7 +270,7 @@ mod tests {
         alive.heard(&them, Duration::ZERO);
         assert_eq!(presence.news(&us, &alive), Some(vec![(None, 2), (Some(name("ann")), 3)]));
         assert_eq!(presence.news(&us, &alive), None, "told once");
-        assert!(presence.pushed(them, Bytes::new(), 7, 9));
+        assert!(presence.pushed(them, b"", 7, 9));
         assert_eq!(presence.news(&us, &alive), Some(vec![(None, 2), (Some(name("ann")), 1)]));
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: where a reply goes, and what it does to outboxes, copies and the processes that are alive. Must not know: when
 //! anything is asked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,6 +157,10 @@ impl Hub {
         let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(id)) else { return };
         kept.read = None;
         let served: Vec<Opener> = kept.openers.drain(..kept.served).collect();
+        if kept.openers.is_empty() {
+            // Room for four that open would be as much as all else that is known of a stream.
+            kept.openers = VecDeque::new();
+        }
         kept.served = 0;
         let mut told = Vec::new();
         let wanted = kept.held || kept.waiting || served.iter().any(|opener| opener.answer.is_some());

@@ -115,7 +115,7 @@ impl Hub {
                         self.alive.heard(&process, now.at);
                     }
                     let wrong = ours && kept.presence.pushed_of_us(&readers);
-                    if !kept.presence.pushed(process, readers, after, presence) {
+                    if !kept.presence.pushed(process, &readers, after, presence) {
                         kept.copy.must_read();
                     }
                     if wrong {
