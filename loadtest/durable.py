@@ -23,7 +23,7 @@ from . import machine
 from .durable_report import markdown
 from .processes import Child, ChildError, wait_until
 from .scenario import ScenarioError
-from .two_machines_account import wrong
+from .two_machines_account import owed, wrong
 
 NAME = "durable"
 DESCRIPTION = (
@@ -144,7 +144,7 @@ def _play(load: Load, folder: Path) -> dict[str, Any]:
         time.sleep(load.seconds / 2)
         phases["after"] = _phase(readers, publishers)
         rest = order(publishers, "rest")
-        account = order(readers, f"account {_ACCOUNT}")
+        account = order(readers, owed(rest["confirmed"].values(), _ACCOUNT))
         stats = engine.stats()
     finally:
         for child in children:

@@ -23,7 +23,7 @@ from typing import Any
 from . import machine, redis_server
 from .networks import Networks
 from .processes import Child, ChildError, cpu_seconds, pss_bytes
-from .two_machines_account import wrong
+from .two_machines_account import owed, wrong
 from .two_machines_report import markdown
 
 _PORT = 8080  # Of a machine's first engine; a machine has its address for itself.
@@ -164,7 +164,7 @@ def _play(load: Load, networks: Networks, groups: list[Group], redis: Child) -> 
         for group in groups:
             group.rest()
         took = time.monotonic() - began
-        readers.tell(f"account {_ACCOUNT}")
+        readers.tell(owed((counts for group in groups for counts in group.confirmed().values()), _ACCOUNT))
         account = readers.answer()
     finally:
         readers.end()

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclasses.dataclass
@@ -56,6 +60,11 @@ class Account:
     def to_dict(self) -> dict[str, object]:
         """As plain values."""
         return dataclasses.asdict(self) | {"publishers": self.publishers}
+
+
+def owed(confirmed: Iterable[list[int]], patience: float) -> str:
+    """The order for an account: for each publisher, how many events of each stream its `publish` returned."""
+    return " ".join(["account", str(patience), *(str(sum(counts)) for counts in zip(*confirmed, strict=True))])
 
 
 def wrong(accounts: list[dict], confirmed: dict[str, int], most_open: int) -> list[str]:

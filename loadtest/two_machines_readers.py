@@ -4,8 +4,9 @@
 
 Owns: the connections, to whom they go, and an account for each reader. Must not know: which engine lives. The first
 line says that all have come. Each line that is read is an order: `home` leads readers back to the engine they began at,
-`leave HOST` away from one, `delays` says how late events came since the last such order, `account SECONDS` waits until
-nothing has come for a second and says what everybody has.
+`leave HOST` away from one, `delays` says how late events came since the last such order, `account SECONDS OWED`
+waits until everybody has as many events as its stream owes, a number for each stream, and nothing has come for a
+second, and says what everybody has.
 """
 
 from __future__ import annotations
@@ -190,19 +191,22 @@ class Crowd:
         heapq.heappush(self._waiting, (now + _RETRY, id(reader), reader))
 
 
-def account(crowd: Crowd, patience: float) -> dict[str, Any]:
-    """What everybody has, once everybody is connected and nothing has come for a second."""
-    end, last = time.monotonic() + patience, time.monotonic()
-    while time.monotonic() < end and (crowd.connected < len(crowd.readers) or time.monotonic() - last < _QUIET):
+def account(crowd: Crowd, patience: float, owed: list[int]) -> dict[str, Any]:
+    """What everybody has, once everybody has what is owed and nothing has come for a second."""
+    began = last = time.monotonic()
+    lacking = list(crowd.readers)
+    while time.monotonic() - began < patience and (lacking or time.monotonic() - last < _QUIET):
         crowd.look_for_silence()
         if crowd.turn(0.05):
             last = time.monotonic()
+        lacking = [each for each in lacking if not each.has_head or each.account.events < owed[each.stream]]
     streams: dict[int, list[dict]] = {}
     for reader in crowd.readers:
         streams.setdefault(reader.stream, []).append(reader.account.to_dict())
     return {
         "connected": crowd.connected,
         "losses": crowd.losses,
+        "complete_s": round(last - began, 3),
         "delays_ms": {name: crowd.delays.percentile(percent) for name, percent in (("p50", 50), ("p99", 99))},
         "away_ms": {name: crowd.away.percentile(percent) for name, percent in (("p50", 50), ("most", 100))},
         "streams": [streams[number] for number in sorted(streams)],
@@ -225,7 +229,8 @@ def main() -> None:
             continue
         order, _, what = sys.stdin.readline().strip().partition(" ")
         if order == "account":
-            print(json.dumps(account(crowd, float(what))), flush=True)
+            patience, *owed = what.split()
+            print(json.dumps(account(crowd, float(patience), [int(each) for each in owed])), flush=True)
         elif order == "delays":
             delays, crowd.delays = crowd.delays, Histogram()
             print(json.dumps({"p50": delays.percentile(50), "p99": delays.percentile(99)}), flush=True)

@@ -27,6 +27,7 @@ def markdown(kept: dict[str, Any]) -> str:
         "lost, doubled, out of order, gaps": "0" if not kept["wrong"] else "; ".join(kept["wrong"][:10]),
         "publish to reader, p50 and p99": f"{delays['p50']:.2f} ms, {delays['p99']:.2f} ms",
         "a reader was without connection, p50 and longest": f"{away['p50']:.0f} ms, {away['most']:.0f} ms",
+        "every reader had everything, after the last event": f"{kept['complete_s']:g} s",
         "`publish` raised BackplaneUnavailable, and was repeated": f"{kept['unavailable']:g} times",
         "longest `publish`, repetitions included": f"{kept['slowest_publish_s']:g} s",
         "processor of the engines for each delivery, publishing included": f"{kept['engines_us_per_delivery']:g} µs",
