@@ -63,7 +63,10 @@ class Account:
 
 
 def owed(confirmed: Iterable[list[int]], patience: float) -> str:
-    """The order for an account: for each publisher, how many events of each stream its `publish` returned."""
+    """The order for an account; `confirmed` says for each publisher how many events its `publish` returned, by stream.
+
+    A killed publisher may have published one more in its stead; `wrong` tells them apart, this only says when to look.
+    """
     return " ".join(["account", str(patience), *(str(sum(counts)) for counts in zip(*confirmed, strict=True))])
 
 

@@ -194,19 +194,21 @@ class Crowd:
 def account(crowd: Crowd, patience: float, owed: list[int]) -> dict[str, Any]:
     """What everybody has, once everybody has what is owed and nothing has come for a second."""
     began = last = time.monotonic()
-    lacking = list(crowd.readers)
+    lacking, complete = list(crowd.readers), patience
     while time.monotonic() - began < patience and (lacking or time.monotonic() - last < _QUIET):
         crowd.look_for_silence()
         if crowd.turn(0.05):
             last = time.monotonic()
-        lacking = [each for each in lacking if not each.has_head or each.account.events < owed[each.stream]]
+        if lacking:
+            lacking = [each for each in lacking if not each.has_head or each.account.events < owed[each.stream]]
+            complete = patience if lacking else time.monotonic() - began
     streams: dict[int, list[dict]] = {}
     for reader in crowd.readers:
         streams.setdefault(reader.stream, []).append(reader.account.to_dict())
     return {
         "connected": crowd.connected,
         "losses": crowd.losses,
-        "complete_s": round(last - began, 3),
+        "complete_s": round(complete, 3),
         "delays_ms": {name: crowd.delays.percentile(percent) for name, percent in (("p50", 50), ("p99", 99))},
         "away_ms": {name: crowd.away.percentile(percent) for name, percent in (("p50", 50), ("most", 100))},
         "streams": [streams[number] for number in sorted(streams)],

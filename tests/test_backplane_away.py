@@ -100,6 +100,33 @@ def test_a_publish_waits_for_a_server_that_is_away_for_a_moment(shared: Backplan
         assert reader.open().next().data == "a"
 
 
+def test_what_a_server_that_stands_still_may_yet_do_is_in_doubt(shared: BackplaneServer, serve: Serve) -> None:
+    server = serve(backplane=shared.url, backplane_timeout=0.3)
+    stream, other = server.stream("s", start="all"), server.stream("other")
+    stream.publish("a")
+    shared.pause()
+    sent = (
+        lambda: stream.publish("b"),
+        lambda: other.snapshot({"n": 1}),
+        lambda: server.stream("s", history=5),
+        stream.remove,
+    )
+    for change in sent:
+        with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
+            change()
+        assert raised.value.published is None, "it was sent, and nobody can say"
+    # Behind those, and never sent: a call waits for the one before, and a name is subscribed before it is read.
+    for change in (lambda: other.publish("c"), lambda: server.stream("made")):
+        with pytest.raises(sse_fast.BackplaneUnavailable) as raised:
+            change()
+        assert raised.value.published is False, "and will not be"
+    shared.go_on()
+    until(lambda: fetch(server.port, "/streams/s", headers=JSON)[0].status == 404)
+    until(lambda: json.loads(fetch(server.port, "/streams/other", headers=JSON)[1])["snapshot"] is not None)
+    assert fetch(server.port, "/streams/made", headers=JSON)[0].status == 404
+    assert json.loads(fetch(server.port, "/streams/other", headers=JSON)[1])["events"] == []
+
+
 def test_a_server_that_stands_still_is_away_and_back(shared: BackplaneServer, serve: Serve) -> None:
     one, other = serve(backplane=shared.url, backplane_timeout=0.3), serve(backplane=shared.url)
     stream = one.stream("s", start="all")

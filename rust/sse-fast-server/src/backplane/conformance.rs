@@ -497,9 +497,28 @@ fn a_server_without_memory_refuses_and_loses_nothing() {
     on_all(|mut world| async move {
         world.ask(call(1, vec![unit(&["a"])])).await;
         world.out_of_memory(true).await;
-        let reply = world.ask(call(2, vec![unit(&["b"])])).await;
-        assert!(matches!(&reply, Reply::Refused(why) if why.contains("OOM")), "{reply:?}");
+        let refused = |reply: Reply| matches!(&reply, Reply::Refused(why) if why.contains("OOM"));
+        assert!(refused(world.ask(call(2, vec![unit(&["b"])])).await));
+        let patch = SharedPatch { history: Some(3), ..SharedPatch::default() };
+        let configure = Request::Configure { name: name(), guard: guard("f1"), patch };
+        assert!(refused(world.ask(configure).await));
+        let sure = Guard { sure: true, ..guard("f2") };
+        assert!(refused(world.ask(call_with(2, vec![unit(&["b"])], sure, make())).await), "no life begins");
+        let made = Open { name: "other".into(), make: Some(make()), ..look() };
+        assert!(refused(world.ask(Request::Open(Box::new(made))).await), "nor is a stream made");
+        let nothing = Open { name: "other".into(), ..look() };
+        assert_eq!(world.ask(Request::Open(Box::new(nothing))).await, Reply::Unknown { removed: None });
         assert_eq!(data(&read(&mut world, Mark::default()).await.entries), ["a"], "it still reads");
+        // Who reads, who lives, and who was disconnected is taken: it is small, and readers' counts would be wrong.
+        let (process, lease): (Arc<str>, _) = ("p".into(), Duration::from_secs(10));
+        for readers in ["x", "y", ""] {
+            let (process, readers) = (Arc::clone(&process), Bytes::from_static(readers.as_bytes()));
+            assert_eq!(world.ask(Request::Present { name: name(), process, readers }).await, Reply::Done);
+        }
+        let leases = world.ask(Request::Lease { process: Arc::clone(&process), lease }).await;
+        assert_eq!(leases, Reply::Leases(vec![process]));
+        let disconnect = Request::Disconnect { reader: "ann".into(), before: 5, keep: lease };
+        assert_eq!(world.ask(disconnect).await, Reply::Done);
         assert_eq!(world.ask(remove(1)).await, Reply::Removed(mark(1000, 1, 2)), "that takes none");
         world.out_of_memory(false).await;
         let reply = world.ask(call(2, vec![unit(&["b"])])).await;

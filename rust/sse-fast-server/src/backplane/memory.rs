@@ -78,21 +78,12 @@ impl Engine {
     /// Executes one request at `now`.
     pub(crate) fn execute(&mut self, now: Duration, request: &Request, pushes: &mut Pushes) -> Reply {
         self.expire(now);
-        let writes = !matches!(
-            request,
-            Request::Compare { .. }
-                | Request::Disconnected
-                | Request::Probe { .. }
-                | Request::Fence
-                | Request::Remove { .. }
-        );
         match request {
             Request::Open(open) => return self.open(now, open, pushes),
             Request::Publish { name, guard, process, call, units, make } => {
                 let options = make.options.patched(&make.given);
                 return self.publish(now, name, guard, (process, *call), units, options, pushes);
             }
-            _ if writes && self.out_of_memory => return out_of_memory(),
             _ => {}
         }
         match request {
@@ -269,7 +260,13 @@ impl Engine {
             if !guard.sure {
                 return Reply::Fenced;
             }
+            if self.out_of_memory {
+                return out_of_memory();
+            }
             stored.begin(guard, None);
+        }
+        if self.out_of_memory {
+            return out_of_memory();
         }
         stored.put_in_force(now, options);
         pushes.extend(stored.options_news(name));

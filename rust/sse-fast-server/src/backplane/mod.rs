@@ -128,8 +128,8 @@ pub(crate) enum Opened {
     Unknown,
     /// The server refused: what it said.
     Refused(Arc<str>),
-    /// The backplane is away; whether anything was made is not known.
-    Unavailable,
+    /// The backplane is away; `done` is whether anything was made or put in force, where that is known.
+    Unavailable { done: Option<bool> },
 }
 
 /// What came of [`Ask::Publish`].
@@ -172,7 +172,7 @@ pub(crate) trait Unanswered {
 
 impl Unanswered for Opened {
     fn unanswered() -> Self {
-        Self::Unavailable
+        Self::Unavailable { done: None }
     }
 }
 

@@ -115,11 +115,10 @@ impl Presence {
         self.version
     }
 
-    /// This process has another name: whether the server may know of readers under the former one that are not in what was
-    /// heard of it.
+    /// This process has another name: whether the server may know of readers under the former one.
     pub(crate) fn renamed(&mut self, former: &Arc<str>) -> bool {
         self.unsaid |= self.is_read();
-        self.is_read() && !self.processes().any(|process| process == former)
+        self.is_read() || self.processes().any(|process| process == former)
     }
 
     /// The engine counted its readers; whether that is new.

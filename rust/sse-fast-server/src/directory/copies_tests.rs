@@ -234,7 +234,7 @@ fn a_name_is_looked_for_elsewhere_before_anything_is_said_of_it() {
             let Some(Ask::Open { make: None, wait: false, answer, .. }) = asked.recv().await else {
                 panic!("it looks")
             };
-            answer.give(Opened::Unavailable);
+            answer.give(Opened::Unavailable { done: Some(false) });
         };
         assert_eq!(tokio::join!(looking, answering).0, super::Looked::Away);
         copies.away(true);

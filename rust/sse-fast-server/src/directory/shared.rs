@@ -31,6 +31,9 @@ const UNUSED_FOR: u64 = 60_000;
 /// How often a stream is opened that is removed as often: by somebody who does nothing else.
 const TRIES: usize = 64;
 
+/// The backplane's thread has ended.
+const NOBODY_ANSWERED: Opened = Opened::Unavailable { done: None };
+
 /// A copy's holders where nobody uses it: the map, and who looks.
 const HOLDERS: usize = 2;
 
@@ -122,7 +125,7 @@ impl Sharing {
         }
         match self.open(name, None, wait).await {
             Ok(Opened::Open { .. } | Opened::Unknown) => Looked::Done,
-            Ok(Opened::Refused(_) | Opened::Unavailable) | Err(_) => Looked::Away,
+            Ok(Opened::Refused(_) | Opened::Unavailable { .. }) | Err(_) => Looked::Away,
         }
     }
 }
@@ -151,7 +154,7 @@ impl Directory {
         }
         let (make, own) = self.make_of(name, patch)?;
         for _ in 0..TRIES {
-            let opened = sharing.open(name, Some(make), false).await.unwrap_or(Opened::Unavailable);
+            let opened = sharing.open(name, Some(make), false).await.unwrap_or(NOBODY_ANSWERED);
             if let Some(stream) = self.opened(name, opened, &own)? {
                 return Ok(stream);
             }
@@ -172,7 +175,7 @@ impl Directory {
         }
         let (make, own) = self.make_of(name, patch)?;
         for _ in 0..TRIES {
-            let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(Opened::Unavailable);
+            let opened = sharing.open(name, Some(make), false).blocking_recv().unwrap_or(NOBODY_ANSWERED);
             if let Some(stream) = self.opened(name, opened, &own)? {
                 return Ok(stream);
             }
@@ -186,10 +189,12 @@ impl Directory {
         if found.is_some() || check_name(name).is_err() {
             return Ok(found);
         }
-        match sharing.open(name, None, false).blocking_recv().unwrap_or(Opened::Unavailable) {
+        match sharing.open(name, None, false).blocking_recv().unwrap_or(NOBODY_ANSWERED) {
             Opened::Open { .. } | Opened::Unknown => Ok(self.find(name)),
             Opened::Refused(reason) => Err(StreamError::Refused { name: name.to_owned(), reason: reason.to_string() }),
-            Opened::Unavailable => Err(StreamError::Unavailable { name: name.to_owned(), published: None }),
+            Opened::Unavailable { .. } => {
+                Err(StreamError::Unavailable { name: name.to_owned(), published: Some(false) })
+            }
         }
     }
 
@@ -220,8 +225,9 @@ impl Directory {
                 None => Ok(None),
             },
             Opened::Refused(reason) => Err(StreamError::Refused { name, reason: reason.to_string() }),
-            Opened::Unknown | Opened::Unavailable if self.closed() => Err(StreamError::Closed { name }),
-            Opened::Unknown | Opened::Unavailable => Err(StreamError::Unavailable { name, published: Some(false) }),
+            Opened::Unknown | Opened::Unavailable { .. } if self.closed() => Err(StreamError::Closed { name }),
+            Opened::Unknown => Err(StreamError::Unavailable { name, published: Some(false) }),
+            Opened::Unavailable { done } => Err(StreamError::Unavailable { name, published: done }),
         }
     }
 

@@ -87,7 +87,7 @@ impl Hub {
         }
         let Some(kept) = self.kept.get_mut(&name) else { return };
         let deadline = now.at + self.rules.timeout;
-        kept.openers.push_back(Opener { make, wait, answer: Some(answer), deadline });
+        kept.openers.push_back(Opener { make, wait, answer: Some(answer), tried: false, deadline });
         self.timers.insert((deadline, Timer::Kept(Arc::clone(&name))));
         self.touched.push(name);
     }

@@ -3,6 +3,7 @@
 //! Owns: which of them is done at a moment. Must not know: how often it is looked; [`Hub::due`] says when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::copy::Stale;
 use super::super::protocol::{Line, Request};
@@ -114,6 +115,11 @@ impl Hub {
 
     pub(super) fn renew(&mut self, now: Moment, out: &mut Vec<Output>) {
         self.next_lease = now.at + RENEW_EVERY;
+        self.formers.sort();
+        let due = self.formers.partition_point(|(at, _)| *at <= now.at);
+        for (_, process) in self.formers.drain(..due).collect::<Vec<_>>() {
+            self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
+        }
         if self.closing.is_none() {
             let process = Arc::clone(&self.reader);
             self.request(now, What::Lease, Request::Lease { process, lease: LEASE }, out);

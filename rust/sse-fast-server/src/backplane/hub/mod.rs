@@ -11,6 +11,8 @@ mod asks;
 mod due;
 mod replies;
 mod tells;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod wants;
 mod wires;
 
@@ -110,6 +112,16 @@ struct Kept {
 }
 
 impl Kept {
+    /// Those that a read was for; what held them is let go of, because room for four that open would be as much as all else
+    /// that is known of a stream.
+    fn take_served(&mut self) -> Vec<Opener> {
+        let served = self.openers.drain(..std::mem::take(&mut self.served)).collect();
+        if self.openers.is_empty() {
+            self.openers = VecDeque::new();
+        }
+        served
+    }
+
     /// How long the server keeps it after something has happened; none where it stays. What is read stays by comparisons.
     fn stays_for(&self) -> Option<Duration> {
         let options = self.copy.options()?;
@@ -125,6 +137,8 @@ struct Opener {
     wait: bool,
     /// None once it was given up.
     answer: Option<Answer<Opened>>,
+    /// Whether it was ever sent with what it makes: what came of it may not be known.
+    tried: bool,
     deadline: Duration,
 }
 
@@ -196,11 +210,16 @@ pub(crate) struct Hub {
     fence: Option<Fence>,
     /// The last that there was.
     last_fence: Option<Fence>,
-    /// When the command connection was last made.
-    up_at: Duration,
+    /// When the leases were asked for that were last listed, and whether that was on this connection.
+    listed_at: Duration,
+    listed: bool,
+    /// Processes that were known then keep their readers for as long as a lease lasts, whatever the leases say.
+    spared_at: Option<Duration>,
     /// Who this process is where its readers are counted, and how often it took another name for that.
     reader: Arc<str>,
     renamed: u32,
+    /// Names that it had, whose leases are given back from then on.
+    formers: Vec<(Duration, Arc<str>)>,
     /// Requests that were refused for their fence, and wait until it was read anew.
     fenced: Vec<(RequestId, What)>,
     subscriber_up: bool,
@@ -239,7 +258,10 @@ impl Hub {
             reader: Arc::clone(&rules.process),
             renamed: 0,
             last_fence: None,
-            up_at: Duration::ZERO,
+            listed_at: Duration::ZERO,
+            listed: false,
+            spared_at: None,
+            formers: Vec::new(),
             rules,
             counts: Counts::default(),
             kept: BTreeMap::new(),

@@ -3,7 +3,6 @@
 //! Owns: where a reply goes, and what it does to outboxes, copies and the processes that are alive. Must not know: when
 //! anything is asked.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::super::outbox::UnitAnswer;
 use super::super::protocol::{Mark, News, Push, Reply, Request, RequestId, Seen, UnitOutcome};
 use super::super::{COPY_WAIT, Changed, Name, Opened, Published};
 use super::tells::{Answered, give, give_unit, tell};
-use super::{Hold, Hub, LEASE, Moment, Opener, Output, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
+use super::{Hold, Hub, LEASE, Moment, Output, RENEW_EVERY, RETRY_AFTER, SUSPECT_AFTER, Tell, Timer, What};
 
 impl Hub {
     /// A long list of what replies are for.
@@ -156,12 +155,7 @@ impl Hub {
     pub(super) fn was_read(&mut self, now: Moment, name: &Name, id: RequestId, reply: Reply, out: &mut Vec<Output>) {
         let Some(kept) = self.kept.get_mut(name).filter(|kept| kept.read == Some(id)) else { return };
         kept.read = None;
-        let served: Vec<Opener> = kept.openers.drain(..kept.served).collect();
-        if kept.openers.is_empty() {
-            // Room for four that open would be as much as all else that is known of a stream.
-            kept.openers = VecDeque::new();
-        }
-        kept.served = 0;
+        let served = kept.take_served();
         let mut told = Vec::new();
         let wanted = kept.held || kept.waiting || served.iter().any(|opener| opener.answer.is_some());
         match reply {
@@ -190,7 +184,9 @@ impl Hub {
                 if again {
                     self.declare(now, name, out);
                 }
-                self.bury(now, [Arc::clone(name)], out);
+                if self.listed {
+                    self.bury(now, [Arc::clone(name)], out);
+                }
             }
             Reply::Unknown { removed } => {
                 kept.copy.read_nothing(removed, kept.presence.is_read(), &mut told);
@@ -242,10 +238,17 @@ impl Hub {
         self.touched.push(Arc::clone(name));
     }
 
-    pub(super) fn leases(&mut self, now: Moment, leases: Vec<Arc<str>>, asked: Duration, out: &mut Vec<Output>) {
+    /// These processes have a lease. Who is known to be dead is said to have no readers where a list says so first, and by
+    /// the first list of a connection: what was said before may not have been heard, and who had died then may be back.
+    pub(super) fn leases(&mut self, now: Moment, mut leases: Vec<Arc<str>>, asked: Duration, out: &mut Vec<Output>) {
         // A server that stood still has let the leases of all run out: whose was known before has the time to renew it.
-        let spared = (asked < self.up_at + LEASE).then_some(self.up_at);
-        if !self.alive.listed(leases, asked, spared) {
+        if asked.saturating_sub(std::mem::replace(&mut self.listed_at, asked)) > LEASE.saturating_sub(RENEW_EVERY) {
+            self.spared_at = Some(asked);
+        }
+        let spared = self.spared_at.filter(|at| asked < *at + LEASE);
+        leases.retain(|process| !self.is_former(process));
+        let first = !std::mem::replace(&mut self.listed, true);
+        if !self.alive.listed(leases, asked, spared) && !first {
             return;
         }
         let all: Vec<Name> = self.kept.keys().cloned().collect();
@@ -253,8 +256,14 @@ impl Hub {
         self.bury(now, all, out);
     }
 
+    /// Whether this process counted its readers under that name before.
+    pub(super) fn is_former(&self, process: &Arc<str>) -> bool {
+        let rest = process.strip_prefix(&*self.rules.process);
+        *process != self.reader && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    }
+
     /// Says for processes that are known to be dead that nobody reads these streams there.
-    pub(super) fn bury(&mut self, now: Moment, names: impl IntoIterator<Item = Name>, out: &mut Vec<Output>) {
+    fn bury(&mut self, now: Moment, names: impl IntoIterator<Item = Name>, out: &mut Vec<Output>) {
         for name in names {
             let Some(kept) = self.kept.get(&name) else { continue };
             let dead = kept.presence.processes().filter(|process| self.alive.is_dead(process));

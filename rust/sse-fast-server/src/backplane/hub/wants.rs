@@ -19,7 +19,8 @@ impl Hub {
         for opener in kept.openers.iter_mut().take_while(|opener| opener.deadline <= now.at) {
             if let Some(answer) = opener.answer.take() {
                 kept.waiting |= opener.wait;
-                give(out, answer, Opened::Unavailable);
+                let done = (!opener.tried).then_some(false);
+                give(out, answer, Opened::Unavailable { done });
             }
         }
         if kept.served == 0 {
@@ -64,6 +65,9 @@ impl Hub {
                     kept.openers.iter().take_while(|opener| opener.make.is_none()).count()
                 };
             }
+        }
+        for opener in kept.openers.iter_mut().take(kept.served) {
+            opener.tried |= opener.make.is_some();
         }
         let from = kept.copy.begin_read();
         kept.read = Some(RequestId(self.last_request + 1));

@@ -4,7 +4,6 @@
 //! replies.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,7 +11,7 @@ use super::super::Name;
 use super::super::copy::{Stale, Told};
 use super::super::protocol::{Fence, Line, News, Open, Push, Request, RequestId, Wired};
 use super::tells::tell;
-use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, SAY_AGAIN, Tell, What};
+use super::{COMPARE_EVERY, Hub, Kept, Moment, Output, PARTS, RENEW_EVERY, SAY_AGAIN, Tell, What};
 
 impl Hub {
     pub(super) fn wired(&mut self, now: Moment, wired: Wired, out: &mut Vec<Output>) {
@@ -46,12 +45,11 @@ impl Hub {
     }
 
     pub(super) fn command_up(&mut self, now: Moment, fence: Fence, out: &mut Vec<Output>) {
-        let former = self.served_by(fence);
-        self.up_at = now.at;
+        let former = self.served_by(now, fence);
+        self.listed = false;
         self.next_compare = now.at + COMPARE_EVERY / PARTS;
         self.renew(now, out);
         self.request(now, What::Disconnected, Request::Disconnected, out);
-        self.say_left(now, out);
         for number in self.errands.keys().copied().collect::<Vec<_>>() {
             self.send_errand(now, number, false, out);
         }
@@ -60,6 +58,7 @@ impl Hub {
         }
         // What is read here is declared anew, behind what waits to be published: the server may have lost it.
         self.declare_all(now, former, out);
+        self.say_left(now, out);
         self.touched.extend(self.kept.keys().cloned());
         // And everything is compared: it may be another server.
         let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
@@ -106,12 +105,13 @@ impl Hub {
             Push::Echo { .. } => {}
             Push::Disconnect { reader, before } => out.push(Output::Tell(Tell::Disconnect(reader, before))),
             Push::Stream(name, news) => {
+                let is_former = matches!(&news, News::Present { process, .. } if self.is_former(process));
                 let Some(kept) = self.kept.get_mut(&name) else { return };
                 // Who reads does not prolong what has ended.
                 let mut happens = !kept.copy.ended();
                 if let News::Present { process, readers, after, presence } = news {
                     let ours = process == self.reader;
-                    if !ours && !readers.is_empty() {
+                    if !ours && !is_former && !readers.is_empty() {
                         self.alive.heard(&process, now.at);
                     }
                     let wrong = ours && kept.presence.pushed_of_us(&readers);
@@ -139,7 +139,7 @@ impl Hub {
 
     /// The server has this fence. One that has lost its tail may count readers here that have left since: this process has
     /// another name for its readers from now on. Gives the former one.
-    fn served_by(&mut self, fence: Fence) -> Option<Arc<str>> {
+    fn served_by(&mut self, now: Moment, fence: Fence) -> Option<Arc<str>> {
         self.fence = Some(Arc::clone(&fence));
         let before = self.last_fence.replace(fence);
         if before.is_none() || before == self.last_fence {
@@ -149,12 +149,13 @@ impl Hub {
         let reader = format!("{}:{}", self.rules.process, self.renamed).into();
         let former = std::mem::replace(&mut self.reader, reader);
         self.alive.bury(&former);
+        // All others take other names, too; and their leases may be older than they are.
+        (self.spared_at, self.listed) = (Some(now.at), false);
         Some(former)
     }
 
-    /// Says of every stream who reads it here; under the new name before the former one is withdrawn, stream by stream, and
-    /// its lease last: nobody is to take who reads for gone. And that nobody does where a process has died, which may have been
-    /// said to a server that lost it.
+    /// Says of every stream who reads it here; under the new name before the former one is withdrawn, stream by stream. Its
+    /// lease is given back when that was heard: nobody is to take who reads for gone.
     fn declare_all(&mut self, now: Moment, former: Option<Arc<str>>, out: &mut Vec<Output>) {
         for name in self.kept.keys().cloned().collect::<Vec<_>>() {
             let Some(kept) = self.kept.get_mut(&name) else { continue };
@@ -163,14 +164,11 @@ impl Hub {
                 self.declare(now, &name, out);
             }
             if let Some(process) = withdrawn {
-                let (name, readers) = (Arc::clone(&name), Bytes::new());
+                let readers = Bytes::new();
                 self.request(now, What::Note, Request::Present { name, process, readers }, out);
             }
-            self.bury(now, [name], out);
         }
-        if let Some(process) = former {
-            self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);
-        }
+        self.formers.extend(former.map(|former| (now.at + RENEW_EVERY, former)));
     }
 
     /// The fence was read anew on the command connection: what was refused for it is repeated, now sure of it.
@@ -179,10 +177,7 @@ impl Hub {
             let live = self.kept.iter().filter(|(_, kept)| kept.subscribed && kept.copy.is_live());
             self.fresh = live.map(|(name, _)| Arc::clone(name)).collect();
         }
-        if let Some(former) = self.served_by(fence) {
-            self.renew(now, out);
-            self.declare_all(now, Some(former), out);
-        }
+        let former = self.served_by(now, fence);
         for (refused, what) in std::mem::take(&mut self.fenced) {
             let request = match &what {
                 What::Call(name) => {
@@ -209,6 +204,11 @@ impl Hub {
                 _ => continue,
             };
             self.request(now, what, request, out);
+        }
+        if former.is_some() {
+            // Behind what was to be published.
+            self.renew(now, out);
+            self.declare_all(now, former, out);
         }
     }
 }

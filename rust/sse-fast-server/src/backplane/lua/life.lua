@@ -53,12 +53,13 @@ local function begin(m, l, old, fence, epoch, options)
   if not options then
     kept, newest = redis.call('XRANGE', l, old.e, old.e), redis.call('HGET', m, 'n')
   end
+  -- First, so that a server without memory refuses it, and nothing is done.
+  redis.call('HSET', m, 'e', text(epoch), 'v', text(version), 'f', fence, 'k', newest)
   redis.call('DEL', l)
   for _, entry in ipairs(kept) do
     redis.call('XADD', l, text(epoch) .. string.match(entry[1], '-%d+$'), 'f', entry[2][2])
   end
   redis.call('HDEL', m, 'x', 'r')
-  redis.call('HSET', m, 'e', text(epoch), 'v', text(version), 'f', fence, 'k', newest)
   redis.call('PERSIST', m)
   if options then
     redis.call('HDEL', m, 's', 'se', 'sn')

@@ -6,7 +6,11 @@ if ARGV[3] == '' then
   changed = redis.call('HDEL', r, ARGV[2]) == 1
 else
   changed = redis.call('HGET', r, ARGV[2]) ~= ARGV[3]
-  if changed then redis.call('HSET', r, ARGV[2], ARGV[3]) end
+  if changed then
+    -- First, because a server without memory refuses a script whose first write takes some.
+    redis.call('HDEL', r, ARGV[2])
+    redis.call('HSET', r, ARGV[2], ARGV[3])
+  end
 end
 if changed then
   local read = is_read(r)

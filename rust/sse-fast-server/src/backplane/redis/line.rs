@@ -218,7 +218,7 @@ impl Carried<'_> {
             Value::Error(error) => {
                 let error = String::from_utf8_lossy(&error).into_owned();
                 match Meaning::of(&error) {
-                    // Nothing overtakes it: the machine has one call of a stream under way.
+                    // No publish overtakes it: the machine has one call of a stream under way. What else does is said again.
                     Meaning::NoScript if !whole => {
                         self.send(id, request, true);
                         return Ok(None);

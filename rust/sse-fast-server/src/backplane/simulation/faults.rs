@@ -35,6 +35,13 @@ impl World {
         self.step(at, Input::Wired(Wired::Down(line)));
     }
 
+    /// A connection is lost, and none is made until [`World::connect`].
+    pub(super) fn part(&mut self, at: usize, line: Line) {
+        self.cut(at, line);
+        let process = self.processes[at].as_mut().expect("it lives");
+        process.generation[line as usize] = u64::MAX;
+    }
+
     pub(super) fn cut_all(&mut self) {
         for at in 0..self.processes.len() {
             self.cut(at, Line::Command);
