@@ -29,6 +29,8 @@ from support.reader import Reader
 pytestmark = pytest.mark.timeout(300)
 
 ROOT = FOLDER.parents[1]
+#: Tasks for each stream that wait where a process of Celery is killed.
+TASKS = 25
 #: How each framework is started in several processes; each publishes at `/jobs/<name>`.
 WORKERS = {
     "app-django": ["gunicorn", "--bind", "0.0.0.0:8000", "--workers", "2", "django_app:app"],
@@ -95,6 +97,7 @@ def test_every_reader_has_every_event_once_whoever_publishes_and_whatever_is_kil
                 stack.enter_context(reader)
             for turn in range(6):
                 if turn == 2:
+                    start(sender, TASKS, expected)  # So that the one that dies has some to do.
                     kill_a_worker(running, "app")
                     kill_a_worker(running, "worker")
                 if turn == 3:
@@ -102,10 +105,9 @@ def test_every_reader_has_every_event_once_whoever_publishes_and_whatever_is_kil
                 if turn == 5:
                     running.started("engine-1")
                 asked = [pool.submit(publish, running, worker, str(at)) for at in range(4) for worker in workers]
-                for at in range(4):
-                    sender.send_task("tasks.build", [str(at)])
+                start(sender, 1, expected)
                 assert all(each.result(120) for each in asked)
-                expected.update({str(at): 2 * len(workers) + 2 for at in range(4)})
+                expected.update(dict.fromkeys("0123", 2 * len(workers)))
             for number, reader in enumerate(readers):
                 reader.has(expected[str(number // 3)])
         for at in range(4):
@@ -117,6 +119,14 @@ def test_every_reader_has_every_event_once_whoever_publishes_and_whatever_is_kil
         assert sum(reader.connections for reader in readers) > len(readers), "an engine was killed: some came back"
         seen = {event.json().get("worker") for reader in readers for event in reader.events} - {None}
         assert len(seen) >= 4, "several processes have published"
+
+
+def start(sender: celery.Celery, count: int, expected: Counter[str]) -> None:
+    """So many tasks for each stream, each of which publishes two events, in whichever process it runs."""
+    for _ in range(count):
+        for name in "0123":
+            sender.send_task("tasks.build", [name])
+            expected[name] += 2
 
 
 def kill(running: Composition, name: str) -> None:
