@@ -94,20 +94,19 @@ def test_a_ticket_that_expires_twice_loses_and_repeats_nothing(
     until(lambda: all(stream.readers() == {"ann": 1} for stream in streams))
     sent = 0
     while site.streams.stats().closed.expired < 2 or not streams[0].subscribers:
-        for stream in streams:
-            stream.publish(sent)
+        for name, stream in zip(names, streams, strict=True):
+            stream.publish([name, sent])
         sent += 1
         browser.execute_async_script("setTimeout(arguments[0], 20)")
     for stream in streams:
         stream.end("over")
     until(lambda: value(browser, "states.at(-1)") == "ended")
     seen = value(browser, "seen")
-    for number in range(sent):
-        assert seen.count(["message", number]) == len(names), number
     assert len(seen) == (sent + 1) * len(names)
-    assert [word for event, word in seen if event == "message"] == sorted(
-        word for event, word in seen if event == "message"
-    )
+    for name in names:
+        # Of several streams each is in order; where a connection takes the place of another, one may be ahead.
+        got = [word[1] for event, word in seen if event == "message" and word[0] == name]
+        assert got == list(range(sent)), name
     words = {state.partition(" ")[0] for state in value(browser, "states")}
     assert words == {"connecting", "live", "ended"}, "an expired ticket is no lost connection"
 
