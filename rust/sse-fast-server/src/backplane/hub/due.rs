@@ -115,7 +115,7 @@ impl Hub {
 
     pub(super) fn renew(&mut self, now: Moment, out: &mut Vec<Output>) {
         self.next_lease = now.at + RENEW_EVERY;
-        self.formers.sort();
+        // They are in the order of their times.
         let due = self.formers.partition_point(|(at, _)| *at <= now.at);
         for (_, process) in self.formers.drain(..due).collect::<Vec<_>>() {
             self.request(now, What::Note, Request::Lease { process, lease: Duration::ZERO }, out);

@@ -242,7 +242,8 @@ impl Hub {
     /// the first list of a connection: what was said before may not have been heard, and who had died then may be back.
     pub(super) fn leases(&mut self, now: Moment, mut leases: Vec<Arc<str>>, asked: Duration, out: &mut Vec<Output>) {
         // A server that stood still has let the leases of all run out: whose was known before has the time to renew it.
-        if asked.saturating_sub(std::mem::replace(&mut self.listed_at, asked)) > LEASE.saturating_sub(RENEW_EVERY) {
+        let before = std::mem::replace(&mut self.listed_at, asked);
+        if asked.saturating_sub(before) > LEASE.saturating_sub(RENEW_EVERY) {
             self.spared_at = Some(asked);
         }
         let spared = self.spared_at.filter(|at| asked < *at + LEASE);

@@ -1,6 +1,6 @@
 //! What the machine asks first, and what it says of what it could not do: single steps, each output looked at.
 //!
-//! Owns: steps whose order or answer no random schedule would miss. Must not know: what the server makes of requests.
+//! Owns: what a random schedule does not show: the order of requests, and answers that nobody contradicts. Must not know: what the server makes of requests.
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on must fail at that line")]
 

@@ -10,15 +10,21 @@ use super::super::Name;
 use super::super::protocol::{Line, Request};
 use super::play::{PROMPT, Play, SETTLED, STREAMS, make, name};
 
+/// Two processes have opened the first stream.
+fn opened(seed: u64) -> Play {
+    let mut play = Play::new(seed, 2);
+    play.pass(PROMPT);
+    for at in 0..2 {
+        play.open_with(at, &name(STREAMS[0]), Some(make(&name(STREAMS[0]))), false);
+    }
+    play.pass(PROMPT);
+    play
+}
+
 /// Two processes have opened the first stream, and what is asked is answered within 5 ms.
 fn opened_by_two(schedule: impl Fn(&mut Play)) {
     for seed in 0..40 {
-        let mut play = Play::new(seed, 2);
-        play.pass(PROMPT);
-        for at in 0..2 {
-            play.open_with(at, &name(STREAMS[0]), Some(make(&name(STREAMS[0]))), false);
-        }
-        play.pass(PROMPT);
+        let mut play = opened(seed);
         schedule(&mut play);
         play.pass(SETTLED);
         play.agree();
@@ -155,13 +161,8 @@ fn told(play: &Play, at: usize, stream: &Name) -> u64 {
 /// that they are gone.
 fn nobody_is_taken_for_gone(long: Duration, happens: impl Fn(&mut Play)) {
     for seed in 0..60 {
-        let mut play = Play::new(seed, 2);
+        let mut play = opened(seed);
         let stream = name(STREAMS[0]);
-        play.pass(PROMPT);
-        for at in 0..2 {
-            play.open_with(at, &stream, Some(make(&stream)), false);
-        }
-        play.pass(PROMPT);
         play.count(0, &stream, 2);
         // At any time between two looks at the leases.
         play.pass(Duration::from_secs(15) + Duration::from_millis(50 * seed));
@@ -217,13 +218,8 @@ fn the_dead_are_gone_though_a_connection_is_made_anew_often() {
 fn who_has_come_back_is_not_buried_by_one_that_reconnects() {
     let mut lost = 0;
     for seed in 0..60 {
-        let mut play = Play::new(seed, 2);
+        let mut play = opened(seed);
         let stream = name(STREAMS[0]);
-        play.pass(PROMPT);
-        for at in 0..2 {
-            play.open_with(at, &stream, Some(make(&stream)), false);
-        }
-        play.pass(PROMPT);
         play.count(0, &stream, 2);
         play.pass(Duration::from_secs(15));
         play.world.part(0, Line::Command);
