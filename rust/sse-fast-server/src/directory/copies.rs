@@ -62,11 +62,7 @@ impl Copies for LocalCopies {
 
     fn append(&self, name: &Name, tail: Tail) {
         let Some(stream) = self.directory.find(name) else { return };
-        let last = tail.events.len().saturating_sub(1);
-        for (at, (shared, position)) in tail.events.iter().zip(tail.first..).enumerate() {
-            stream.receive(position, shared, tail.ended && at == last);
-        }
-        stream.receive_snapshot(tail.snapshot.as_ref());
+        stream.receive(tail.first, &tail.events, tail.ended, tail.snapshot.as_ref());
     }
 
     fn options(&self, name: &Name, options: SharedOptions) {

@@ -1,8 +1,8 @@
 //! Copies, told by hand what a backplane would tell, and what they ask of it.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail at that line")]
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sse_fast_core::event::NewEvent;
@@ -152,6 +152,40 @@ fn options_of_the_log_are_everybodys_and_the_others_stay_this_process_own() {
     assert_eq!(seen(&next), (256, 200, Some(9)));
     shared.copies.options(&shared.name, SharedOptions { history: 0, ..options() });
     assert!(seen(&next).0 > 0, "what cannot be is not taken over");
+}
+
+#[test]
+fn an_event_and_its_snapshot_are_there_in_one_step() {
+    let shared = Shared::new();
+    let stream = shared.begin(7, 0, &[]);
+    let mut live = stream.reader(&ReadFrom::Start(None));
+    let next = |reader: &mut Reader| match reader.try_next() {
+        ReadOutcome::Event(event) => event.data.parse::<u64>().ok(),
+        _ => None,
+    };
+    let (looks, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        let looking = threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // Who comes when one reader has an event gets its snapshot, or a later one.
+                let Some(has) = next(&mut live) else { continue };
+                let first = next(&mut stream.reader(&ReadFrom::Start(Some(Start::All))));
+                assert!(first >= Some(has), "{first:?} is older than {has}");
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for position in 1.. {
+            if looks.load(Ordering::Relaxed) > 1_000 || looking.is_finished() {
+                break;
+            }
+            let data = position.to_string();
+            let snapshot = Some(SharedSnapshot { event: "snapshot".into(), data: data.clone().into(), position });
+            let tail = Tail { first: position, events: vec![event(&data)], snapshot, ended: false };
+            shared.copies.append(&shared.name, tail);
+        }
+        done.store(true, Ordering::Relaxed);
+        looking.join().expect("it has found nothing");
+    });
 }
 
 #[test]

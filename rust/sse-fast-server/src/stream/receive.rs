@@ -71,34 +71,63 @@ impl Stream {
         }
         let known = inner.state.newest();
         drop(inner);
-        let first = life.base + 1;
-        for (shared, position) in life.entries.iter().zip(first..).filter(|(_, position)| *position > known) {
-            self.receive(position, shared, life.ended && position == life.base + life.entries.len() as Position);
-        }
-        self.receive_snapshot(life.snapshot.as_ref());
+        let here = usize::try_from(known.saturating_sub(life.base)).unwrap_or(usize::MAX).min(life.entries.len());
+        let first = life.base + 1 + here as Position;
+        self.receive(first, &life.entries[here..], life.ended, life.snapshot.as_ref());
         if life.ended {
             self.receive_end();
         }
     }
 
-    /// An event of the log elsewhere; one that is here already is dropped.
-    pub(crate) fn receive(&self, position: Position, shared: &SharedEvent, is_terminal: bool) {
+    /// Events of the log elsewhere from a position on, and a snapshot, which comes in one step with the event that it stands
+    /// for.
+    pub(crate) fn receive(
+        &self,
+        first: Position,
+        events: &[SharedEvent],
+        ended: bool,
+        snapshot: Option<&SharedSnapshot>,
+    ) {
+        let mut is_set = false;
+        for (at, (shared, position)) in events.iter().zip(first..).enumerate() {
+            let with = snapshot.filter(|snapshot| snapshot.position == position);
+            is_set |= self.receive_one(position, shared, ended && at + 1 == events.len(), with);
+        }
+        let mut inner = self.lock();
+        if !is_set && !inner.state.removed() {
+            set_snapshot(&mut inner.state, snapshot);
+        }
+    }
+
+    /// An event of the log elsewhere, and the snapshot that stands for it; one that is here already is dropped. Whether the
+    /// snapshot was set.
+    fn receive_one(
+        &self,
+        position: Position,
+        shared: &SharedEvent,
+        is_terminal: bool,
+        snapshot: Option<&SharedSnapshot>,
+    ) -> bool {
         let fields = shared.fields();
         let event = checked(&fields);
         let role = if is_terminal { Role::Terminal } else { Role::Ordinary };
         let mut attempt = Attempt::new(&event, role, Caller::Copying);
         let mut inner = self.lock();
         if self.check_open(&inner).is_err() || position <= inner.state.newest() {
-            return;
+            return false;
         }
         if position > inner.state.newest() + 1 {
             debug_assert!(false, "{}: the copy has a hole before {position}", self.shown());
             inner.state.skip_to(position - 1);
         }
         match attempt.at_once(self, &mut inner) {
-            Ok(Some(_)) => return self.appended(inner, role),
+            Ok(Some(_)) => {
+                set_snapshot(&mut inner.state, snapshot);
+                self.appended(inner, role);
+                return snapshot.is_some();
+            }
             Ok(None) => {}
-            Err(_) => return,
+            Err(_) => return false,
         }
         let (until, mut account) = (clock::now().saturating_add(MAX_WAIT), Spent::default());
         loop {
@@ -112,22 +141,16 @@ impl Stream {
                 }
                 Ok(Progress::Wait(_)) => {
                     if attempt.append_now(self, &mut inner, now, &mut account).is_err() {
-                        return;
+                        return false;
                     }
                     break;
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        set_snapshot(&mut inner.state, snapshot);
         self.appended(inner, role);
-    }
-
-    /// A snapshot that was set elsewhere.
-    pub(crate) fn receive_snapshot(&self, snapshot: Option<&SharedSnapshot>) {
-        let mut inner = self.lock();
-        if !inner.state.removed() {
-            set_snapshot(&mut inner.state, snapshot);
-        }
+        snapshot.is_some()
     }
 
     /// The log elsewhere has ended, and the terminal event is lost there.
